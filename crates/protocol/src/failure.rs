@@ -1,0 +1,154 @@
+//! Why something did not happen, in words that a person and a program can both use.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What kept a model from being measured whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// Where in the flow it happened.
+    pub stage: Stage,
+    /// Its class.
+    pub kind: FailureKind,
+    /// What, where, expected, found.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// A step of the flow.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Before any file: devices, worker binary, expectations that nothing could satisfy.
+    Prepare,
+    /// Turning the source into local files.
+    Acquire,
+    /// From the worker's spawn to its first word about the model.
+    Start,
+    /// Reading, quantizing, placing the weights.
+    Load,
+    /// Prompts, answers, perplexity.
+    Generate,
+    /// After the last answer, until the process is reaped.
+    Unload,
+}
+
+impl Stage {
+    /// The name as reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Prepare => "prepare",
+            Stage::Acquire => "acquire",
+            Stage::Start => "start",
+            Stage::Load => "load",
+            Stage::Generate => "generate",
+            Stage::Unload => "unload",
+        }
+    }
+}
+
+/// Classes of failure, each with a remedy of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No file or folder, or no model in it.
+    NotFound,
+    /// A hub repository that is not in the local cache.
+    NotDownloaded,
+    /// A file that cannot be read: permissions, input/output errors.
+    Io,
+    /// A file that is not what its format says: truncated, absurd lengths, bad header.
+    Corrupt,
+    /// A sound file that this engine does not handle: architecture, quantized checkpoint, type.
+    Unsupported,
+    /// The architecture needs a tensor that no file has.
+    TensorMissing,
+    /// A tensor whose shape is not what the architecture needs.
+    TensorShape,
+    /// A tensor that the architecture does not account for.
+    TensorLeftOver,
+    /// NaN or infinity in a weight.
+    NonFinite,
+    /// Tokenizer and model do not fit, or the tokenizer cannot be read.
+    Tokenizer,
+    /// The prompt and its answer do not fit the context.
+    ContextLength,
+    /// Host memory ran out.
+    HostMemory,
+    /// Device memory ran out.
+    DeviceMemory,
+    /// The device that the manifest asks for is not on this host.
+    NoDevice,
+    /// No worker program, or one that cannot be started.
+    NoWorker,
+    /// An expectation that no load of this model could satisfy.
+    Impossible,
+    /// An unoptimised build was asked to load a large model.
+    Unoptimised,
+    /// The worker said something that the protocol does not know.
+    Protocol,
+    /// The worker ended by a signal or an exit code of its own.
+    Crashed,
+    /// The worker took longer than its deadline.
+    Deadline,
+    /// The worker made no progress for too long.
+    Stalled,
+    /// A signal ended the run.
+    Interrupted,
+    /// Something that should not happen: a defect of modelgate itself.
+    Internal,
+}
+
+impl FailureKind {
+    /// The name as reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureKind::NotFound => "not_found",
+            FailureKind::NotDownloaded => "not_downloaded",
+            FailureKind::Io => "io",
+            FailureKind::Corrupt => "corrupt",
+            FailureKind::Unsupported => "unsupported",
+            FailureKind::TensorMissing => "tensor_missing",
+            FailureKind::TensorShape => "tensor_shape",
+            FailureKind::TensorLeftOver => "tensor_left_over",
+            FailureKind::NonFinite => "non_finite",
+            FailureKind::Tokenizer => "tokenizer",
+            FailureKind::ContextLength => "context_length",
+            FailureKind::HostMemory => "host_memory",
+            FailureKind::DeviceMemory => "device_memory",
+            FailureKind::NoDevice => "no_device",
+            FailureKind::NoWorker => "no_worker",
+            FailureKind::Impossible => "impossible",
+            FailureKind::Unoptimised => "unoptimised",
+            FailureKind::Protocol => "protocol",
+            FailureKind::Crashed => "crashed",
+            FailureKind::Deadline => "deadline",
+            FailureKind::Stalled => "stalled",
+            FailureKind::Interrupted => "interrupted",
+            FailureKind::Internal => "internal",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure of `kind` in `stage`.
+    pub fn new(
+        stage: Stage,
+        kind: FailureKind,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Failure {
+        Failure { stage, kind, message: message.into(), hint: hint.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}): {}", self.kind.name(), self.stage.name(), self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

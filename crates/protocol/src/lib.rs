@@ -1,0 +1,40 @@
+//! The words that harness and worker share: what is asked ([`Request`]), what is told while it
+//! happens ([`Event`]), and what stays of it ([`Measurement`]).
+//!
+//! Plain data with serde, nothing else: no input or output, no process, no engine. A worker in
+//! any language can be written from the schemas in `schema/`, which a test holds equal to these
+//! types.
+//!
+//! The channel: the harness writes one [`Request`] as a JSON line to the worker's standard input
+//! and keeps it open; the worker writes [`Event`]s as JSON lines to the file descriptor whose
+//! number is in [`EVENTS_FD`]. Standard output and standard error carry no protocol. A worker ends
+//! when its standard input is closed: the harness is gone, or wants it to stop.
+
+mod dtype;
+mod event;
+mod failure;
+mod finite;
+mod measurement;
+mod request;
+mod scheme;
+
+pub use dtype::DType;
+pub use event::{Event, PhaseName, Progress, ProgressUnit};
+pub use failure::{Failure, FailureKind, Stage};
+pub use finite::Finite;
+pub use measurement::{
+    Activity, DeviceMemory, Engine, FileSeen, FinishReason, Generation, HostMemory, Measurement,
+    Memory, Omitted, Outcome, PeakSource, Perplexity, Phase, Prediction, Tensor, Tensors, Timeline,
+    Verified, WorkerExit,
+};
+pub use request::{
+    ContentPart, Device, GenerationRequest, Message, ModelFiles, Request, WeightFormat,
+};
+pub use scheme::Scheme;
+
+/// Version of the conversation between harness and worker. A worker that was built for another one
+/// is refused by name of both.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Environment variable that tells the worker the number of the file descriptor to write events to.
+pub const EVENTS_FD: &str = "MODELGATE_EVENTS_FD";

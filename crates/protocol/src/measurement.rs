@@ -1,0 +1,405 @@
+//! What was seen of one model in one run. Checks and reports read this and nothing else.
+//!
+//! Integers are bytes or counts, floats are seconds unless a field says otherwise, ratios are 0
+//! to 1.
+
+use crate::{DType, Failure, Finite};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything that was seen of one model in one run. A crash keeps what was gathered up to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measurement {
+    /// How far it came.
+    pub outcome: Outcome,
+    /// Why it came no further; none where the outcome is `measured`.
+    pub failure: Option<Failure>,
+    /// Who loaded it; none where no worker spoke.
+    pub engine: Option<Engine>,
+    /// `model_type` or `general.architecture`.
+    pub architecture: Option<String>,
+    /// The commit that a hub revision resolved to.
+    pub commit: Option<String>,
+    /// Weights that were loaded.
+    pub parameters: Option<u64>,
+    /// Parts of the model that were loaded.
+    pub parts: Vec<String>,
+    /// Devices that it lived on.
+    pub devices: Vec<String>,
+    /// Files it came from.
+    pub files: Vec<FileSeen>,
+    /// Bytes that were fetched in this run.
+    pub downloaded_bytes: u64,
+    /// Phases from spawn to reaping, contiguous, by the harness's monotonic clock.
+    pub phases: Vec<Phase>,
+    /// What was busy, which may overlap.
+    pub activities: Vec<Activity>,
+    /// Seconds to turn the source into local files.
+    pub acquire_s: Option<Finite>,
+    /// Seconds from spawn until the last tensor was resident and synchronised; none where that
+    /// never happened.
+    pub load_s: Option<Finite>,
+    /// What it took in memory.
+    pub memory: Memory,
+    /// Every tensor as it is resident.
+    pub tensors: Tensors,
+    /// Answers.
+    pub generations: Vec<Generation>,
+    /// Perplexity of the bundled or given text.
+    pub perplexity: Option<Perplexity>,
+    /// How the worker's process ended; none where none was started.
+    pub worker_exit: Option<WorkerExit>,
+    /// The last 64 KiB that the worker wrote to standard output and standard error.
+    pub worker_stderr: String,
+}
+
+impl Measurement {
+    /// A measurement in which nothing has been seen yet.
+    pub fn empty() -> Measurement {
+        Measurement {
+            outcome: Outcome::NotRun,
+            failure: None,
+            engine: None,
+            architecture: None,
+            commit: None,
+            parameters: None,
+            parts: Vec::new(),
+            devices: Vec::new(),
+            files: Vec::new(),
+            downloaded_bytes: 0,
+            phases: Vec::new(),
+            activities: Vec::new(),
+            acquire_s: None,
+            load_s: None,
+            memory: Memory::default(),
+            tensors: Tensors::default(),
+            generations: Vec::new(),
+            perplexity: None,
+            worker_exit: None,
+            worker_stderr: String::new(),
+        }
+    }
+}
+
+/// How far a measurement came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All that was asked was seen.
+    Measured,
+    /// The files could not be had.
+    NotAcquired,
+    /// The worker said that it cannot go on, or the harness refused to start it.
+    Failed,
+    /// The worker ended without a word.
+    Crashed,
+    /// It took too long, in all or without progress.
+    DeadlineExceeded,
+    /// A signal ended the run.
+    Interrupted,
+    /// It has not been tried yet.
+    NotRun,
+}
+
+impl Outcome {
+    /// The name as reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Measured => "measured",
+            Outcome::NotAcquired => "not_acquired",
+            Outcome::Failed => "failed",
+            Outcome::Crashed => "crashed",
+            Outcome::DeadlineExceeded => "deadline_exceeded",
+            Outcome::Interrupted => "interrupted",
+            Outcome::NotRun => "not_run",
+        }
+    }
+}
+
+/// What loads and generates inside a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Engine {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// How it was built: profile and features.
+    pub build: String,
+    /// Compute capability that its kernels were built for, such as `9.0`; none without CUDA.
+    pub compute_capability: Option<String>,
+}
+
+/// A file that the model came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FileSeen {
+    /// Name relative to the model's folder.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal, where it is known.
+    pub sha256: Option<String>,
+    /// How the content was verified.
+    pub verified: Verified,
+    /// Part of the file that was in the page cache before it was read; none where the system does
+    /// not say.
+    pub page_cache_fraction: Option<Finite>,
+}
+
+/// How a file's content was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verified {
+    /// Hashed in this run.
+    Now,
+    /// Hashed in an earlier run, and unchanged since by size, time and inode.
+    Earlier,
+    /// By its size alone.
+    Size,
+    /// Not at all: nothing is known to verify it against.
+    No,
+}
+
+/// A stretch of the worker's life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// Seconds from spawn to its begin.
+    pub start_s: Finite,
+    /// Seconds from spawn to its end.
+    pub end_s: Finite,
+}
+
+/// Something that kept a part of the machine busy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Activity {
+    /// `read`, `copy`, `quantize`, `verify`, `prefill`, `decode`.
+    pub name: String,
+    /// Bytes that it moved or worked on.
+    pub bytes: u64,
+    /// Wall-clock seconds in which at least one thread was busy with it.
+    pub busy_s: Finite,
+    /// The most that the hardware could do, measured in the same run; none where it was not
+    /// measured.
+    #[serde(default)]
+    pub ceiling_bytes_per_s: Option<Finite>,
+}
+
+/// What a model took in memory.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Memory {
+    /// One entry a device.
+    pub devices: Vec<DeviceMemory>,
+    /// Memory of the worker's process on the host; none where no process was started.
+    pub host: Option<HostMemory>,
+    /// Predicted from the shapes before anything was loaded; none where the shapes are not known.
+    pub prediction: Option<Prediction>,
+    /// Samples over time.
+    pub timeline: Timeline,
+}
+
+/// Device memory over a worker's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceMemory {
+    /// Such as `cuda:0`.
+    pub device: String,
+    /// The device's UUID.
+    pub uuid: String,
+    /// In use before the worker started.
+    pub before: u64,
+    /// The worker's use after the last tensor was resident.
+    pub after_load: u64,
+    /// The worker's highest use during the load.
+    pub peak_load: u64,
+    /// The worker's highest use.
+    pub peak: u64,
+    /// How the peaks were had.
+    pub peak_source: PeakSource,
+    /// In use after the worker's end.
+    pub after_unload: Option<u64>,
+    /// What was predicted for `peak`; none where the shapes are not known.
+    pub predicted_peak: Option<u64>,
+    /// The highest use of other processes while the worker lived.
+    pub foreign_peak: u64,
+}
+
+/// How a peak was had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PeakSource {
+    /// From high-water marks that the allocator or the system keeps: exact.
+    Pool,
+    /// From samples: a shorter spike can be missed.
+    Samples,
+}
+
+/// Host memory of the worker's process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HostMemory {
+    /// Private memory at the first sample.
+    pub before: u64,
+    /// Private memory when the last tensor was resident; none where that never happened.
+    pub after_load: Option<u64>,
+    /// The highest private memory: anonymous, shared and page-locked pages, without those of
+    /// mapped files.
+    pub peak_private: u64,
+    /// How `peak_private` was had.
+    pub peak_source: PeakSource,
+    /// The highest resident set that the system saw (`VmHWM`), mapped files included.
+    pub peak_rss: u64,
+    /// What was predicted for `peak_private`; none where the shapes are not known.
+    pub predicted_peak: Option<u64>,
+    /// The highest use of the control group that the worker runs in, its other processes and page
+    /// cache included; none where the system keeps no such mark.
+    pub cgroup_peak: Option<u64>,
+    /// Samples that were taken.
+    pub samples: u64,
+    /// The longest time between two of them, in seconds.
+    pub longest_gap_s: Finite,
+}
+
+/// What the shapes say before anything is loaded. Sums of these are the predicted peaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prediction {
+    /// Weights in their resident types.
+    pub weights: u64,
+    /// Key/value cache for the context asked for.
+    pub kv_cache: u64,
+    /// Activations and staging buffers at their largest.
+    pub activations: u64,
+    /// What a worker takes before its first weight.
+    pub baseline: u64,
+    /// The sum on the host.
+    pub host_peak: u64,
+    /// The sum over devices other than the host; 0 for a model on the CPU.
+    pub device_peak: u64,
+}
+
+/// Memory over time, at most 2,000 points, extremes kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Timeline {
+    /// Seconds from spawn.
+    pub t_s: Vec<Finite>,
+    /// Bytes, one series a name, each as long as `t_s`.
+    pub series: BTreeMap<String, Vec<u64>>,
+}
+
+/// The tensor inventory.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tensors {
+    /// 8 times the resident bytes over the number of weights; none where nothing is resident.
+    pub bits_per_weight: Option<Finite>,
+    /// Resident bytes by type.
+    pub by_type: BTreeMap<String, u64>,
+    /// Every resident tensor.
+    pub list: Vec<Tensor>,
+    /// What the files hold and the engine knowingly left out.
+    pub omitted: Vec<Omitted>,
+}
+
+/// One tensor as it is resident.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tensor {
+    /// Its name in the file.
+    pub name: String,
+    /// The file it came from, relative to the model's folder.
+    pub file: String,
+    /// Its shape, rows first.
+    pub shape: Vec<u64>,
+    /// Its type in the file.
+    pub source_dtype: DType,
+    /// Its type as it is resident, asked of the resident storage.
+    pub dtype: DType,
+    /// Bytes of the resident storage.
+    pub bytes: u64,
+    /// Where it is.
+    pub device: String,
+    /// Normalised mean squared error of the resident values against the source's: sum of squared
+    /// differences over sum of squares, 0 where both are zero. None where nothing was converted.
+    pub nmse: Option<Finite>,
+    /// NaN and infinite values in the source.
+    pub nonfinite: u64,
+    /// Its role in the quantization rule: `linear`, `expert`, `embedding`, `output`, `norm`,
+    /// `bias`, `router`, `convolution`, `other`.
+    pub rule: String,
+    /// Why the scheme did not quantize it; none where it did, or had nothing to.
+    pub reason: Option<String>,
+}
+
+impl Tensor {
+    /// Number of values; saturates where the product of the sizes is beyond 64 bits.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size))
+    }
+}
+
+/// Tensors that are knowingly left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Omitted {
+    /// What they are.
+    pub group: String,
+    /// How many.
+    pub tensors: u64,
+    /// Their bytes in the files.
+    pub bytes: u64,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Generation {
+    /// Its name in the request.
+    pub name: String,
+    /// The prompt as the chat template rendered it.
+    pub inputs: Vec<String>,
+    /// Token ids of the prompt.
+    pub prompt_tokens: Vec<u32>,
+    /// Token ids of the answer, a stop token included.
+    pub tokens: Vec<u32>,
+    /// The answer as text, special tokens left out. Bytes that are not UTF-8 show as U+FFFD.
+    pub text: String,
+    /// Natural logarithm of the probability of each chosen token; null where it is not finite.
+    pub logprobs: Vec<Option<Finite>>,
+    /// NaN and infinite values among all logits of all steps.
+    pub nonfinite_logits: u64,
+    /// Seconds from the prompt's first token in to the answer's first token out.
+    pub time_to_first_token_s: Option<Finite>,
+    /// Tokens per second after the first; none where there are fewer than two.
+    pub decode_tokens_per_s: Option<Finite>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Whether a second generation of the same prompt gave the same tokens.
+    pub repeated_identically: bool,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// A stop token.
+    Stop,
+    /// The limit on tokens.
+    Length,
+}
+
+/// How surprised the model is by a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Perplexity {
+    /// SHA-256 of the text, in hexadecimal.
+    pub text_sha256: String,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// exp of the mean negative log likelihood; null where it is not finite.
+    pub value: Option<Finite>,
+}
+
+/// How the worker's process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerExit {
+    /// Its exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether the harness had to kill it.
+    pub killed_by_harness: bool,
+}

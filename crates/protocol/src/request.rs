@@ -1,0 +1,117 @@
+//! What the harness asks of a worker: one model, loaded once, and what to generate with it.
+
+use crate::Scheme;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The one line that a worker reads before it begins.
+///
+/// It holds no expectation: a worker cannot know what would be the right answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    /// [`crate::PROTOCOL_VERSION`] of the harness.
+    pub protocol: u32,
+    /// The model's id in the manifest, for messages.
+    pub model: String,
+    /// Local, verified files.
+    pub files: ModelFiles,
+    /// The quantization to load with.
+    pub quantization: Scheme,
+    /// Where the model is to live, in the order of preference.
+    pub devices: Vec<Device>,
+    /// Positions that the key/value cache must hold.
+    pub context: u32,
+    /// What to generate, in this order, each twice.
+    pub generations: Vec<GenerationRequest>,
+    /// The text whose perplexity is asked for.
+    pub perplexity_text: Option<String>,
+}
+
+/// Local files of one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelFiles {
+    /// The folder that holds them.
+    pub root: PathBuf,
+    /// How the weights are stored.
+    pub format: WeightFormat,
+    /// Weight files, in the order of their names. For a sharded safetensors model those that the
+    /// index names.
+    pub weights: Vec<PathBuf>,
+    /// `model.safetensors.index.json`, where the model is sharded.
+    pub index: Option<PathBuf>,
+    /// `config.json`; none for GGUF, whose metadata says the same.
+    pub config: Option<PathBuf>,
+    /// `generation_config.json`, where there is one.
+    pub generation_config: Option<PathBuf>,
+    /// `tokenizer.json`, where there is one.
+    pub tokenizer: Option<PathBuf>,
+    /// `tokenizer_config.json`, where there is one.
+    pub tokenizer_config: Option<PathBuf>,
+    /// `chat_template.jinja` or `chat_template.json`, where there is one.
+    pub chat_template: Option<PathBuf>,
+}
+
+/// Format of weight files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightFormat {
+    /// safetensors, one file or sharded.
+    Safetensors,
+    /// GGUF of llama.cpp.
+    Gguf,
+}
+
+/// A device by its kind and ordinal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// The host's processor.
+    Cpu,
+    /// A CUDA device, by CUDA's own order.
+    Cuda(u32),
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+/// One chat whose answer is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GenerationRequest {
+    /// Its name in the report.
+    pub name: String,
+    /// The chat so far; rendered with the model's own chat template.
+    pub messages: Vec<Message>,
+    /// Tokens to generate at most; a stop token ends earlier.
+    pub max_tokens: u32,
+}
+
+/// One turn of a chat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// Its parts, in order.
+    pub content: Vec<ContentPart>,
+}
+
+impl Message {
+    /// The text parts, joined.
+    pub fn text(&self) -> String {
+        self.content.iter().map(|ContentPart::Text(text)| text.as_str()).collect()
+    }
+}
+
+/// A part of a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentPart {
+    /// Text.
+    Text(String),
+}
