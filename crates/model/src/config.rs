@@ -1,0 +1,354 @@
+//! The part of a Hugging Face `config.json` that a decoder of the Llama family needs.
+//!
+//! Source: `configuration_llama.py`, `configuration_mistral.py`, `configuration_mixtral.py`,
+//! `configuration_qwen2.py`, `configuration_qwen2_5_omni.py` of transformers. Both spellings are
+//! read: version 4's (`rope_theta`, `rope_scaling`) and version 5's (`rope_parameters`).
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a decoder of the Llama family is made of. All sizes are numbers of elements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `model_type` as the file says it.
+    pub architecture: String,
+    /// The family whose tensor names and details apply.
+    pub family: Family,
+    /// Layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Width of the feed-forward network (of one expert, where there are experts).
+    pub ffn: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Mixture of experts, where there is one.
+    pub experts: Option<Experts>,
+    /// Whether q, k and v have a bias.
+    pub qkv_bias: bool,
+    /// Whether the output matrix is the embedding.
+    pub tied_embeddings: bool,
+    /// Epsilon of the RMS norms.
+    pub norm_eps: f64,
+    /// Rotary position embedding.
+    pub rope: Rope,
+    /// Positions that the model was made for.
+    pub max_positions: usize,
+    /// Attention reaches back this far only, where it is limited.
+    pub sliding_window: Option<usize>,
+    /// Token ids that end an answer, where the config names them.
+    pub stop_tokens: Vec<u32>,
+}
+
+/// Families with tensor names of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Llama and Mistral.
+    Llama,
+    /// Mixtral.
+    Mixtral,
+    /// Qwen2 and Qwen2.5.
+    Qwen2,
+    /// The thinker of Qwen2.5-Omni: Qwen2's text model with a prefix on its names.
+    Qwen25Omni,
+}
+
+/// A mixture of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are in each layer.
+    pub count: usize,
+    /// How many a token goes to.
+    pub per_token: usize,
+}
+
+/// Rotary position embedding (Su et al., 2021, arXiv:2104.09864).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// How frequencies are changed for long contexts.
+    pub scaling: Option<RopeScaling>,
+}
+
+/// `llama3` scaling of RoPE's frequencies (`modeling_rope_utils.py` of transformers,
+/// `_compute_llama3_parameters`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeScaling {
+    /// Low frequencies are divided by this.
+    pub factor: f64,
+    /// Wavelengths above `original_context / low_freq_factor` are low.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original_context / high_freq_factor` are left alone.
+    pub high_freq_factor: f64,
+    /// Positions before the context was stretched.
+    pub original_context: f64,
+}
+
+/// Why a config cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Not JSON, or not of the form expected.
+    #[error("{0}")]
+    Malformed(String),
+    /// A sound config of something that this decoder does not do.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// Largest value that any size in a config may have; beyond it a product of sizes could overflow.
+const LARGEST_SIZE: usize = 1 << 24;
+
+/// Names of the architectures that [`Config::from_json`] knows.
+const KNOWN: &str = "llama, mistral, mixtral, qwen2, qwen2_5_omni";
+
+#[derive(Deserialize)]
+struct Raw {
+    num_hidden_layers: Option<usize>,
+    hidden_size: Option<usize>,
+    num_attention_heads: Option<usize>,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    intermediate_size: Option<usize>,
+    vocab_size: Option<usize>,
+    num_local_experts: Option<usize>,
+    num_experts_per_tok: Option<usize>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
+    hidden_act: Option<String>,
+    tie_word_embeddings: Option<bool>,
+    rms_norm_eps: Option<f64>,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<Value>,
+    rope_parameters: Option<Value>,
+    max_position_embeddings: Option<usize>,
+    sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
+    eos_token_id: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct RawScaling {
+    #[serde(alias = "type")]
+    rope_type: Option<String>,
+    rope_theta: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<f64>,
+}
+
+impl Config {
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Malformed`] names the key that is missing or out of bounds;
+    /// [`ConfigError::Unsupported`] names the architecture or feature and what is supported.
+    pub fn from_json(text: &str) -> Result<Config, ConfigError> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| ConfigError::Malformed(format!("not JSON: {error}")))?;
+        let architecture = value
+            .get("model_type")
+            .and_then(Value::as_str)
+            .ok_or_else(|| ConfigError::Malformed("model_type is missing".into()))?
+            .to_owned();
+        refuse_quantized(&value)?;
+        let (family, text_config) = match architecture.as_str() {
+            "llama" | "mistral" => (Family::Llama, &value),
+            "mixtral" => (Family::Mixtral, &value),
+            "qwen2" => (Family::Qwen2, &value),
+            "qwen2_5_omni" => (
+                Family::Qwen25Omni,
+                value
+                    .pointer("/thinker_config/text_config")
+                    .ok_or_else(|| missing("thinker_config.text_config"))?,
+            ),
+            other => {
+                return Err(ConfigError::Unsupported(format!(
+                    "model_type \"{other}\" is not supported; supported are {KNOWN}"
+                )));
+            }
+        };
+        let raw: Raw = serde_json::from_value(text_config.clone())
+            .map_err(|error| ConfigError::Malformed(error.to_string()))?;
+        Config::from_raw(architecture, family, raw)
+    }
+
+    fn from_raw(architecture: String, family: Family, raw: Raw) -> Result<Config, ConfigError> {
+        let hidden = size("hidden_size", raw.hidden_size)?;
+        let heads = size("num_attention_heads", raw.num_attention_heads)?;
+        let kv_heads = match raw.num_key_value_heads {
+            Some(n) => size("num_key_value_heads", Some(n))?,
+            None => heads,
+        };
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(ConfigError::Malformed(format!(
+                "num_key_value_heads is {kv_heads}, which does not divide num_attention_heads, \
+                 {heads}"
+            )));
+        }
+        let head_dim = match raw.head_dim {
+            Some(n) => size("head_dim", Some(n))?,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
+            None => {
+                return Err(ConfigError::Malformed(format!(
+                    "hidden_size {hidden} is no multiple of num_attention_heads {heads}, and \
+                     head_dim is missing"
+                )));
+            }
+        };
+        if !head_dim.is_multiple_of(2) {
+            return Err(ConfigError::Malformed(format!("head_dim is {head_dim}, expected even")));
+        }
+        if let Some(act) = raw.hidden_act.as_deref().filter(|act| *act != "silu") {
+            return Err(ConfigError::Unsupported(format!(
+                "hidden_act \"{act}\" is not supported; supported is silu"
+            )));
+        }
+        if family == Family::Llama && (raw.attention_bias == Some(true) || raw.mlp_bias == Some(true))
+        {
+            return Err(ConfigError::Unsupported(
+                "attention_bias or mlp_bias of a llama model is not supported".into(),
+            ));
+        }
+        let experts = match family {
+            Family::Mixtral => Some(experts(&raw)?),
+            _ => None,
+        };
+        let qwen = matches!(family, Family::Qwen2 | Family::Qwen25Omni);
+        let windowed = if qwen { raw.use_sliding_window == Some(true) } else { true };
+        Ok(Config {
+            layers: size("num_hidden_layers", raw.num_hidden_layers)?,
+            hidden,
+            heads,
+            kv_heads,
+            head_dim,
+            ffn: size("intermediate_size", raw.intermediate_size)?,
+            vocab: size("vocab_size", raw.vocab_size)?,
+            experts,
+            qkv_bias: qwen,
+            tied_embeddings: raw.tie_word_embeddings.unwrap_or(false),
+            norm_eps: positive("rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6))?,
+            rope: rope(&raw)?,
+            max_positions: size("max_position_embeddings", raw.max_position_embeddings)?,
+            sliding_window: raw.sliding_window.filter(|_| windowed),
+            stop_tokens: token_ids(raw.eos_token_id.as_ref())?,
+            architecture,
+            family,
+        })
+    }
+
+    /// What precedes `model.` and `lm_head.` in the names of this model's tensors.
+    pub fn prefix(&self) -> &'static str {
+        match self.family {
+            Family::Qwen25Omni => "thinker.",
+            Family::Llama | Family::Mixtral | Family::Qwen2 => "",
+        }
+    }
+}
+
+fn refuse_quantized(config: &Value) -> Result<(), ConfigError> {
+    let Some(quantization) = config.get("quantization_config").filter(|value| !value.is_null())
+    else {
+        return Ok(());
+    };
+    let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+    Err(ConfigError::Unsupported(format!(
+        "quantization_config: the checkpoint is already quantized (quant_method \"{method}\"); \
+         expected one in bf16, f16 or f32, which is quantized while loading, or a GGUF file"
+    )))
+}
+
+fn missing(key: &str) -> ConfigError {
+    ConfigError::Malformed(format!("{key} is missing"))
+}
+
+fn size(key: &str, value: Option<usize>) -> Result<usize, ConfigError> {
+    let value = value.ok_or_else(|| missing(key))?;
+    if value == 0 || value > LARGEST_SIZE {
+        return Err(ConfigError::Malformed(format!(
+            "{key} is {value}, expected 1 to {LARGEST_SIZE}"
+        )));
+    }
+    Ok(value)
+}
+
+fn positive(key: &str, value: f64) -> Result<f64, ConfigError> {
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err(ConfigError::Malformed(format!("{key} is {value}, expected a positive number")))
+    }
+}
+
+fn experts(raw: &Raw) -> Result<Experts, ConfigError> {
+    let count = size("num_local_experts", raw.num_local_experts)?;
+    let per_token = size("num_experts_per_tok", raw.num_experts_per_tok)?;
+    if per_token > count {
+        return Err(ConfigError::Malformed(format!(
+            "num_experts_per_tok is {per_token}, more than num_local_experts, {count}"
+        )));
+    }
+    Ok(Experts { count, per_token })
+}
+
+fn rope(raw: &Raw) -> Result<Rope, ConfigError> {
+    let parameters = raw
+        .rope_parameters
+        .as_ref()
+        .or(raw.rope_scaling.as_ref())
+        .filter(|value| !value.is_null())
+        .map(|value| RawScaling::deserialize(value.clone()))
+        .transpose()
+        .map_err(|error| ConfigError::Malformed(format!("rope_scaling: {error}")))?;
+    let theta =
+        parameters.as_ref().and_then(|p| p.rope_theta).or(raw.rope_theta).unwrap_or(10_000.0);
+    let scaling = match &parameters {
+        Some(p) => scaling(p)?,
+        None => None,
+    };
+    Ok(Rope { theta: positive("rope_theta", theta)?, scaling })
+}
+
+fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
+    let get = |key: &str, value: Option<f64>| {
+        positive(key, value.ok_or_else(|| missing(&format!("rope_scaling.{key}")))?)
+    };
+    match raw.rope_type.as_deref() {
+        // mrope's three axes agree where there is only text: then it is ordinary RoPE.
+        None | Some("default" | "mrope") => Ok(None),
+        Some("llama3") => Ok(Some(RopeScaling {
+            factor: get("factor", raw.factor)?,
+            low_freq_factor: get("low_freq_factor", raw.low_freq_factor)?,
+            high_freq_factor: get("high_freq_factor", raw.high_freq_factor)?,
+            original_context: get(
+                "original_max_position_embeddings",
+                raw.original_max_position_embeddings,
+            )?,
+        })),
+        Some(other) => Err(ConfigError::Unsupported(format!(
+            "rope_scaling of type \"{other}\" is not supported; supported are default, llama3, \
+             mrope"
+        ))),
+    }
+}
+
+/// Token ids from a number, a list of numbers, or nothing.
+fn token_ids(value: Option<&Value>) -> Result<Vec<u32>, ConfigError> {
+    let id = |value: &Value| {
+        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+            ConfigError::Malformed(format!("eos_token_id: {value} is no token id"))
+        })
+    };
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(ids)) => ids.iter().map(id).collect(),
+        Some(value) => Ok(vec![id(value)?]),
+    }
+}

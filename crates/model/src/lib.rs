@@ -1,0 +1,15 @@
+//! A model on paper: from its `config.json` to every tensor's name, shape, role, resident type and
+//! bytes, before a file of weights is opened.
+//!
+//! Loading, prediction and checking all ask here, so that they cannot disagree. Pure functions: no
+//! input or output, no engine, no device.
+
+mod config;
+mod predict;
+mod rule;
+mod shapes;
+
+pub use config::{Config, ConfigError, Experts, Family, Rope, RopeScaling};
+pub use predict::{PREFILL_CHUNK, PredictedBytes, kv_cache_bytes, predict};
+pub use rule::{Placement, Role, residence, role};
+pub use shapes::{TensorShape, parameters, tensors};

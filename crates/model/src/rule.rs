@@ -1,0 +1,159 @@
+//! What is quantized: one pure function of name, shape and scheme.
+//!
+//! Loading, prediction and the `quantization` check all ask it.
+
+use modelgate_protocol::{DType, Scheme};
+
+/// What a tensor is for, which decides whether a scheme quantizes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A matrix of attention or feed-forward network.
+    Linear,
+    /// A matrix of one expert, or of all experts of a layer.
+    Expert,
+    /// The token embedding.
+    Embedding,
+    /// The matrix that gives the logits.
+    Output,
+    /// The weight of a norm.
+    Norm,
+    /// A bias.
+    Bias,
+    /// The matrix that chooses experts.
+    Router,
+    /// A convolution's kernel.
+    Convolution,
+    /// Anything else: tables of positions or frequencies.
+    Other,
+}
+
+impl Role {
+    /// The name as reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Linear => "linear",
+            Role::Expert => "expert",
+            Role::Embedding => "embedding",
+            Role::Output => "output",
+            Role::Norm => "norm",
+            Role::Bias => "bias",
+            Role::Router => "router",
+            Role::Convolution => "convolution",
+            Role::Other => "other",
+        }
+    }
+
+    /// Whether schemes quantize tensors of this role.
+    pub fn is_quantizable(self) -> bool {
+        matches!(self, Role::Linear | Role::Expert | Role::Embedding | Role::Output)
+    }
+}
+
+/// The type that a tensor is to have, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// What the tensor is for.
+    pub role: Role,
+    /// The quantized type; none where the tensor keeps a float type.
+    pub quantized: Option<DType>,
+    /// Why the scheme does not quantize it; none where it does, or asks for nothing.
+    pub reason: Option<String>,
+}
+
+/// The role of a tensor, from its name (Hugging Face's or GGUF's) and its shape.
+pub fn role(name: &str, shape: &[u64]) -> Role {
+    if name.ends_with(".bias") {
+        return Role::Bias;
+    }
+    let stem = name.strip_suffix(".weight").unwrap_or(name);
+    let last = stem.rsplit('.').next().unwrap_or(stem);
+    if last == "embed_tokens" || last == "token_embd" {
+        return Role::Embedding;
+    }
+    if last == "lm_head" || stem == "output" {
+        return Role::Output;
+    }
+    if last.ends_with("norm") || last.starts_with("norm") {
+        return Role::Norm;
+    }
+    if last == "ffn_gate_inp" || stem.ends_with("block_sparse_moe.gate") {
+        return Role::Router;
+    }
+    if stem.contains(".experts.") || last.ends_with("_exps") || is_gguf_expert(stem) {
+        return Role::Expert;
+    }
+    if last.contains("conv") {
+        return Role::Convolution;
+    }
+    if name.ends_with(".weight") && shape.len() == 2 { Role::Linear } else { Role::Other }
+}
+
+/// `blk.N.ffn_gate.E`: one expert's matrix in older GGUF files.
+fn is_gguf_expert(stem: &str) -> bool {
+    let mut parts = stem.rsplit('.');
+    let number = parts.next().is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()));
+    number && parts.next().is_some_and(|part| part.starts_with("ffn_"))
+}
+
+/// How `scheme` is to place a tensor of that name and shape (rows first, so that the last size is
+/// a row's length).
+pub fn residence(name: &str, shape: &[u64], scheme: Scheme) -> Placement {
+    let role = role(name, shape);
+    let Some(dtype) = scheme.dtype() else {
+        return Placement { role, quantized: None, reason: None };
+    };
+    let (block, _) = dtype.block().unwrap_or((1, 1));
+    let row = shape.last().copied().unwrap_or(0);
+    let reason = if !role.is_quantizable() {
+        Some(format!("{} tensors are not quantized", role.name()))
+    } else if row == 0 || !row.is_multiple_of(block) {
+        Some(format!("its rows of {row} are no multiple of {dtype}'s block of {block}"))
+    } else {
+        None
+    };
+    Placement { role, quantized: reason.is_none().then_some(dtype), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_of_both_spellings() {
+        let cases: [(&str, &[u64], Role); 18] = [
+            ("model.embed_tokens.weight", &[512, 256], Role::Embedding),
+            ("token_embd.weight", &[512, 256], Role::Embedding),
+            ("lm_head.weight", &[512, 256], Role::Output),
+            ("thinker.lm_head.weight", &[512, 256], Role::Output),
+            ("output.weight", &[512, 256], Role::Output),
+            ("output_norm.weight", &[256], Role::Norm),
+            ("model.norm.weight", &[256], Role::Norm),
+            ("model.layers.0.input_layernorm.weight", &[256], Role::Norm),
+            ("blk.0.attn_norm.weight", &[256], Role::Norm),
+            ("model.layers.0.self_attn.q_proj.weight", &[256, 256], Role::Linear),
+            ("model.layers.0.self_attn.q_proj.bias", &[256], Role::Bias),
+            ("blk.0.attn_output.weight", &[256, 256], Role::Linear),
+            ("model.layers.3.block_sparse_moe.gate.weight", &[8, 256], Role::Router),
+            ("blk.3.ffn_gate_inp.weight", &[8, 256], Role::Router),
+            ("model.layers.3.block_sparse_moe.experts.7.w1.weight", &[512, 256], Role::Expert),
+            ("blk.3.ffn_gate_exps.weight", &[8, 512, 256], Role::Expert),
+            ("blk.3.ffn_gate.7.weight", &[512, 256], Role::Expert),
+            ("rope_freqs.weight", &[16], Role::Other),
+        ];
+        for (name, shape, expected) in cases {
+            assert_eq!(role(name, shape), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn rows_that_the_block_does_not_divide_stay_and_say_why() {
+        let placed = residence("a.q_proj.weight", &[64, 3420], Scheme::Q8_0);
+        assert_eq!(placed.quantized, None);
+        assert_eq!(
+            placed.reason.as_deref(),
+            Some("its rows of 3420 are no multiple of q8_0's block of 32")
+        );
+        assert_eq!(residence("a.q_proj.weight", &[64, 512], Scheme::Q4K).quantized, Some(DType::Q4K));
+        assert_eq!(residence("a.q_proj.weight", &[64, 512], Scheme::None).reason, None);
+    }
+}
