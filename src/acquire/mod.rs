@@ -1,0 +1,69 @@
+//! From a model's source to local files.
+//!
+//! Knows folders, GGUF files and the hub's cache. Reads no weights and knows no engine.
+
+mod hub_cache;
+mod local;
+
+use crate::manifest::{Manifest, Model, Source};
+use modelgate_protocol::{Failure, FileSeen, ModelFiles, Verified};
+use std::path::Path;
+
+/// What acquiring gave.
+#[derive(Debug, Clone)]
+pub struct Acquired {
+    /// Files for the worker.
+    pub files: ModelFiles,
+    /// The same for the report.
+    pub seen: Vec<FileSeen>,
+    /// The commit that a hub revision resolved to.
+    pub commit: Option<String>,
+    /// Bytes that were fetched.
+    pub downloaded_bytes: u64,
+}
+
+/// Finds the files of `model`. `scratch` is where bundled models are written to.
+///
+/// # Errors
+/// What is not there, where it was looked for, and the remedy.
+pub fn acquire(model: &Model, manifest: &Manifest, scratch: &Path) -> Result<Acquired, Failure> {
+    let (files, commit) = match &model.source {
+        Source::Local { path } => match manifest.folder() {
+            Some(folder) => (local::files(&folder.join(path))?, None),
+            None => (local::bundled(path, scratch)?, None),
+        },
+        Source::Hub { repo, revision, file } => {
+            let snapshot = hub_cache::snapshot(repo, revision)?;
+            let path = match file {
+                Some(file) => snapshot.path.join(file),
+                None => snapshot.path.clone(),
+            };
+            let files = if path.exists() {
+                local::files(&path)?
+            } else {
+                return Err(hub_cache::not_downloaded(repo, revision, &path));
+            };
+            (files, Some(snapshot.commit))
+        }
+    };
+    let seen = seen(&files)?;
+    Ok(Acquired { files, seen, commit, downloaded_bytes: 0 })
+}
+
+fn seen(files: &ModelFiles) -> Result<Vec<FileSeen>, Failure> {
+    files
+        .weights
+        .iter()
+        .map(|path| {
+            let metadata = std::fs::metadata(path).map_err(|error| local::io(path, &error))?;
+            let name = path.strip_prefix(&files.root).unwrap_or(path);
+            Ok(FileSeen {
+                name: name.display().to_string(),
+                bytes: metadata.len(),
+                sha256: None,
+                verified: Verified::No,
+                page_cache_fraction: None,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,106 @@
+//! `quantization`: every tensor is resident as the scheme says, and its error is its type's own.
+//!
+//! Silently unquantized layers are the known failure, so every tensor is looked at, and what is
+//! looked at is the resident storage as the engine reports it, not a config's word.
+
+use super::{Expectation, Verdict, without_evidence};
+use modelgate_model::residence;
+use modelgate_protocol::{DType, Measurement, Tensor};
+
+/// Normalised mean squared error that a block type may have against its source.
+///
+/// Twice to three times what it has on Gaussian rows, where trained weights lie close to; rows
+/// with heavy tails come nearer to the bound. Gaussian figures: q4_0 7.5e-3, q4_k 4.7e-3, q5_k
+/// 1.2e-3, q6_k 3.4e-4, q8_0 3.2e-5 (the engine's tests measure them).
+fn error_bound(dtype: &DType) -> Option<f64> {
+    Some(match dtype {
+        DType::Q4_0 => 2.5e-2,
+        DType::Q4K => 1.5e-2,
+        DType::Q5K => 4e-3,
+        DType::Q6K => 1.2e-3,
+        DType::Q8_0 => 1.5e-4,
+        _ => return None,
+    })
+}
+
+/// Holds every tensor against the rule.
+pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
+    let scheme = expectation.quantization;
+    let expected = match scheme.dtype() {
+        None => "no tensor quantized".to_owned(),
+        Some(dtype) => format!("every quantizable tensor in {dtype}, within its error"),
+    };
+    if measurement.load_s.is_none() || measurement.tensors.list.is_empty() {
+        return without_evidence(measurement, expected, false);
+    }
+    let list = &measurement.tensors.list;
+    let types = measurement
+        .tensors
+        .by_type
+        .iter()
+        .map(|(name, bytes)| format!("{name} {}", crate::manifest::format_bytes(*bytes)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let bits = measurement.tensors.bits_per_weight.map_or(0.0, |bits| bits.get());
+    let verdict = Verdict::passed(expected, format!("{types}; {bits:.2} bits per weight"), false);
+    let wrong: Vec<String> =
+        list.iter().filter_map(|tensor| wrong_tensor(tensor, expectation)).collect();
+    if let Some(first) = wrong.first() {
+        let more = match wrong.len() - 1 {
+            0 => String::new(),
+            n => format!("; and {n} more of {} tensors", list.len()),
+        };
+        return verdict.failed(
+            format!("{first}{more}"),
+            "the inventory in the report lists every tensor; for a GGUF file ask for the \
+             quantization that it was made with, or take another file",
+        );
+    }
+    let touched = list.iter().any(|tensor| tensor.dtype.is_quantized());
+    if scheme.dtype().is_some() && !touched {
+        return verdict.failed(
+            format!("{scheme} was asked for and no tensor could be quantized"),
+            "the inventory gives the reason for each; rows must be multiples of the block",
+        );
+    }
+    verdict
+}
+
+/// What is wrong with one tensor.
+fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
+    let Tensor { name, file, dtype, .. } = tensor;
+    let placed = residence(name, &tensor.shape, expectation.quantization);
+    match &placed.quantized {
+        Some(expected) if dtype != expected => {
+            return Some(format!("{name} of {file} is resident in {dtype}, expected {expected}"));
+        }
+        None if dtype.is_quantized() => {
+            return Some(format!(
+                "{name} of {file} is resident in {dtype}, expected unquantized: {}",
+                placed.reason.as_deref().unwrap_or("no quantization was asked for")
+            ));
+        }
+        _ => {}
+    }
+    let elements = tensor.elements();
+    if let Some(bytes) = dtype.bytes(elements)
+        && bytes != tensor.bytes
+    {
+        return Some(format!(
+            "{name} of {file} takes {} bytes, expected {bytes} for {elements} values in {dtype}",
+            tensor.bytes
+        ));
+    }
+    let converted = tensor.source_dtype != *dtype;
+    match (tensor.nmse, error_bound(dtype)) {
+        (None, Some(_)) if converted => Some(format!(
+            "{name} of {file} was converted to {dtype} and its error was not measured"
+        )),
+        (Some(nmse), Some(bound)) if nmse.get() > bound => Some(format!(
+            "{name} of {file} differs from its source by a normalised squared error of {:.2e}, \
+             and {dtype} gives at most {bound:.1e}",
+            nmse.get()
+        )),
+        _ => None,
+    }
+}

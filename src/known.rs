@@ -1,0 +1,40 @@
+//! Models whose configs are embedded, so that their shapes are known before anything is fetched.
+
+use modelgate_model::{Config, ConfigError};
+
+/// A repository of the hub and its `config.json`.
+struct Known {
+    repo: &'static str,
+    config: &'static str,
+}
+
+const KNOWN: [Known; 3] = [
+    Known {
+        repo: "meta-llama/Llama-3.1-70B-Instruct",
+        config: include_str!("../fixtures/configs/llama-3.1-70b-instruct/config.json"),
+    },
+    Known {
+        repo: "Qwen/Qwen2.5-Omni-7B",
+        config: include_str!("../fixtures/configs/qwen2.5-omni-7b/config.json"),
+    },
+    Known {
+        repo: "mistralai/Mixtral-8x22B-Instruct-v0.1",
+        config: include_str!("../fixtures/configs/mixtral-8x22b-instruct-v0.1/config.json"),
+    },
+];
+
+/// Repositories whose configs are embedded.
+pub fn repositories() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|known| known.repo)
+}
+
+/// The config of `repo` (in any case), where it is embedded.
+///
+/// # Errors
+/// The embedded config is not one that the decoder knows: a defect that a test excludes.
+pub fn config(repo: &str) -> Option<Result<Config, ConfigError>> {
+    KNOWN
+        .iter()
+        .find(|known| known.repo.eq_ignore_ascii_case(repo))
+        .map(|known| Config::from_json(known.config))
+}

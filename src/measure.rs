@@ -1,0 +1,203 @@
+//! One model from its entry in the manifest to its measurement: prepare, acquire, worker.
+
+use crate::acquire::{self, Acquired};
+use crate::check::{generation_requests, perplexity_text};
+use crate::env::{self, Environment};
+use crate::host::Host;
+use crate::manifest::{DeviceChoice, Manifest, Model, Source, parse_device};
+use crate::progress::ModelProgress;
+use crate::signal::Interrupt;
+use crate::worker::{self, Limits};
+use crate::{known, predict};
+use modelgate_model::{Config, ConfigError};
+use modelgate_protocol::{
+    Device, Failure, FailureKind, Finite, Measurement, Outcome, PROTOCOL_VERSION, Request, Stage,
+};
+use std::path::Path;
+use std::time::Instant;
+
+/// Parameters above which an unoptimised build would take hours.
+const LARGE: u64 = 1_000_000_000;
+
+/// What every measurement of a run shares.
+pub struct Surroundings<'a> {
+    /// The manifest.
+    pub manifest: &'a Manifest,
+    /// What the environment asks for.
+    pub environment: &'a Environment,
+    /// The host.
+    pub host: &'a Host,
+    /// A folder for what lives as long as the program's version.
+    pub scratch: &'a Path,
+    /// Signals to the harness.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Measures `model`. Never fails: what goes wrong is part of the measurement.
+pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
+    let mut measurement = Measurement::empty();
+    let mut progress = ModelProgress::new(&model.id);
+    match prepare(model, surroundings, &mut measurement) {
+        Ok((program, request)) => {
+            let limits = Limits {
+                deadline: model.deadline,
+                stall: model.stall,
+                interrupt: surroundings.interrupt.clone(),
+            };
+            worker::run(&program, &request, &limits, &mut measurement, &mut |event| {
+                progress.event(event);
+            });
+        }
+        Err(failure) => {
+            measurement.outcome = match failure.stage {
+                Stage::Acquire => Outcome::NotAcquired,
+                _ => Outcome::Failed,
+            };
+            measurement.failure = Some(failure);
+        }
+    }
+    measurement
+}
+
+/// All that comes before the worker.
+fn prepare(
+    model: &Model,
+    surroundings: &Surroundings<'_>,
+    measurement: &mut Measurement,
+) -> Result<(std::path::PathBuf, Request), Failure> {
+    let devices = devices(model, surroundings)?;
+    if let Source::Hub { repo, .. } = &model.source
+        && let Some(Ok(config)) = known::config(repo)
+    {
+        refuse_unoptimised(&config, surroundings)?;
+        measurement.memory.prediction = Some(predict::predict(&config, model, &devices));
+    }
+    let program = worker::locate(surroundings.environment)?;
+    let text = perplexity_text(model, surroundings.manifest).map_err(|message| {
+        Failure::new(
+            Stage::Prepare,
+            FailureKind::NotFound,
+            message,
+            "expect.perplexity.text is a readable text file; a relative path is taken from the \
+             manifest's folder",
+        )
+    })?;
+    let began = Instant::now();
+    let acquired = acquire::acquire(model, surroundings.manifest, surroundings.scratch)?;
+    measurement.acquire_s = Some(Finite::seconds(began.elapsed()));
+    let config = config(&acquired)?;
+    if let Some(config) = &config {
+        refuse_unoptimised(config, surroundings)?;
+        measurement.memory.prediction = Some(predict::predict(config, model, &devices));
+        if let Some(impossible) = predict::impossible(config, model, &model.expect) {
+            return Err(Failure::new(
+                Stage::Prepare,
+                FailureKind::Impossible,
+                impossible.message,
+                impossible.hint,
+            ));
+        }
+    }
+    let context = config
+        .as_ref()
+        .map_or(model.context.unwrap_or(predict::DEFAULT_CONTEXT), |c| predict::context(model, c));
+    measurement.files = acquired.seen;
+    measurement.commit = acquired.commit;
+    measurement.downloaded_bytes = acquired.downloaded_bytes;
+    let request = Request {
+        protocol: PROTOCOL_VERSION,
+        model: model.id.clone(),
+        files: acquired.files,
+        quantization: model.quantization,
+        devices,
+        context,
+        generations: generation_requests(model),
+        perplexity_text: Some(text),
+    };
+    Ok((program, request))
+}
+
+/// The devices that the model is to live on.
+fn devices(model: &Model, surroundings: &Surroundings<'_>) -> Result<Vec<Device>, Failure> {
+    let devices = match &model.device {
+        DeviceChoice::Listed(devices) => devices.clone(),
+        DeviceChoice::Auto => vec![automatic(surroundings.environment)?],
+    };
+    let gpus = surroundings.host.gpus.len();
+    for device in &devices {
+        if let Device::Cuda(ordinal) = device
+            && *ordinal as usize >= gpus
+        {
+            let found = match &surroundings.host.no_gpu_reason {
+                Some(reason) => reason.clone(),
+                None => format!("the host has {gpus} GPU(s)"),
+            };
+            return Err(Failure::new(
+                Stage::Prepare,
+                FailureKind::NoDevice,
+                format!("{} needs the GPU {device}, and there is none here: {found}", model.id),
+                "run on a host with an NVIDIA GPU and its driver, or change `device` in the \
+                 manifest",
+            ));
+        }
+    }
+    Ok(devices)
+}
+
+/// What `auto` means here.
+fn automatic(environment: &Environment) -> Result<Device, Failure> {
+    let Some(value) = &environment.device else {
+        return Ok(Device::Cpu);
+    };
+    value.to_str().and_then(parse_device).ok_or_else(|| {
+        Failure::new(
+            Stage::Prepare,
+            FailureKind::NoDevice,
+            format!("{}={}: no such device", env::DEVICE, value.display()),
+            "expected cpu, cuda or cuda:N",
+        )
+    })
+}
+
+/// The model's config, where it has a file of it.
+fn config(acquired: &Acquired) -> Result<Option<Config>, Failure> {
+    let Some(path) = &acquired.files.config else {
+        return Ok(None);
+    };
+    let failure = |kind, message: String, hint: &str| {
+        Failure::new(Stage::Load, kind, format!("{}: {message}", path.display()), hint)
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        failure(FailureKind::Io, error.to_string(), "check the permissions and the disk")
+    })?;
+    match Config::from_json(&text) {
+        Ok(config) => Ok(Some(config)),
+        Err(ConfigError::Unsupported(message)) => Err(failure(
+            FailureKind::Unsupported,
+            message,
+            "choose a model of a supported architecture, in 16 or 32 bits or as GGUF",
+        )),
+        Err(ConfigError::Malformed(message)) => Err(failure(
+            FailureKind::Corrupt,
+            message,
+            "fetch config.json again from the model's repository",
+        )),
+    }
+}
+
+fn refuse_unoptimised(config: &Config, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+    let parameters = modelgate_model::parameters(config);
+    let own_worker = surroundings.environment.worker.is_none();
+    if cfg!(debug_assertions) && own_worker && parameters > LARGE {
+        return Err(Failure::new(
+            Stage::Prepare,
+            FailureKind::Unoptimised,
+            format!(
+                "this is an unoptimised build, and the model has {} parameters",
+                predict::grouped(parameters)
+            ),
+            "run `cargo test --release`",
+        ));
+    }
+    Ok(())
+}

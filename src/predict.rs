@@ -1,0 +1,114 @@
+//! What a model will take in memory, and whether an expectation could be met at all.
+//!
+//! Pure: shapes and the manifest in, bytes and arithmetic out.
+
+use crate::manifest::{ByteRange, DeviceChoice, Expect, Model, format_bytes};
+use modelgate_model::{Config, PredictedBytes};
+use modelgate_protocol::{DType, Device, Prediction};
+
+/// Context where neither manifest nor model asks for another.
+pub const DEFAULT_CONTEXT: u32 = 4096;
+
+/// What the engine's process takes on the host before its first weight: program, runtime,
+/// tokenizer, thread stacks and staging buffers. Measured on the bundled models, see the README.
+const HOST_BASELINE: u64 = 48_000_000;
+
+/// An expectation that no load of the model could satisfy.
+pub struct Impossible {
+    /// The arithmetic.
+    pub message: String,
+    /// What could be asked for instead.
+    pub hint: String,
+}
+
+/// Positions of the key/value cache: what the manifest asks for, else the model's own limit or
+/// [`DEFAULT_CONTEXT`], whichever is less.
+pub fn context(model: &Model, config: &Config) -> u32 {
+    model.context.unwrap_or_else(|| {
+        DEFAULT_CONTEXT.min(u32::try_from(config.max_positions).unwrap_or(u32::MAX))
+    })
+}
+
+/// Predicted peaks of `model` on `devices`.
+pub fn predict(config: &Config, model: &Model, devices: &[Device]) -> Prediction {
+    let on_host = devices.iter().all(|device| *device == Device::Cpu);
+    let bytes = predicted_bytes(config, model, on_host);
+    let sum = bytes.weights + bytes.kv_cache + bytes.activations;
+    Prediction {
+        weights: bytes.weights,
+        kv_cache: bytes.kv_cache,
+        activations: bytes.activations,
+        baseline: HOST_BASELINE,
+        host_peak: HOST_BASELINE + if on_host { sum } else { 0 },
+        device_peak: if on_host { 0 } else { sum },
+    }
+}
+
+/// On the CPU everything that is not quantized is f32; on a GPU weights keep 16 bits and so do
+/// keys and values.
+fn predicted_bytes(config: &Config, model: &Model, on_host: bool) -> PredictedBytes {
+    let (float, kv_bytes) = if on_host { (DType::F32, 4) } else { (DType::Bf16, 2) };
+    modelgate_model::predict(
+        config,
+        model.quantization,
+        &float,
+        context(model, config) as usize,
+        kv_bytes,
+    )
+}
+
+/// Whether the expectation's ranges leave no room for the weights and the key/value cache.
+///
+/// Weights on several devices, or on GPU and host together, count against the sum of both ranges.
+pub fn impossible(config: &Config, model: &Model, expect: &Expect) -> Option<Impossible> {
+    let DeviceChoice::Listed(devices) = &model.device else {
+        return None;
+    };
+    let on_gpu = devices.iter().any(|device| matches!(device, Device::Cuda(_)));
+    let on_cpu = devices.contains(&Device::Cpu);
+    let bytes = predicted_bytes(config, model, !on_gpu);
+    let needed = bytes.weights + bytes.kv_cache;
+    let most = |range: Option<ByteRange>| range.map_or(u64::MAX, |range| range.max);
+    let (name, room) = match (on_gpu, on_cpu) {
+        (true, false) => ("expect.vram", most(expect.vram)),
+        (false, _) => ("expect.ram", most(expect.ram)),
+        (true, true) => (
+            "expect.vram and expect.ram together",
+            most(expect.vram).saturating_add(most(expect.ram)),
+        ),
+    };
+    (needed > room).then(|| Impossible {
+        message: format!(
+            "{name} allows at most {}, which no load of this model can satisfy: {} parameters in \
+             {} take {} ({:.2} bits per weight), and the key/value cache for a context of {} \
+             takes {}: {} in all",
+            format_bytes(room),
+            grouped(bytes.parameters),
+            model.quantization,
+            format_bytes(bytes.weights),
+            bytes.weights as f64 * 8.0 / bytes.parameters as f64,
+            context(model, config),
+            format_bytes(bytes.kv_cache),
+            format_bytes(needed),
+        ),
+        hint: format!(
+            "allow at least {}, ask for fewer bits or a shorter context, or let a part of the \
+             model live in host memory with device = [\"cuda\", \"cpu\"]",
+            format_bytes(needed)
+        ),
+    })
+}
+
+/// 70553706496 as 70,553,706,496.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (index + 3 - first).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,91 @@
+//! Progress on standard error: a bar where there is a terminal, a line now and then where there is
+//! none. Standard output belongs to the test runner.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use modelgate_protocol::{Event, PhaseName, ProgressUnit};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Time between two lines where there is no terminal.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+/// Shows how far one model is.
+pub struct ModelProgress {
+    model: String,
+    bar: Option<ProgressBar>,
+    phase: PhaseName,
+    last_line: Instant,
+}
+
+impl ModelProgress {
+    /// For `model`, which begins now.
+    pub fn new(model: &str) -> ModelProgress {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.set_prefix(model.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        ModelProgress {
+            model: model.to_owned(),
+            bar,
+            phase: PhaseName::Start,
+            last_line: Instant::now(),
+        }
+    }
+
+    /// Takes an event of the worker in.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Phase { name } => {
+                self.phase = *name;
+                if let Some(bar) = &self.bar {
+                    bar.set_length(0);
+                    bar.set_message(name.name());
+                }
+            }
+            Event::Progress(progress) => match &self.bar {
+                Some(bar) => {
+                    bar.set_style(style(progress.unit));
+                    bar.set_length(progress.total);
+                    bar.set_position(progress.done);
+                }
+                None => self.line(progress.done, progress.total),
+            },
+            _ => {}
+        }
+    }
+
+    fn line(&mut self, done: u64, total: u64) {
+        if self.last_line.elapsed() < BETWEEN_LINES || total == 0 {
+            return;
+        }
+        self.last_line = Instant::now();
+        let percent = 100 * done / total;
+        // progress that nobody can be shown is no error
+        let _ = writeln!(
+            std::io::stderr(),
+            "modelgate: {}: {} {percent} %",
+            self.model,
+            self.phase.name()
+        );
+    }
+}
+
+impl Drop for ModelProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(unit: ProgressUnit) -> ProgressStyle {
+    let template = match unit {
+        ProgressUnit::Bytes => {
+            "{prefix} {msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
+        }
+        ProgressUnit::Tokens => "{prefix} {msg} {wide_bar} {pos}/{len} tokens",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,123 @@
+//! From the run's folder to a report.
+
+use super::{Evidence, ModelReport, Report, Run, RunState, SCHEMA_VERSION};
+use crate::check::{Check, Expectation, Status, Verdict, perplexity_text};
+use crate::host::Host;
+use crate::manifest::{Manifest, Model, Source};
+use crate::plan::Plan;
+use crate::store::{RunRecord, Store};
+use modelgate_protocol::{Failure, FailureKind, Measurement, Outcome, Stage};
+use std::collections::BTreeMap;
+
+/// Builds the report of the run in `store` as it stands now.
+pub fn build(
+    manifest: &Manifest,
+    plan: &Plan,
+    store: &Store,
+    record: &RunRecord,
+    host: &Host,
+) -> Report {
+    let models: Vec<ModelReport> = manifest
+        .models
+        .iter()
+        .enumerate()
+        .filter_map(|(index, model)| model_report(manifest, plan, index, model, store))
+        .collect();
+    let verdicts = || models.iter().flat_map(|model| &model.checks);
+    let planned = verdicts().filter(|verdict| verdict.status != Status::NotSelected).count();
+    let waiting: usize = models
+        .iter()
+        .filter(|model| model.measurement.outcome == Outcome::NotRun)
+        .map(|model| model.checks.iter().filter(|v| v.status != Status::NotSelected).count())
+        .sum();
+    let state = if store.is_interrupted() {
+        RunState::Interrupted
+    } else if waiting > 0 {
+        RunState::Running
+    } else {
+        RunState::Finished
+    };
+    Report {
+        schema_version: SCHEMA_VERSION,
+        run: Run {
+            id: record.id.clone(),
+            state,
+            started_at: record.started_at.to_string(),
+            finished_at: (state != RunState::Running).then(|| jiff::Timestamp::now().to_string()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+            manifest_sha256: manifest.sha256.clone(),
+            filter: record.filter.clone(),
+            planned_checks: planned as u64,
+            finished_checks: (planned - waiting) as u64,
+            labels: BTreeMap::new(),
+            engine: models.iter().find_map(|model| model.measurement.engine.clone()),
+        },
+        host: host.clone(),
+        ceilings: Vec::new(),
+        models,
+    }
+}
+
+/// The report of one model; none where no check of it was selected.
+fn model_report(
+    manifest: &Manifest,
+    plan: &Plan,
+    index: usize,
+    model: &Model,
+    store: &Store,
+) -> Option<ModelReport> {
+    let cases = || plan.cases.iter().filter(|case| case.model == index);
+    if !cases().any(|case| store.is_selected(&case.name)) {
+        return None;
+    }
+    let measurement = store.measurement(&model.id).unwrap_or_else(|| not_run(store));
+    let checks = cases()
+        .map(|case| {
+            if store.is_selected(&case.name) {
+                verdict(case.check, &measurement, model, manifest)
+            } else {
+                Verdict::not_selected(case.check)
+            }
+        })
+        .collect();
+    let (repo, path, revision) = match &model.source {
+        Source::Hub { repo, revision, .. } => (Some(repo.clone()), None, Some(revision.clone())),
+        Source::Local { path } => (None, Some(path.display().to_string()), None),
+    };
+    Some(ModelReport {
+        id: model.id.clone(),
+        repo,
+        path,
+        revision,
+        quantization: model.quantization,
+        context: model.context,
+        evidence: Evidence::Real,
+        measurement,
+        checks,
+    })
+}
+
+/// What `check` says of `measurement` under the manifest's expectation of `model`.
+pub(crate) fn verdict(
+    check: Check,
+    measurement: &Measurement,
+    model: &Model,
+    manifest: &Manifest,
+) -> Verdict {
+    // a text that cannot be read kept the model from being measured, which the verdict then says
+    let text = perplexity_text(model, manifest).unwrap_or_default();
+    check.verdict(measurement, &Expectation::of(model, &text))
+}
+
+fn not_run(store: &Store) -> Measurement {
+    let interrupted = store.is_interrupted();
+    let message = if interrupted {
+        "the run was interrupted before this model's turn"
+    } else {
+        "this model's turn has not come yet"
+    };
+    let kind = FailureKind::Interrupted;
+    let failure = Failure::new(Stage::Prepare, kind, message, "start the run again");
+    Measurement { failure: Some(failure), ..Measurement::empty() }
+}

@@ -1,0 +1,318 @@
+//! The report in Markdown, for a person to read.
+
+use super::{ModelReport, Report, RunState};
+use crate::check::{Check, Status, Verdict};
+use crate::manifest::{format_bytes, format_duration};
+use crate::predict::grouped;
+use modelgate_protocol::{Finite, Measurement, Outcome};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The summary of a report.
+pub fn summary(report: &Report) -> String {
+    let mut text = String::new();
+    // writing to a string cannot fail
+    let _ = write_summary(&mut text, report);
+    text
+}
+
+fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
+    writeln!(out, "{}\n", headline(report))?;
+    let run = &report.run;
+    writeln!(
+        out,
+        "A pass covers this host, these files and this engine: {}, {}, {} cores, {}{}; {}; \
+         modelgate {} ({}), run {}, started {}.\n",
+        report.host.hostname,
+        report.host.cpu,
+        report.host.cores,
+        format_bytes(report.host.ram_bytes),
+        gpus(report),
+        run.engine.as_ref().map_or("no engine".into(), |engine| format!(
+            "engine {} {} ({})",
+            engine.name, engine.version, engine.build
+        )),
+        run.version,
+        run.profile,
+        run.id,
+        run.started_at,
+    )?;
+    write_table(out, report)?;
+    for model in &report.models {
+        write_model(out, model)?;
+    }
+    Ok(())
+}
+
+/// The one-line verdict. A model is validated where every check that was planned for it passed.
+fn headline(report: &Report) -> String {
+    let total = report.models.len();
+    let with = |test: &dyn Fn(&ModelReport) -> bool| -> Vec<&str> {
+        report.models.iter().filter(|model| test(model)).map(|model| model.id.as_str()).collect()
+    };
+    let has = |model: &ModelReport, statuses: &[Status]| {
+        model.checks.iter().any(|verdict| statuses.contains(&verdict.status))
+    };
+    let is_waiting = |model: &ModelReport| {
+        matches!(model.measurement.outcome, Outcome::NotRun | Outcome::Interrupted)
+    };
+    let failed =
+        with(&|model| !is_waiting(model) && has(model, &[Status::Failed, Status::Blocked]));
+    let partial = with(&|model| {
+        is_waiting(model)
+            || (!has(model, &[Status::Failed, Status::Blocked])
+                && has(model, &[Status::NotSelected]))
+    });
+    let validated = total - failed.len() - partial.len();
+    let counted = format!("{validated} of {total} models validated");
+    let mut parts = Vec::new();
+    if !failed.is_empty() {
+        parts.push(format!("FAILED: {}", failed.join(", ")));
+    }
+    if !partial.is_empty() || report.run.state != RunState::Finished {
+        let names = if partial.is_empty() { "the run".into() } else { partial.join(", ") };
+        parts.push(format!("INCOMPLETE: {names}"));
+    }
+    if parts.is_empty() { counted } else { format!("{} ({counted})", parts.join("; ")) }
+}
+
+fn gpus(report: &Report) -> String {
+    report
+        .host
+        .gpus
+        .iter()
+        .map(|gpu| format!(", {} ({})", gpu.name, format_bytes(gpu.vram_bytes)))
+        .collect()
+}
+
+fn write_table(out: &mut String, report: &Report) -> std::fmt::Result {
+    let names: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
+    writeln!(out, "| model | {} |", names.join(" | "))?;
+    writeln!(out, "| --- |{}", " --- |".repeat(names.len()))?;
+    for model in &report.models {
+        let cells: Vec<&str> = Check::ALL
+            .iter()
+            .map(|check| {
+                let verdict = model.checks.iter().find(|verdict| verdict.check == *check);
+                verdict.map_or("not planned", |verdict| word(verdict.status))
+            })
+            .collect();
+        writeln!(out, "| {} | {} |", model.id, cells.join(" | "))?;
+    }
+    writeln!(out)
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Passed => "passed",
+        Status::Failed => "**FAILED**",
+        Status::Blocked => "**blocked**",
+        Status::NotSelected => "not selected",
+    }
+}
+
+fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
+    let seen = &model.measurement;
+    writeln!(out, "## {}\n", model.id)?;
+    let source = model.repo.as_deref().or(model.path.as_deref()).unwrap_or_default();
+    let revision = seen.commit.as_deref().or(model.revision.as_deref());
+    writeln!(
+        out,
+        "{source}{}, quantization {}, {}, outcome {}.\n",
+        revision.map_or(String::new(), |revision| format!(" at {revision}")),
+        model.quantization,
+        seen.devices.first().map_or_else(|| "no device".to_owned(), |_| seen.devices.join(", ")),
+        seen.outcome.name(),
+    )?;
+    write_failure(out, seen)?;
+    writeln!(out, "| check | status | expected | observed |\n| --- | --- | --- | --- |")?;
+    for verdict in &model.checks {
+        write_verdict(out, verdict)?;
+    }
+    writeln!(out)?;
+    for verdict in &model.checks {
+        if verdict.status == Status::Failed
+            && let Some(message) = &verdict.message
+        {
+            writeln!(out, "- **{}**: {}", verdict.check.name(), line(message))?;
+            writeln!(out, "  Remedy: {}.", line(verdict.hint.as_deref().unwrap_or_default()))?;
+        }
+    }
+    write_time(out, seen)?;
+    write_memory(out, seen)?;
+    write_tensors(out, seen)?;
+    write_answers(out, seen)
+}
+
+fn write_failure(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    let Some(failure) = &seen.failure else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "**{}** in stage {}: {}\n\nRemedy: {}.\n",
+        failure.kind.name(),
+        failure.stage.name(),
+        line(&failure.message),
+        line(&failure.hint)
+    )
+}
+
+fn write_verdict(out: &mut String, verdict: &Verdict) -> std::fmt::Result {
+    let derived = if verdict.derived { " (derived)" } else { "" };
+    writeln!(
+        out,
+        "| {} | {} | {}{derived} | {} |",
+        verdict.check.name(),
+        word(verdict.status),
+        cell(&verdict.expected),
+        cell(&verdict.observed)
+    )
+}
+
+fn write_time(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    if seen.phases.is_empty() {
+        return Ok(());
+    }
+    let phases: Vec<String> = seen
+        .phases
+        .iter()
+        .map(|phase| format!("{} {}", phase.name, seconds(phase.end_s.get() - phase.start_s.get())))
+        .collect();
+    writeln!(out, "\nPhases: {}.", phases.join(", "))?;
+    if let Some(load) = seen.load_s {
+        writeln!(out, "Loaded {} after the start.", seconds(load.get()))?;
+    }
+    if seen.activities.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n| activity | bytes | busy | rate | ceiling |\n| --- | --- | --- | --- | --- |")?;
+    for activity in &seen.activities {
+        let rate = activity.bytes as f64 / activity.busy_s.get();
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} |",
+            activity.name,
+            format_bytes(activity.bytes),
+            seconds(activity.busy_s.get()),
+            rate_text(Finite::new(rate)),
+            rate_text(activity.ceiling_bytes_per_s)
+        )?;
+    }
+    Ok(())
+}
+
+fn rate_text(rate: Option<Finite>) -> String {
+    rate.map_or("not measured".into(), |rate| format!("{}/s", format_bytes(rate.get() as u64)))
+}
+
+fn write_memory(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    let memory = &seen.memory;
+    if memory.host.is_none() && memory.prediction.is_none() {
+        return Ok(());
+    }
+    writeln!(out, "\n| memory | before | after load | peak | predicted |\n| --- | --- | --- | --- | --- |")?;
+    for device in &memory.devices {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} |",
+            device.device,
+            format_bytes(device.before),
+            format_bytes(device.after_load),
+            format_bytes(device.peak),
+            device.predicted_peak.map_or("unknown".into(), format_bytes)
+        )?;
+    }
+    if let Some(host) = &memory.host {
+        writeln!(
+            out,
+            "| host, private | {} | {} | {} | {} |",
+            format_bytes(host.before),
+            host.after_load.map_or("never loaded".into(), format_bytes),
+            format_bytes(host.peak_private),
+            host.predicted_peak.map_or("unknown".into(), format_bytes)
+        )?;
+        writeln!(out, "| host, resident | | | {} | |", format_bytes(host.peak_rss))?;
+    }
+    if let Some(predicted) = &memory.prediction {
+        writeln!(
+            out,
+            "\nPredicted: weights {}, key/value cache {}, activations {}, process {}.",
+            format_bytes(predicted.weights),
+            format_bytes(predicted.kv_cache),
+            format_bytes(predicted.activations),
+            format_bytes(predicted.baseline)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    let tensors = &seen.tensors;
+    if tensors.list.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n{} tensors, {} parameters{}.\n\n| type | tensors | bytes |\n| --- | --- | --- |",
+        tensors.list.len(),
+        seen.parameters.map_or("unknown".into(), grouped),
+        tensors.bits_per_weight.map_or(String::new(), |bits| format!(
+            ", {:.2} bits per weight",
+            bits.get()
+        )),
+    )?;
+    for (name, bytes) in &tensors.by_type {
+        let count = tensors.list.iter().filter(|tensor| tensor.dtype.name() == name).count();
+        writeln!(out, "| {name} | {count} | {} |", format_bytes(*bytes))?;
+    }
+    for omitted in &tensors.omitted {
+        writeln!(
+            out,
+            "\nLeft out: {} ({} tensors, {}).",
+            omitted.group,
+            omitted.tensors,
+            format_bytes(omitted.bytes)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    for generation in &seen.generations {
+        let speed = match (generation.time_to_first_token_s, generation.decode_tokens_per_s) {
+            (Some(first), Some(rate)) => {
+                format!(", first token after {}, then {:.1} tokens/s", seconds(first.get()), rate.get())
+            }
+            (Some(first), None) => format!(", first token after {}", seconds(first.get())),
+            _ => String::new(),
+        };
+        writeln!(
+            out,
+            "\n{} ({} prompt tokens, {} generated{speed}):\n\n> {}",
+            generation.name,
+            generation.prompt_tokens.len(),
+            generation.tokens.len(),
+            line(&generation.text)
+        )?;
+    }
+    if let Some(perplexity) = &seen.perplexity {
+        let value = perplexity.value.map_or("not finite".into(), |v| format!("{:.3}", v.get()));
+        writeln!(out, "\nPerplexity {value} over {} tokens.", perplexity.tokens)?;
+    }
+    writeln!(out)
+}
+
+fn seconds(value: f64) -> String {
+    format_duration(Duration::from_secs_f64(value.max(0.0)))
+}
+
+/// Text in one line, without what Markdown would take for its own.
+fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('<', "\\<")
+}
+
+/// The same for a table's cell.
+fn cell(text: &str) -> String {
+    line(text).replace('|', "\\|")
+}

@@ -1,0 +1,111 @@
+//! Which planned cases a command line selects.
+//!
+//! The test runner's own filter is a plain substring; ours knows ids and hub repositories. So the
+//! choice is made here, and the runner is told exact names.
+
+use crate::manifest::{Manifest, Model, Source, nearest};
+use crate::plan::{Case, Plan};
+use libtest_mimic::Arguments;
+
+/// What a command line selects of a plan.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The cases that match the filter, ignored ones included.
+    pub matched: Vec<Case>,
+    /// Those of them that are to run.
+    pub to_run: Vec<Case>,
+}
+
+impl Selection {
+    /// Applies filter, skips and the ignored flags of `arguments`.
+    pub fn of(plan: &Plan, manifest: &Manifest, arguments: &Arguments) -> Selection {
+        let filter = Filter::of(arguments, manifest);
+        let matched: Vec<Case> =
+            plan.cases.iter().filter(|case| filter.matches(case, manifest)).cloned().collect();
+        let to_run = matched
+            .iter()
+            .filter(|case| match (arguments.ignored, arguments.include_ignored) {
+                (true, _) => case.ignored,
+                (false, true) => true,
+                (false, false) => !case.ignored,
+            })
+            .cloned()
+            .collect();
+        Selection { matched, to_run }
+    }
+
+    /// Whether something matches and all of it is ignored and not asked for.
+    pub fn only_ignored(&self) -> bool {
+        self.to_run.is_empty() && !self.matched.is_empty()
+    }
+}
+
+/// Ids of the manifest near to a filter that matched nothing.
+pub fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
+    let word = filter.split("::").next().unwrap_or(filter);
+    let mut names: Vec<String> = Vec::new();
+    for model in &manifest.models {
+        let mut spellings = vec![model.id.as_str()];
+        if let Source::Hub { repo, .. } = &model.source {
+            spellings.push(repo);
+        }
+        if nearest(word, spellings).is_some() {
+            names.push(model.id.clone());
+        }
+    }
+    names.truncate(3);
+    names
+}
+
+struct Filter<'a> {
+    arguments: &'a Arguments,
+    /// Models that the positional filter names in full.
+    named: Vec<usize>,
+}
+
+impl<'a> Filter<'a> {
+    fn of(arguments: &'a Arguments, manifest: &Manifest) -> Filter<'a> {
+        let named = match &arguments.filter {
+            Some(filter) if !arguments.exact => named_models(filter, manifest),
+            _ => Vec::new(),
+        };
+        Filter { arguments, named }
+    }
+
+    fn matches(&self, case: &Case, manifest: &Manifest) -> bool {
+        let selected = match &self.arguments.filter {
+            None => true,
+            Some(filter) if self.arguments.exact => case.name == *filter,
+            Some(_) if !self.named.is_empty() => self.named.contains(&case.model),
+            Some(filter) => contains(&case.name, filter) || repo_contains(case, filter, manifest),
+        };
+        selected
+            && !self.arguments.skip.iter().any(|skip| {
+                if self.arguments.exact { case.name == *skip } else { contains(&case.name, skip) }
+            })
+    }
+}
+
+/// Models whose id is the filter; else models whose hub repository it is, without their variants.
+fn named_models(filter: &str, manifest: &Manifest) -> Vec<usize> {
+    let find = |test: &dyn Fn(&Model) -> bool| -> Vec<usize> {
+        let models = manifest.models.iter().enumerate();
+        models.filter(|(_, model)| test(model)).map(|(index, _)| index).collect()
+    };
+    let by_id = find(&|model| model.id.eq_ignore_ascii_case(filter));
+    if !by_id.is_empty() {
+        return by_id;
+    }
+    let is_repo = |model: &Model| matches!(&model.source, Source::Hub { repo, .. } if repo.eq_ignore_ascii_case(filter));
+    let plain = find(&|model| is_repo(model) && !model.id.contains('@'));
+    // a manifest may hold nothing but variants of a repository
+    if plain.is_empty() { find(&|model| is_repo(model)) } else { plain }
+}
+
+fn contains(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(&part.to_lowercase())
+}
+
+fn repo_contains(case: &Case, filter: &str, manifest: &Manifest) -> bool {
+    matches!(&manifest.models[case.model].source, Source::Hub { repo, .. } if contains(repo, filter))
+}

@@ -1,0 +1,54 @@
+//! SIGINT, SIGTERM and SIGHUP: the first asks the run to end, a second one ends it at once.
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Whether a signal has asked the run to end, and which.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    asked: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Takes over the signals of this process.
+    ///
+    /// # Errors
+    /// The system refuses a handler.
+    pub fn install() -> io::Result<Interrupt> {
+        let interrupt = Interrupt::default();
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // in this order: the first signal sets the flag that the second one finds set
+            flag::register_conditional_shutdown(
+                signal,
+                exit_code(signal),
+                Arc::clone(&interrupt.asked),
+            )?;
+            flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
+            flag::register(signal, Arc::clone(&interrupt.asked))?;
+        }
+        Ok(interrupt)
+    }
+
+    /// The signal that came, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        if !self.asked.load(Ordering::Relaxed) {
+            return None;
+        }
+        i32::try_from(self.signal.load(Ordering::Relaxed)).ok()
+    }
+}
+
+/// The exit code of a process that a signal ended, as shells write it.
+pub fn exit_code(signal: i32) -> i32 {
+    128 + signal
+}
+
+/// The signal's name, where it has a common one.
+pub fn name(signal: i32) -> String {
+    signal_hook::low_level::signal_name(signal)
+        .map_or_else(|| format!("signal {signal}"), str::to_owned)
+}

@@ -1,0 +1,256 @@
+//! The run's folder: one file per model, written under a lock.
+//!
+//! Within one process and across the processes of a nextest run it is the same mechanism, so that
+//! five checks cost one load, and a load that was killed is not tried five times. A report is a
+//! function of this folder. Knows nothing of how a measurement is made.
+
+use crate::signal::Interrupt;
+use modelgate_protocol::{Failure, FailureKind, Measurement, Outcome, Stage};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How often a lock that another holds is asked for again.
+const POLL: Duration = Duration::from_millis(10);
+/// Folders of earlier runs older than this are removed.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The folder of one run.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// What every process of a run agrees on; the first one writes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The run's id.
+    pub id: String,
+    /// When it started, in UTC.
+    pub started_at: jiff::Timestamp,
+    /// Name of its JSON report; none until the first report was written.
+    pub report_name: Option<String>,
+    /// The positional filter, where there was one.
+    pub filter: Option<String>,
+}
+
+/// A model's file in the folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    /// The runner's attempt that made it.
+    attempt: u32,
+    /// What was seen; none while it is being measured.
+    measurement: Option<Measurement>,
+}
+
+impl Store {
+    /// Opens the folder of run `id` below `scratch`, or makes it. Folders of runs long past are
+    /// removed.
+    ///
+    /// # Errors
+    /// The folder cannot be written; the error names it.
+    pub fn open(scratch: &Path, id: &str) -> io::Result<Store> {
+        let runs = scratch.join("runs");
+        let folder = runs.join(id);
+        std::fs::create_dir_all(folder.join("selected")).map_err(|error| named(&folder, &error))?;
+        remove_old(&runs, &folder);
+        Ok(Store { folder })
+    }
+
+    /// Changes the run's record under its lock; the first call finds `fresh`.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn with_run<T>(
+        &self,
+        fresh: impl FnOnce() -> RunRecord,
+        change: impl FnOnce(&mut RunRecord) -> T,
+    ) -> io::Result<T> {
+        let path = self.folder.join("run.json");
+        let lock = self.lock_file("run")?;
+        lock.lock()?;
+        let mut record = read(&path)?.unwrap_or_else(fresh);
+        let result = change(&mut record);
+        write_atomically(&path, &serde_json::to_vec(&record)?)?;
+        Ok(result)
+    }
+
+    /// Notes that the case `name` is selected in this run.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn select(&self, name: &str) -> io::Result<()> {
+        let path = self.folder.join("selected").join(name);
+        File::create(&path).map(drop).map_err(|error| named(&path, &error))
+    }
+
+    /// Whether the case `name` is selected in this run, by this process or another.
+    pub fn is_selected(&self, name: &str) -> bool {
+        self.folder.join("selected").join(name).is_file()
+    }
+
+    /// The measurement of `model` as far as this run has one.
+    pub fn measurement(&self, model: &str) -> Option<Measurement> {
+        let record: Record = read(&self.model_file(model)).ok()??;
+        record.measurement
+    }
+
+    /// Whether a measurement of `model` has begun.
+    pub fn has_begun(&self, model: &str) -> bool {
+        self.model_file(model).is_file()
+    }
+
+    /// Whether the run was interrupted.
+    pub fn is_interrupted(&self) -> bool {
+        self.folder.join("interrupted").is_file()
+    }
+
+    /// Notes that a signal ended the run.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn set_interrupted(&self) -> io::Result<()> {
+        File::create(self.folder.join("interrupted")).map(drop)
+    }
+
+    /// The measurement of `model`: the one that this run has, or else what `measure` makes, while
+    /// every other measurement of the run waits.
+    ///
+    /// A later `attempt` of the test runner measures again where an earlier one did not come to
+    /// its end. A measurement that another process began and did not finish is a crash.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or a signal came while this waited.
+    pub fn measure(
+        &self,
+        model: &str,
+        attempt: u32,
+        interrupt: &Interrupt,
+        measure: impl FnOnce() -> Measurement,
+    ) -> io::Result<Measurement> {
+        let _model = self.lock(model, interrupt)?;
+        let path = self.model_file(model);
+        if let Some(record) = read::<Record>(&path)? {
+            let measured =
+                record.measurement.as_ref().is_some_and(|m| m.outcome == Outcome::Measured);
+            if measured || record.attempt >= attempt {
+                return Ok(record.measurement.unwrap_or_else(abandoned));
+            }
+        }
+        let _one_at_a_time = self.lock("measuring", interrupt)?;
+        let write = |measurement: Option<&Measurement>| {
+            let record = Record { attempt, measurement: measurement.cloned() };
+            write_atomically(&path, &serde_json::to_vec(&record)?)
+        };
+        write(None)?;
+        let measurement = measure();
+        write(Some(&measurement))?;
+        Ok(measurement)
+    }
+
+    /// Runs `act` while no other process of the run does the same.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or what `act` says.
+    pub fn exclusively<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let lock = self.lock_file("report")?;
+        lock.lock()?;
+        act()
+    }
+
+    fn model_file(&self, model: &str) -> PathBuf {
+        self.folder.join(format!("{model}.model.json"))
+    }
+
+    fn lock_file(&self, name: &str) -> io::Result<File> {
+        let path = self.folder.join(format!("{name}.lock"));
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| named(&path, &error))
+    }
+
+    /// Waits for a lock, unless a signal comes.
+    fn lock(&self, name: &str, interrupt: &Interrupt) -> io::Result<File> {
+        let file = self.lock_file(name)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
+            }
+            if interrupt.signal().is_some() {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+            }
+        }
+    }
+}
+
+/// What is left of a measurement whose process ended before it was finished.
+fn abandoned() -> Measurement {
+    Measurement {
+        outcome: Outcome::Crashed,
+        failure: Some(Failure::new(
+            Stage::Start,
+            FailureKind::Crashed,
+            "the test process that measured this model ended before it was finished",
+            "a time limit of the test runner, or a kill from outside; start the run again",
+        )),
+        ..Measurement::empty()
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).map_err(|error| named(path, &error.into()))?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(path, &error)),
+    }
+}
+
+/// Replaces the file at `path` whole: readers see the old content or the new.
+///
+/// # Errors
+/// The file or its folder cannot be written; the error names it.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        set_readable(file.as_file())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| named(path, &error))
+}
+
+/// Temporary files are made for their owner alone; reports are for everybody.
+fn set_readable(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn remove_old(runs: &Path, own: &Path) {
+    let Ok(entries) = std::fs::read_dir(runs) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let old = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > KEPT));
+        if old && entry.path() != own {
+            // another run may be removing it too
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}

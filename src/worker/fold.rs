@@ -1,0 +1,150 @@
+//! Events into a measurement: each is a fragment of it.
+
+use modelgate_protocol::{
+    Event, Failure, Finite, Measurement, PROTOCOL_VERSION, Phase, PhaseName, Progress, Stage,
+    Tensors,
+};
+use std::time::Instant;
+
+/// What an event meant.
+pub(super) enum Step {
+    /// Something new was seen.
+    Advanced,
+    /// Progress that stands where it stood.
+    SameProgress,
+    /// The worker is done.
+    Done,
+    /// The worker cannot go on.
+    Failed(Failure),
+    /// The event does not belong here.
+    Refused(String),
+}
+
+/// A measurement in the making.
+pub(super) struct Fold<'a> {
+    measurement: &'a mut Measurement,
+    spawned: Instant,
+    phase: PhaseName,
+    phase_began: Instant,
+    greeted: bool,
+    progress: Option<Progress>,
+}
+
+impl<'a> Fold<'a> {
+    pub(super) fn new(measurement: &'a mut Measurement, spawned: Instant) -> Fold<'a> {
+        Fold {
+            measurement,
+            spawned,
+            phase: PhaseName::Start,
+            phase_began: spawned,
+            greeted: false,
+            progress: None,
+        }
+    }
+
+    /// The stage that the worker is in.
+    pub(super) fn stage(&self) -> Stage {
+        match self.phase {
+            PhaseName::Start | PhaseName::Device => Stage::Start,
+            PhaseName::Load => Stage::Load,
+            PhaseName::Warmup | PhaseName::Generate | PhaseName::Perplexity => Stage::Generate,
+            PhaseName::Unload => Stage::Unload,
+        }
+    }
+
+    /// Takes an event in that arrived `at`.
+    pub(super) fn take(&mut self, event: Event, at: Instant) -> Step {
+        if !self.greeted && !matches!(event, Event::Hello { .. }) {
+            return Step::Refused("the worker's first event is no hello".into());
+        }
+        let since_spawn = self.seconds(at);
+        let seen = &mut *self.measurement;
+        match event {
+            Event::Hello { protocol, engine } => {
+                if protocol != PROTOCOL_VERSION {
+                    return Step::Refused(format!(
+                        "the worker speaks protocol {protocol}, this harness {PROTOCOL_VERSION}"
+                    ));
+                }
+                self.greeted = true;
+                seen.engine = Some(engine);
+            }
+            Event::Phase { name: PhaseName::Start | PhaseName::Unload } => {
+                return Step::Refused("the phases start and unload are the harness's own".into());
+            }
+            Event::Phase { name } => self.begin(name, at),
+            Event::Progress(progress) => {
+                let same = self.progress == Some(progress);
+                self.progress = Some(progress);
+                if same {
+                    return Step::SameProgress;
+                }
+            }
+            Event::Model { architecture, parameters, parts, devices } => {
+                seen.architecture = Some(architecture);
+                seen.parameters = Some(parameters);
+                seen.parts = parts;
+                seen.devices = devices;
+            }
+            Event::Tensor(tensor) => seen.tensors.list.push(tensor),
+            Event::Omitted(omitted) => seen.tensors.omitted.push(omitted),
+            Event::Activity(activity) => {
+                replace(&mut seen.activities, activity, |a, b| a.name == b.name);
+            }
+            Event::DeviceMemory(memory) => {
+                replace(&mut seen.memory.devices, memory, |a, b| a.device == b.device);
+            }
+            Event::Loaded => seen.load_s = Some(since_spawn),
+            Event::Generation(generation) => seen.generations.push(generation),
+            Event::Perplexity(perplexity) => seen.perplexity = Some(perplexity),
+            Event::Failure(failure) => return Step::Failed(failure),
+            Event::Done => return Step::Done,
+        }
+        Step::Advanced
+    }
+
+    /// Closes the last phase, adds the one from the worker's last word to its reaping, and sums the
+    /// inventory up.
+    pub(super) fn finish(mut self, said_done: Instant, reaped: Instant) {
+        self.begin(PhaseName::Unload, said_done);
+        self.close(reaped);
+        sum_up(&mut self.measurement.tensors);
+    }
+
+    fn begin(&mut self, name: PhaseName, at: Instant) {
+        self.close(at);
+        self.phase = name;
+        self.phase_began = at;
+    }
+
+    fn close(&mut self, at: Instant) {
+        let phase = Phase {
+            name: self.phase.name().to_owned(),
+            start_s: self.seconds(self.phase_began),
+            end_s: self.seconds(at),
+        };
+        self.measurement.phases.push(phase);
+    }
+
+    fn seconds(&self, at: Instant) -> Finite {
+        Finite::seconds(at.saturating_duration_since(self.spawned))
+    }
+}
+
+fn replace<T>(list: &mut Vec<T>, item: T, same: impl Fn(&T, &T) -> bool) {
+    match list.iter_mut().find(|old| same(old, &item)) {
+        Some(old) => *old = item,
+        None => list.push(item),
+    }
+}
+
+fn sum_up(tensors: &mut Tensors) {
+    tensors.by_type.clear();
+    let (mut bytes, mut elements) = (0u64, 0u64);
+    for tensor in &tensors.list {
+        bytes = bytes.saturating_add(tensor.bytes);
+        elements = elements.saturating_add(tensor.elements());
+        *tensors.by_type.entry(tensor.dtype.name().to_owned()).or_default() += tensor.bytes;
+    }
+    tensors.bits_per_weight = Finite::new(bytes as f64 * 8.0 / elements as f64);
+}

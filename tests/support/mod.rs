@@ -1,0 +1,283 @@
+//! Runs the product as a user does (the test binary `models`, a manifest, the environment) and
+//! reads what it leaves behind. Every report that a test looks at is held against the schema.
+
+#![allow(dead_code)] // each test target uses a part of it
+
+use modelgate::check::{Check, Status, Verdict};
+use modelgate::report::{ModelReport, Report};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The test binary `models`, built if it is not up to date.
+pub fn models_binary() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["test", "--no-run", "--test", "models", "--message-format=json"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let output = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
+        assert!(output.status.success(), "the models target builds");
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find(|message| message["target"]["name"] == "models" && message["executable"].is_string())
+            .and_then(|message| message["executable"].as_str().map(PathBuf::from))
+            .expect("cargo names the executable")
+    })
+}
+
+/// The worker that cargo built beside this test.
+pub fn worker_binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_modelgate-worker"))
+}
+
+/// A file or folder below `fixtures`.
+pub fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+}
+
+/// A run in the making: a folder of its own, a clean environment.
+pub struct Run {
+    /// Its folder: manifest, reports, temporary files.
+    pub folder: TempDir,
+    command: Command,
+}
+
+/// What a run left behind.
+pub struct Ended {
+    /// The runner's exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// The JSON report, valid by its schema; none where none was written.
+    pub report: Option<Report>,
+    /// The summary.
+    pub summary: Option<String>,
+    /// The run's folder.
+    pub folder: TempDir,
+}
+
+impl Run {
+    /// A run of the default manifest.
+    pub fn bundled() -> Run {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut command = Command::new(models_binary());
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if ["MODELGATE_", "NEXTEST", "HF_", "CARGO"].iter().any(|p| name.starts_with(p)) {
+                command.env_remove(&*name);
+            }
+        }
+        std::fs::create_dir(folder.path().join("tmp")).expect("a folder");
+        command
+            .env_remove("CI")
+            .env_remove("HUGGINGFACE_HUB_TOKEN")
+            .env("HF_HOME", folder.path().join("hf"))
+            .env("TMPDIR", folder.path().join("tmp"))
+            .env("MODELGATE_REPORT_DIR", folder.path().join("reports"))
+            .env("MODELGATE_WORKER", worker_binary())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Run { folder, command }
+    }
+
+    /// A run of a manifest with these models.
+    pub fn manifest(models: &str) -> Run {
+        let mut run = Run::bundled();
+        let path = run.folder.path().join("models.toml");
+        std::fs::write(&path, format!("schema = 1\n{models}")).expect("a manifest");
+        run.command.env("MODELGATE_MANIFEST", path);
+        run
+    }
+
+    /// With an argument of the runner.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
+        self.command.arg(arg);
+        self
+    }
+
+    /// With an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Without an environment variable.
+    pub fn env_remove(mut self, name: &str) -> Run {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Running {
+        let child = self.command.spawn().expect("the models target starts");
+        Running { child, folder: self.folder }
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Ended {
+        self.spawn().wait()
+    }
+}
+
+/// A run under way.
+pub struct Running {
+    /// The harness's process.
+    pub child: Child,
+    folder: TempDir,
+}
+
+impl Running {
+    /// Waits for its end.
+    pub fn wait(self) -> Ended {
+        let output = self.child.wait_with_output().expect("the models target ends");
+        Ended::of(&output, self.folder)
+    }
+
+    /// Waits until the harness has a worker and gives its process id.
+    pub fn worker(&mut self) -> u32 {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(pid) = children(self.child.id()).first() {
+                return *pid;
+            }
+            assert!(Instant::now() < until, "the harness starts a worker within 30 s");
+            assert!(self.child.try_wait().expect("a child").is_none(), "the harness still runs");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Sends the harness a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        send(self.child.id(), signal);
+    }
+}
+
+/// Sends process `pid` a signal.
+pub fn send(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("the process is there");
+}
+
+/// The children of process `pid`.
+pub fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|text| {
+            text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+/// Whether process `pid` is there and no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+}
+
+impl Ended {
+    fn of(output: &Output, folder: TempDir) -> Ended {
+        let reports = folder.path().join("reports");
+        let report = json_reports(&reports).pop().map(|path| read_valid(&path));
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            report,
+            summary: std::fs::read_to_string(reports.join("MODEL_VALIDATION_SUMMARY.md")).ok(),
+            folder,
+        }
+    }
+
+    /// The report of the model `id`.
+    pub fn model(&self, id: &str) -> &ModelReport {
+        let report = self.report.as_ref().unwrap_or_else(|| panic!("a report: {}", self.all()));
+        report
+            .models
+            .iter()
+            .find(|model| model.id == id)
+            .unwrap_or_else(|| panic!("{id} is in the report: {}", self.all()))
+    }
+
+    /// The verdict of one check of the model `id`.
+    pub fn verdict(&self, id: &str, check: Check) -> &Verdict {
+        let checks = &self.model(id).checks;
+        checks.iter().find(|verdict| verdict.check == check).expect("every check has a verdict")
+    }
+
+    /// Asserts that `check` failed and every other one has the status `others`; gives the message.
+    pub fn fails_only(&self, id: &str, check: Check, others: Status) -> String {
+        for verdict in &self.model(id).checks {
+            let expected = if verdict.check == check { Status::Failed } else { others };
+            assert_eq!(verdict.status, expected, "{:?}: {}", verdict, self.all());
+        }
+        assert_eq!(self.code, Some(101), "{}", self.all());
+        self.verdict(id, check).message.clone().expect("a failed check says why")
+    }
+
+    /// Asserts that every check of the model `id` passed.
+    pub fn passes(&self, id: &str) {
+        for verdict in &self.model(id).checks {
+            assert_eq!(verdict.status, Status::Passed, "{verdict:?}: {}", self.all());
+        }
+    }
+
+    /// All that was printed.
+    pub fn all(&self) -> String {
+        format!("exit {:?}\n{}\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// JSON reports in a folder, by name.
+pub fn json_reports(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    paths
+}
+
+/// Reads a report and holds it against the committed schema.
+pub fn read_valid(path: &Path) -> Report {
+    let text = std::fs::read_to_string(path).expect("a report");
+    let value: serde_json::Value = serde_json::from_str(&text).expect("a report is JSON");
+    let schema = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("reports/schema/report.json"),
+    )
+    .expect("the committed schema");
+    let schema = serde_json::from_str(&schema).expect("the schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is a schema");
+    let errors: Vec<String> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+    assert!(errors.is_empty(), "{} is valid: {errors:?}", path.display());
+    serde_json::from_value(value).expect("a report has the report's type")
+}
+
+/// A manifest entry for the tiny Llama at `path`.
+pub fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> String {
+    format!(
+        "[[model]]\nid = \"{id}\"\npath = \"{}\"\nquantization = \"{quantization}\"\n{QUESTION}\n\
+         expect.perplexity = {{ max = 3.0, text = \"{}\" }}\n{more}\n",
+        path.display(),
+        fixture("tiny/llama_perplexity.txt").display(),
+    )
+}
+
+/// A question that the tiny models answer.
+pub const QUESTION: &str = "generation = { name = \"capital\", prompt = \"What is the capital of \
+                            France?\", max_tokens = 32, expect = [\"Paris\"] }";
