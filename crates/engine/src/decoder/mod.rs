@@ -1,0 +1,232 @@
+//! A decoder of the Llama family over resident weights: RMS norms, grouped-query attention with
+//! optional bias, rotary positions, gated feed-forward networks.
+//!
+//! Activations are f32. Nothing in a layer leaves its device; between two layers on different
+//! devices the residual stream is moved. Knows no file, no tokenizer, no protocol.
+
+mod attention;
+mod feed_forward;
+mod kv_cache;
+mod linear;
+mod rope;
+
+pub(crate) use kv_cache::{CacheError, KvCache};
+pub(crate) use rope::{Layout, inverse_frequencies};
+
+use crate::storage::Resident;
+use attention::Attention;
+use candle_core::{Device, Result, Tensor, bail};
+use feed_forward::FeedForward;
+use linear::Linear;
+use modelgate_model::Config;
+use rope::Rope;
+use std::collections::HashMap;
+
+/// A decoder and what it remembers of the tokens so far.
+pub(crate) struct Decoder {
+    embedding: Resident,
+    layers: Vec<Layer>,
+    norm: Norm,
+    output: Resident,
+    rope: Rope,
+    cache: KvCache,
+    sliding_window: Option<usize>,
+}
+
+struct Layer {
+    device: Device,
+    attention_norm: Norm,
+    attention: Attention,
+    feed_forward_norm: Norm,
+    feed_forward: FeedForward,
+}
+
+/// An RMS norm.
+struct Norm {
+    weight: Tensor,
+    eps: f32,
+}
+
+impl Norm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::rms_norm(x, &self.weight, self.eps)
+    }
+}
+
+/// What all layers of one step share: the positions' angles, and who may look at whom.
+struct Step {
+    start: usize,
+    cos: Tensor,
+    sin: Tensor,
+    /// 0 where a query may look at a key, negative infinity where not; none where it may always.
+    mask: Option<Tensor>,
+}
+
+impl Step {
+    fn to_device(&self, device: &Device) -> Result<Step> {
+        Ok(Step {
+            start: self.start,
+            cos: self.cos.to_device(device)?,
+            sin: self.sin.to_device(device)?,
+            mask: self.mask.as_ref().map(|mask| mask.to_device(device)).transpose()?,
+        })
+    }
+}
+
+impl Decoder {
+    /// Puts weights in their places; `frequencies` are RoPE's, one for each pair of a head.
+    pub(crate) fn new(
+        config: &Config,
+        mut weights: HashMap<String, Resident>,
+        frequencies: &[f64],
+        layout: Layout,
+        cache: KvCache,
+    ) -> Result<Decoder> {
+        let prefix = config.prefix();
+        let weights = &mut weights;
+        let embedding = take(weights, &format!("{prefix}model.embed_tokens.weight"))?;
+        let output = if config.tied_embeddings {
+            embedding.clone()
+        } else {
+            take(weights, &format!("{prefix}lm_head.weight"))?
+        };
+        let layers = (0..config.layers)
+            .map(|number| Layer::new(config, weights, &format!("{prefix}model.layers.{number}.")))
+            .collect::<Result<_>>()?;
+        Ok(Decoder {
+            embedding,
+            layers,
+            norm: norm(config, weights, &format!("{prefix}model.norm.weight"))?,
+            output,
+            rope: Rope::new(frequencies, cache.positions(), layout, &Device::Cpu)?,
+            cache,
+            sliding_window: config.sliding_window,
+        })
+    }
+
+    /// Positions that the cache holds at most.
+    pub(crate) fn positions(&self) -> usize {
+        self.cache.positions()
+    }
+
+    /// Forgets all tokens.
+    pub(crate) fn reset(&mut self) {
+        self.cache.reset();
+    }
+
+    /// Hidden states (n, width) after the last norm of tokens at positions `start` on. All
+    /// positions before `start` must be in the cache.
+    pub(crate) fn hidden(&mut self, tokens: &[u32], start: usize) -> Result<Tensor> {
+        let end = start + tokens.len();
+        if tokens.is_empty() || start > self.cache.filled() || end > self.cache.positions() {
+            bail!(
+                "tokens at positions {start} to {end}, with {} of {} positions in the cache",
+                self.cache.filled(),
+                self.cache.positions()
+            )
+        }
+        let mut x = self.embedding.rows(tokens)?;
+        let mut step = self.step(tokens.len(), start)?;
+        for (layer, memory) in self.layers.iter().zip(self.cache.layers()) {
+            if !layer.device.same_device(x.device()) {
+                x = x.to_device(&layer.device)?;
+                step = step.to_device(&layer.device)?;
+            }
+            x = layer.forward(x, &step, &self.rope, memory)?;
+        }
+        self.cache.set_filled(end);
+        self.norm.forward(&x.to_device(self.norm.weight.device())?)
+    }
+
+    /// Logits (n, vocabulary) of hidden states.
+    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.output.product(hidden)
+    }
+
+    fn step(&self, count: usize, start: usize) -> Result<Step> {
+        let (cos, sin) = self.rope.angles(start, count)?;
+        let mask = mask(count, start, self.sliding_window)?;
+        Ok(Step { start, cos, sin, mask })
+    }
+}
+
+impl Layer {
+    fn new(
+        config: &Config,
+        weights: &mut HashMap<String, Resident>,
+        prefix: &str,
+    ) -> Result<Layer> {
+        let attention_norm = norm(config, weights, &format!("{prefix}input_layernorm.weight"))?;
+        let feed_forward_norm =
+            norm(config, weights, &format!("{prefix}post_attention_layernorm.weight"))?;
+        Ok(Layer {
+            device: attention_norm.weight.device().clone(),
+            attention_norm,
+            attention: Attention::new(config, weights, &format!("{prefix}self_attn."))?,
+            feed_forward_norm,
+            feed_forward: FeedForward::new(weights, &format!("{prefix}mlp."))?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: Tensor,
+        step: &Step,
+        rope: &Rope,
+        memory: &kv_cache::LayerCache,
+    ) -> Result<Tensor> {
+        let normed = self.attention_norm.forward(&x)?;
+        let x = (x + self.attention.forward(&normed, step, rope, memory)?)?;
+        let normed = self.feed_forward_norm.forward(&x)?;
+        x + self.feed_forward.forward(&normed)?
+    }
+}
+
+/// Takes a weight out of the map. Loading has checked that every one is there.
+fn take(weights: &mut HashMap<String, Resident>, name: &str) -> Result<Resident> {
+    match weights.remove(name) {
+        Some(weight) => Ok(weight),
+        None => bail!("weight {name} was not loaded"),
+    }
+}
+
+fn norm(config: &Config, weights: &mut HashMap<String, Resident>, name: &str) -> Result<Norm> {
+    Ok(Norm { weight: take(weights, name)?.float()?, eps: config.norm_eps as f32 })
+}
+
+/// The mask (count, start + count) of queries from position `start` on: a token looks at itself
+/// and at those before it, no further back than the window. None where that forbids nothing.
+fn mask(count: usize, start: usize, window: Option<usize>) -> Result<Option<Tensor>> {
+    let keys = start + count;
+    let window = window.unwrap_or(usize::MAX);
+    if count == 1 && keys <= window {
+        return Ok(None);
+    }
+    let allowed = |query: usize, key: usize| key <= query && query - key < window;
+    let values: Vec<f32> = (start..keys)
+        .flat_map(|query| (0..keys).map(move |key| (query, key)))
+        .map(|(query, key)| if allowed(query, key) { 0.0 } else { f32::NEG_INFINITY })
+        .collect();
+    Tensor::from_vec(values, (count, keys), &Device::Cpu).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mask;
+
+    #[test]
+    fn a_window_limits_how_far_a_token_looks_back() {
+        let shown = |count, start, window| {
+            let mask = mask(count, start, window).expect("mask")?;
+            let rows = mask.to_vec2::<f32>().expect("rows");
+            let line =
+                |row: Vec<f32>| row.iter().map(|v| if *v == 0.0 { 'x' } else { '.' }).collect();
+            Some(rows.into_iter().map(line).collect::<Vec<String>>())
+        };
+        assert_eq!(shown(1, 3, None), None);
+        assert_eq!(shown(1, 3, Some(4)), None);
+        assert_eq!(shown(1, 3, Some(2)), Some(vec!["..xx".into()]));
+        assert_eq!(shown(2, 1, None), Some(vec!["xx.".into(), "xxx".into()]));
+        assert_eq!(shown(3, 0, Some(2)), Some(vec!["x..".into(), "xx.".into(), ".xx".into()]));
+    }
+}

@@ -1,0 +1,135 @@
+//! Rotary position embedding (Su et al., 2021, arXiv:2104.09864), in both layouts.
+
+use candle_core::{Device, Result, Tensor};
+use modelgate_model::{Config, RopeScaling};
+
+/// Which two values of a head make a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// i and i + half: Hugging Face checkpoints.
+    Halves,
+    /// 2 i and 2 i + 1: GGUF files of the Llama family, whose rows of q and k are permuted to suit.
+    Interleaved,
+}
+
+/// Tables of cosines and sines for every position.
+pub(super) struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+    layout: Layout,
+}
+
+/// The angle by which each pair of a head turns from one position to the next.
+///
+/// `factors`, where a file has them, divide the frequencies and take the place of the config's
+/// scaling. Worked out in f64: at long contexts f32 loses the low frequencies.
+pub(crate) fn inverse_frequencies(config: &Config, factors: Option<&[f32]>) -> Vec<f64> {
+    let pairs = config.head_dim / 2;
+    let plain = |pair: usize| config.rope.theta.powf(-2.0 * pair as f64 / config.head_dim as f64);
+    (0..pairs)
+        .map(|pair| match (factors, config.rope.scaling) {
+            (Some(factors), _) => plain(pair) / factors.get(pair).map_or(1.0, |f| f64::from(*f)),
+            (None, Some(scaling)) => scaled(plain(pair), scaling),
+            (None, None) => plain(pair),
+        })
+        .collect()
+}
+
+/// `llama3` scaling: long wavelengths are stretched, short ones left alone, those between blended.
+fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
+    let wavelength = std::f64::consts::TAU / frequency;
+    if wavelength > scaling.original_context / scaling.low_freq_factor {
+        return frequency / scaling.factor;
+    }
+    if wavelength < scaling.original_context / scaling.high_freq_factor {
+        return frequency;
+    }
+    let smooth = (scaling.original_context / wavelength - scaling.low_freq_factor)
+        / (scaling.high_freq_factor - scaling.low_freq_factor);
+    (1.0 - smooth) * frequency / scaling.factor + smooth * frequency
+}
+
+impl Rope {
+    /// Tables for positions 0 to `positions`.
+    pub(super) fn new(
+        frequencies: &[f64],
+        positions: usize,
+        layout: Layout,
+        device: &Device,
+    ) -> Result<Rope> {
+        let table = |function: fn(f64) -> f64| {
+            let values: Vec<f32> = (0..positions)
+                .flat_map(|position| frequencies.iter().map(move |f| position as f64 * f))
+                .map(|angle| function(angle) as f32)
+                .collect();
+            Tensor::from_vec(values, (positions, frequencies.len()), device)
+        };
+        Ok(Rope { cos: table(f64::cos)?, sin: table(f64::sin)?, layout })
+    }
+
+    /// Cosines and sines of `count` positions from `start` on.
+    pub(super) fn angles(&self, start: usize, count: usize) -> Result<(Tensor, Tensor)> {
+        // Copied, since not every kernel minds where in its storage a tensor begins.
+        let part = |table: &Tensor| table.narrow(0, start, count)?.force_contiguous();
+        Ok((part(&self.cos)?, part(&self.sin)?))
+    }
+
+    /// Turns heads (heads, n, width) by the angles of their positions.
+    pub(super) fn turn(&self, heads: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let batch = heads.contiguous()?.unsqueeze(0)?;
+        match self.layout {
+            Layout::Halves => candle_nn::rotary_emb::rope(&batch, cos, sin),
+            Layout::Interleaved => candle_nn::rotary_emb::rope_i(&batch, cos, sin),
+        }?
+        .squeeze(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some frequencies of Llama 3.1 70B, short wavelengths, long ones and those between, as
+    /// `_compute_llama3_parameters` of transformers 4.57 gives them in f32.
+    const REFERENCE: [(usize, f64); 7] = [
+        (0, 1.0),
+        (20, 0.016560440883040428),
+        (28, 0.0032114461064338684),
+        (32, 0.0005248460220173001),
+        (35, 9.556212171446532e-05),
+        (40, 3.428102354519069e-05),
+        (63, 3.068925877869333e-07),
+    ];
+
+    fn llama() -> Config {
+        let text = r#"{
+            "model_type": "llama", "num_hidden_layers": 80, "hidden_size": 8192,
+            "num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 28672,
+            "vocab_size": 128256, "max_position_embeddings": 131072, "rope_theta": 500000.0,
+            "rope_scaling": {
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
+            }
+        }"#;
+        Config::from_json(text).expect("a sound config")
+    }
+
+    #[test]
+    fn llama3_scaling_is_the_references() {
+        let found = inverse_frequencies(&llama(), None);
+        assert_eq!(found.len(), 64);
+        for (pair, expected) in REFERENCE {
+            let relative = (found[pair] / expected - 1.0).abs();
+            assert!(relative < 1e-6, "{pair}: {}, expected {expected}", found[pair]);
+        }
+    }
+
+    #[test]
+    fn factors_of_a_file_take_the_place_of_scaling() {
+        let mut factors = vec![1.0; 64];
+        factors[63] = 8.0;
+        let found = inverse_frequencies(&llama(), Some(&factors));
+        assert!((found[63] / REFERENCE[6].1 - 1.0).abs() < 1e-6, "{}", found[63]);
+        assert!((found[32] - 500_000f64.powf(-0.5)).abs() < 1e-12, "{}", found[32]);
+    }
+}

@@ -1,0 +1,64 @@
+//! Failures in the words of the protocol, made in one place so that they read alike.
+
+use modelgate_protocol::{Failure, FailureKind, Stage};
+use std::io;
+use std::path::Path;
+
+/// What to do about a file that is not what it should be.
+pub(crate) const FETCH_AGAIN: &str = "fetch the file again, and compare its size and checksum";
+
+/// A failure while loading.
+pub(crate) fn load(
+    kind: FailureKind,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Failure {
+    Failure::new(Stage::Load, kind, message, hint)
+}
+
+/// A file that its format does not allow.
+pub(crate) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Failure {
+    load(FailureKind::Corrupt, format!("{}: {what}", path.display()), FETCH_AGAIN)
+}
+
+/// A file that cannot be opened or read.
+pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            load(FailureKind::NotFound, message, "check the model's path, or fetch it again")
+        }
+        io::ErrorKind::UnexpectedEof => load(
+            FailureKind::Corrupt,
+            format!("{}: the file ended while it was read", path.display()),
+            FETCH_AGAIN,
+        ),
+        io::ErrorKind::PermissionDenied => load(
+            FailureKind::Io,
+            message,
+            "give the user who runs this permission to read the file",
+        ),
+        _ => load(FailureKind::Io, message, "check the disk and the file system"),
+    }
+}
+
+/// Host memory that could not be had.
+pub(crate) fn host_memory(bytes: u64, what: &str) -> Failure {
+    load(
+        FailureKind::HostMemory,
+        format!("{bytes} bytes of host memory for {what} cannot be had"),
+        "use a smaller context or a scheme of fewer bits, or a host with more memory",
+    )
+}
+
+/// What candle says where nothing should go wrong.
+pub(crate) fn internal(stage: Stage) -> impl Fn(candle_core::Error) -> Failure {
+    move |error| {
+        Failure::new(
+            stage,
+            FailureKind::Internal,
+            format!("the engine failed: {error}"),
+            "this is a defect of modelgate; please report it with the model's name",
+        )
+    }
+}

@@ -1,0 +1,163 @@
+//! Answers to chats: greedy, twice, with everything that was seen on the way. Judges nothing.
+
+use crate::meter::Reporter;
+use crate::model::{Events, Model};
+use crate::{fail, tokenizer};
+use candle_core::Tensor;
+use candle_transformers::generation::{LogitsProcessor, Sampling};
+use modelgate_protocol::{
+    Failure, FailureKind, FinishReason, Finite, Generation, GenerationRequest, ProgressUnit, Stage,
+};
+use std::time::{Duration, Instant};
+
+/// Answers one chat twice, each time from an empty cache.
+///
+/// # Errors
+/// The template refuses the chat, prompt and answer do not fit the context, or the engine fails.
+/// Logits that are not finite are no error: they are counted, and end the answer.
+pub fn answer(
+    model: &mut Model,
+    request: &GenerationRequest,
+    events: Events,
+) -> Result<Generation, Failure> {
+    let prompt = model.render(&request.messages)?;
+    // The template has written the special tokens that begin a text.
+    let prompt_tokens = model.encode(&prompt, false)?;
+    let most = request.max_tokens as usize;
+    refuse(model, &request.name, prompt_tokens.len(), most)?;
+    let total = 2 * (prompt_tokens.len() + most) as u64;
+    let progress = Reporter::new(ProgressUnit::Tokens, total, events);
+    let first = run(model, &prompt_tokens, most, &progress)?;
+    let second = run(model, &prompt_tokens, most, &progress)?;
+    progress.finish();
+    Ok(Generation {
+        name: request.name.clone(),
+        inputs: vec![prompt],
+        text: model.decode(&first.tokens)?,
+        prompt_tokens,
+        logprobs: first.logprobs,
+        nonfinite_logits: first.nonfinite + second.nonfinite,
+        time_to_first_token_s: first.first_token.map(Finite::seconds),
+        decode_tokens_per_s: first.tokens_per_s,
+        finish_reason: first.finish_reason,
+        repeated_identically: first.tokens == second.tokens,
+        tokens: first.tokens,
+    })
+}
+
+fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(), Failure> {
+    if prompt == 0 {
+        let message = format!(
+            "the prompt of \"{name}\" has no tokens by {}",
+            model.tokenizer_path().display()
+        );
+        return Err(tokenizer::failure(Stage::Generate, message, "give the chat a message"));
+    }
+    if prompt + answer <= model.context() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Stage::Generate,
+        FailureKind::ContextLength,
+        format!(
+            "\"{name}\": a prompt of {prompt} tokens and an answer of up to {answer} do not fit a \
+             context of {} positions",
+            model.context()
+        ),
+        format!("set context to at least {}, or max_tokens lower", prompt + answer),
+    ))
+}
+
+/// One answer.
+struct Run {
+    tokens: Vec<u32>,
+    logprobs: Vec<Option<Finite>>,
+    nonfinite: u64,
+    first_token: Option<Duration>,
+    tokens_per_s: Option<Finite>,
+    finish_reason: FinishReason,
+}
+
+fn run(
+    model: &mut Model,
+    prompt: &[u32],
+    most: usize,
+    progress: &Reporter,
+) -> Result<Run, Failure> {
+    model.reset();
+    let mut sampler = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
+    let mut run = Run {
+        tokens: Vec::new(),
+        logprobs: Vec::new(),
+        nonfinite: 0,
+        first_token: None,
+        tokens_per_s: None,
+        finish_reason: FinishReason::Length,
+    };
+    let begin = Instant::now();
+    let (mut input, mut position) = (prompt.to_vec(), 0);
+    while run.tokens.len() < most {
+        let logits = model.next(&input, position)?;
+        progress.advance(input.len() as u64);
+        let Some(token) = run.choose(&mut sampler, &logits)? else { break };
+        run.first_token.get_or_insert_with(|| begin.elapsed());
+        if model.stop_tokens().contains(&token) {
+            run.finish_reason = FinishReason::Stop;
+            break;
+        }
+        position += input.len();
+        input = vec![token];
+    }
+    run.tokens_per_s = run.first_token.and_then(|first| {
+        let later = run.tokens.len().checked_sub(1).filter(|later| *later > 0)?;
+        Finite::new(later as f64 / (begin.elapsed() - first).as_secs_f64())
+    });
+    Ok(run)
+}
+
+impl Run {
+    /// Takes the likeliest token; none where there is no telling, since a logit is not finite.
+    fn choose(
+        &mut self,
+        sampler: &mut LogitsProcessor,
+        logits: &Tensor,
+    ) -> Result<Option<u32>, Failure> {
+        let internal = fail::internal(Stage::Generate);
+        let values = logits.to_vec1::<f32>().map_err(&internal)?;
+        let nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
+        self.nonfinite += nonfinite;
+        if nonfinite > 0 {
+            return Ok(None);
+        }
+        let token = sampler.sample(logits).map_err(internal)?;
+        self.tokens.push(token);
+        self.logprobs.push(Finite::new(log_probability(&values, token)));
+        Ok(Some(token))
+    }
+}
+
+/// Natural logarithm of the probability that `logits` give a token, in f64; NaN for a token that
+/// has no logit.
+pub(crate) fn log_probability(logits: &[f32], token: u32) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = f64::from(largest);
+    let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
+    match logits.get(token as usize) {
+        Some(logit) => f64::from(*logit) - largest - sum.ln(),
+        None => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_probability;
+
+    #[test]
+    fn probabilities_of_extreme_logits_are_right() {
+        let even = log_probability(&[1000.0, 1000.0], 0);
+        assert!((even - 0.5f64.ln()).abs() < 1e-12, "{even}");
+        assert_eq!(log_probability(&[0.0, -2000.0], 1), -2000.0);
+        assert!(log_probability(&[0.0, f32::NAN], 0).is_nan());
+        assert!(log_probability(&[0.0], 1).is_nan());
+    }
+}

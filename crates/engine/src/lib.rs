@@ -1,0 +1,28 @@
+//! The engine: what loads a model and generates with it inside a worker. The only crate that knows
+//! candle.
+//!
+//! [`run_worker`] is the whole worker: one request in, events out. [`Model`] is the same without a
+//! process around it, for tests and benchmarks. Nothing here knows what would be a right answer, a
+//! fast load or too much memory: the harness judges, the engine tells.
+
+mod chat;
+mod decoder;
+mod events;
+mod fail;
+mod fill;
+mod generate;
+mod load;
+mod meter;
+mod model;
+mod perplexity;
+mod quantize;
+mod source;
+mod storage;
+mod tokenizer;
+mod worker;
+
+pub use generate::answer;
+pub use model::{Events, Model};
+pub use perplexity::perplexity;
+pub use quantize::{Quantized, quantize_rows};
+pub use worker::run_worker;

@@ -1,0 +1,269 @@
+//! From opened files to resident weights: which tensors are needed, which are missing, misshapen
+//! or left over, what each is to become, and the inventory of what became of it.
+
+use crate::fail;
+use crate::fill::{Filled, Form, fill, spoiled};
+use crate::meter::Meter;
+use crate::model::Events;
+use crate::source::{Source, SourceTensor, gguf_name};
+use crate::storage::Resident;
+use modelgate_model::{Config, Placement, TensorShape, residence, tensors};
+use modelgate_protocol::{
+    Device, Event, Failure, FailureKind, Finite, Omitted, Scheme, Tensor, WeightFormat,
+};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The table of factors on RoPE's frequencies that some GGUF files have.
+pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+/// How many names a message lists.
+const NAMES_SHOWN: usize = 3;
+
+/// Resident weights, by their Hugging Face names (and [`ROPE_FACTORS`]).
+pub(crate) type Weights = HashMap<String, Resident>;
+
+/// What is to be loaded: every needed tensor beside the one that the files have for it.
+pub(crate) struct Plan<'a> {
+    source: &'a Source,
+    jobs: Vec<Job<'a>>,
+    omitted: Vec<Omitted>,
+}
+
+struct Job<'a> {
+    /// Name that the decoder asks for.
+    needed: String,
+    /// Name in the file.
+    name: String,
+    tensor: &'a SourceTensor,
+    placement: Placement,
+    form: Form,
+}
+
+impl<'a> Plan<'a> {
+    /// Compares what the config calls for with what the files hold, without reading a weight.
+    pub(crate) fn new(
+        source: &'a Source,
+        config: &Config,
+        format: WeightFormat,
+        scheme: Scheme,
+    ) -> Result<Plan<'a>, Failure> {
+        refuse_absurd(source, config)?;
+        let mut jobs = Vec::new();
+        for needed in tensors(config) {
+            jobs.push(job(source, &needed, format, scheme)?);
+        }
+        if format == WeightFormat::Gguf && source.tensors.contains_key(ROPE_FACTORS) {
+            let shape = vec![config.head_dim / 2];
+            let needed = TensorShape { name: ROPE_FACTORS.into(), shape };
+            jobs.push(job(source, &needed, format, scheme)?);
+        }
+        let omitted = left_over(source, config, &jobs)?;
+        Ok(Plan { source, jobs, omitted })
+    }
+
+    /// Weights, counted.
+    pub(crate) fn parameters(&self) -> u64 {
+        let elements = |job: &Job| job.tensor.shape.iter().map(|size| *size as u64).product();
+        self.jobs.iter().map(|job| -> u64 { elements(job) }).sum()
+    }
+
+    /// Loads everything, on all cores.
+    pub(crate) fn load(&self, events: Events) -> Result<Weights, Failure> {
+        for omitted in &self.omitted {
+            events(Event::Omitted(omitted.clone()));
+        }
+        let meter = Meter::new(self.jobs.iter().map(|job| job.tensor.bytes).sum(), events);
+        // Threads of its own, whose buffers go when the load is over.
+        let threads = rayon::ThreadPoolBuilder::new()
+            .thread_name(|number| format!("load-{number}"))
+            .build()
+            .map_err(|error| fail::load(FailureKind::Internal, error.to_string(), "try again"))?;
+        let load = |job: &Job| {
+            let filled = fill(self.source, &job.name, job.tensor, &job.form, &meter)?;
+            let file = self.source.file_name(job.tensor);
+            events(Event::Tensor(inventory(job, file, &filled)));
+            match spoiled(&job.name, file, &filled) {
+                Some(failure) => Err(failure),
+                None => Ok((job.needed.clone(), filled.resident)),
+            }
+        };
+        let weights = threads.install(|| self.jobs.par_iter().with_max_len(1).map(load).collect());
+        meter.finish(events);
+        weights
+    }
+}
+
+/// A config of more layers than there are tensors is refused before its tensors are listed.
+fn refuse_absurd(source: &Source, config: &Config) -> Result<(), Failure> {
+    if config.layers <= source.tensors.len() {
+        return Ok(());
+    }
+    Err(fail::load(
+        FailureKind::TensorMissing,
+        format!(
+            "the config calls for {} layers, but {} hold {} tensors",
+            config.layers,
+            files(source),
+            source.tensors.len()
+        ),
+        "config and weights are not of the same model: fetch the model again",
+    ))
+}
+
+fn job<'a>(
+    source: &'a Source,
+    needed: &TensorShape,
+    format: WeightFormat,
+    scheme: Scheme,
+) -> Result<Job<'a>, Failure> {
+    let name = match format {
+        WeightFormat::Safetensors => needed.name.clone(),
+        WeightFormat::Gguf => gguf_name(&needed.name).unwrap_or_else(|| needed.name.clone()),
+    };
+    let tensor = source.tensors.get(&name).ok_or_else(|| {
+        fail::load(
+            FailureKind::TensorMissing,
+            format!(
+                "tensor {name} of shape {:?} is missing; searched {}",
+                needed.shape,
+                files(source)
+            ),
+            "config and weights are not of the same model, or a file is missing: fetch the model \
+             again",
+        )
+    })?;
+    if tensor.shape != needed.shape {
+        return Err(fail::load(
+            FailureKind::TensorShape,
+            format!(
+                "tensor {name} in {}: expected shape {:?}, found {:?}",
+                source.file_name(tensor),
+                needed.shape,
+                tensor.shape
+            ),
+            "config and weights are not of the same model: fetch the model again",
+        ));
+    }
+    let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
+    let placement = residence(&name, &shape, scheme);
+    let form = form(source, &name, tensor, &placement, format)?;
+    Ok(Job { needed: needed.name.clone(), name, tensor, placement, form })
+}
+
+/// Blocks of a file stay what they are, whatever the scheme says: to quantize them again would
+/// hide that the file is not what was asked for.
+fn form(
+    source: &Source,
+    name: &str,
+    tensor: &SourceTensor,
+    placement: &Placement,
+    format: WeightFormat,
+) -> Result<Form, Failure> {
+    if tensor.dtype.block().is_none() {
+        return Err(fail::load(
+            FailureKind::Unsupported,
+            format!(
+                "tensor {name} in {} has type {}, which is not supported",
+                source.file_name(tensor),
+                tensor.dtype
+            ),
+            "use a checkpoint in bf16, f16 or f32, or a GGUF file",
+        ));
+    }
+    if tensor.dtype.is_quantized() && !placement.role.is_quantizable() {
+        return Err(fail::load(
+            FailureKind::Unsupported,
+            format!(
+                "tensor {name} in {} has type {}; a {} tensor is expected to be f32, f16 or bf16",
+                source.file_name(tensor),
+                tensor.dtype,
+                placement.role.name()
+            ),
+            "use a file that llama.cpp's converter has written",
+        ));
+    }
+    Ok(match (&placement.quantized, format) {
+        _ if tensor.dtype.is_quantized() => Form::Keep,
+        (Some(dtype), WeightFormat::Safetensors) => Form::Quantize(dtype.clone()),
+        _ => Form::Float,
+    })
+}
+
+/// Groups of tensors that no job uses and that are known to be harmless. Others are a failure: a
+/// model with a part that nobody reads is not the model that was meant.
+fn left_over(source: &Source, config: &Config, jobs: &[Job]) -> Result<Vec<Omitted>, Failure> {
+    let used: HashSet<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+    let mut groups: BTreeMap<&str, Omitted> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    for (name, tensor) in source.tensors.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+        match harmless(config, name) {
+            None => unknown.push((name, tensor)),
+            Some(group) => {
+                let entry = groups.entry(group).or_insert_with(|| Omitted {
+                    group: group.to_owned(),
+                    tensors: 0,
+                    bytes: 0,
+                });
+                entry.tensors += 1;
+                entry.bytes += tensor.bytes;
+            }
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(groups.into_values().collect());
+    }
+    let shown: Vec<String> = unknown
+        .iter()
+        .take(NAMES_SHOWN)
+        .map(|(name, tensor)| format!("{name} in {}", source.file_name(tensor)))
+        .collect();
+    let more = unknown.len() - shown.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Err(fail::load(
+        FailureKind::TensorLeftOver,
+        format!(
+            "{} tensors that the architecture does not account for: {}{more}",
+            unknown.len(),
+            shown.join(", ")
+        ),
+        "config and weights are not of the same model, or the architecture is a variant that is \
+         not supported",
+    ))
+}
+
+/// What a tensor is that may be left out, if it may.
+fn harmless(config: &Config, name: &str) -> Option<&'static str> {
+    if name.ends_with(".rotary_emb.inv_freq") {
+        Some("rotary frequencies, which follow from the config")
+    } else if config.tied_embeddings && name == format!("{}lm_head.weight", config.prefix()) {
+        Some("output matrix, which is tied to the embedding")
+    } else {
+        None
+    }
+}
+
+fn inventory(job: &Job, file: &str, filled: &Filled) -> Tensor {
+    Tensor {
+        name: job.name.clone(),
+        file: file.to_owned(),
+        shape: job.tensor.shape.iter().map(|size| *size as u64).collect(),
+        source_dtype: job.tensor.dtype.clone(),
+        dtype: filled.resident.dtype(),
+        bytes: filled.resident.bytes(),
+        device: Device::Cpu.to_string(),
+        nmse: filled.nmse.and_then(Finite::new),
+        nonfinite: filled.nonfinite,
+        rule: job.placement.role.name().to_owned(),
+        reason: job.placement.reason.clone(),
+    }
+}
+
+/// The names of all files, or the first few of many.
+fn files(source: &Source) -> String {
+    let names = source.file_names();
+    match names.len() {
+        0..=NAMES_SHOWN => names.join(", "),
+        count => format!("{} and {} more", names[..NAMES_SHOWN].join(", "), count - NAMES_SHOWN),
+    }
+}

@@ -1,0 +1,221 @@
+//! Weights as they are resident. The only file that touches candle's quantized storage.
+//!
+//! Quantized weights are kept as the plain blocks of their file format, and products go straight
+//! to the kernels of those blocks. candle's own `QTensor` keeps a second, wider copy of q4_k, q6_k
+//! and q8_0 weights from their first product on (6 bits more for each weight of 4.5): faster, but
+//! a model would take more than twice the memory that its type says.
+
+use candle_core::quantized::k_quants::{
+    BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
+    BlockQ8_0,
+};
+use candle_core::quantized::{GgmlDType, GgmlType, QuantizedType};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
+use modelgate_protocol::DType;
+use std::alloc::Layout as Memory;
+use std::sync::Arc;
+
+// Blocks and values are taken from files byte by byte, and the files are little-endian.
+const _: () = assert!(cfg!(target_endian = "little"));
+
+/// A type whose values can be taken from a file as they are.
+///
+/// # Safety
+/// Every pattern of bits, all zeros included, must be a value, and there must be no padding.
+pub(crate) unsafe trait Block: GgmlType + 'static {}
+
+// SAFETY: a float has a value for every pattern of bits.
+unsafe impl Block for f32 {}
+
+macro_rules! blocks {
+    ($($block:ty),*) => {$(
+        // SAFETY: a `repr(C)` struct of integers and f16, of the size that candle asserts to be
+        // the sum of its fields' sizes.
+        unsafe impl Block for $block {}
+    )*};
+}
+blocks!(
+    BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K,
+    BlockQ6K
+);
+
+/// Calls `$call` with the block type of a quantized `DType` as its generic argument.
+macro_rules! with_block {
+    ($dtype:expr, $block:ident => $call:expr, else $otherwise:expr) => {{
+        use candle_core::quantized::k_quants as blocks;
+        use modelgate_protocol::DType as Type;
+        macro_rules! arm {
+            ($name:ident) => {{
+                type $block = blocks::$name;
+                $call
+            }};
+        }
+        match $dtype {
+            Type::Q4_0 => arm!(BlockQ4_0),
+            Type::Q4_1 => arm!(BlockQ4_1),
+            Type::Q5_0 => arm!(BlockQ5_0),
+            Type::Q5_1 => arm!(BlockQ5_1),
+            Type::Q8_0 => arm!(BlockQ8_0),
+            Type::Q2K => arm!(BlockQ2K),
+            Type::Q3K => arm!(BlockQ3K),
+            Type::Q4K => arm!(BlockQ4K),
+            Type::Q5K => arm!(BlockQ5K),
+            Type::Q6K => arm!(BlockQ6K),
+            Type::F32 | Type::F16 | Type::Bf16 | Type::Other(_) => $otherwise,
+        }
+    }};
+}
+pub(crate) use with_block;
+
+/// `count` zeros, none where the memory cannot be had. The pages come zeroed from the system and
+/// are first touched by whoever fills them, so that many threads share that work.
+pub(crate) fn zeroed<T: Block>(count: usize) -> Option<Vec<T>> {
+    if count == 0 {
+        return Some(Vec::new());
+    }
+    let memory = Memory::array::<T>(count).ok()?;
+    // SAFETY: the size is not zero, since neither `count` nor any `Block` is of size zero.
+    let start = unsafe { std::alloc::alloc_zeroed(memory) }.cast::<T>();
+    if start.is_null() {
+        return None;
+    }
+    // SAFETY: allocated just now by the global allocator with the layout of `count` values of T,
+    // all of which are initialised, since all zeros are a value of every `Block`.
+    Some(unsafe { Vec::from_raw_parts(start, count, count) })
+}
+
+/// The bytes of blocks, to read a file into.
+pub(crate) fn bytes_mut<T: Block>(blocks: &mut [T]) -> &mut [u8] {
+    let size = std::mem::size_of_val(blocks);
+    // SAFETY: the slice covers these bytes, they have no padding, and whatever is written to them
+    // is a value of T, as `Block` promises; the borrow is handed on.
+    unsafe { std::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast::<u8>(), size) }
+}
+
+/// A matrix of blocks in host memory.
+pub(crate) struct HostMatrix {
+    blocks: Box<dyn QuantizedType>,
+    rows: usize,
+    columns: usize,
+}
+
+impl HostMatrix {
+    /// The matrix of `rows` rows whose blocks these are.
+    pub(crate) fn new<T: Block>(blocks: Vec<T>, rows: usize, columns: usize) -> HostMatrix {
+        debug_assert_eq!(blocks.len() * T::BLCK_SIZE, rows * columns);
+        HostMatrix { blocks: Box::new(blocks), rows, columns }
+    }
+}
+
+/// `x` times the matrix transposed.
+struct Product<'a>(&'a HostMatrix);
+
+impl CustomOp1 for Product<'_> {
+    fn name(&self) -> &'static str {
+        "host-matrix-product"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let HostMatrix { blocks, rows, columns } = self.0;
+        let (count, width) = layout.shape().dims2()?;
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("the left side of a product must be contiguous")
+        };
+        if width != *columns {
+            bail!("a product of rows of {width} with a matrix of {columns} columns")
+        }
+        let left = &storage.as_slice::<f32>()?[start..end];
+        let mut out = vec![0f32; count * rows];
+        blocks.matmul_t((count, width, *rows), left, &mut out)?;
+        Ok((CpuStorage::F32(out), Shape::from((count, *rows))))
+    }
+}
+
+/// A tensor as it is resident.
+#[derive(Clone)]
+pub(crate) enum Resident {
+    /// Values of a float type.
+    Float(Tensor),
+    /// Quantized rows in host memory.
+    Host(Arc<HostMatrix>),
+}
+
+impl Resident {
+    /// The product of each row of `x` with each row of this matrix: (n, columns) to (n, rows).
+    pub(crate) fn product(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Resident::Float(weight) => x.matmul(&weight.t()?),
+            Resident::Host(matrix) => x.contiguous()?.apply_op1_no_bwd(&Product(matrix)),
+        }
+    }
+
+    /// The rows of these numbers, in f32.
+    pub(crate) fn rows(&self, numbers: &[u32]) -> Result<Tensor> {
+        match self {
+            Resident::Float(weight) => {
+                weight.index_select(&Tensor::new(numbers, weight.device())?, 0)
+            }
+            Resident::Host(matrix) => {
+                let HostMatrix { blocks, rows, columns } = matrix.as_ref();
+                let CpuStorage::F32(values) = blocks.embedding(numbers, *rows, *columns)? else {
+                    bail!("rows of a matrix that are not f32")
+                };
+                Tensor::from_vec(values, (numbers.len(), *columns), &Device::Cpu)
+            }
+        }
+    }
+
+    /// The values of a tensor that is not quantized.
+    pub(crate) fn float(&self) -> Result<Tensor> {
+        match self {
+            Resident::Float(tensor) => Ok(tensor.clone()),
+            Resident::Host(matrix) => {
+                bail!("expected a float tensor, found one in {:?}", matrix.blocks.dtype())
+            }
+        }
+    }
+
+    /// The type that the storage itself says it has.
+    pub(crate) fn dtype(&self) -> DType {
+        match self {
+            Resident::Float(tensor) => match tensor.dtype() {
+                candle_core::DType::F32 => DType::F32,
+                candle_core::DType::F16 => DType::F16,
+                candle_core::DType::BF16 => DType::Bf16,
+                other => DType::Other(other.as_str().to_owned()),
+            },
+            Resident::Host(matrix) => dtype(matrix.blocks.dtype()),
+        }
+    }
+
+    /// The bytes that the storage itself says it has.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Resident::Float(tensor) => {
+                (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
+            }
+            Resident::Host(matrix) => matrix.blocks.storage_size_in_bytes() as u64,
+        }
+    }
+}
+
+/// candle's name of a type in the words of the protocol.
+pub(crate) fn dtype(dtype: GgmlDType) -> DType {
+    match dtype {
+        GgmlDType::F32 => DType::F32,
+        GgmlDType::F16 => DType::F16,
+        GgmlDType::BF16 => DType::Bf16,
+        GgmlDType::Q4_0 => DType::Q4_0,
+        GgmlDType::Q4_1 => DType::Q4_1,
+        GgmlDType::Q5_0 => DType::Q5_0,
+        GgmlDType::Q5_1 => DType::Q5_1,
+        GgmlDType::Q8_0 => DType::Q8_0,
+        GgmlDType::Q2K => DType::Q2K,
+        GgmlDType::Q3K => DType::Q3K,
+        GgmlDType::Q4K => DType::Q4K,
+        GgmlDType::Q5K => DType::Q5K,
+        GgmlDType::Q6K => DType::Q6K,
+        GgmlDType::Q8_1 => DType::Other("q8_1".into()),
+        GgmlDType::Q8K => DType::Other("q8_k".into()),
+    }
+}

@@ -1,0 +1,245 @@
+//! Damaged and mismatched files: each is an error of the right kind that names file and tensor.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{failed, load, request, tiny};
+use modelgate_protocol::{Event, Failure, FailureKind, Scheme, Stage};
+use modelgate_testkit::safetensors_edit::{
+    INDEX, add_tensor, copy_model, drop_tensor, drop_tensor_but_not_from_index, edit_index,
+    file_of, rename_tensor, reshape_tensor, truncate,
+};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+const SECOND: &str = "model-00002-of-00002.safetensors";
+const LAST_NORM: &str = "model.norm.weight";
+
+fn refused(dir: &Path, kind: FailureKind, words: &[&str]) -> Failure {
+    let failure = failed(&request(dir, Scheme::Q8_0));
+    assert_eq!(failure.kind, kind, "{failure}");
+    assert_eq!(failure.stage, Stage::Load);
+    for word in words {
+        assert!(failure.message.contains(word), "\"{word}\" in: {}", failure.message);
+    }
+    assert!(!failure.hint.is_empty());
+    failure
+}
+
+/// Rewrites `config.json`.
+fn configure(dir: &Path, key: &str, value: serde_json::Value) {
+    let path = dir.join("config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config[key] = value;
+    fs::write(path, config.to_string()).unwrap();
+}
+
+#[test]
+fn a_truncated_shard() {
+    let dir = copy_model(&tiny());
+    let file = dir.path().join(SECOND);
+    let size = fs::metadata(&file).unwrap().len();
+    truncate(&file, size - 1000);
+    let (size, less) = (size.to_string(), (size - 1000).to_string());
+    refused(dir.path(), FailureKind::Corrupt, &[SECOND, "truncated", &size, &less]);
+    truncate(&file, 5);
+    refused(dir.path(), FailureKind::Corrupt, &[SECOND, "5 bytes"]);
+}
+
+#[test]
+fn a_file_that_goes_on_after_its_data() {
+    let dir = copy_model(&tiny());
+    let file = dir.path().join(SECOND);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.extend([0; 8]);
+    fs::write(&file, bytes).unwrap();
+    refused(dir.path(), FailureKind::Corrupt, &[SECOND, "too long"]);
+}
+
+#[test]
+fn headers_that_cannot_be() {
+    let dir = copy_model(&tiny());
+    let file = dir.path().join(SECOND);
+    let sound = fs::read(&file).unwrap();
+    for length in [u64::MAX, 1 << 40, sound.len() as u64] {
+        let mut bytes = sound.clone();
+        bytes[..8].copy_from_slice(&length.to_le_bytes());
+        fs::write(&file, &bytes).unwrap();
+        let (length, size) = (length.to_string(), sound.len().to_string());
+        refused(dir.path(), FailureKind::Corrupt, &[SECOND, &length, &size]);
+    }
+    let overlap = json!({
+        "a": { "dtype": "F32", "shape": [2], "data_offsets": [0, 8] },
+        "b": { "dtype": "F32", "shape": [2], "data_offsets": [4, 12] },
+    });
+    let huge = json!({
+        "a": { "dtype": "F32", "shape": [1u64 << 40, 1u64 << 40], "data_offsets": [0, 8] },
+    });
+    for header in [overlap.to_string(), huge.to_string(), "{".into(), "[1, 2]".into()] {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([0; 12]);
+        fs::write(&file, &bytes).unwrap();
+        refused(dir.path(), FailureKind::Corrupt, &[SECOND]);
+    }
+}
+
+#[test]
+fn a_missing_shard() {
+    let dir = copy_model(&tiny());
+    fs::remove_file(dir.path().join(SECOND)).unwrap();
+    refused(dir.path(), FailureKind::NotFound, &[SECOND, INDEX]);
+}
+
+#[test]
+fn an_index_that_leaves_the_folder() {
+    for name in ["../model.safetensors", "/etc/passwd", "sub/model.safetensors"] {
+        let dir = copy_model(&tiny());
+        edit_index(dir.path(), |map| {
+            map.insert(LAST_NORM.into(), json!(name));
+        });
+        refused(dir.path(), FailureKind::Corrupt, &[INDEX, LAST_NORM, name]);
+    }
+}
+
+#[test]
+fn an_index_that_misplaces_a_tensor() {
+    let dir = copy_model(&tiny());
+    let file = file_of(dir.path(), LAST_NORM);
+    drop_tensor_but_not_from_index(dir.path(), LAST_NORM);
+    let file = file.file_name().unwrap().to_str().unwrap();
+    refused(dir.path(), FailureKind::TensorMissing, &[LAST_NORM, file, INDEX]);
+}
+
+#[test]
+fn an_index_that_is_no_index() {
+    for text in ["", "{}", "[]", "{\"weight_map\": 3}"] {
+        let dir = copy_model(&tiny());
+        fs::write(dir.path().join(INDEX), text).unwrap();
+        refused(dir.path(), FailureKind::Corrupt, &[INDEX]);
+    }
+}
+
+#[test]
+fn a_missing_tensor() {
+    let dir = copy_model(&tiny());
+    drop_tensor(dir.path(), LAST_NORM);
+    refused(dir.path(), FailureKind::TensorMissing, &[LAST_NORM, "[256]", "model-00001", SECOND]);
+}
+
+#[test]
+fn a_tensor_of_another_shape() {
+    let dir = copy_model(&tiny());
+    let name = "model.layers.2.mlp.up_proj.weight";
+    reshape_tensor(dir.path(), name, &[256, 512]);
+    let words = [name, "[512, 256]", "[256, 512]", ".safetensors"];
+    refused(dir.path(), FailureKind::TensorShape, &words);
+}
+
+#[test]
+fn tensors_left_over() {
+    let dir = copy_model(&tiny());
+    for number in 0..5 {
+        add_tensor(dir.path(), &format!("adapter.{number}"), &[4]);
+    }
+    let words = ["5 tensors", "adapter.0", "adapter.2", "and 2 more", ".safetensors"];
+    refused(dir.path(), FailureKind::TensorLeftOver, &words);
+    let dir = copy_model(&tiny());
+    rename_tensor(dir.path(), LAST_NORM, "model.final_norm.weight");
+    refused(dir.path(), FailureKind::TensorMissing, &[LAST_NORM]);
+}
+
+#[test]
+fn harmless_tensors_are_told_of() {
+    let dir = copy_model(&tiny());
+    add_tensor(dir.path(), "model.layers.0.self_attn.rotary_emb.inv_freq", &[16]);
+    let (model, events) = load(&request(dir.path(), Scheme::Q8_0));
+    assert!(model.is_ok());
+    let omitted = events.iter().find_map(|event| match event {
+        Event::Omitted(omitted) => Some(omitted.clone()),
+        _ => None,
+    });
+    let omitted = omitted.unwrap();
+    assert_eq!((omitted.tensors, omitted.bytes), (1, 64));
+    configure(dir.path(), "tie_word_embeddings", json!(true));
+    let (model, events) = load(&request(dir.path(), Scheme::Q8_0));
+    assert!(model.is_ok());
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Omitted(_))).count(), 2);
+}
+
+#[test]
+fn values_of_an_unsupported_type() {
+    let dir = copy_model(&tiny());
+    let file = dir.path().join(SECOND);
+    let mut bytes = fs::read(&file).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    // Of the same width, so that all else stays sound.
+    bytes.splice(8..8 + length, header.replacen("\"BF16\"", "\"I16\" ", 1).into_bytes());
+    fs::write(&file, bytes).unwrap();
+    refused(dir.path(), FailureKind::Unsupported, &[SECOND, "i16"]);
+}
+
+#[test]
+fn configs_of_other_models() {
+    let cases = [
+        ("model_type", json!("mamba"), FailureKind::Unsupported, "mamba"),
+        (
+            "quantization_config",
+            json!({ "quant_method": "gptq" }),
+            FailureKind::Unsupported,
+            "gptq",
+        ),
+        ("num_hidden_layers", json!(5), FailureKind::TensorMissing, "model.layers.4."),
+        ("num_hidden_layers", json!(1 << 24), FailureKind::TensorMissing, "16777216 layers"),
+        ("num_hidden_layers", json!(3), FailureKind::TensorLeftOver, "model.layers.3."),
+        ("hidden_size", json!(null), FailureKind::Corrupt, "hidden_size"),
+        ("vocab_size", json!(1 << 20), FailureKind::Tokenizer, "1048576"),
+        ("vocab_size", json!(500), FailureKind::Tokenizer, "500"),
+        ("max_position_embeddings", json!(1000), FailureKind::ContextLength, "2048"),
+    ];
+    for (key, value, kind, word) in cases {
+        let dir = copy_model(&tiny());
+        configure(dir.path(), key, value);
+        refused(dir.path(), kind, &[word]);
+    }
+}
+
+#[test]
+fn a_mixture_of_experts_is_refused_by_name() {
+    let dir = copy_model(&tiny());
+    configure(dir.path(), "model_type", json!("mixtral"));
+    configure(dir.path(), "num_local_experts", json!(8));
+    configure(dir.path(), "num_experts_per_tok", json!(2));
+    refused(dir.path(), FailureKind::Unsupported, &["mixtral", "8 experts"]);
+}
+
+#[test]
+fn a_tokenizer_that_is_missing_or_damaged() {
+    let dir = copy_model(&tiny());
+    fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
+    refused(dir.path(), FailureKind::Tokenizer, &["tokenizer.json"]);
+    fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    refused(dir.path(), FailureKind::Tokenizer, &["tokenizer.json"]);
+}
+
+#[test]
+fn a_chat_without_a_template_or_room_is_refused() {
+    let dir = copy_model(&tiny());
+    let mut wanted = request(dir.path(), Scheme::Q8_0);
+    wanted.context = 40;
+    let mut model = common::loaded(&wanted);
+    let question = common::question("What is the capital of France?");
+    let failure = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ContextLength);
+    assert!(failure.message.contains("40") && failure.message.contains("32"), "{failure}");
+
+    fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
+    let mut model = common::loaded(&request(dir.path(), Scheme::Q8_0));
+    let failure = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap_err();
+    assert_eq!((failure.kind, failure.stage), (FailureKind::Tokenizer, Stage::Generate));
+    assert!(failure.message.contains("tokenizer_config.json"), "{failure}");
+}

@@ -1,0 +1,146 @@
+//! GGUF files of the tiny model: the same numbers as from its safetensors files.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::quantized::GgmlDType;
+use common::{
+    failed, gguf_request, inventory, largest_difference, load, loaded, request, rows, tiny,
+};
+use modelgate_protocol::{DType, FailureKind, Scheme};
+use modelgate_testkit::gguf::{uniform, write_from_safetensors};
+use modelgate_testkit::safetensors_edit::truncate;
+use std::path::{Path, PathBuf};
+
+fn written(dir: &Path, dtype: GgmlDType) -> PathBuf {
+    let file = dir.join("tiny.gguf");
+    write_from_safetensors(&tiny(), &file, &uniform(dtype));
+    file
+}
+
+fn tokens() -> Vec<u32> {
+    (0..300).map(|n| (n * 31 + n / 7) % 490).collect()
+}
+
+#[test]
+fn logits_of_an_f32_file_are_those_of_the_safetensors_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), GgmlDType::F32);
+    let found = loaded(&gguf_request(&file, Scheme::None)).forward(&tokens(), 0).unwrap();
+    let expected = loaded(&request(&tiny(), Scheme::None)).forward(&tokens(), 0).unwrap();
+    let difference = largest_difference(&rows(&found), &rows(&expected));
+    println!("largest difference {difference:e}");
+    assert!(difference <= 1e-4, "{difference}");
+}
+
+#[test]
+fn blocks_of_a_file_are_taken_as_they_are() {
+    for (scheme, ggml) in [(Scheme::Q8_0, GgmlDType::Q8_0), (Scheme::Q4K, GgmlDType::Q4K)] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = written(dir.path(), ggml);
+        let (model, events) = load(&gguf_request(&file, scheme));
+        for tensor in inventory(&events) {
+            let matrix = tensor.shape.len() == 2;
+            let expected = if matrix { scheme.dtype().unwrap() } else { DType::F32 };
+            assert_eq!(tensor.dtype, expected, "{}", tensor.name);
+            assert_eq!((tensor.nmse, tensor.nonfinite), (None, 0), "{}", tensor.name);
+            assert_eq!(tensor.file, "tiny.gguf");
+        }
+        let found = rows(&model.unwrap().forward(&tokens(), 0).unwrap());
+        let expected = rows(&loaded(&request(&tiny(), scheme)).forward(&tokens(), 0).unwrap());
+        // The first token looks at itself alone, whatever q and k are: every other block shows.
+        let first = largest_difference(&found[..1], &expected[..1]);
+        assert!(first <= 1e-5, "{scheme}: {first}");
+        // Rows of q and k are permuted in the file, so their products are added up in another
+        // order, and activations that are rounded to 8 bits make more of that than f32 would.
+        let mean = mean_difference(&found, &expected);
+        println!("{scheme}: difference {first:e} at the first token, {mean:e} in the mean");
+        assert!(mean <= 0.02, "{scheme}: {mean}");
+    }
+}
+
+fn mean_difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    let differences = a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs());
+    differences.sum::<f32>() / (a.len() * a[0].len()) as f32
+}
+
+#[test]
+fn every_type_of_block_can_be_loaded_and_answers() {
+    for ggml in [
+        GgmlDType::F16,
+        GgmlDType::BF16,
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q5K,
+        GgmlDType::Q6K,
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut model = loaded(&gguf_request(&written(dir.path(), ggml), Scheme::None));
+        let question = common::question("What is the capital of France?");
+        let answer = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap();
+        assert!(answer.text.contains("Paris"), "{ggml:?}: {}", answer.text);
+    }
+    // Too few bits for so small a model to answer: finite is all that can be asked.
+    for ggml in [GgmlDType::Q2K, GgmlDType::Q3K] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut model = loaded(&gguf_request(&written(dir.path(), ggml), Scheme::None));
+        let logits = rows(&model.forward(&tokens(), 0).unwrap());
+        assert!(logits.iter().flatten().all(|logit| logit.is_finite()), "{ggml:?}");
+    }
+}
+
+#[test]
+fn a_file_of_another_type_than_asked_for_is_loaded_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), GgmlDType::Q4_0);
+    let (model, events) = load(&gguf_request(&file, Scheme::Q8_0));
+    assert!(model.is_ok());
+    let matrices: Vec<_> =
+        inventory(&events).into_iter().filter(|tensor| tensor.shape.len() == 2).collect();
+    assert!(matrices.iter().all(|tensor| tensor.dtype == DType::Q4_0));
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), GgmlDType::Q8_0);
+    let sound = std::fs::read(&file).unwrap();
+    let refused = |kind: FailureKind, words: &[&str]| {
+        let failure = failed(&gguf_request(&file, Scheme::Q8_0));
+        assert_eq!(failure.kind, kind, "{failure}");
+        for word in words {
+            assert!(failure.message.contains(word), "\"{word}\" in: {}", failure.message);
+        }
+    };
+    truncate(&file, sound.len() as u64 - 100_000);
+    refused(FailureKind::Corrupt, &["tiny.gguf", "truncated", "tensor"]);
+    for length in [0, 3, 11, 40, 400, 1000] {
+        truncate(&file, length);
+        refused(FailureKind::Corrupt, &["tiny.gguf"]);
+    }
+    // Absurd counts of tensors and of metadata.
+    for at in [8, 16] {
+        let mut bytes = sound.clone();
+        bytes[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+        std::fs::write(&file, bytes).unwrap();
+        refused(FailureKind::Corrupt, &["tiny.gguf"]);
+    }
+    let at = sound.windows(5).position(|bytes| bytes == b"llama").unwrap();
+    let mut bytes = sound;
+    bytes[at..at + 5].copy_from_slice(b"mamba");
+    std::fs::write(&file, bytes).unwrap();
+    refused(FailureKind::Unsupported, &["tiny.gguf", "mamba"]);
+}
+
+#[test]
+fn a_file_without_a_tokenizer_is_refused_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut request = gguf_request(&written(dir.path(), GgmlDType::Q8_0), Scheme::Q8_0);
+    request.files.tokenizer = None;
+    let failure = failed(&request);
+    assert_eq!(failure.kind, FailureKind::Tokenizer);
+    assert!(failure.hint.contains("tokenizer.json"), "{}", failure.hint);
+}

@@ -1,0 +1,212 @@
+//! The engine against what transformers computes from the same weights in f32
+//! (`fixtures/golden/tiny_llama.py`).
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{fixtures, largest_difference, load, loaded, message, question, request, rows, tiny};
+use modelgate_engine::{Model, answer, perplexity};
+use modelgate_protocol::{Event, FinishReason, GenerationRequest, Message, Scheme};
+use modelgate_testkit::safetensors_edit::read_shard;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The largest difference of a logit: f32 sums in another order.
+const LOGIT: f32 = 1e-4;
+
+/// Greedy choices are compared where the reference's best logit leads by more than this.
+const MARGIN: f64 = 1e-3;
+
+struct Golden {
+    json: Value,
+    logits: BTreeMap<String, Vec<Vec<f32>>>,
+}
+
+impl Golden {
+    fn read() -> Golden {
+        let text = std::fs::read_to_string(fixtures().join("golden/tiny-llama.json")).unwrap();
+        let logits = read_shard(&fixtures().join("golden/tiny-llama.safetensors"));
+        let rows = |raw: &modelgate_testkit::safetensors_edit::RawTensor| {
+            raw.to_f32().chunks(raw.shape[1]).map(<[f32]>::to_vec).collect()
+        };
+        Golden {
+            json: serde_json::from_str(&text).unwrap(),
+            logits: logits.iter().map(|(name, raw)| (name.clone(), rows(raw))).collect(),
+        }
+    }
+
+    fn prompts(&self) -> &[Value] {
+        self.json["prompts"].as_array().unwrap()
+    }
+}
+
+fn name(prompt: &Value) -> &str {
+    prompt["name"].as_str().unwrap()
+}
+
+fn ids(prompt: &Value, key: &str) -> Vec<u32> {
+    serde_json::from_value(prompt[key].clone()).unwrap()
+}
+
+/// The messages of a chat; none for a bare text.
+fn messages(prompt: &Value) -> Option<Vec<Message>> {
+    let text = |turn: &Value, key: &str| turn[key].as_str().unwrap().to_owned();
+    let turns = prompt["messages"].as_array()?;
+    Some(turns.iter().map(|turn| message(&text(turn, "role"), &text(turn, "content"))).collect())
+}
+
+fn at(rows: &[Vec<f32>], positions: &[u32]) -> Vec<Vec<f32>> {
+    positions.iter().map(|position| rows[*position as usize].clone()).collect()
+}
+
+#[test]
+fn logits_of_a_whole_prompt_are_the_references() {
+    let golden = Golden::read();
+    let mut model = loaded(&request(&tiny(), Scheme::None));
+    let mut largest = 0f32;
+    for prompt in golden.prompts() {
+        model.reset();
+        let logits = rows(&model.forward(&ids(prompt, "token_ids"), 0).unwrap());
+        let found = at(&logits, &ids(prompt, "positions"));
+        let difference = largest_difference(&found, &golden.logits[name(prompt)]);
+        assert!(difference <= LOGIT, "{}: {difference}", name(prompt));
+        largest = largest.max(difference);
+    }
+    println!("{} prompts, largest difference {largest:e}", golden.prompts().len());
+}
+
+#[test]
+fn logits_are_the_same_token_by_token_and_in_pieces() {
+    let golden = Golden::read();
+    let mut model = loaded(&request(&tiny(), Scheme::None));
+    for prompt in golden.prompts().iter().step_by(4) {
+        let tokens = ids(prompt, "token_ids");
+        for piece in [1, 7] {
+            model.reset();
+            let mut found = Vec::new();
+            for (number, tokens) in tokens.chunks(piece).enumerate() {
+                found.extend(rows(&model.forward(tokens, number * piece).unwrap()));
+            }
+            let found = at(&found, &ids(prompt, "positions"));
+            let difference = largest_difference(&found, &golden.logits[name(prompt)]);
+            assert!(difference <= LOGIT, "{} by {piece}: {difference}", name(prompt));
+        }
+    }
+}
+
+#[test]
+fn a_prompt_of_several_chunks_is_the_same_as_one_token_after_the_other() {
+    let mut model = loaded(&request(&tiny(), Scheme::None));
+    let tokens: Vec<u32> = (0..1100).map(|n| (n * 37 + n / 11) % 490).collect();
+    let at_once = rows(&model.forward(&tokens, 0).unwrap());
+    model.reset();
+    let mut one_by_one = Vec::new();
+    for (position, token) in tokens.iter().enumerate() {
+        one_by_one.extend(rows(&model.forward(&[*token], position).unwrap()));
+    }
+    let difference = largest_difference(&at_once, &one_by_one);
+    assert!(difference <= LOGIT, "{difference}");
+}
+
+#[test]
+fn prompts_and_their_tokens_are_the_references() {
+    let golden = Golden::read();
+    let model = loaded(&request(&tiny(), Scheme::None));
+    for prompt in golden.prompts() {
+        let expected = prompt["text"].as_str().unwrap();
+        let chat = messages(prompt);
+        if let Some(messages) = &chat {
+            assert_eq!(model.render(messages).unwrap(), expected, "{}", name(prompt));
+        }
+        let tokens = model.encode(expected, chat.is_none()).unwrap();
+        assert_eq!(tokens, ids(prompt, "token_ids"), "{}", name(prompt));
+    }
+}
+
+#[test]
+fn greedy_answers_are_the_references() {
+    let golden = Golden::read();
+    let mut model = loaded(&request(&tiny(), Scheme::None));
+    for prompt in golden.prompts() {
+        let Some(messages) = messages(prompt) else { continue };
+        let expected = ids(prompt, "greedy");
+        let request = GenerationRequest {
+            name: name(prompt).into(),
+            messages,
+            max_tokens: expected.len() as u32,
+        };
+        let answer = answer(&mut model, &request, &|_| ()).unwrap();
+        let margins: Vec<f64> = serde_json::from_value(prompt["greedy_margins"].clone()).unwrap();
+        assert!(margins.iter().all(|margin| *margin > MARGIN), "{}: a tie", name(prompt));
+        assert_eq!(answer.tokens, expected, "{}", name(prompt));
+        assert!(answer.repeated_identically);
+        assert_eq!(answer.nonfinite_logits, 0);
+        let logprobs: Vec<f64> = serde_json::from_value(prompt["greedy_logprobs"].clone()).unwrap();
+        for (found, expected) in answer.logprobs.iter().zip(logprobs) {
+            assert!((found.unwrap().get() - expected).abs() < 1e-4, "{}", name(prompt));
+        }
+    }
+}
+
+#[test]
+fn perplexity_is_the_references() {
+    let golden = Golden::read();
+    let mut model = loaded(&request(&tiny(), Scheme::None));
+    let text = std::fs::read_to_string(fixtures().join("tiny/llama_perplexity.txt")).unwrap();
+    let found = perplexity(&mut model, &text, &|_| ()).unwrap();
+    let expected = golden.json["perplexity"]["value"].as_f64().unwrap();
+    let value = found.value.unwrap().get();
+    assert!((value / expected - 1.0).abs() < 1e-4, "{value}, expected {expected}");
+    assert_eq!(found.tokens + 1, golden.json["perplexity"]["tokens"].as_u64().unwrap());
+    println!("perplexity {value}, reference {expected}");
+}
+
+#[test]
+fn a_text_longer_than_the_context_is_cut_into_windows() {
+    let text = std::fs::read_to_string(fixtures().join("tiny/llama_perplexity.txt")).unwrap();
+    let mut request = request(&tiny(), Scheme::None);
+    request.context = 100;
+    let mut model = loaded(&request);
+    let tokens = model.encode(&text, true).unwrap().len() as u64;
+    let found = perplexity(&mut model, &text, &|_| ()).unwrap();
+    assert_eq!(found.tokens, tokens - tokens.div_ceil(100));
+    assert!(found.value.unwrap().get() > 1.0);
+}
+
+#[test]
+fn an_answer_is_told_whole() {
+    let mut model = loaded(&request(&tiny(), Scheme::None));
+    let answer = answer(&mut model, &question("What is the capital of France?"), &|_| ()).unwrap();
+    assert!(answer.text.contains("Paris"), "{}", answer.text);
+    assert!(!answer.text.contains("<|"), "{}", answer.text);
+    assert_eq!(answer.finish_reason, FinishReason::Stop);
+    assert_eq!(answer.logprobs.len(), answer.tokens.len());
+    assert!(model.stop_tokens().contains(answer.tokens.last().unwrap()));
+    assert!(answer.time_to_first_token_s.unwrap().get() > 0.0);
+    assert!(answer.decode_tokens_per_s.unwrap().get() > 0.0);
+}
+
+#[test]
+fn a_load_tells_of_every_tensor_in_order() {
+    let (model, events) = load(&request(&tiny(), Scheme::None));
+    let model: Model = model.unwrap();
+    let position = |wanted: fn(&Event) -> bool| events.iter().position(wanted);
+    let model_at = position(|event| matches!(event, Event::Model { .. })).unwrap();
+    let first = position(|event| matches!(event, Event::Tensor(_))).unwrap();
+    assert!(model_at < first);
+    assert!(matches!(events.last(), Some(Event::Loaded)));
+    let told = common::inventory(&events);
+    assert_eq!(told.len(), modelgate_model::tensors(model.config()).len());
+    assert!(told.iter().all(|tensor| tensor.dtype.name() == "f32" && tensor.nmse.is_none()));
+    let Some(Event::Model { parameters, architecture, .. }) = events.get(model_at) else {
+        panic!()
+    };
+    assert_eq!(*parameters, modelgate_model::parameters(model.config()));
+    assert_eq!(architecture, "llama");
+    let activity = events.iter().find_map(|event| match event {
+        Event::Activity(activity) if activity.name == "read" => Some(activity.clone()),
+        _ => None,
+    });
+    assert_eq!(activity.unwrap().bytes, 2 * parameters);
+}

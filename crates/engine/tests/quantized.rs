@@ -1,0 +1,117 @@
+//! Quantizing while loading: right blocks, right error, right answers.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use common::{fixtures, inventory, load, question, request, tiny};
+use modelgate_engine::{answer, perplexity, quantize_rows};
+use modelgate_model::residence;
+use modelgate_protocol::{DType, Scheme};
+use modelgate_testkit::random::Random;
+use modelgate_testkit::safetensors_edit::{copy_model, scale_tensor, set_value};
+
+/// Each type, candle's name of it, and the range that its normalised mean squared error on normal
+/// values must be in: a lower one would be an error in measuring it.
+const TYPES: [(Scheme, GgmlDType, f64, f64); 5] = [
+    (Scheme::Q4_0, GgmlDType::Q4_0, 6e-3, 10e-3),
+    (Scheme::Q4K, GgmlDType::Q4K, 4e-3, 8e-3),
+    (Scheme::Q5K, GgmlDType::Q5K, 1e-3, 2.2e-3),
+    (Scheme::Q6K, GgmlDType::Q6K, 2e-4, 6e-4),
+    (Scheme::Q8_0, GgmlDType::Q8_0, 1e-5, 6e-5),
+];
+
+fn normal(count: usize) -> Vec<f32> {
+    let mut random = Random::new(7);
+    (0..count).map(|_| 0.02 * random.normal()).collect()
+}
+
+#[test]
+fn blocks_from_many_threads_are_those_of_one() {
+    let values = normal(256 * 512);
+    for (scheme, ggml, _, _) in TYPES {
+        let tensor = Tensor::from_slice(&values, (256, 512), &Device::Cpu).unwrap();
+        let whole = QTensor::quantize(&tensor, ggml).unwrap();
+        let found = quantize_rows(&values, &scheme.dtype().unwrap()).unwrap();
+        assert!(found.bytes == whole.data().unwrap().as_ref(), "{scheme}");
+    }
+}
+
+#[test]
+fn the_error_of_each_type_is_what_its_bits_give() {
+    let values = normal(256 * 4096);
+    for (scheme, _, least, most) in TYPES {
+        let nmse = quantize_rows(&values, &scheme.dtype().unwrap()).unwrap().nmse.unwrap();
+        println!("{scheme}: {nmse:e}");
+        assert!((least..=most).contains(&nmse), "{scheme}: {nmse:e}");
+    }
+}
+
+#[test]
+fn what_cannot_be_quantized_is_none() {
+    assert_eq!(quantize_rows(&[0.0; 32], &DType::F32), None);
+    assert_eq!(quantize_rows(&[0.0; 32], &DType::Q4K), None);
+    assert_eq!(quantize_rows(&[0.0; 32], &DType::Q4_0).unwrap().nmse, None);
+}
+
+#[test]
+fn a_quantized_model_still_answers_and_is_resident_as_the_rule_says() {
+    let text = std::fs::read_to_string(fixtures().join("tiny/llama_perplexity.txt")).unwrap();
+    for (scheme, _, _, most) in TYPES {
+        let (model, events) = load(&request(&tiny(), scheme));
+        let mut model = model.unwrap();
+        for tensor in inventory(&events) {
+            let placed = residence(&tensor.name, &tensor.shape, scheme);
+            let expected = placed.quantized.unwrap_or(DType::F32);
+            assert_eq!(tensor.dtype, expected, "{}", tensor.name);
+            let elements: u64 = tensor.shape.iter().product();
+            assert_eq!(Some(tensor.bytes), expected.bytes(elements), "{}", tensor.name);
+            assert_eq!(tensor.nmse.is_some(), expected.is_quantized(), "{}", tensor.name);
+            assert_eq!(tensor.source_dtype, DType::Bf16);
+            assert_eq!(tensor.reason, placed.reason);
+            // Trained weights are not quite normal.
+            assert!(tensor.nmse.is_none_or(|nmse| nmse.get() < 1.5 * most), "{tensor:?}");
+        }
+        let found = perplexity(&mut model, &text, &|_| ()).unwrap().value.unwrap().get();
+        let answer =
+            answer(&mut model, &question("What is the capital of France?"), &|_| ()).unwrap();
+        println!("{scheme}: perplexity {found}, {:?}", answer.text);
+        assert!(answer.text.contains("Paris"), "{scheme}: {}", answer.text);
+        assert!(answer.repeated_identically, "{scheme}");
+        assert!(found < 3.5, "{scheme}: {found}");
+    }
+}
+
+#[test]
+fn nan_in_a_weight_is_told_and_refused() {
+    let name = "model.layers.1.mlp.down_proj.weight";
+    for scheme in [Scheme::None, Scheme::Q4K] {
+        let dir = copy_model(&tiny());
+        set_value(dir.path(), name, 5000, f32::NAN);
+        set_value(dir.path(), name, 77, f32::INFINITY);
+        let (model, events) = load(&request(dir.path(), scheme));
+        let failure = model.err().unwrap();
+        assert_eq!(failure.kind.name(), "non_finite");
+        assert!(failure.message.contains(name), "{}", failure.message);
+        assert!(failure.message.contains("2 values"), "{}", failure.message);
+        assert!(failure.message.contains("index 77"), "{}", failure.message);
+        assert!(failure.message.contains(".safetensors"), "{}", failure.message);
+        let told = inventory(&events).into_iter().find(|tensor| tensor.name == name).unwrap();
+        assert_eq!(told.nonfinite, 2);
+    }
+}
+
+#[test]
+fn weights_beyond_the_range_of_f16_are_refused_by_name() {
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let dir = copy_model(&tiny());
+    scale_tensor(dir.path(), name, 1e9);
+    for scheme in [Scheme::Q8_0, Scheme::Q4_0, Scheme::Q6K] {
+        let failure = common::failed(&request(dir.path(), scheme));
+        assert_eq!(failure.kind.name(), "non_finite", "{scheme}");
+        assert!(failure.message.contains(name) && failure.message.contains("f16"), "{failure}");
+    }
+    assert!(load(&request(dir.path(), Scheme::None)).0.is_ok());
+}

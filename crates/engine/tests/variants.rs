@@ -1,0 +1,83 @@
+//! What a decoder of the family has to do beyond the tiny Llama: biases, tied embeddings, heads of
+//! another width, sliding windows. Random weights: shown is that it agrees with itself, and that
+//! each part has an effect.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{largest_difference, loaded, request, rows, tiny};
+use modelgate_protocol::Scheme;
+use modelgate_testkit::safetensors_edit::set_value;
+use modelgate_testkit::shapes::write_random_model;
+use std::path::Path;
+
+const CONFIG: &str = r#"{
+    "model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 256,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 512,
+    "rms_norm_eps": 1e-6, "max_position_embeddings": 2048, "rope_theta": 1000000.0,
+    "tie_word_embeddings": true, "use_sliding_window": true, "sliding_window": 9
+}"#;
+
+fn tokens() -> Vec<u32> {
+    (0..40).map(|n| n * 11).collect()
+}
+
+fn logits(dir: &Path, piece: usize) -> Vec<Vec<f32>> {
+    let mut model = loaded(&request(dir, Scheme::None));
+    let mut found = Vec::new();
+    for (number, tokens) in tokens().chunks(piece).enumerate() {
+        found.extend(rows(&model.forward(tokens, number * piece).unwrap()));
+    }
+    found
+}
+
+fn written(config: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write_random_model(dir.path(), config, 3, &tiny());
+    dir
+}
+
+#[test]
+fn pieces_agree_with_the_whole() {
+    let dir = written(CONFIG);
+    let whole = logits(dir.path(), 40);
+    assert!(whole.iter().flatten().all(|logit| logit.is_finite()));
+    for piece in [1, 7] {
+        let difference = largest_difference(&whole, &logits(dir.path(), piece));
+        assert!(difference <= 1e-4, "by {piece}: {difference}");
+    }
+}
+
+#[test]
+fn a_window_changes_what_comes_after_it_and_nothing_before() {
+    let limited = logits(written(CONFIG).path(), 40);
+    let unlimited = CONFIG.replace("\"use_sliding_window\": true", "\"use_sliding_window\": false");
+    let unlimited = logits(written(&unlimited).path(), 40);
+    assert!(largest_difference(&limited[..9], &unlimited[..9]) <= 1e-5);
+    assert!(largest_difference(&limited[9..10], &unlimited[9..10]) > 1e-3);
+}
+
+#[test]
+fn a_bias_has_an_effect() {
+    let dir = written(CONFIG);
+    let before = logits(dir.path(), 40);
+    for name in ["q_proj", "k_proj", "v_proj"] {
+        set_value(dir.path(), &format!("model.layers.1.self_attn.{name}.bias"), 5, 3.0);
+    }
+    assert!(largest_difference(&before, &logits(dir.path(), 40)) > 1e-3);
+}
+
+#[test]
+fn rows_that_no_block_divides_stay_float_in_a_quantized_model() {
+    let config = CONFIG.replace("\"intermediate_size\": 256", "\"intermediate_size\": 250");
+    let dir = written(&config);
+    let (model, events) = common::load(&request(dir.path(), Scheme::Q8_0));
+    assert!(model.is_ok());
+    for tensor in common::inventory(&events) {
+        let row = *tensor.shape.last().unwrap();
+        let quantized = tensor.shape.len() == 2 && row.is_multiple_of(32);
+        assert_eq!(tensor.dtype.is_quantized(), quantized, "{}", tensor.name);
+        assert_eq!(tensor.reason.is_none(), quantized, "{}", tensor.name);
+    }
+}
