@@ -37,19 +37,22 @@ impl Model {
     /// Names the file, the tensor, what was expected and what was found.
     pub fn load(request: &Request, events: Events) -> Result<Model, Failure> {
         let files = &request.files;
-        let (source, config) = open(request)?;
-        refuse(request, &config)?;
+        let (source, config, config_json) = open(request)?;
+        let context = request.context.unwrap_or_else(|| config.default_context());
+        refuse(context, &config)?;
         let codec = TextCodec::open(files, &config)?;
         let stop_tokens = stop_tokens(files.generation_config.as_deref(), &config)?;
         let plan = Plan::new(&source, &config, files.format, request.quantization)?;
         events(Event::Model {
             architecture: config.architecture.clone(),
             parameters: plan.parameters(),
+            context,
+            config: config_json,
             parts: vec!["text".into()],
             devices: vec![Device::Cpu.to_string()],
         });
         let weights = plan.load(events)?;
-        let decoder = assemble(&config, weights, files.format, request.context as usize)?;
+        let decoder = assemble(&config, weights, files.format, context as usize)?;
         events(Event::Loaded);
         Ok(Model { config, decoder, codec, template: ChatTemplate::open(files), stop_tokens })
     }
@@ -151,7 +154,7 @@ impl Model {
 }
 
 /// Opens the weight files and reads what they say of themselves.
-fn open(request: &Request) -> Result<(Source, Config), Failure> {
+fn open(request: &Request) -> Result<(Source, Config, Option<String>), Failure> {
     let files = &request.files;
     let no_weights = || {
         fail::load(
@@ -166,11 +169,12 @@ fn open(request: &Request) -> Result<(Source, Config), Failure> {
             if files.weights.is_empty() && files.index.is_none() {
                 return Err(no_weights());
             }
-            Ok((open_safetensors(files)?, config))
+            Ok((open_safetensors(files)?, config, None))
         }
         WeightFormat::Gguf => match files.weights.as_slice() {
             [] => Err(no_weights()),
-            [path] => Gguf::open(&files.root, path).map(|gguf| (gguf.source, gguf.config)),
+            [path] => Gguf::open(&files.root, path)
+                .map(|gguf| (gguf.source, gguf.config, Some(gguf.config_json))),
             several => Err(fail::load(
                 FailureKind::Unsupported,
                 format!("a GGUF model in {} parts; supported is one file", several.len()),
@@ -200,7 +204,7 @@ fn read_config(path: Option<&Path>, root: &Path) -> Result<Config, Failure> {
 }
 
 /// Refuses what is clear before a weight is read.
-fn refuse(request: &Request, config: &Config) -> Result<(), Failure> {
+fn refuse(context: u32, config: &Config) -> Result<(), Failure> {
     if let Some(experts) = config.experts {
         return Err(fail::load(
             FailureKind::Unsupported,
@@ -211,8 +215,7 @@ fn refuse(request: &Request, config: &Config) -> Result<(), Failure> {
             "use a model without a mixture of experts",
         ));
     }
-    let context = request.context as usize;
-    if context == 0 || context > config.max_positions {
+    if context == 0 || context as usize > config.max_positions {
         return Err(fail::load(
             FailureKind::ContextLength,
             format!(

@@ -230,7 +230,7 @@ fn a_tokenizer_that_is_missing_or_damaged() {
 fn a_chat_without_a_template_or_room_is_refused() {
     let dir = copy_model(&tiny());
     let mut wanted = request(dir.path(), Scheme::Q8_0);
-    wanted.context = 40;
+    wanted.context = Some(40);
     let mut model = common::loaded(&wanted);
     let question = common::question("What is the capital of France?");
     let failure = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap_err();

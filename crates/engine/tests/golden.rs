@@ -166,7 +166,7 @@ fn perplexity_is_the_references() {
 fn a_text_longer_than_the_context_is_cut_into_windows() {
     let text = std::fs::read_to_string(fixtures().join("tiny/llama_perplexity.txt")).unwrap();
     let mut request = request(&tiny(), Scheme::None);
-    request.context = 100;
+    request.context = Some(100);
     let mut model = loaded(&request);
     let tokens = model.encode(&text, true).unwrap().len() as u64;
     let found = perplexity(&mut model, &text, &|_| ()).unwrap();

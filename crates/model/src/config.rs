@@ -102,6 +102,10 @@ pub enum ConfigError {
     Unsupported(String),
 }
 
+/// The longest context that a model gets without being asked: long enough for any question, and
+/// small beside the weights.
+pub const DEFAULT_CONTEXT: u32 = 4096;
+
 /// Largest value that any size in a config may have; beyond it a product of sizes could overflow.
 const LARGEST_SIZE: usize = 1 << 24;
 
@@ -135,8 +139,9 @@ struct Raw {
 
 #[derive(Deserialize)]
 struct RawScaling {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older name of `rope_type`; many files have both.
+    r#type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
@@ -211,7 +216,8 @@ impl Config {
                 "hidden_act \"{act}\" is not supported; supported is silu"
             )));
         }
-        if family == Family::Llama && (raw.attention_bias == Some(true) || raw.mlp_bias == Some(true))
+        if family == Family::Llama
+            && (raw.attention_bias == Some(true) || raw.mlp_bias == Some(true))
         {
             return Err(ConfigError::Unsupported(
                 "attention_bias or mlp_bias of a llama model is not supported".into(),
@@ -242,6 +248,12 @@ impl Config {
             architecture,
             family,
         })
+    }
+
+    /// Positions of the key/value cache where none are asked for: what the model was made for, at
+    /// most [`DEFAULT_CONTEXT`].
+    pub fn default_context(&self) -> u32 {
+        u32::try_from(self.max_positions).unwrap_or(u32::MAX).min(DEFAULT_CONTEXT)
     }
 
     /// What precedes `model.` and `lm_head.` in the names of this model's tensors.
@@ -320,7 +332,7 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
     let get = |key: &str, value: Option<f64>| {
         positive(key, value.ok_or_else(|| missing(&format!("rope_scaling.{key}")))?)
     };
-    match raw.rope_type.as_deref() {
+    match raw.rope_type.as_deref().or(raw.r#type.as_deref()) {
         // mrope's three axes agree where there is only text: then it is ordinary RoPE.
         None | Some("default" | "mrope") => Ok(None),
         Some("llama3") => Ok(Some(RopeScaling {
@@ -342,9 +354,10 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
 /// Token ids from a number, a list of numbers, or nothing.
 fn token_ids(value: Option<&Value>) -> Result<Vec<u32>, ConfigError> {
     let id = |value: &Value| {
-        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            ConfigError::Malformed(format!("eos_token_id: {value} is no token id"))
-        })
+        value
+            .as_u64()
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| ConfigError::Malformed(format!("eos_token_id: {value} is no token id")))
     };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),

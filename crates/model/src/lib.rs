@@ -9,7 +9,7 @@ mod predict;
 mod rule;
 mod shapes;
 
-pub use config::{Config, ConfigError, Experts, Family, Rope, RopeScaling};
+pub use config::{Config, ConfigError, DEFAULT_CONTEXT, Experts, Family, Rope, RopeScaling};
 pub use predict::{PREFILL_CHUNK, PredictedBytes, kv_cache_bytes, predict};
 pub use rule::{Placement, Role, residence, role};
 pub use shapes::{TensorShape, parameters, tensors};

@@ -153,7 +153,10 @@ mod tests {
             placed.reason.as_deref(),
             Some("its rows of 3420 are no multiple of q8_0's block of 32")
         );
-        assert_eq!(residence("a.q_proj.weight", &[64, 512], Scheme::Q4K).quantized, Some(DType::Q4K));
+        assert_eq!(
+            residence("a.q_proj.weight", &[64, 512], Scheme::Q4K).quantized,
+            Some(DType::Q4K)
+        );
         assert_eq!(residence("a.q_proj.weight", &[64, 512], Scheme::None).reason, None);
     }
 }

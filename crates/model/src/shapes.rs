@@ -26,10 +26,8 @@ impl TensorShape {
 /// output matrix (unless it is tied to the embedding).
 pub fn tensors(config: &Config) -> Vec<TensorShape> {
     let prefix = config.prefix();
-    let mut list = vec![tensor(
-        format!("{prefix}model.embed_tokens.weight"),
-        &[config.vocab, config.hidden],
-    )];
+    let mut list =
+        vec![tensor(format!("{prefix}model.embed_tokens.weight"), &[config.vocab, config.hidden])];
     for layer in 0..config.layers {
         let prefix = format!("{prefix}model.layers.{layer}.");
         attention(config, &prefix, &mut list);

@@ -1,8 +1,6 @@
 //! What a worker tells while it works, one JSON object a line.
 
-use crate::{
-    Activity, DeviceMemory, Engine, Failure, Generation, Omitted, Perplexity, Tensor,
-};
+use crate::{Activity, DeviceMemory, Engine, Failure, Generation, Omitted, Perplexity, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +32,12 @@ pub enum Event {
         architecture: String,
         /// Number of weights that are loaded.
         parameters: u64,
+        /// Positions that the key/value cache holds.
+        context: u32,
+        /// The model in the words of a `config.json`, as JSON text, where its files have none
+        /// (GGUF); from it the harness predicts the memory that the model will take.
+        #[serde(default)]
+        config: Option<String>,
         /// The parts of the model that are loaded, such as `text`.
         parts: Vec<String>,
         /// The devices that it lives on.
@@ -114,4 +118,3 @@ pub enum ProgressUnit {
     /// Tokens.
     Tokens,
 }
-

@@ -23,6 +23,8 @@ pub struct Measurement {
     pub commit: Option<String>,
     /// Weights that were loaded.
     pub parameters: Option<u64>,
+    /// Positions of the key/value cache.
+    pub context: Option<u32>,
     /// Parts of the model that were loaded.
     pub parts: Vec<String>,
     /// Devices that it lived on.
@@ -64,6 +66,7 @@ impl Measurement {
             architecture: None,
             commit: None,
             parameters: None,
+            context: None,
             parts: Vec::new(),
             devices: Vec::new(),
             files: Vec::new(),

@@ -20,8 +20,9 @@ pub struct Request {
     pub quantization: Scheme,
     /// Where the model is to live, in the order of preference.
     pub devices: Vec<Device>,
-    /// Positions that the key/value cache must hold.
-    pub context: u32,
+    /// Positions that the key/value cache must hold; none for the engine's own choice by the
+    /// model.
+    pub context: Option<u32>,
     /// What to generate, in this order, each twice.
     pub generations: Vec<GenerationRequest>,
     /// The text whose perplexity is asked for.

@@ -3,9 +3,9 @@
 //! interleaved RoPE.
 
 use crate::safetensors_edit::read_model;
-use candle_core::quantized::gguf_file::{self, Value};
 pub use candle_core::quantized::GgmlDType;
 use candle_core::quantized::QTensor;
+use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::{Device, Tensor};
 use modelgate_model::{Config, RopeScaling};
 use std::fs;

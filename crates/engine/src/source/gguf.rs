@@ -16,8 +16,10 @@ use std::path::Path;
 pub(crate) struct Gguf {
     /// Its tensors.
     pub(crate) source: Source,
-    /// What its metadata say of the model, in the words of a `config.json`.
+    /// What its metadata say of the model.
     pub(crate) config: Config,
+    /// The same in the words of a `config.json`.
+    pub(crate) config_json: String,
 }
 
 impl Gguf {
@@ -26,9 +28,10 @@ impl Gguf {
         let file = SourceFile::open(root, path)?;
         let content = read_header(&file)?;
         let tensors = tensors(&file, &content)?;
-        let config = Metadata { path, values: &content.metadata }.config(&tensors)?;
+        let (config, config_json) =
+            Metadata { path, values: &content.metadata }.config(&tensors)?;
         let source = Source { files: vec![file], tensors: tensors.into_iter().collect() };
-        Ok(Gguf { source, config })
+        Ok(Gguf { source, config, config_json })
     }
 }
 
@@ -125,11 +128,15 @@ struct Metadata<'a> {
 }
 
 impl Metadata<'_> {
-    fn config(&self, tensors: &[(String, SourceTensor)]) -> Result<Config, Failure> {
+    fn config(&self, tensors: &[(String, SourceTensor)]) -> Result<(Config, String), Failure> {
         self.refuse_what_is_not_done()?;
         let find = |name: &str| tensors.iter().find(|(tensor, _)| tensor == name);
         let embedding = find("token_embd.weight").map(|(_, tensor)| tensor.shape.as_slice());
         let experts = self.number("llama.expert_count")?.unwrap_or(0);
+        let mut stop_tokens = Vec::new();
+        for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"] {
+            stop_tokens.extend(self.number(key)?);
+        }
         let eps = self.float("llama.attention.layer_norm_rms_epsilon")?;
         let text = json!({
             "model_type": if experts > 0 { "mixtral" } else { "llama" },
@@ -146,9 +153,10 @@ impl Metadata<'_> {
             "rms_norm_eps": eps.unwrap_or(1e-5),
             "rope_theta": self.float("llama.rope.freq_base")?,
             "max_position_embeddings": self.number("llama.context_length")?,
-            "eos_token_id": self.number("tokenizer.ggml.eos_token_id")?,
-        });
-        let config = Config::from_json(&text.to_string()).map_err(|error| self.refused(error))?;
+            "eos_token_id": stop_tokens,
+        })
+        .to_string();
+        let config = Config::from_json(&text).map_err(|error| self.refused(error))?;
         for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
             if let Some(value) = self.number(key)?
                 && value != config.head_dim as u64
@@ -159,7 +167,7 @@ impl Metadata<'_> {
                 )));
             }
         }
-        Ok(config)
+        Ok((config, text))
     }
 
     fn refuse_what_is_not_done(&self) -> Result<(), Failure> {

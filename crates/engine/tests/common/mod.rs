@@ -35,7 +35,7 @@ pub fn request(dir: &Path, quantization: Scheme) -> Request {
         },
         quantization,
         devices: vec![Device::Cpu],
-        context: 2048,
+        context: Some(2048),
         generations: Vec::new(),
         perplexity_text: None,
     }
