@@ -16,7 +16,7 @@ use modelgate_protocol::Measurement;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Every selected case passed.
 const PASSED: u8 = 0;
@@ -44,7 +44,11 @@ pub fn main() -> ExitCode {
     let plan = Plan::of(&manifest);
     let selection = Selection::of(&plan, &manifest, &arguments);
     if arguments.list {
-        return list(&arguments, &plan, &selection);
+        return list(&arguments, &selection);
+    }
+    if let Err(error) = writable_log(&arguments) {
+        eprintln!("error: {error}\nhint: --logfile takes the path of a file that can be written");
+        return ExitCode::from(USAGE);
     }
     if let Some(code) = nothing_to_run(&arguments, &environment, &manifest, &selection) {
         return ExitCode::from(code);
@@ -59,8 +63,18 @@ fn manifest(environment: &Environment) -> Result<Manifest, ManifestError> {
     }
 }
 
+/// The runner would panic on a log file that it cannot make.
+fn writable_log(arguments: &Arguments) -> io::Result<()> {
+    let Some(path) = &arguments.logfile else {
+        return Ok(());
+    };
+    std::fs::File::create(path)
+        .map(drop)
+        .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+}
+
 /// Prints the plan as the test runner does. A closed pipe, as of `| head`, is success.
-fn list(arguments: &Arguments, plan: &Plan, selection: &Selection) -> ExitCode {
+fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
     let terse = matches!(arguments.format, Some(libtest_mimic::FormatSetting::Terse));
     let chosen = |case: &&Case| !arguments.ignored || case.ignored;
     let mut text = String::new();
@@ -71,7 +85,6 @@ fn list(arguments: &Arguments, plan: &Plan, selection: &Selection) -> ExitCode {
         let count = selection.matched.iter().filter(chosen).count();
         text.push_str(&format!("\n{count} tests, 0 benchmarks\n"));
     }
-    debug_assert!(selection.matched.len() <= plan.cases.len());
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
         _ => ExitCode::from(PASSED),
@@ -121,6 +134,9 @@ struct Session {
     interrupt: Interrupt,
     host: OnceLock<Host>,
     report_error: OnceLock<String>,
+    /// Held while a case is judged: a second thread that polled the store's lock would print its
+    /// line out of order.
+    turn: Mutex<()>,
 }
 
 fn run(
@@ -133,8 +149,10 @@ fn run(
     let session = match Session::open(arguments, environment, manifest, plan, selection) {
         Ok(session) => Arc::new(session),
         Err(error) => {
-            eprintln!("error: the run's folder cannot be made: {error}\nhint: TMPDIR names a \
-                       writable folder");
+            eprintln!(
+                "error: the run's folder cannot be made: {error}\nhint: TMPDIR names a \
+                       writable folder"
+            );
             return ExitCode::from(FAILED);
         }
     };
@@ -213,6 +231,7 @@ impl Session {
             scratch,
             host: OnceLock::new(),
             report_error: OnceLock::new(),
+            turn: Mutex::new(()),
         })
     }
 
@@ -233,6 +252,7 @@ impl Session {
             scratch: &self.scratch,
             interrupt: &self.interrupt,
         };
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let measured_before = self.store.measurement(&model.id).is_some();
         let measurement = self
             .store

@@ -11,7 +11,8 @@ use crate::worker::{self, Limits};
 use crate::{known, predict};
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{
-    Device, Failure, FailureKind, Finite, Measurement, Outcome, PROTOCOL_VERSION, Request, Stage,
+    Device, Event, Failure, FailureKind, Finite, Measurement, Outcome, PROTOCOL_VERSION,
+    Prediction, Request, Stage,
 };
 use std::path::Path;
 use std::time::Instant;
@@ -44,9 +45,21 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
                 stall: model.stall,
                 interrupt: surroundings.interrupt.clone(),
             };
-            worker::run(&program, &request, &limits, &mut measurement, &mut |event| {
+            let mut told = None;
+            let mut watch = |event: &Event| {
                 progress.event(event);
-            });
+                if let Event::Model { config: Some(config), .. } = event {
+                    told = Some(foresee(config, model, &request.devices)?);
+                }
+                Ok(())
+            };
+            worker::run(&program, &request, &limits, &mut measurement, &mut watch);
+            if let Some(prediction) = told {
+                if let Some(host) = &mut measurement.memory.host {
+                    host.predicted_peak = Some(prediction.host_peak);
+                }
+                measurement.memory.prediction = Some(prediction);
+            }
         }
         Err(failure) => {
             measurement.outcome = match failure.stage {
@@ -59,19 +72,41 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
     measurement
 }
 
+/// The prediction for a model whose config only the worker could read.
+fn foresee(config: &str, model: &Model, devices: &[Device]) -> Result<Prediction, Failure> {
+    let config = Config::from_json(config).map_err(|error| {
+        Failure::new(
+            Stage::Load,
+            FailureKind::Protocol,
+            format!("the worker describes the model by a config that cannot be used: {error}"),
+            "a defect of the engine",
+        )
+    })?;
+    refuse_impossible(&config, model)?;
+    Ok(predict::predict(&config, model, devices))
+}
+
+fn refuse_impossible(config: &Config, model: &Model) -> Result<(), Failure> {
+    predict::impossible(config, model, &model.expect).map_or(Ok(()), |impossible| {
+        let (message, hint) = (impossible.message, impossible.hint);
+        Err(Failure::new(Stage::Prepare, FailureKind::Impossible, message, hint))
+    })
+}
+
 /// All that comes before the worker.
 fn prepare(
     model: &Model,
     surroundings: &Surroundings<'_>,
     measurement: &mut Measurement,
 ) -> Result<(std::path::PathBuf, Request), Failure> {
-    let devices = devices(model, surroundings)?;
+    let devices = devices(model, surroundings.environment)?;
     if let Source::Hub { repo, .. } = &model.source
         && let Some(Ok(config)) = known::config(repo)
     {
-        refuse_unoptimised(&config, surroundings)?;
         measurement.memory.prediction = Some(predict::predict(&config, model, &devices));
+        refuse_unoptimised(&config, surroundings)?;
     }
+    require(&devices, model, surroundings.host)?;
     let program = worker::locate(surroundings.environment)?;
     let text = perplexity_text(model, surroundings.manifest).map_err(|message| {
         Failure::new(
@@ -89,18 +124,8 @@ fn prepare(
     if let Some(config) = &config {
         refuse_unoptimised(config, surroundings)?;
         measurement.memory.prediction = Some(predict::predict(config, model, &devices));
-        if let Some(impossible) = predict::impossible(config, model, &model.expect) {
-            return Err(Failure::new(
-                Stage::Prepare,
-                FailureKind::Impossible,
-                impossible.message,
-                impossible.hint,
-            ));
-        }
+        refuse_impossible(config, model)?;
     }
-    let context = config
-        .as_ref()
-        .map_or(model.context.unwrap_or(predict::DEFAULT_CONTEXT), |c| predict::context(model, c));
     measurement.files = acquired.seen;
     measurement.commit = acquired.commit;
     measurement.downloaded_bytes = acquired.downloaded_bytes;
@@ -110,7 +135,7 @@ fn prepare(
         files: acquired.files,
         quantization: model.quantization,
         devices,
-        context,
+        context: model.context,
         generations: generation_requests(model),
         perplexity_text: Some(text),
     };
@@ -118,30 +143,31 @@ fn prepare(
 }
 
 /// The devices that the model is to live on.
-fn devices(model: &Model, surroundings: &Surroundings<'_>) -> Result<Vec<Device>, Failure> {
-    let devices = match &model.device {
-        DeviceChoice::Listed(devices) => devices.clone(),
-        DeviceChoice::Auto => vec![automatic(surroundings.environment)?],
-    };
-    let gpus = surroundings.host.gpus.len();
-    for device in &devices {
-        if let Device::Cuda(ordinal) = device
-            && *ordinal as usize >= gpus
-        {
-            let found = match &surroundings.host.no_gpu_reason {
-                Some(reason) => reason.clone(),
-                None => format!("the host has {gpus} GPU(s)"),
-            };
-            return Err(Failure::new(
-                Stage::Prepare,
-                FailureKind::NoDevice,
-                format!("{} needs the GPU {device}, and there is none here: {found}", model.id),
-                "run on a host with an NVIDIA GPU and its driver, or change `device` in the \
-                 manifest",
-            ));
-        }
+fn devices(model: &Model, environment: &Environment) -> Result<Vec<Device>, Failure> {
+    match &model.device {
+        DeviceChoice::Listed(devices) => Ok(devices.clone()),
+        DeviceChoice::Auto => Ok(vec![automatic(environment)?]),
     }
-    Ok(devices)
+}
+
+/// Refuses devices that the host does not have.
+fn require(devices: &[Device], model: &Model, host: &Host) -> Result<(), Failure> {
+    let count = host.gpus.len();
+    let missing =
+        |device: &&Device| matches!(device, Device::Cuda(ordinal) if *ordinal as usize >= count);
+    let Some(device) = devices.iter().find(missing) else {
+        return Ok(());
+    };
+    let found = match &host.no_gpu_reason {
+        Some(reason) => reason.clone(),
+        None => format!("the host has {count} of them"),
+    };
+    Err(Failure::new(
+        Stage::Prepare,
+        FailureKind::NoDevice,
+        format!("{} needs the GPU {device}, and there is none here: {found}", model.id),
+        "run on a host with an NVIDIA GPU and its driver, or change `device` in the manifest",
+    ))
 }
 
 /// What `auto` means here.

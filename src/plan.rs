@@ -45,8 +45,6 @@ impl Plan {
     }
 }
 
-
-
 fn is_ignored(model: &Model) -> bool {
     model.device.needs_gpu() || matches!(model.source, Source::Hub { .. })
 }

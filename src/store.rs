@@ -206,7 +206,9 @@ fn abandoned() -> Measurement {
 
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).map_err(|error| named(path, &error.into()))?)),
+        Ok(bytes) => {
+            Ok(Some(serde_json::from_slice(&bytes).map_err(|error| named(path, &error.into()))?))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(named(path, &error)),
     }

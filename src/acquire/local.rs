@@ -114,10 +114,8 @@ fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut names = BTreeSet::new();
     for (tensor, name) in &weight_map {
         let mut components = Path::new(name).components();
-        let plain = matches!(
-            (components.next(), components.next()),
-            (Some(Component::Normal(_)), None)
-        );
+        let plain =
+            matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
         if !plain {
             return Err(corrupt(format!(
                 "tensor {tensor} is said to be in \"{name}\", expected the plain name of a file \
@@ -126,7 +124,10 @@ fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, Failure> {
         }
         if !root.join(name).is_file() {
             return Err(not_found(
-                format!("{}: shard {name} is missing; the index places {tensor} in it", root.display()),
+                format!(
+                    "{}: shard {name} is missing; the index places {tensor} in it",
+                    root.display()
+                ),
                 "fetch the missing shard; an interrupted download leaves such a folder",
             ));
         }

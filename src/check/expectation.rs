@@ -154,8 +154,9 @@ pub fn perplexity_text(model: &Model, manifest: &Manifest) -> Result<String, Str
         return Ok(BUILT_IN_TEXT.to_owned());
     };
     let read = |path: &Path| {
-        std::fs::read_to_string(path)
-            .map_err(|error| format!("{}: expect.perplexity.text cannot be read: {error}", path.display()))
+        std::fs::read_to_string(path).map_err(|error| {
+            format!("{}: expect.perplexity.text cannot be read: {error}", path.display())
+        })
     };
     let text = match manifest.folder() {
         Some(folder) => read(&folder.join(path))?,

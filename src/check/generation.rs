@@ -56,10 +56,7 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
         return Some(format!("{name}: the worker gave no answer"));
     };
     if generation.nonfinite_logits > 0 {
-        return Some(format!(
-            "{name}: {} logits are NaN or infinite",
-            generation.nonfinite_logits
-        ));
+        return Some(format!("{name}: {} logits are NaN or infinite", generation.nonfinite_logits));
     }
     if generation.tokens.is_empty() || generation.prompt_tokens.is_empty() {
         return Some(format!("{name}: the worker reports no tokens"));

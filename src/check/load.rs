@@ -4,7 +4,8 @@ use super::{Status, Verdict, without_evidence};
 use crate::predict::grouped;
 use modelgate_protocol::{FailureKind, Measurement, Tensor};
 
-const EXPECTED: &str = "every tensor of the architecture resident, none left over, all values finite";
+const EXPECTED: &str =
+    "every tensor of the architecture resident, none left over, all values finite";
 
 /// What the measurement says of the load.
 ///

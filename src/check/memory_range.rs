@@ -21,12 +21,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         .join(", ");
     let host = measurement.memory.host.as_ref();
     let (Outcome::Measured, Some(host)) = (measurement.outcome, host) else {
-        let subject = measurement.failure.as_ref().is_some_and(|failure| {
-            matches!(
-                failure.kind,
-                FailureKind::Impossible | FailureKind::HostMemory | FailureKind::DeviceMemory
-            )
-        });
+        let subject =
+            measurement.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Impossible);
         return without_evidence(measurement, expected, subject);
     };
     let device_peak: u64 = measurement.memory.devices.iter().map(|device| device.peak).sum();

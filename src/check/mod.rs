@@ -10,9 +10,7 @@ mod quantization;
 mod time_budget;
 mod words;
 
-pub use expectation::{
-    Answer, Expectation, Given, generation_requests, perplexity_text,
-};
+pub use expectation::{Answer, Expectation, Given, generation_requests, perplexity_text};
 
 use modelgate_protocol::{Failure, FailureKind, Measurement, Stage};
 use schemars::JsonSchema;

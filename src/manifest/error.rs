@@ -48,12 +48,7 @@ impl ManifestError {
 
     /// An error about a manifest as a whole.
     pub(super) fn without_place(name: &str, message: String, hint: &str) -> ManifestError {
-        ManifestError {
-            location: name.to_owned(),
-            message,
-            excerpt: None,
-            hint: hint.to_owned(),
-        }
+        ManifestError { location: name.to_owned(), message, excerpt: None, hint: hint.to_owned() }
     }
 
     fn render(&self) -> String {

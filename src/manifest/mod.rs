@@ -179,11 +179,7 @@ impl Manifest {
     ///
     /// # Errors
     /// What is wrong, with file, line and column.
-    pub fn parse(
-        text: &str,
-        name: &str,
-        path: Option<PathBuf>,
-    ) -> Result<Manifest, ManifestError> {
+    pub fn parse(text: &str, name: &str, path: Option<PathBuf>) -> Result<Manifest, ManifestError> {
         let place = Place { name, text };
         let raw = read::read(place)?;
         let models = resolve::resolve(raw, place)?;

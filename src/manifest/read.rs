@@ -108,8 +108,7 @@ impl<'de> Deserialize<'de> for RawPart {
                 Ok(RawPart::Text(text.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawPart, A::Error> {
-                let table =
-                    RawPartTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let table = RawPartTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
                 match table {
                     RawPartTable { text: Some(text), image: None, audio: None } => {
                         Ok(RawPart::Text(text))
@@ -142,7 +141,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
                 f.write_str("one value or a list")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                T::deserialize(de::value::StrDeserializer::new(text)).map(|one| OneOrMany(vec![one]))
+                T::deserialize(de::value::StrDeserializer::new(text))
+                    .map(|one| OneOrMany(vec![one]))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                 T::deserialize(de::value::MapAccessDeserializer::new(map))

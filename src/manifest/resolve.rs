@@ -6,9 +6,7 @@ use super::read::{
     Spanned,
 };
 use super::units::{parse_bytes, parse_duration};
-use super::{
-    ByteRange, DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Question, Source,
-};
+use super::{ByteRange, DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Question, Source};
 use crate::predict;
 use modelgate_protocol::{ContentPart, Device, Message, Scheme};
 use std::collections::HashSet;
@@ -90,11 +88,7 @@ impl Resolver<'_> {
             );
         }
         let id = self.id(&raw.id)?;
-        let source = self.source(
-            &id,
-            span,
-            (raw.repo, raw.path, raw.file, raw.revision),
-        )?;
+        let source = self.source(&id, span, (raw.repo, raw.path, raw.file, raw.revision))?;
         let model = Model {
             id,
             source,
@@ -157,9 +151,11 @@ impl Resolver<'_> {
                 }
                 Ok(Source::Local { path: path.into_inner() })
             }
-            (None, Some(_), Some(key), _) => {
-                self.error(key.span(), "file goes with repo, not with path", "path may itself name a GGUF file")
-            }
+            (None, Some(_), Some(key), _) => self.error(
+                key.span(),
+                "file goes with repo, not with path",
+                "path may itself name a GGUF file",
+            ),
             (None, Some(_), _, Some(key)) => {
                 self.error(key.span(), "revision goes with repo, not with path", "remove it")
             }
@@ -234,10 +230,8 @@ impl Resolver<'_> {
             _ => None,
         };
         let names: Vec<_> = Scheme::ALL.iter().map(|scheme| scheme.name()).collect();
-        let message = format!(
-            "quantization \"{text}\" is not supported; supported are {}",
-            names.join(", ")
-        );
+        let message =
+            format!("quantization \"{text}\" is not supported; supported are {}", names.join(", "));
         let hint = match (instead, nearest(text, names)) {
             (Some(name), _) => {
                 format!("\"{text}\" is another library's format; use \"{name}\" instead")
@@ -416,10 +410,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn generations(
-        &self,
-        raw: Option<Spanned<OneOrMany<RawGeneration>>>,
-    ) -> Result<Vec<Question>> {
+    fn generations(&self, raw: Option<Spanned<OneOrMany<RawGeneration>>>) -> Result<Vec<Question>> {
         let Some(raw) = raw else {
             return Ok(Vec::new());
         };

@@ -91,7 +91,6 @@ fn model_report(
         path,
         revision,
         quantization: model.quantization,
-        context: model.context,
         evidence: Evidence::Real,
         measurement,
         checks,

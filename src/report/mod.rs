@@ -105,8 +105,6 @@ pub struct ModelReport {
     pub revision: Option<String>,
     /// The quantization that was asked for.
     pub quantization: Scheme,
-    /// Positions of the key/value cache that were asked for; none where they are derived.
-    pub context: Option<u32>,
     /// Whether its weights are the model's own.
     pub evidence: Evidence,
     /// What was seen.

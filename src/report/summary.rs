@@ -186,7 +186,10 @@ fn write_time(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     if seen.activities.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n| activity | bytes | busy | rate | ceiling |\n| --- | --- | --- | --- | --- |")?;
+    writeln!(
+        out,
+        "\n| activity | bytes | busy | rate | ceiling |\n| --- | --- | --- | --- | --- |"
+    )?;
     for activity in &seen.activities {
         let rate = activity.bytes as f64 / activity.busy_s.get();
         writeln!(
@@ -211,7 +214,10 @@ fn write_memory(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     if memory.host.is_none() && memory.prediction.is_none() {
         return Ok(());
     }
-    writeln!(out, "\n| memory | before | after load | peak | predicted |\n| --- | --- | --- | --- | --- |")?;
+    writeln!(
+        out,
+        "\n| memory | before | after load | peak | predicted |\n| --- | --- | --- | --- | --- |"
+    )?;
     for device in &memory.devices {
         writeln!(
             out,
@@ -257,10 +263,9 @@ fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
         "\n{} tensors, {} parameters{}.\n\n| type | tensors | bytes |\n| --- | --- | --- |",
         tensors.list.len(),
         seen.parameters.map_or("unknown".into(), grouped),
-        tensors.bits_per_weight.map_or(String::new(), |bits| format!(
-            ", {:.2} bits per weight",
-            bits.get()
-        )),
+        tensors
+            .bits_per_weight
+            .map_or(String::new(), |bits| format!(", {:.2} bits per weight", bits.get())),
     )?;
     for (name, bytes) in &tensors.by_type {
         let count = tensors.list.iter().filter(|tensor| tensor.dtype.name() == name).count();
@@ -282,7 +287,11 @@ fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     for generation in &seen.generations {
         let speed = match (generation.time_to_first_token_s, generation.decode_tokens_per_s) {
             (Some(first), Some(rate)) => {
-                format!(", first token after {}, then {:.1} tokens/s", seconds(first.get()), rate.get())
+                format!(
+                    ", first token after {}, then {:.1} tokens/s",
+                    seconds(first.get()),
+                    rate.get()
+                )
             }
             (Some(first), None) => format!(", first token after {}", seconds(first.get())),
             _ => String::new(),

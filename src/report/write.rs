@@ -38,9 +38,8 @@ pub fn write(report: &Report, folder: &Path, name: &str) -> io::Result<Written> 
 /// # Errors
 /// The folder cannot be made or written; the error names the path.
 pub(crate) fn claim_name(record: &RunRecord, folder: &Path) -> io::Result<String> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("{}: {error}", folder.display()))
-    };
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(named)?;
     let stamp = record.started_at.strftime("%Y%m%d_%H%M%S");
     for number in 1.. {

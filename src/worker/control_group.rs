@@ -51,11 +51,14 @@ fn count() -> Option<u64> {
 /// The memory controller's folder of this process.
 fn folder() -> Option<PathBuf> {
     let membership = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = |line: &str| line.splitn(3, ':').nth(2).map(|path| path.trim_start_matches('/').to_owned());
+    let path =
+        |line: &str| line.splitn(3, ':').nth(2).map(|path| path.trim_start_matches('/').to_owned());
     let unified = membership.lines().find(|line| line.starts_with("0::")).and_then(path);
     let memory = membership
         .lines()
-        .find(|line| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|n| n == "memory")))
+        .find(|line| {
+            line.split(':').nth(1).is_some_and(|names| names.split(',').any(|n| n == "memory"))
+        })
         .and_then(path);
     let root = Path::new("/sys/fs/cgroup");
     // inside a container the path may be the host's, and the mount its own root

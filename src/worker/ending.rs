@@ -113,7 +113,8 @@ fn memory_failure(
 ) -> Option<Failure> {
     let hint = "choose fewer bits or a shorter context, free memory, or raise the limit of the \
                 container; the report's timeline shows how far it came";
-    let failure = |message: String| Some(Failure::new(stage, FailureKind::HostMemory, message, hint));
+    let failure =
+        |message: String| Some(Failure::new(stage, FailureKind::HostMemory, message, hint));
     if let Some(line) = refused_allocation(&measurement.worker_stderr) {
         return failure(format!("an allocation of host memory failed: {line}"));
     }

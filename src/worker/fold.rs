@@ -80,7 +80,8 @@ impl<'a> Fold<'a> {
                     return Step::SameProgress;
                 }
             }
-            Event::Model { architecture, parameters, parts, devices } => {
+            Event::Model { architecture, parameters, context, config: _, parts, devices } => {
+                seen.context = Some(context);
                 seen.architecture = Some(architecture);
                 seen.parameters = Some(parameters);
                 seen.parts = parts;

@@ -39,14 +39,17 @@ pub struct Limits {
     pub interrupt: Interrupt,
 }
 
+/// Is told each event; an error ends the worker.
+pub type Watch<'a> = dyn FnMut(&Event) -> Result<(), Failure> + 'a;
+
 /// Runs the worker `program` on `request` and adds what is seen of it to `measurement`. `watch` is
-/// told each event as it arrives.
+/// told each event as it arrives, and may refuse to go on.
 pub fn run(
     program: &Path,
     request: &Request,
     limits: &Limits,
     measurement: &mut Measurement,
-    watch: &mut dyn FnMut(&Event),
+    watch: &mut Watch<'_>,
 ) {
     let kills = OutOfMemoryKills::now();
     let mut worker = match Worker::spawn(program, request) {
@@ -75,7 +78,7 @@ fn listen(
     limits: &Limits,
     fold: &mut Fold<'_>,
     probe: &probe::Probe,
-    watch: &mut dyn FnMut(&Event),
+    watch: &mut Watch<'_>,
 ) -> Ending {
     let mut last_progress = worker.spawned();
     let mut ended = false;
@@ -91,7 +94,9 @@ fn listen(
                 if let Event::Loaded = *event {
                     probe.mark_loaded();
                 }
-                watch(&event);
+                if let Err(refusal) = watch(&event) {
+                    return Ending::Said(refusal);
+                }
                 match fold.take(*event, at) {
                     fold::Step::Advanced => last_progress = at,
                     fold::Step::SameProgress => {}
