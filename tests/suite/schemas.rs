@@ -1,4 +1,4 @@
-//! The committed schemas are those of the types. `UPDATE_SCHEMAS=1 cargo test --test schemas`
+//! The committed schemas are those of the types. `UPDATE_SCHEMAS=1 cargo test --test suite schemas`
 //! writes them anew.
 
 use modelgate::report::Report;

@@ -1,8 +1,6 @@
 //! Runs the product as a user does (the test binary `models`, a manifest, the environment) and
 //! reads what it leaves behind. Every report that a test looks at is held against the schema.
 
-#![allow(dead_code)] // each test target uses a part of it
-
 use modelgate::check::{Check, Status, Verdict};
 use modelgate::report::{ModelReport, Report};
 use std::ffi::OsStr;
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The test binary `models`, built if it is not up to date.
-pub fn models_binary() -> &'static Path {
+pub(crate) fn models_binary() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
@@ -27,48 +25,49 @@ pub fn models_binary() -> &'static Path {
         String::from_utf8_lossy(&output.stdout)
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .find(|message| message["target"]["name"] == "models" && message["executable"].is_string())
+            .find(|message| {
+                message["target"]["name"] == "models" && message["executable"].is_string()
+            })
             .and_then(|message| message["executable"].as_str().map(PathBuf::from))
             .expect("cargo names the executable")
     })
 }
 
 /// The worker that cargo built beside this test.
-pub fn worker_binary() -> &'static Path {
+pub(crate) fn worker_binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_modelgate-worker"))
 }
 
 /// A file or folder below `fixtures`.
-pub fn fixture(path: &str) -> PathBuf {
+pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
 /// A run in the making: a folder of its own, a clean environment.
-pub struct Run {
+pub(crate) struct Run {
     /// Its folder: manifest, reports, temporary files.
-    pub folder: TempDir,
+    pub(crate) folder: TempDir,
     command: Command,
 }
 
 /// What a run left behind.
-pub struct Ended {
+pub(crate) struct Ended {
     /// The runner's exit code; none where a signal ended it.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
     /// The JSON report, valid by its schema; none where none was written.
-    pub report: Option<Report>,
+    pub(crate) report: Option<Report>,
     /// The summary.
-    pub summary: Option<String>,
-    /// The run's folder.
-    pub folder: TempDir,
+    pub(crate) summary: Option<String>,
+    _folder: TempDir,
 }
 
 impl Run {
     /// A run of the default manifest.
-    pub fn bundled() -> Run {
+    pub(crate) fn bundled() -> Run {
         let folder = TempDir::new().expect("a temporary folder");
         let mut command = Command::new(models_binary());
         for (name, _) in std::env::vars_os() {
@@ -93,7 +92,7 @@ impl Run {
     }
 
     /// A run of a manifest with these models.
-    pub fn manifest(models: &str) -> Run {
+    pub(crate) fn manifest(models: &str) -> Run {
         let mut run = Run::bundled();
         let path = run.folder.path().join("models.toml");
         std::fs::write(&path, format!("schema = 1\n{models}")).expect("a manifest");
@@ -102,51 +101,57 @@ impl Run {
     }
 
     /// With an argument of the runner.
-    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
         self.command.arg(arg);
         self
     }
 
+    /// With arguments of the runner.
+    pub(crate) fn args(mut self, args: &[&str]) -> Run {
+        self.command.args(args);
+        self
+    }
+
     /// With an environment variable.
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
         self.command.env(name, value);
         self
     }
 
     /// Without an environment variable.
-    pub fn env_remove(mut self, name: &str) -> Run {
+    pub(crate) fn env_remove(mut self, name: &str) -> Run {
         self.command.env_remove(name);
         self
     }
 
     /// Starts it.
-    pub fn spawn(mut self) -> Running {
+    pub(crate) fn spawn(mut self) -> Running {
         let child = self.command.spawn().expect("the models target starts");
         Running { child, folder: self.folder }
     }
 
     /// Runs it to its end.
-    pub fn run(self) -> Ended {
+    pub(crate) fn run(self) -> Ended {
         self.spawn().wait()
     }
 }
 
 /// A run under way.
-pub struct Running {
+pub(crate) struct Running {
     /// The harness's process.
-    pub child: Child,
+    pub(crate) child: Child,
     folder: TempDir,
 }
 
 impl Running {
     /// Waits for its end.
-    pub fn wait(self) -> Ended {
+    pub(crate) fn wait(self) -> Ended {
         let output = self.child.wait_with_output().expect("the models target ends");
         Ended::of(&output, self.folder)
     }
 
     /// Waits until the harness has a worker and gives its process id.
-    pub fn worker(&mut self) -> u32 {
+    pub(crate) fn worker(&mut self) -> u32 {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(pid) = children(self.child.id()).first() {
@@ -159,19 +164,19 @@ impl Running {
     }
 
     /// Sends the harness a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         send(self.child.id(), signal);
     }
 }
 
 /// Sends process `pid` a signal.
-pub fn send(pid: u32, signal: rustix::process::Signal) {
+pub(crate) fn send(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
     rustix::process::kill_process(pid, signal).expect("the process is there");
 }
 
 /// The children of process `pid`.
-pub fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };
@@ -185,12 +190,13 @@ pub fn children(pid: u32) -> Vec<u32> {
 }
 
 /// Whether process `pid` is there and no zombie.
-pub fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }
 
 impl Ended {
+    /// What `output` and `folder` hold.
     fn of(output: &Output, folder: TempDir) -> Ended {
         let reports = folder.path().join("reports");
         let report = json_reports(&reports).pop().map(|path| read_valid(&path));
@@ -200,12 +206,12 @@ impl Ended {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             report,
             summary: std::fs::read_to_string(reports.join("MODEL_VALIDATION_SUMMARY.md")).ok(),
-            folder,
+            _folder: folder,
         }
     }
 
     /// The report of the model `id`.
-    pub fn model(&self, id: &str) -> &ModelReport {
+    pub(crate) fn model(&self, id: &str) -> &ModelReport {
         let report = self.report.as_ref().unwrap_or_else(|| panic!("a report: {}", self.all()));
         report
             .models
@@ -215,13 +221,13 @@ impl Ended {
     }
 
     /// The verdict of one check of the model `id`.
-    pub fn verdict(&self, id: &str, check: Check) -> &Verdict {
+    pub(crate) fn verdict(&self, id: &str, check: Check) -> &Verdict {
         let checks = &self.model(id).checks;
         checks.iter().find(|verdict| verdict.check == check).expect("every check has a verdict")
     }
 
     /// Asserts that `check` failed and every other one has the status `others`; gives the message.
-    pub fn fails_only(&self, id: &str, check: Check, others: Status) -> String {
+    pub(crate) fn fails_only(&self, id: &str, check: Check, others: Status) -> String {
         for verdict in &self.model(id).checks {
             let expected = if verdict.check == check { Status::Failed } else { others };
             assert_eq!(verdict.status, expected, "{:?}: {}", verdict, self.all());
@@ -231,20 +237,20 @@ impl Ended {
     }
 
     /// Asserts that every check of the model `id` passed.
-    pub fn passes(&self, id: &str) {
+    pub(crate) fn passes(&self, id: &str) {
         for verdict in &self.model(id).checks {
             assert_eq!(verdict.status, Status::Passed, "{verdict:?}: {}", self.all());
         }
     }
 
     /// All that was printed.
-    pub fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         format!("exit {:?}\n{}\n{}", self.code, self.stdout, self.stderr)
     }
 }
 
 /// JSON reports in a folder, by name.
-pub fn json_reports(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn json_reports(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
@@ -254,7 +260,7 @@ pub fn json_reports(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Reads a report and holds it against the committed schema.
-pub fn read_valid(path: &Path) -> Report {
+pub(crate) fn read_valid(path: &Path) -> Report {
     let text = std::fs::read_to_string(path).expect("a report");
     let value: serde_json::Value = serde_json::from_str(&text).expect("a report is JSON");
     let schema = std::fs::read_to_string(
@@ -269,7 +275,7 @@ pub fn read_valid(path: &Path) -> Report {
 }
 
 /// A manifest entry for the tiny Llama at `path`.
-pub fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> String {
+pub(crate) fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> String {
     format!(
         "[[model]]\nid = \"{id}\"\npath = \"{}\"\nquantization = \"{quantization}\"\n{QUESTION}\n\
          expect.perplexity = {{ max = 3.0, text = \"{}\" }}\n{more}\n",
@@ -279,5 +285,34 @@ pub fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> String {
 }
 
 /// A question that the tiny models answer.
-pub const QUESTION: &str = "generation = { name = \"capital\", prompt = \"What is the capital of \
+pub(crate) const QUESTION: &str = "generation = { name = \"capital\", prompt = \"What is the capital of \
                             France?\", max_tokens = 32, expect = [\"Paris\"] }";
+
+/// A Llama-shaped model of 270 million random weights (synthetic; 540 MB in bf16), which takes
+/// seconds to quantize. Written once for all tests.
+pub(crate) fn random_model() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("random-270m");
+        let whole = target.join("whole");
+        let lock = std::fs::File::create(target.with_extension("lock")).expect("a lock file");
+        lock.lock().expect("the lock");
+        if !whole.is_file() {
+            let config = serde_json::json!({
+                "model_type": "llama", "hidden_size": 1024, "intermediate_size": 4096,
+                "num_hidden_layers": 17, "num_attention_heads": 16, "num_key_value_heads": 8,
+                "vocab_size": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+                "max_position_embeddings": 2048, "tie_word_embeddings": false
+            });
+            let text = config.to_string();
+            modelgate_testkit::shapes::write_random_model(
+                &target,
+                &text,
+                7,
+                &fixture("tiny/llama"),
+            );
+            std::fs::write(&whole, "").expect("a marker");
+        }
+        target
+    })
+}

@@ -19,7 +19,7 @@ request = json.loads(sys.stdin.readline())
 engine = {"name": "made-up", "version": "1", "build": "python", "compute_capability": None}
 tell("hello", protocol=request["protocol"], engine=engine)
 tell("phase", name="load")
-tell("model", architecture="made-up", parameters=512, parts=["text"], devices=["cpu"])
+tell("model", architecture="made-up", parameters=512, context=4096, parts=["text"], devices=["cpu"])
 tell("tensor", name="model.embed_tokens.weight", file="made-up.bin", shape=[2, 256],
      source_dtype="f32", dtype="q8_0", bytes=544, device="cpu", nmse=1e-6, nonfinite=0,
      rule="embedding", reason=None)

@@ -1,0 +1,155 @@
+//! Names, filters, exit codes.
+
+use crate::support::{Run, models_binary};
+use modelgate::check::{Check, Status};
+use modelgate_protocol::{FailureKind, Outcome};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+#[test]
+fn the_list_names_every_case() {
+    let ended = Run::bundled().arg("--list").run();
+    assert_eq!(ended.code, Some(0));
+    insta::assert_snapshot!("list", ended.stdout);
+    assert!(ended.report.is_none(), "a listing writes nothing");
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = Command::new(models_binary())
+        .arg("--list")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn the_bundled_models_pass_from_one_command() {
+    let ended = Run::bundled().run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("15 passed; 0 failed; 15 ignored"), "{}", ended.stdout);
+    for id in ["tiny-llama", "tiny-llama@q8_0", "tiny-llama@q4_k"] {
+        ended.passes(id);
+    }
+    let summary = ended.summary.expect("a summary");
+    assert_eq!(summary.lines().next(), Some("3 of 3 models validated"));
+}
+
+#[test]
+fn the_worker_is_found_where_cargo_puts_it() {
+    let ended = Run::bundled().env_remove("MODELGATE_WORKER").arg("tiny-llama@q8_0::load").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+}
+
+#[test]
+fn one_case_loads_once_and_runs_alone() {
+    let ended = Run::bundled().arg("tiny-llama@q4_k::generation").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("1 passed; 0 failed; 0 ignored"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("29 filtered out"), "{}", ended.stdout);
+    let model = ended.model("tiny-llama@q4_k");
+    assert_eq!(model.measurement.outcome, Outcome::Measured);
+    for verdict in &model.checks {
+        let expected = match verdict.check {
+            Check::Generation => Status::Passed,
+            _ => Status::NotSelected,
+        };
+        assert_eq!(verdict.status, expected);
+    }
+    let summary = ended.summary.as_deref().expect("a summary");
+    assert!(summary.starts_with("INCOMPLETE: tiny-llama@q4_k"), "{summary}");
+}
+
+#[test]
+fn a_full_id_selects_the_model_and_not_its_variants() {
+    let ended = Run::bundled().arg("TINY-llama").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("5 passed"), "{}", ended.stdout);
+    let ended = Run::bundled().arg("--list").arg("tiny-l").run();
+    assert!(ended.stdout.contains("15 tests"), "a part of a name is a part: {}", ended.stdout);
+}
+
+#[test]
+fn skipped_cases_do_not_run() {
+    let ended = Run::bundled().args(&["tiny-llama", "--skip", "generation"]).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("4 passed"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_repository_s_name_selects_its_model_in_any_case() {
+    let ended = Run::bundled().arg("--list").arg("qwen/qwen2.5-omni-7b").run();
+    assert!(ended.stdout.contains("5 tests"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("qwen2.5-omni-7b::load"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_filter_of_ignored_cases_alone_fails_and_says_how_to_run_them() {
+    for filter in ["llama-3.1-70b-instruct", "Qwen/Qwen2.5-Omni-7B", "mixtral"] {
+        let ended = Run::bundled().arg(filter).run();
+        assert_eq!(ended.code, Some(101), "{}", ended.all());
+        assert!(ended.stderr.contains("--include-ignored"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_filter_that_matches_nothing_is_a_warning_and_in_ci_a_failure() {
+    let ended = Run::bundled().arg("llama-3.1-80b").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stderr.contains("warning: no model or case matches"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("llama-3.1-70b-instruct"), "{}", ended.stderr);
+    let ended = Run::bundled().env("CI", "true").arg("llama-3.1-80b").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    assert_eq!(Run::bundled().arg("--no-such-flag").run().code, Some(2));
+    let ended = Run::bundled().args(&["--logfile", "/no/such/folder/log"]).run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("/no/such/folder/log"), "{}", ended.stderr);
+}
+
+#[test]
+fn without_a_gpu_the_primary_models_fail_and_say_what_is_missing() {
+    let ended = Run::bundled().arg("--include-ignored").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    for id in ["llama-3.1-70b-instruct", "qwen2.5-omni-7b", "mixtral-8x22b-instruct-v0.1"] {
+        let model = ended.model(id);
+        let failure = model.measurement.failure.as_ref().expect("a failure");
+        if ended.report.as_ref().is_some_and(|report| report.host.gpus.is_empty()) {
+            assert_eq!(failure.kind, FailureKind::NoDevice, "{failure}");
+            assert!(failure.message.contains("no NVIDIA driver"), "{failure}");
+        }
+        let message = ended.fails_only(id, Check::Load, Status::Blocked);
+        assert!(message.contains(&failure.message), "{message}");
+        assert!(model.measurement.memory.prediction.is_some(), "known before anything is fetched");
+    }
+    for id in ["tiny-llama", "tiny-llama@q8_0", "tiny-llama@q4_k"] {
+        ended.passes(id);
+    }
+    let first = ended.summary.as_deref().and_then(|summary| summary.lines().next());
+    assert!(first.is_some_and(|line| line.contains("3 of 6 models validated")), "{first:?}");
+}
+
+#[test]
+fn a_repository_that_is_not_in_the_cache_fails_as_not_downloaded() {
+    let run = Run::manifest(
+        "[[model]]\nid = \"small\"\nrepo = \"some-owner/Some-Model\"\nquantization = \"q8_0\"\n\
+         device = \"cpu\"\n",
+    );
+    let ended = run.arg("--include-ignored").run();
+    let message = ended.fails_only("small", Check::Load, Status::Blocked);
+    assert!(message.contains("some-owner/Some-Model"), "{message}");
+    let model = ended.model("small");
+    assert_eq!(model.measurement.outcome, Outcome::NotAcquired);
+    let failure = model.measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, FailureKind::NotDownloaded);
+    assert!(failure.hint.contains("hf download some-owner/Some-Model"), "{failure:?}");
+}

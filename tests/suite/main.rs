@@ -1,0 +1,16 @@
+//! Tests of modelgate itself, from outside: each runs the product on a real model with a real
+//! worker, in a folder of its own. None needs a GPU, a token or a network.
+
+mod bad_manifests;
+mod bad_models;
+mod checks_fail;
+mod command_line;
+mod foreign_worker;
+mod nextest;
+mod primary_models;
+mod process_memory;
+mod report_files;
+mod schemas;
+mod signals;
+mod support;
+mod worker_faults;

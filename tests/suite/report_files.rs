@@ -1,0 +1,95 @@
+//! The report's files: where they go, what becomes of a run that cannot write them, and how the
+//! summary reads.
+
+use crate::support::{Run, entry, fixture, json_reports, read_valid};
+use modelgate::report::{Report, summary};
+use std::path::Path;
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named_and_the_verdicts_still_print() {
+    // a file where a folder should be fails for every user, root included
+    let run = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""));
+    let file = run.folder.path().join("occupied");
+    std::fs::write(&file, "").expect("a file");
+    let target = file.join("reports");
+    let ended = run.env("MODELGATE_REPORT_DIR", &target).run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert!(ended.stdout.contains("5 passed; 0 failed"), "{}", ended.stdout);
+    assert!(ended.stderr.contains(&target.display().to_string()), "{}", ended.stderr);
+}
+
+#[test]
+fn a_full_disk_is_named_and_leaves_nothing_half_written() {
+    let full = Path::new("/dev/full");
+    if !full.exists() {
+        return;
+    }
+    let error = modelgate::store::write_atomically(&full.join("report.json"), b"x");
+    assert!(error.is_err_and(|error| error.to_string().contains("/dev/full")));
+}
+
+#[test]
+fn two_reports_of_one_second_do_not_overwrite_each_other() {
+    let run = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""));
+    let folder = run.folder.path().join("shared");
+    let first = run.env("MODELGATE_REPORT_DIR", &folder).spawn();
+    let second = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""))
+        .env("MODELGATE_REPORT_DIR", &folder)
+        .spawn();
+    let third = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""))
+        .env("MODELGATE_REPORT_DIR", &folder)
+        .spawn();
+    let ended = [first.wait(), second.wait(), third.wait()];
+    assert!(ended.iter().all(|ended| ended.code == Some(0)));
+    let reports = json_reports(&folder);
+    assert_eq!(reports.len(), 3, "{reports:?}");
+    for report in reports {
+        assert_eq!(read_valid(&report).models.len(), 1);
+    }
+}
+
+#[test]
+fn the_summary_reads_so() {
+    let ended = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q4_k", "")).run();
+    let mut report = ended.report.expect("a report");
+    steady(&mut report);
+    insta::assert_snapshot!("summary", summary(&report));
+}
+
+/// Replaces all that differs from host to host and run to run.
+fn steady(report: &mut Report) {
+    let mut value = serde_json::to_value(&report).expect("a report is JSON");
+    value["run"]["id"] = "RUN".into();
+    value["run"]["started_at"] = "STARTED".into();
+    value["run"]["version"] = "VERSION".into();
+    value["run"]["profile"] = "PROFILE".into();
+    value["run"]["engine"]["version"] = "VERSION".into();
+    value["run"]["engine"]["build"] = "BUILD".into();
+    value["host"] = serde_json::json!({
+        "id": "ID", "hostname": "HOST", "os": "OS", "cpu": "CPU", "cores": 2,
+        "ram_bytes": 24_000_000_000u64, "gpus": [], "no_gpu_reason": "none"
+    });
+    let model = &mut value["models"][0];
+    model["path"] = "MODEL".into();
+    for (index, phase) in model["phases"].as_array_mut().expect("phases").iter_mut().enumerate() {
+        phase["start_s"] = index.into();
+        phase["end_s"] = (index + 1).into();
+    }
+    for activity in model["activities"].as_array_mut().expect("activities") {
+        activity["busy_s"] = 0.5.into();
+    }
+    model["load_s"] = 2.into();
+    for key in ["before", "after_load", "peak_private", "peak_rss"] {
+        model["memory"]["host"][key] = 50_000_000.into();
+    }
+    for generation in model["generations"].as_array_mut().expect("generations") {
+        generation["time_to_first_token_s"] = 0.01.into();
+        generation["decode_tokens_per_s"] = 100.into();
+    }
+    for verdict in model["checks"].as_array_mut().expect("checks") {
+        if ["time_budget", "memory_range"].contains(&verdict["name"].as_str().expect("a name")) {
+            verdict["observed"] = "OBSERVED".into();
+        }
+    }
+    *report = serde_json::from_value(value).expect("it stays a report");
+}
