@@ -163,11 +163,12 @@ fn run(
     if let Some(signal) = session.interrupt.signal() {
         return ExitCode::from(u8::try_from(signal::exit_code(signal)).unwrap_or(FAILED));
     }
-    match session.report_error.get() {
+    let unwritten = session.store.write_error();
+    match session.report_error.get().or(unwritten.as_ref()) {
         Some(error) => {
             eprintln!(
-                "error: the report could not be written: {error}\nhint: {} names a writable \
-                 folder with room",
+                "error: the report could not be written: {error}\nhint: {} names the reports' \
+                 folder and TMPDIR that of a run's measurements; both need room and permission",
                 env::REPORT_DIR
             );
             ExitCode::from(FAILED)

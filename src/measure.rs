@@ -212,9 +212,13 @@ fn config(acquired: &Acquired) -> Result<Option<Config>, Failure> {
 }
 
 fn refuse_unoptimised(config: &Config, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-    let parameters = modelgate_model::parameters(config);
-    let own_worker = surroundings.environment.worker.is_none();
-    if cfg!(debug_assertions) && own_worker && parameters > LARGE {
+    // a worker from elsewhere may be optimised though the harness is not
+    let unoptimised = cfg!(debug_assertions) && surroundings.environment.worker.is_none();
+    refuse_large(modelgate_model::parameters(config), unoptimised)
+}
+
+fn refuse_large(parameters: u64, unoptimised: bool) -> Result<(), Failure> {
+    if unoptimised && parameters > LARGE {
         return Err(Failure::new(
             Stage::Prepare,
             FailureKind::Unoptimised,
@@ -226,4 +230,22 @@ fn refuse_unoptimised(config: &Config, surroundings: &Surroundings<'_>) -> Resul
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unoptimised_build_refuses_the_primary_models() {
+        for repo in known::repositories() {
+            let config = known::config(repo).expect("embedded").expect("sound");
+            let parameters = modelgate_model::parameters(&config);
+            let failure = refuse_large(parameters, true).expect_err("refused");
+            assert_eq!(failure.kind, FailureKind::Unoptimised);
+            assert!(failure.hint.contains("--release"), "{failure:?}");
+            assert_eq!(refuse_large(parameters, false), Ok(()));
+        }
+        assert_eq!(refuse_large(2_623_744, true), Ok(()));
+    }
 }

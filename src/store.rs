@@ -7,9 +7,11 @@
 use crate::signal::Interrupt;
 use modelgate_protocol::{Failure, FailureKind, Measurement, Outcome, Stage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// How often a lock that another holds is asked for again.
@@ -18,9 +20,12 @@ const POLL: Duration = Duration::from_millis(10);
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The folder of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Measurements that could not be written, as on a full disk, and why: verdicts come before
+    /// files.
+    unwritten: Mutex<HashMap<String, (Measurement, String)>>,
 }
 
 /// What every process of a run agrees on; the first one writes it.
@@ -56,7 +61,7 @@ impl Store {
         let folder = runs.join(id);
         std::fs::create_dir_all(folder.join("selected")).map_err(|error| named(&folder, &error))?;
         remove_old(&runs, &folder);
-        Ok(Store { folder })
+        Ok(Store { folder, unwritten: Mutex::default() })
     }
 
     /// Changes the run's record under its lock; the first call finds `fresh`.
@@ -93,13 +98,16 @@ impl Store {
 
     /// The measurement of `model` as far as this run has one.
     pub fn measurement(&self, model: &str) -> Option<Measurement> {
+        if let Some((measurement, _)) = self.unwritten().get(model) {
+            return Some(measurement.clone());
+        }
         let record: Record = read(&self.model_file(model)).ok()??;
         record.measurement
     }
 
-    /// Whether a measurement of `model` has begun.
-    pub fn has_begun(&self, model: &str) -> bool {
-        self.model_file(model).is_file()
+    /// Why a measurement could not be written, where one could not.
+    pub fn write_error(&self) -> Option<String> {
+        self.unwritten().values().map(|(_, error)| error.clone()).next()
     }
 
     /// Whether the run was interrupted.
@@ -119,10 +127,11 @@ impl Store {
     /// every other measurement of the run waits.
     ///
     /// A later `attempt` of the test runner measures again where an earlier one did not come to
-    /// its end. A measurement that another process began and did not finish is a crash.
+    /// its end. A measurement that another process began and did not finish is a crash. One that
+    /// was made and cannot be written stays in this process, see [`Store::write_error`].
     ///
     /// # Errors
-    /// The folder cannot be written, or a signal came while this waited.
+    /// The folder cannot be read, or a signal came while this waited.
     pub fn measure(
         &self,
         model: &str,
@@ -131,6 +140,9 @@ impl Store {
         measure: impl FnOnce() -> Measurement,
     ) -> io::Result<Measurement> {
         let _model = self.lock(model, interrupt)?;
+        if let Some((measurement, _)) = self.unwritten().get(model) {
+            return Ok(measurement.clone());
+        }
         let path = self.model_file(model);
         if let Some(record) = read::<Record>(&path)? {
             let measured =
@@ -144,10 +156,17 @@ impl Store {
             let record = Record { attempt, measurement: measurement.cloned() };
             write_atomically(&path, &serde_json::to_vec(&record)?)
         };
-        write(None)?;
+        let begun = write(None);
         let measurement = measure();
-        write(Some(&measurement))?;
+        if let Err(error) = begun.and_then(|()| write(Some(&measurement))) {
+            let kept = (measurement.clone(), error.to_string());
+            self.unwritten().insert(model.to_owned(), kept);
+        }
         Ok(measurement)
+    }
+
+    fn unwritten(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Measurement, String)>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `act` while no other process of the run does the same.

@@ -6,6 +6,7 @@ mod bad_models;
 mod checks_fail;
 mod command_line;
 mod foreign_worker;
+mod hub_cache;
 mod nextest;
 mod primary_models;
 mod process_memory;

@@ -2,8 +2,7 @@
 //! summary reads.
 
 use crate::support::{Run, entry, fixture, json_reports, read_valid};
-use modelgate::report::{Report, summary};
-use std::path::Path;
+use modelgate::report::{Report, RunState, summary};
 
 #[test]
 fn a_folder_that_cannot_be_written_is_named_and_the_verdicts_still_print() {
@@ -19,13 +18,22 @@ fn a_folder_that_cannot_be_written_is_named_and_the_verdicts_still_print() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_leaves_nothing_half_written() {
-    let full = Path::new("/dev/full");
-    if !full.exists() {
-        return;
-    }
-    let error = modelgate::store::write_atomically(&full.join("report.json"), b"x");
-    assert!(error.is_err_and(|error| error.to_string().contains("/dev/full")));
+fn no_space_for_the_report_is_named_and_the_verdicts_still_print() {
+    // a limit on a file's size, as a disk with room for 16 KiB: the report and the measurement are
+    // larger
+    let run = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""));
+    let reports = run.folder.path().join("reports");
+    let ended = run.under_shell("trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert!(ended.stdout.contains("5 passed; 0 failed"), "{}", ended.all());
+    assert!(ended.stderr.contains(&reports.display().to_string()), "{}", ended.stderr);
+    // what was written before the model still stands, whole, and claims no more than it knew
+    let report = ended.report.as_ref().expect("the report of the run's begin");
+    assert_eq!(report.run.state, RunState::Running);
+    let summary = ended.summary.as_deref().expect("a summary");
+    assert!(summary.starts_with("INCOMPLETE: tiny"), "{summary}");
+    let entries = std::fs::read_dir(&reports).expect("the folder").count();
+    assert_eq!(entries, 2, "no temporary file is left");
 }
 
 #[test]

@@ -124,6 +124,22 @@ impl Run {
         self
     }
 
+    /// Started by a shell that runs `line`, in which `\"$0\" \"$@\"` is the command so far.
+    pub(crate) fn under_shell(mut self, line: &str) -> Run {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", line]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = shell;
+        self
+    }
+
     /// Starts it.
     pub(crate) fn spawn(mut self) -> Running {
         let child = self.command.spawn().expect("the models target starts");
@@ -199,7 +215,8 @@ impl Ended {
     /// What `output` and `folder` hold.
     fn of(output: &Output, folder: TempDir) -> Ended {
         let reports = folder.path().join("reports");
-        let report = json_reports(&reports).pop().map(|path| read_valid(&path));
+        let written = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
+        let report = json_reports(&reports).pop().filter(written).map(|path| read_valid(&path));
         Ended {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
