@@ -27,7 +27,7 @@ pub fn text(path: &Path) -> Option<&'static str> {
 /// its folder there; what is there already is kept.
 ///
 /// The folder's name is the hash of its content and it appears whole or not at all, so that runs
-/// at the same time and other versions never meet.
+/// at the same time and other versions never meet. One that was changed since is made anew.
 ///
 /// # Errors
 /// No such model is bundled, or the folder cannot be written.
@@ -43,7 +43,13 @@ pub fn extract(path: &Path, scratch: &Path) -> io::Result<PathBuf> {
     let digest: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
     let name = inside.file_name().ok_or_else(missing)?.to_string_lossy().into_owned();
     let target = scratch.join("bundled").join(format!("{name}-{digest}"));
-    if target.is_dir() {
+    let is_whole = || {
+        dir.files().all(|file| {
+            let name = file.path().file_name().unwrap_or_default();
+            std::fs::read(target.join(name)).is_ok_and(|content| content == file.contents())
+        })
+    };
+    if is_whole() {
         return Ok(target);
     }
     let parent = target.parent().ok_or_else(missing)?;
@@ -53,9 +59,14 @@ pub fn extract(path: &Path, scratch: &Path) -> io::Result<PathBuf> {
         let name = file.path().file_name().ok_or_else(missing)?;
         std::fs::write(fresh.path().join(name), file.contents())?;
     }
+    if target.is_dir() && !is_whole() {
+        // cleaners of temporary folders remove old files one by one
+        let aside = tempfile::Builder::new().prefix(".damaged-").tempdir_in(parent)?;
+        std::fs::rename(&target, aside.path().join("model"))?;
+    }
     match std::fs::rename(fresh.path(), &target) {
         // another process was faster: its folder has the same content
-        Err(_) if target.is_dir() => Ok(target),
+        Err(_) if is_whole() => Ok(target),
         Err(error) => Err(error),
         Ok(()) => Ok(target),
     }

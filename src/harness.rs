@@ -3,7 +3,7 @@
 use crate::check::{Status, Verdict};
 use crate::env::{self, Environment};
 use crate::host::Host;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError, Source};
 use crate::measure::{Surroundings, measure};
 use crate::plan::{Case, Plan};
 use crate::report;
@@ -13,9 +13,13 @@ use crate::store::{RunRecord, Store};
 use crate::{bundled, hash};
 use libtest_mimic::{Arguments, Failed, Trial};
 use modelgate_protocol::Measurement;
+use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Every selected case passed.
@@ -41,6 +45,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    if let Err(error) = crate::measure::automatic(&environment) {
+        eprintln!("error: {}\nhint: {}", error.message, error.hint);
+        return ExitCode::from(USAGE);
+    }
     let plan = Plan::of(&manifest);
     let selection = Selection::of(&plan, &manifest, &arguments);
     if arguments.list {
@@ -107,7 +115,7 @@ fn nothing_to_run(
         );
         return Some(FAILED);
     }
-    if !selection.matched.is_empty() {
+    if !selection.to_run.is_empty() {
         return None;
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
@@ -129,7 +137,6 @@ struct Session {
     plan: Plan,
     store: Store,
     fresh: RunRecord,
-    report_dir: PathBuf,
     scratch: PathBuf,
     interrupt: Interrupt,
     host: OnceLock<Host>,
@@ -137,6 +144,8 @@ struct Session {
     /// Held while a case is judged: a second thread that polled the store's lock would print its
     /// line out of order.
     turn: Mutex<()>,
+    /// Cases that passed.
+    passed: AtomicUsize,
 }
 
 fn run(
@@ -158,23 +167,27 @@ fn run(
     };
     session.write_report();
     let trials = session.plan.cases.iter().map(|case| trial(&session, case)).collect();
-    let conclusion = libtest_mimic::run(&exact(arguments, &session.plan, selection), trials);
+    let arguments = exact(arguments, &session.plan, selection);
+    // the runner panics where its output is closed; the verdicts and the report are still ours
+    let ran = catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials)));
     session.write_report();
+    let unwritten = session.store.write_error();
+    let error = session.report_error.get().or(unwritten.as_ref());
+    if let Some(error) = error {
+        eprintln!(
+            "error: the report could not be written: {error}\nhint: {} names the reports' folder \
+             and TMPDIR that of a run's measurements; both need room and permission",
+            env::REPORT_DIR
+        );
+    }
     if let Some(signal) = session.interrupt.signal() {
         return ExitCode::from(u8::try_from(signal::exit_code(signal)).unwrap_or(FAILED));
     }
-    let unwritten = session.store.write_error();
-    match session.report_error.get().or(unwritten.as_ref()) {
-        Some(error) => {
-            eprintln!(
-                "error: the report could not be written: {error}\nhint: {} names the reports' \
-                 folder and TMPDIR that of a run's measurements; both need room and permission",
-                env::REPORT_DIR
-            );
-            ExitCode::from(FAILED)
-        }
-        None => conclusion.exit_code(),
-    }
+    // our own count decides: a runner that ran less than was selected must not look like a pass
+    let all_passed = session.passed.load(Ordering::Relaxed) == selection.to_run.len();
+    let runner_content = ran.map_or(true, |conclusion| !conclusion.has_failed());
+    let success = all_passed && runner_content && error.is_none();
+    ExitCode::from(if success { PASSED } else { FAILED })
 }
 
 /// The arguments by which the runner selects just what we did: every other case is skipped by its
@@ -187,7 +200,14 @@ fn exact(arguments: &Arguments, plan: &Plan, selection: &Selection) -> Arguments
         .filter(|case| !selection.matched.contains(case))
         .map(|case| case.name.clone())
         .collect();
-    Arguments { filter: None, exact: true, skip, test_threads: Some(2), ..arguments.clone() }
+    Arguments {
+        filter: None,
+        exact: true,
+        skip,
+        test_threads: Some(2),
+        bench: false,
+        ..arguments.clone()
+    }
 }
 
 fn trial(session: &Arc<Session>, case: &Case) -> Trial {
@@ -210,29 +230,23 @@ impl Session {
             Some(id) => format!("nextest-{}", hash::sha256_hex(id.as_bytes())),
             None => format!("{}-{}", started_at.strftime("%Y%m%dT%H%M%S%6f"), std::process::id()),
         };
-        let scratch = scratch();
+        let scratch = scratch()?;
         let store = Store::open(&scratch, &id)?;
         for case in &selection.to_run {
             store.select(&case.name)?;
         }
-        let report_dir = report_dir(&environment, &manifest, selection);
         Ok(Session {
             interrupt: Interrupt::install()?,
-            fresh: RunRecord {
-                id,
-                started_at,
-                report_name: None,
-                filter: arguments.filter.clone(),
-            },
+            fresh: RunRecord { id, started_at, report: None, filter: arguments.filter.clone() },
             environment,
             manifest,
             plan,
             store,
-            report_dir,
             scratch,
             host: OnceLock::new(),
             report_error: OnceLock::new(),
             turn: Mutex::new(()),
+            passed: AtomicUsize::new(0),
         })
     }
 
@@ -271,9 +285,29 @@ impl Session {
         let model = &self.manifest.models[case.model];
         let verdict = report::verdict(case.check, measurement, model, &self.manifest);
         match verdict.status {
-            Status::Passed => Ok(()),
+            Status::Passed => {
+                self.passed.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
             _ => Err(message(&verdict).into()),
         }
+    }
+
+    /// Where the report goes: runs of bundled models alone must not overwrite anybody's summary.
+    ///
+    /// Under nextest a process knows its own case only, so the folder is read off all that the run
+    /// has selected so far; the report moves when the first other model comes.
+    fn report_dir(&self) -> PathBuf {
+        if let Some(folder) = &self.environment.report_dir {
+            return folder.clone();
+        }
+        let package = self.environment.package_dir.as_deref().unwrap_or(Path::new("."));
+        let reports = package.join(REPORTS);
+        let is_bundled =
+            |case: &Case| matches!(self.manifest.models[case.model].source, Source::Local { .. });
+        let mut selected = self.plan.cases.iter().filter(|case| self.store.is_selected(&case.name));
+        let bundled_alone = self.manifest.path.is_none() && selected.all(is_bundled);
+        if bundled_alone { reports.join(BUNDLED_REPORTS) } else { reports }
     }
 
     /// Writes the report as the run's folder stands. What goes wrong is kept for the end: the
@@ -283,20 +317,25 @@ impl Session {
             if self.interrupt.signal().is_some() {
                 self.store.set_interrupted()?;
             }
-            let folder = &self.report_dir;
+            let folder = self.report_dir();
             let record = self.store.with_run(
                 || self.fresh.clone(),
                 |record| -> io::Result<RunRecord> {
-                    if record.report_name.is_none() {
-                        record.report_name = Some(report::claim_name(record, folder)?);
+                    let there =
+                        record.report.as_ref().is_some_and(|path| path.starts_with(&folder));
+                    if !there {
+                        let claimed = report::claim(record, &folder)?;
+                        if let Some(old) = record.report.replace(claimed) {
+                            report::remove(&old);
+                        }
                     }
                     Ok(record.clone())
                 },
             )??;
             let report =
                 report::build(&self.manifest, &self.plan, &self.store, &record, self.host());
-            let name = record.report_name.as_deref().unwrap_or_default();
-            report::write(&report, folder, name)
+            let path = record.report.unwrap_or_default();
+            report::write(&report, &path)
         });
         if let Err(error) = result {
             // the first error is the one that is told
@@ -318,23 +357,20 @@ fn message(verdict: &Verdict) -> String {
     text
 }
 
-/// A folder of this user's own in the system's temporary directory.
-fn scratch() -> PathBuf {
+/// A folder of this user's own in the system's temporary directory, which others may write to.
+fn scratch() -> io::Result<PathBuf> {
     let user = rustix::process::getuid().as_raw();
-    std::env::temp_dir().join(format!("modelgate-{user}"))
-}
-
-/// Where reports go: runs of bundled models alone must not overwrite anybody's summary.
-fn report_dir(environment: &Environment, manifest: &Manifest, selection: &Selection) -> PathBuf {
-    if let Some(folder) = &environment.report_dir {
-        return folder.clone();
+    let path = std::env::temp_dir().join(format!("modelgate-{user}"));
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+        }
+        _ => {}
     }
-    let package = environment.package_dir.as_deref().unwrap_or(Path::new("."));
-    let reports = package.join(REPORTS);
-    let bundled_alone = manifest.path.is_none()
-        && selection.to_run.iter().all(|case| {
-            let source = &manifest.models[case.model].source;
-            matches!(source, crate::manifest::Source::Local { .. })
-        });
-    if bundled_alone { reports.join(BUNDLED_REPORTS) } else { reports }
+    let metadata = std::fs::symlink_metadata(&path)?;
+    if !metadata.is_dir() || metadata.uid() != user || metadata.mode() & 0o022 != 0 {
+        let message = format!("{}: not a folder that this user alone can write", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    Ok(path)
 }

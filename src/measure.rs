@@ -1,6 +1,6 @@
 //! One model from its entry in the manifest to its measurement: prepare, acquire, worker.
 
-use crate::acquire::{self, Acquired};
+use crate::acquire;
 use crate::check::{generation_requests, perplexity_text};
 use crate::env::{self, Environment};
 use crate::host::Host;
@@ -11,8 +11,8 @@ use crate::worker::{self, Limits};
 use crate::{known, predict};
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Finite, Measurement, Outcome, PROTOCOL_VERSION,
-    Prediction, Request, Stage,
+    Device, Event, Failure, FailureKind, Finite, Measurement, ModelFiles, Outcome,
+    PROTOCOL_VERSION, Prediction, Request, Stage,
 };
 use std::path::Path;
 use std::time::Instant;
@@ -82,12 +82,12 @@ fn foresee(config: &str, model: &Model, devices: &[Device]) -> Result<Prediction
             "a defect of the engine",
         )
     })?;
-    refuse_impossible(&config, model)?;
+    refuse_impossible(&config, model, devices)?;
     Ok(predict::predict(&config, model, devices))
 }
 
-fn refuse_impossible(config: &Config, model: &Model) -> Result<(), Failure> {
-    predict::impossible(config, model, &model.expect).map_or(Ok(()), |impossible| {
+fn refuse_impossible(config: &Config, model: &Model, devices: &[Device]) -> Result<(), Failure> {
+    predict::impossible(config, model, &model.expect, devices).map_or(Ok(()), |impossible| {
         let (message, hint) = (impossible.message, impossible.hint);
         Err(Failure::new(Stage::Prepare, FailureKind::Impossible, message, hint))
     })
@@ -100,6 +100,7 @@ fn prepare(
     measurement: &mut Measurement,
 ) -> Result<(std::path::PathBuf, Request), Failure> {
     let devices = devices(model, surroundings.environment)?;
+    measurement.requested_devices = devices.iter().map(Device::to_string).collect();
     if let Source::Hub { repo, .. } = &model.source
         && let Some(Ok(config)) = known::config(repo)
     {
@@ -120,15 +121,15 @@ fn prepare(
     let began = Instant::now();
     let acquired = acquire::acquire(model, surroundings.manifest, surroundings.scratch)?;
     measurement.acquire_s = Some(Finite::seconds(began.elapsed()));
-    let config = config(&acquired)?;
-    if let Some(config) = &config {
-        refuse_unoptimised(config, surroundings)?;
-        measurement.memory.prediction = Some(predict::predict(config, model, &devices));
-        refuse_impossible(config, model)?;
-    }
     measurement.files = acquired.seen;
     measurement.commit = acquired.commit;
     measurement.downloaded_bytes = acquired.downloaded_bytes;
+    if let Some((text, config)) = config(&acquired.files)? {
+        measurement.config = Some(text);
+        measurement.memory.prediction = Some(predict::predict(&config, model, &devices));
+        refuse_unoptimised(&config, surroundings)?;
+        refuse_impossible(&config, model, &devices)?;
+    }
     let request = Request {
         protocol: PROTOCOL_VERSION,
         model: model.id.clone(),
@@ -171,7 +172,7 @@ fn require(devices: &[Device], model: &Model, host: &Host) -> Result<(), Failure
 }
 
 /// What `auto` means here.
-fn automatic(environment: &Environment) -> Result<Device, Failure> {
+pub(crate) fn automatic(environment: &Environment) -> Result<Device, Failure> {
     let Some(value) = &environment.device else {
         return Ok(Device::Cpu);
     };
@@ -185,19 +186,19 @@ fn automatic(environment: &Environment) -> Result<Device, Failure> {
     })
 }
 
-/// The model's config, where it has a file of it.
-fn config(acquired: &Acquired) -> Result<Option<Config>, Failure> {
-    let Some(path) = &acquired.files.config else {
+/// The model's config and its text, where it has a file of it.
+fn config(files: &ModelFiles) -> Result<Option<(String, Config)>, Failure> {
+    let Some(path) = &files.config else {
         return Ok(None);
     };
     let failure = |kind, message: String, hint: &str| {
         Failure::new(Stage::Load, kind, format!("{}: {message}", path.display()), hint)
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        failure(FailureKind::Io, error.to_string(), "check the permissions and the disk")
+    let text = acquire::read_small(path).map_err(|error| {
+        failure(FailureKind::Io, error.to_string(), "check the file, its permissions and the disk")
     })?;
     match Config::from_json(&text) {
-        Ok(config) => Ok(Some(config)),
+        Ok(config) => Ok(Some((text, config))),
         Err(ConfigError::Unsupported(message)) => Err(failure(
             FailureKind::Unsupported,
             message,

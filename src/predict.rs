@@ -2,7 +2,7 @@
 //!
 //! Pure: shapes and the manifest in, bytes and arithmetic out.
 
-use crate::manifest::{ByteRange, DeviceChoice, Expect, Model, format_bytes};
+use crate::manifest::{ByteRange, Expect, Model, format_bytes};
 use modelgate_model::{Config, PredictedBytes};
 use modelgate_protocol::{DType, Device, Prediction};
 
@@ -28,13 +28,13 @@ fn context(model: &Model, config: &Config) -> u32 {
 pub fn predict(config: &Config, model: &Model, devices: &[Device]) -> Prediction {
     let on_host = devices.iter().all(|device| *device == Device::Cpu);
     let bytes = predicted_bytes(config, model, on_host);
-    let sum = bytes.weights + bytes.kv_cache + bytes.activations;
+    let sum = bytes.weights.saturating_add(bytes.kv_cache).saturating_add(bytes.activations);
     Prediction {
         weights: bytes.weights,
         kv_cache: bytes.kv_cache,
         activations: bytes.activations,
         baseline: HOST_BASELINE,
-        host_peak: HOST_BASELINE + if on_host { sum } else { 0 },
+        host_peak: HOST_BASELINE.saturating_add(if on_host { sum } else { 0 }),
         device_peak: if on_host { 0 } else { sum },
     }
 }
@@ -55,14 +55,16 @@ fn predicted_bytes(config: &Config, model: &Model, on_host: bool) -> PredictedBy
 /// Whether the expectation's ranges leave no room for the weights and the key/value cache.
 ///
 /// Weights on several devices, or on GPU and host together, count against the sum of both ranges.
-pub fn impossible(config: &Config, model: &Model, expect: &Expect) -> Option<Impossible> {
-    let DeviceChoice::Listed(devices) = &model.device else {
-        return None;
-    };
+pub fn impossible(
+    config: &Config,
+    model: &Model,
+    expect: &Expect,
+    devices: &[Device],
+) -> Option<Impossible> {
     let on_gpu = devices.iter().any(|device| matches!(device, Device::Cuda(_)));
     let on_cpu = devices.contains(&Device::Cpu);
     let bytes = predicted_bytes(config, model, !on_gpu);
-    let needed = bytes.weights + bytes.kv_cache;
+    let needed = bytes.weights.saturating_add(bytes.kv_cache);
     let most = |range: Option<ByteRange>| range.map_or(u64::MAX, |range| range.max);
     let (name, room) = match (on_gpu, on_cpu) {
         (true, false) => ("expect.vram", most(expect.vram)),

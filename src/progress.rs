@@ -61,7 +61,7 @@ impl ModelProgress {
             return;
         }
         self.last_line = Instant::now();
-        let percent = 100 * done / total;
+        let percent = u128::from(done) * 100 / u128::from(total);
         // progress that nobody can be shown is no error
         let _ = writeln!(
             std::io::stderr(),

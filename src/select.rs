@@ -36,7 +36,7 @@ impl Selection {
 
     /// Whether something matches and all of it is ignored and not asked for.
     pub fn only_ignored(&self) -> bool {
-        self.to_run.is_empty() && !self.matched.is_empty()
+        self.to_run.is_empty() && self.matched.iter().any(|case| case.ignored)
     }
 }
 

@@ -20,7 +20,12 @@ impl Interrupt {
     /// The system refuses a handler.
     pub fn install() -> io::Result<Interrupt> {
         let interrupt = Interrupt::default();
+        let ignored = ignored();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // who started us with a signal ignored (nohup, a shell's background job) means it
+            if ignored & (1 << (signal - 1)) != 0 {
+                continue;
+            }
             // in this order: the first signal sets the flag that the second one finds set
             flag::register_conditional_shutdown(
                 signal,
@@ -40,6 +45,16 @@ impl Interrupt {
         }
         i32::try_from(self.signal.load(Ordering::Relaxed)).ok()
     }
+}
+
+/// The signals that this process ignores, as a mask; 0 where the system does not say.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 /// The exit code of a process that a signal ended, as shells write it.

@@ -35,8 +35,8 @@ pub struct RunRecord {
     pub id: String,
     /// When it started, in UTC.
     pub started_at: jiff::Timestamp,
-    /// Name of its JSON report; none until the first report was written.
-    pub report_name: Option<String>,
+    /// Its JSON report; none until the first one was written.
+    pub report: Option<PathBuf>,
     /// The positional filter, where there was one.
     pub filter: Option<String>,
 }
@@ -139,7 +139,7 @@ impl Store {
         interrupt: &Interrupt,
         measure: impl FnOnce() -> Measurement,
     ) -> io::Result<Measurement> {
-        let _model = self.lock(model, interrupt)?;
+        let _model = self.lock(&format!("{model}.model"), interrupt)?;
         if let Some((measurement, _)) = self.unwritten().get(model) {
             return Ok(measurement.clone());
         }
@@ -147,8 +147,19 @@ impl Store {
         if let Some(record) = read::<Record>(&path)? {
             let measured =
                 record.measurement.as_ref().is_some_and(|m| m.outcome == Outcome::Measured);
-            if measured || record.attempt >= attempt {
-                return Ok(record.measurement.unwrap_or_else(abandoned));
+            match record.measurement {
+                Some(measurement) if measured || record.attempt >= attempt => {
+                    return Ok(measurement);
+                }
+                None if record.attempt >= attempt => {
+                    // its process is gone, or it would hold the lock
+                    let measurement = abandoned();
+                    let record =
+                        Record { attempt: record.attempt, measurement: Some(measurement.clone()) };
+                    write_atomically(&path, &serde_json::to_vec(&record)?)?;
+                    return Ok(measurement);
+                }
+                _ => {}
             }
         }
         let _one_at_a_time = self.lock("measuring", interrupt)?;
@@ -158,7 +169,7 @@ impl Store {
         };
         let begun = write(None);
         let measurement = measure();
-        if let Err(error) = begun.and_then(|()| write(Some(&measurement))) {
+        if let Err(error) = write(Some(&measurement)).and(begun) {
             let kept = (measurement.clone(), error.to_string());
             self.unwritten().insert(model.to_owned(), kept);
         }
@@ -217,7 +228,7 @@ fn abandoned() -> Measurement {
             Stage::Start,
             FailureKind::Crashed,
             "the test process that measured this model ended before it was finished",
-            "a time limit of the test runner, or a kill from outside; start the run again",
+            "a time limit of the test runner, a kill from outside, or a defect; start the run again",
         )),
         ..Measurement::empty()
     }

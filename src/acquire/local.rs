@@ -6,9 +6,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// An index or a config larger than this is not one.
-const LARGEST_JSON: u64 = 64 << 20;
-
 /// The files of a bundled model.
 pub(super) fn bundled(path: &Path, scratch: &Path) -> Result<ModelFiles, Failure> {
     let folder = bundled::extract(path, scratch).map_err(|error| {
@@ -82,7 +79,8 @@ fn with_companions(
         format,
         weights,
         index,
-        config: beside("config.json"),
+        // a GGUF file's own metadata say what it is; a config.json beside it may be another model's
+        config: beside("config.json").filter(|_| format == WeightFormat::Safetensors),
         generation_config: beside("generation_config.json"),
         tokenizer: beside("tokenizer.json"),
         tokenizer_config: beside("tokenizer_config.json"),
@@ -104,11 +102,10 @@ fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, Failure> {
             "fetch the index again from the repository that the shards are from",
         )
     };
-    let bytes = std::fs::metadata(index).map_err(|error| io(index, &error))?.len();
-    if bytes > LARGEST_JSON {
-        return Err(corrupt(format!("{bytes} bytes, expected at most {LARGEST_JSON}")));
-    }
-    let text = std::fs::read_to_string(index).map_err(|error| io(index, &error))?;
+    let text = super::read_small(index).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => corrupt(error.to_string()),
+        _ => io(index, &error),
+    })?;
     let Index { weight_map } = serde_json::from_str(&text)
         .map_err(|error| corrupt(format!("no safetensors index: {error}")))?;
     let mut names = BTreeSet::new();

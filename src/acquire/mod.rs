@@ -6,8 +6,12 @@ mod hub_cache;
 mod local;
 
 use crate::manifest::{Manifest, Model, Source};
-use modelgate_protocol::{Failure, FileSeen, ModelFiles, Verified};
+use modelgate_protocol::{Failure, FailureKind, FileSeen, ModelFiles, Verified};
+use std::io;
 use std::path::Path;
+
+/// A config, an index or a text larger than this is not one.
+const LARGEST_TEXT: u64 = 64 << 20;
 
 /// What acquiring gave.
 #[derive(Debug, Clone)]
@@ -38,16 +42,32 @@ pub fn acquire(model: &Model, manifest: &Manifest, scratch: &Path) -> Result<Acq
                 Some(file) => snapshot.path.join(file),
                 None => snapshot.path.clone(),
             };
-            let files = if path.exists() {
-                local::files(&path)?
-            } else {
-                return Err(hub_cache::not_downloaded(repo, revision, &path));
-            };
+            // what an interrupted download has left out is not downloaded
+            let files = local::files(&path).map_err(|failure| match failure.kind {
+                FailureKind::NotFound => Failure {
+                    message: failure.message,
+                    ..hub_cache::not_downloaded(repo, revision, &path)
+                },
+                _ => failure,
+            })?;
             (files, Some(snapshot.commit))
         }
     };
     let seen = seen(&files)?;
     Ok(Acquired { files, seen, commit, downloaded_bytes: 0 })
+}
+
+/// Reads a text file that is small by its nature, such as a config or an index.
+///
+/// # Errors
+/// It cannot be read, or it is larger than any such file.
+pub fn read_small(path: &Path) -> io::Result<String> {
+    let bytes = std::fs::metadata(path)?.len();
+    if bytes > LARGEST_TEXT {
+        let message = format!("{bytes} bytes, expected at most {LARGEST_TEXT}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    std::fs::read_to_string(path)
 }
 
 fn seen(files: &ModelFiles) -> Result<Vec<FileSeen>, Failure> {

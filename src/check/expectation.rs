@@ -53,6 +53,8 @@ pub struct Expectation {
     pub perplexity: Given<f64>,
     /// The text's SHA-256 in hexadecimal.
     pub text_sha256: String,
+    /// The text's length.
+    pub text_bytes: u64,
     /// The answers that are right, in the order of the questions.
     pub answers: Vec<Answer>,
     /// Whether the questions are the built-in ones.
@@ -79,6 +81,7 @@ impl Expectation {
             ram: model.expect.ram,
             perplexity: Given::or(model.expect.perplexity.max, DERIVED_PERPLEXITY),
             text_sha256: crate::hash::sha256_hex(text.as_bytes()),
+            text_bytes: text.len() as u64,
             answers: questions(model)
                 .into_iter()
                 .map(|question| Answer { name: question.name, any_of: question.expect })
@@ -154,7 +157,7 @@ pub fn perplexity_text(model: &Model, manifest: &Manifest) -> Result<String, Str
         return Ok(BUILT_IN_TEXT.to_owned());
     };
     let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|error| {
+        crate::acquire::read_small(path).map_err(|error| {
             format!("{}: expect.perplexity.text cannot be read: {error}", path.display())
         })
     };

@@ -2,10 +2,14 @@
 //! perplexity that cannot be lucky.
 
 use super::{Answer, Expectation, Verdict, without_evidence, words};
-use modelgate_protocol::{FinishReason, Generation, Measurement, Outcome};
+use modelgate_protocol::{FinishReason, Generation, Measurement, Outcome, Stage};
 
 const LOOK: &str = "look at the quantization check and the tensors' errors first: a damaged weight \
                     or a wrong file shows there";
+
+/// Bytes that a token stands for at most, in the mean over a text: twice what the largest
+/// vocabularies reach. Fewer tokens are not the whole text, and a part of it may be lucky.
+const LONGEST_TOKEN: u64 = 16;
 
 /// Holds every answer and the perplexity against what is expected.
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
@@ -19,7 +23,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
             .join(", "),
         expectation.perplexity.value
     );
-    if measurement.outcome != Outcome::Measured {
+    if !is_complete(measurement) {
         return without_evidence(measurement, expected, measurement.load_s.is_some());
     }
     let derived = expectation.answers_derived && expectation.perplexity.derived;
@@ -35,6 +39,12 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         None => verdict,
         Some(message) => verdict.failed(message, LOOK),
     }
+}
+
+/// Whether all answers were given: a worker that only failed to end well had given them.
+fn is_complete(measurement: &Measurement) -> bool {
+    let failed_at = measurement.failure.as_ref().map(|failure| failure.stage);
+    measurement.outcome == Outcome::Measured || failed_at == Some(Stage::Unload)
 }
 
 fn observed(measurement: &Measurement) -> String {
@@ -98,8 +108,12 @@ fn wrong_perplexity(measurement: &Measurement, expectation: &Expectation) -> Opt
     if perplexity.text_sha256 != expectation.text_sha256 {
         return Some("the perplexity is that of another text".into());
     }
-    if perplexity.tokens == 0 {
-        return Some("the perplexity is that of no token".into());
+    let least = (expectation.text_bytes / LONGEST_TOKEN).max(1);
+    if perplexity.tokens < least {
+        return Some(format!(
+            "the perplexity is that of {} tokens; a text of {} bytes has {least} at least",
+            perplexity.tokens, expectation.text_bytes
+        ));
     }
     let Some(value) = perplexity.value else {
         return Some("the perplexity is NaN or infinite".into());

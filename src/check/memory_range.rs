@@ -2,7 +2,7 @@
 
 use super::{Expectation, Given, Verdict, without_evidence};
 use crate::manifest::{ByteRange, format_bytes};
-use modelgate_protocol::{FailureKind, Measurement, Outcome, Prediction};
+use modelgate_protocol::{FailureKind, Measurement, Outcome, Prediction, Stage};
 
 /// Holds both peaks against their ranges.
 ///
@@ -21,11 +21,14 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         .join(", ");
     let host = measurement.memory.host.as_ref();
     let (Outcome::Measured, Some(host)) = (measurement.outcome, host) else {
-        let subject =
-            measurement.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Impossible);
+        // a worker that does not end well has not given its memory back
+        let subject = measurement.failure.as_ref().is_some_and(|failure| {
+            failure.kind == FailureKind::Impossible || failure.stage == Stage::Unload
+        });
         return without_evidence(measurement, expected, subject);
     };
-    let device_peak: u64 = measurement.memory.devices.iter().map(|device| device.peak).sum();
+    let device_peak =
+        measurement.memory.devices.iter().fold(0u64, |sum, device| sum.saturating_add(device.peak));
     let mut observed = format!("RAM {}", format_bytes(host.peak_private));
     if on_device {
         observed = format!("VRAM {}, {observed}", format_bytes(device_peak));
@@ -37,6 +40,15 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
             "nothing says what memory this model should take: its shapes are not known and the \
              manifest gives no range",
             "give expect.ram or expect.vram in the manifest",
+        );
+    }
+    if vram.is_some() && measurement.memory.devices.is_empty() {
+        return verdict.failed(
+            format!(
+                "device memory is expected and none was measured; the model lived on {}",
+                measurement.devices.join(", ")
+            ),
+            "set `device` to the GPU that is meant, or take expect.vram out",
         );
     }
     let outside = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]

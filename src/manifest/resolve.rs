@@ -20,6 +20,8 @@ const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
 const DEFAULT_MAX_TOKENS: u32 = 64;
 /// The longest context that a manifest may ask for; no model of today goes beyond it.
 const LONGEST_CONTEXT: u32 = 1 << 22;
+/// An id is part of file names.
+const LONGEST_ID: usize = 100;
 /// Ids ending so are made by the planner, not by a manifest's author.
 const RESERVED_VARIANT: &str = "@synthetic";
 
@@ -109,12 +111,12 @@ impl Resolver<'_> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let well_formed =
             text.starts_with(plain) && text.chars().all(|c| plain(c) || "._@-".contains(c));
-        if !well_formed {
+        if !well_formed || text.len() > LONGEST_ID {
             return self.error(
                 id.span(),
                 format!("id \"{text}\" is malformed"),
-                "an id is lower-case letters, digits and . _ @ -, and begins with a letter or \
-                 digit",
+                "an id is at most 100 lower-case letters, digits and . _ @ -, and begins with a \
+                 letter or digit",
             );
         }
         if text.ends_with(RESERVED_VARIANT) {
@@ -372,12 +374,13 @@ impl Resolver<'_> {
         let Some(Ok(config)) = crate::known::config(repo) else {
             return Ok(());
         };
-        let (Some(span), Some(impossible)) =
-            (vram.or(ram), predict::impossible(&config, model, expect))
-        else {
+        let DeviceChoice::Listed(devices) = &model.device else {
             return Ok(());
         };
-        self.error(span, impossible.message, impossible.hint)
+        match (vram.or(ram), predict::impossible(&config, model, expect, devices)) {
+            (Some(span), Some(impossible)) => self.error(span, impossible.message, impossible.hint),
+            _ => Ok(()),
+        }
     }
 
     fn range(&self, range: Spanned<RawRange>) -> Result<ByteRange> {

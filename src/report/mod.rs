@@ -9,8 +9,8 @@ mod write;
 pub use build::build;
 pub(crate) use build::verdict;
 pub use summary::summary;
-pub(crate) use write::claim_name;
-pub use write::{Written, write};
+pub use write::write;
+pub(crate) use write::{claim, remove};
 
 use crate::check::Verdict;
 use crate::host::Host;

@@ -313,7 +313,8 @@ fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
 }
 
 fn seconds(value: f64) -> String {
-    format_duration(Duration::from_secs_f64(value.max(0.0)))
+    // a worker's own figure may be anything finite
+    format_duration(Duration::try_from_secs_f64(value.max(0.0)).unwrap_or(Duration::MAX))
 }
 
 /// Text in one line, without what Markdown would take for its own.

@@ -9,49 +9,42 @@ use std::path::{Path, PathBuf};
 /// The summary's name.
 const SUMMARY: &str = "MODEL_VALIDATION_SUMMARY.md";
 
-/// Where a report was written to.
-#[derive(Debug, Clone)]
-pub struct Written {
-    /// The JSON report.
-    pub json: PathBuf,
-    /// The summary.
-    pub summary: PathBuf,
-}
-
-/// Writes the JSON report and the summary into `folder`.
+/// Writes the JSON report to `json` and the summary beside it.
 ///
 /// # Errors
-/// The folder cannot be made or written; the error names the path.
-pub fn write(report: &Report, folder: &Path, name: &str) -> io::Result<Written> {
-    let json = folder.join(name);
+/// The folder cannot be written; the error names the path.
+pub fn write(report: &Report, json: &Path) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(report)?;
     text.push(b'\n');
-    write_atomically(&json, &text)?;
-    let summary_path = folder.join(SUMMARY);
-    write_atomically(&summary_path, summary(report).as_bytes())?;
-    Ok(Written { json, summary: summary_path })
+    write_atomically(json, &text)?;
+    write_atomically(&json.with_file_name(SUMMARY), summary(report).as_bytes())
 }
 
-/// Takes the run's name for its JSON report: `model_validation_YYYYMMDD_HHMMSS.json`, with a
-/// suffix where that is taken. The empty file keeps it from others.
+/// Takes the run's JSON report in `folder`: `model_validation_YYYYMMDD_HHMMSS.json`, with a suffix
+/// where that is taken. The empty file keeps it from others.
 ///
 /// # Errors
 /// The folder cannot be made or written; the error names the path.
-pub(crate) fn claim_name(record: &RunRecord, folder: &Path) -> io::Result<String> {
+pub(crate) fn claim(record: &RunRecord, folder: &Path) -> io::Result<PathBuf> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(named)?;
     let stamp = record.started_at.strftime("%Y%m%d_%H%M%S");
-    for number in 1.. {
-        let name = match number {
-            1 => format!("model_validation_{stamp}.json"),
-            n => format!("model_validation_{stamp}_{n}.json"),
-        };
-        match OpenOptions::new().write(true).create_new(true).open(folder.join(&name)) {
-            Ok(_) => return Ok(name),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+    let mut number = 1;
+    loop {
+        let suffix = if number == 1 { String::new() } else { format!("_{number}") };
+        let path = folder.join(format!("model_validation_{stamp}{suffix}.json"));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(named(error)),
         }
     }
-    unreachable!("numbers do not end")
+}
+
+/// Removes a report that has moved to another folder.
+pub(crate) fn remove(json: &Path) {
+    // what cannot be removed stays as an earlier state of the same run, and says so itself
+    let _ = std::fs::remove_file(json);
+    let _ = std::fs::remove_file(json.with_file_name(SUMMARY));
 }

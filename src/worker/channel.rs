@@ -29,6 +29,8 @@ pub(super) fn read(source: impl Read + Send + 'static) -> Receiver<Line> {
             let at = Instant::now();
             let message = match read {
                 Ok(0) | Err(_) => return,
+                // half a line is what a dying worker leaves; how it ended says more
+                Ok(read) if line.last() != Some(&b'\n') && (read as u64) < LONGEST_LINE => return,
                 Ok(_) if line.iter().all(u8::is_ascii_whitespace) => continue,
                 Ok(_) => parse(&line, at),
             };

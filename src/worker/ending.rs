@@ -37,7 +37,12 @@ const SIGKILL: i32 = 9;
 /// Sets outcome and failure.
 pub(super) fn conclude(measurement: &mut Measurement, ending: Ending, kills: &OutOfMemoryKills) {
     let (outcome, failure) = match ending {
-        Ending::Done => (Outcome::Measured, None),
+        Ending::Done => match measurement.worker_exit {
+            Some(WorkerExit { code: Some(0), killed_by_harness: false, .. }) => {
+                (Outcome::Measured, None)
+            }
+            _ => silent(measurement, Stage::Unload, kills),
+        },
         Ending::Said(failure) => (Outcome::Failed, Some(failure)),
         Ending::Silent(stage) => silent(measurement, stage, kills),
         Ending::Deadline(limit, stage) => (
@@ -146,13 +151,13 @@ fn refused_allocation(output: &str) -> Option<&str> {
 fn how(exit: Option<&WorkerExit>) -> String {
     match exit {
         Some(WorkerExit { killed_by_harness: true, .. }) => {
-            "closed its event channel and did not end".into()
+            "did not end when it was asked to, and was killed".into()
         }
         Some(WorkerExit { signal: Some(signal), .. }) => {
             format!("was ended by {}", signal::name(*signal))
         }
         Some(WorkerExit { code: Some(code), .. }) => {
-            format!("ended with exit code {code} and without saying that it is done")
+            format!("ended with exit code {code} before all was done")
         }
         _ => "ended in a way that the system does not tell".into(),
     }

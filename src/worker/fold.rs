@@ -27,8 +27,13 @@ pub(super) struct Fold<'a> {
     phase: PhaseName,
     phase_began: Instant,
     greeted: bool,
+    loaded: bool,
+    events: u64,
     progress: Option<Progress>,
 }
+
+/// Events beyond this are a flood; the largest models have some ten thousand tensors.
+const MOST_EVENTS: u64 = 5_000_000;
 
 impl<'a> Fold<'a> {
     pub(super) fn new(measurement: &'a mut Measurement, spawned: Instant) -> Fold<'a> {
@@ -38,6 +43,8 @@ impl<'a> Fold<'a> {
             phase: PhaseName::Start,
             phase_began: spawned,
             greeted: false,
+            loaded: false,
+            events: 0,
             progress: None,
         }
     }
@@ -56,6 +63,15 @@ impl<'a> Fold<'a> {
     pub(super) fn take(&mut self, event: Event, at: Instant) -> Step {
         if !self.greeted && !matches!(event, Event::Hello { .. }) {
             return Step::Refused("the worker's first event is no hello".into());
+        }
+        self.events += 1;
+        if self.events > MOST_EVENTS {
+            return Step::Refused(format!("the worker sent more than {MOST_EVENTS} events"));
+        }
+        if self.loaded && matches!(event, Event::Loaded | Event::Tensor(_)) {
+            // so it was not true, and neither is the time
+            self.measurement.load_s = None;
+            return Step::Refused("a tensor or a second `loaded` came after `loaded`".into());
         }
         let since_spawn = self.seconds(at);
         let seen = &mut *self.measurement;
@@ -80,7 +96,8 @@ impl<'a> Fold<'a> {
                     return Step::SameProgress;
                 }
             }
-            Event::Model { architecture, parameters, context, config: _, parts, devices } => {
+            Event::Model { architecture, parameters, context, config, parts, devices } => {
+                seen.config = seen.config.take().or(config);
                 seen.context = Some(context);
                 seen.architecture = Some(architecture);
                 seen.parameters = Some(parameters);
@@ -95,7 +112,10 @@ impl<'a> Fold<'a> {
             Event::DeviceMemory(memory) => {
                 replace(&mut seen.memory.devices, memory, |a, b| a.device == b.device);
             }
-            Event::Loaded => seen.load_s = Some(since_spawn),
+            Event::Loaded => {
+                self.loaded = true;
+                seen.load_s = Some(since_spawn);
+            }
             Event::Generation(generation) => seen.generations.push(generation),
             Event::Perplexity(perplexity) => seen.perplexity = Some(perplexity),
             Event::Failure(failure) => return Step::Failed(failure),
@@ -145,7 +165,8 @@ fn sum_up(tensors: &mut Tensors) {
     for tensor in &tensors.list {
         bytes = bytes.saturating_add(tensor.bytes);
         elements = elements.saturating_add(tensor.elements());
-        *tensors.by_type.entry(tensor.dtype.name().to_owned()).or_default() += tensor.bytes;
+        let of_type = tensors.by_type.entry(tensor.dtype.name().to_owned()).or_default();
+        *of_type = of_type.saturating_add(tensor.bytes);
     }
     tensors.bits_per_weight = Finite::new(bytes as f64 * 8.0 / elements as f64);
 }

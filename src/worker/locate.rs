@@ -14,7 +14,8 @@ const NAME: &str = "modelgate-worker";
 pub fn locate(environment: &Environment) -> Result<PathBuf, Failure> {
     if let Some(path) = &environment.worker {
         return if path.is_file() {
-            Ok(path.clone())
+            // a bare name would be looked for in PATH
+            Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
         } else {
             Err(failure(
                 format!("{}={}: no such file", env::WORKER, path.display()),

@@ -110,12 +110,12 @@ fn listen(
             Ok(Line::Malformed(message)) => {
                 return Ending::Said(protocol_failure(fold.stage(), message));
             }
-            Err(RecvTimeoutError::Disconnected) => return Ending::Silent(fold.stage()),
+            Err(RecvTimeoutError::Disconnected) => return silent(limits, fold.stage()),
             Err(RecvTimeoutError::Timeout) => {
                 // a grandchild may hold the channel open after the worker itself is gone; one
                 // quiet tick after its end all that it wrote has arrived
                 if ended {
-                    return Ending::Silent(fold.stage());
+                    return silent(limits, fold.stage());
                 }
                 ended = worker.has_ended();
             }
@@ -123,6 +123,15 @@ fn listen(
         if last_progress.elapsed() > limits.stall {
             return Ending::Stalled(limits.stall, fold.stage());
         }
+    }
+}
+
+/// A worker that does not ignore Ctrl-C dies of it before the harness has taken note.
+fn silent(limits: &Limits, stage: Stage) -> Ending {
+    std::thread::sleep(TICK);
+    match limits.interrupt.signal() {
+        Some(signal) => Ending::Interrupted(signal, stage),
+        None => Ending::Silent(stage),
     }
 }
 

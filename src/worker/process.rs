@@ -3,13 +3,14 @@
 use super::channel::{self, Line};
 use command_fds::{CommandFdExt, FdMapping};
 use modelgate_protocol::{EVENTS_FD, Request, WorkerExit};
+use rustix::process::{Pid, Signal};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,8 @@ const NOT_INHERITED: [&str; 4] =
 pub(super) struct Worker {
     child: Child,
     spawned: Instant,
-    stdin: Option<ChildStdin>,
+    /// Dropped to close the worker's standard input.
+    input: Option<SyncSender<()>>,
     lines: Receiver<Line>,
     output: Arc<Mutex<VecDeque<u8>>>,
     readers: Vec<std::thread::JoinHandle<()>>,
@@ -65,38 +67,15 @@ impl Worker {
         if let Some(stderr) = child.stderr.take() {
             readers.push(keep_tail(stderr, Arc::clone(&output)));
         }
-        let stdin = child.stdin.take();
-        let mut worker = Worker {
+        let input = child.stdin.take().map(|stdin| send_and_hold(stdin, line));
+        Ok(Worker {
             child,
             spawned,
-            stdin,
+            input,
             lines: channel::read(File::from(std::os::fd::OwnedFd::from(reader))),
             output,
             readers,
-        };
-        worker.send(line);
-        Ok(worker)
-    }
-
-    /// Sends the request from a thread: a worker that never reads must not block the harness.
-    fn send(&mut self, line: String) {
-        let Some(mut stdin) = self.stdin.take() else {
-            return;
-        };
-        // fits the pipe's buffer as a rule; where it does not, the write waits for the reader
-        let fits = line.len() < 60_000;
-        if fits {
-            // a worker that ended already shows as such in its exit status
-            let _ = writeln!(stdin, "{line}");
-            self.stdin = Some(stdin);
-        } else {
-            let (back, given) = std::sync::mpsc::sync_channel(1);
-            std::thread::spawn(move || {
-                let _ = writeln!(stdin, "{line}");
-                let _ = back.send(stdin);
-            });
-            self.stdin = given.recv_timeout(Duration::from_secs(10)).ok();
-        }
+        })
     }
 
     /// The process id.
@@ -122,7 +101,7 @@ impl Worker {
     /// Asks the worker to end by closing its standard input, kills it where it does not, and reaps
     /// it. A forced end leaves it less time.
     pub(super) fn end(&mut self, forced: bool) -> WorkerExit {
-        drop(self.stdin.take());
+        drop(self.input.take());
         let grace = if forced { GRACE / 2 } else { GRACE };
         let asked = Instant::now();
         loop {
@@ -131,8 +110,11 @@ impl Worker {
                 Ok(None) if asked.elapsed() < grace => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                // killing fails only where the process is gone already
+                // killing fails only where a process is gone already
                 _ => {
+                    for pid in descendants(self.child.id()) {
+                        let _ = rustix::process::kill_process(pid, Signal::KILL);
+                    }
                     let _ = self.child.kill();
                     return match self.child.wait() {
                         Ok(status) => exit(status, true),
@@ -165,6 +147,37 @@ impl Drop for Worker {
             self.end(true);
         }
     }
+}
+
+/// Writes the request, which may be longer than the pipe holds, and keeps the pipe open until the
+/// sender that it gives is dropped.
+fn send_and_hold(mut stdin: ChildStdin, line: String) -> SyncSender<()> {
+    let (open, closed) = sync_channel(0);
+    std::thread::spawn(move || {
+        // a worker that ended already shows as such in its exit status
+        let _ = writeln!(stdin, "{line}");
+        let _ = closed.recv();
+    });
+    open
+}
+
+/// Children of process `pid` and theirs: a script in front of a worker leaves them behind.
+fn descendants(pid: u32) -> Vec<Pid> {
+    let mut found = Vec::new();
+    let mut open = vec![pid];
+    while let Some(pid) = open.pop() {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            if let Ok(raw) = child.parse::<i32>()
+                && let Some(pid) = Pid::from_raw(raw)
+                && !found.contains(&pid)
+            {
+                found.push(pid);
+                open.push(raw.unsigned_abs());
+            }
+        }
+    }
+    found
 }
 
 fn exit(status: ExitStatus, killed_by_harness: bool) -> WorkerExit {

@@ -161,6 +161,26 @@ fn a_value_that_is_not_a_number() {
 }
 
 #[test]
+fn a_tensor_of_nothing_but_zeros() {
+    damaged(
+        |dir| edit::scale_tensor(dir, Q_PROJ, 0.0),
+        FailureKind::Corrupt,
+        &[Q_PROJ, SHARD, "nothing but zeros"],
+    );
+}
+
+#[test]
+fn a_config_of_absurd_sizes() {
+    for (key, value) in [("num_hidden_layers", "16000000"), ("hidden_size", "99999999999")] {
+        damaged(
+            |dir| change_config(dir, key, value.into()),
+            FailureKind::Corrupt,
+            &["config.json", key, value],
+        );
+    }
+}
+
+#[test]
 fn a_tokenizer_that_does_not_fit_the_vocabulary() {
     damaged(
         |dir| {
@@ -203,6 +223,9 @@ fn a_gguf_file_one_of_whose_tensors_is_not_as_the_scheme_says() {
     assert!(message.contains("q8_0"), "{message}");
 
     gguf::write_from_safetensors(&tiny, &path, &of_all);
+    // of another model, as many repositories of GGUF files have it
+    std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#)
+        .expect("a file");
     let ended = Run::manifest(&entry("uniform", &path, "q8_0", "")).run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     ended.passes("uniform");

@@ -1,6 +1,6 @@
 //! Names, filters, exit codes.
 
-use crate::support::{Run, models_binary};
+use crate::support::{Run, entry, fixture, models_binary};
 use modelgate::check::{Check, Status};
 use modelgate_protocol::{FailureKind, Outcome};
 use std::io::{BufRead, BufReader};
@@ -109,8 +109,36 @@ fn a_filter_that_matches_nothing_is_a_warning_and_in_ci_a_failure() {
 }
 
 #[test]
+fn ids_that_the_store_uses_itself_are_ids_like_others() {
+    for id in ["measuring", "run", "report"] {
+        let ended = Run::manifest(&entry(id, &fixture("tiny/llama"), "q8_0", "")).run();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        ended.passes(id);
+    }
+}
+
+#[test]
+fn no_flag_of_the_runner_makes_a_pass_of_nothing() {
+    let ended = Run::bundled().args(&["tiny-llama", "--bench"]).run();
+    assert!(ended.stdout.contains("5 passed"), "{}", ended.all());
+    let ended = Run::bundled().args(&["tiny-llama", "--ignored"]).env("CI", "1").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_no_verdict() {
+    let run = Run::bundled().arg("tiny-llama@q8_0");
+    let ended = run.under_shell("\"$0\" \"$@\" | head -1; exit ${PIPESTATUS[0]}").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny-llama@q8_0");
+}
+
+#[test]
 fn a_wrong_command_line_is_a_usage_error() {
     assert_eq!(Run::bundled().arg("--no-such-flag").run().code, Some(2));
+    let ended = Run::bundled().env("MODELGATE_DEVICE", "gpu").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("MODELGATE_DEVICE=gpu"), "{}", ended.stderr);
     let ended = Run::bundled().args(&["--logfile", "/no/such/folder/log"]).run();
     assert_eq!(ended.code, Some(2), "{}", ended.all());
     assert!(ended.stderr.contains("/no/such/folder/log"), "{}", ended.stderr);

@@ -5,6 +5,7 @@ use crate::support::{
     Run, Running, children, entry, fixture, json_reports, random_model, read_valid, send,
 };
 use modelgate::check::{Check, Status};
+use modelgate::report::RunState;
 use rustix::process::Signal;
 use std::collections::HashSet;
 use std::path::Path;
@@ -93,4 +94,22 @@ fn a_worker_killed_during_load_costs_one_load_and_fails_all_five_until_a_retry()
     let retried = suite.case("slow::load", 2).run();
     assert_eq!(retried.code, Some(101));
     assert!(retried.stdout.contains("deadline"), "a retry measures again: {}", retried.stdout);
+}
+
+#[test]
+fn a_harness_killed_while_it_measures_leaves_a_failure_and_not_a_gap() {
+    let suite = Suite::new(entry("slow", random_model(), "q4_k", ""));
+    let mut first = suite.case("slow::load", 1).spawn();
+    first.worker();
+    first.child.kill().expect("killed");
+    first.wait();
+    let second = suite.case("slow::quantization", 1).run();
+    assert_eq!(second.code, Some(101), "{}", second.all());
+    let report = read_valid(&json_reports(&suite.reports())[0]);
+    assert_eq!(report.run.state, RunState::Finished);
+    let passed = report.models[0].checks.iter().any(|verdict| verdict.status == Status::Passed);
+    assert!(!passed);
+    let summary = suite.reports().join("MODEL_VALIDATION_SUMMARY.md");
+    let summary = std::fs::read_to_string(summary).expect("a summary");
+    assert!(summary.starts_with("FAILED: slow"), "{summary}");
 }

@@ -4,6 +4,7 @@
 use modelgate::check::{Check, Status, Verdict};
 use modelgate::report::{ModelReport, Report};
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -332,4 +333,27 @@ pub(crate) fn random_model() -> &'static Path {
         }
         target
     })
+}
+
+/// An executable script in a folder of its own, to stand in for the worker.
+pub(crate) struct Script {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Script {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Writes `text`, which begins with the interpreter's line, as a [`Script`].
+pub(crate) fn script(text: &str) -> Script {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("worker");
+    std::fs::write(&path, text).expect("a script");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).expect("an executable");
+    Script { _folder: folder, path }
 }

@@ -2,15 +2,13 @@
 //! still comes out. The worker is the real one, loading a real file; what happens to it is real.
 
 use crate::support::{
-    Ended, Run, Running, entry, fixture, is_alive, random_model, send, worker_binary,
+    Ended, Run, Running, children, entry, fixture, is_alive, random_model, script, send,
+    worker_binary,
 };
 use modelgate::check::{Check, Status};
 use modelgate_protocol::{FailureKind, Outcome, Stage};
 use rustix::process::Signal;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// A model that takes seconds to load, followed by one that takes none.
 fn slow_then_sound(more: &str) -> String {
@@ -90,7 +88,7 @@ fn stalling() {
 fn out_of_memory_under_a_limit() {
     // 270 million weights in q8_0 need 290 MB; the limit is on address space, of which the
     // program and its thread's stacks take a part
-    let limited = script("ulimit -v 262144\nexec \"$WORKER\"");
+    let limited = script("#!/bin/sh\nulimit -v 262144\nexec \"$WORKER\"");
     let run = Run::manifest(&entry("slow", random_model(), "q8_0", ""));
     let ended = run.env("MODELGATE_WORKER", limited.path()).env("WORKER", worker_binary()).run();
     let message = ended.fails_only("slow", Check::Load, Status::Blocked);
@@ -100,8 +98,9 @@ fn out_of_memory_under_a_limit() {
 
 #[test]
 fn printing_to_its_standard_output() {
-    let noisy =
-        script("echo '{\"event\": \"done\"}'; echo nonsense; echo more >&2\nexec \"$WORKER\"");
+    let noisy = script(
+        "#!/bin/sh\necho '{\"event\": \"done\"}'; echo nonsense; echo more >&2\nexec \"$WORKER\"",
+    );
     let run = Run::manifest(&entry("sound", &fixture("tiny/llama"), "q8_0", ""));
     let ended = run.env("MODELGATE_WORKER", noisy.path()).env("WORKER", worker_binary()).run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
@@ -113,7 +112,7 @@ fn printing_to_its_standard_output() {
 #[test]
 fn ending_without_a_word() {
     for (body, says) in [("exit 7", "exit code 7"), ("exit 0", "exit code 0")] {
-        let silent = script(body);
+        let silent = script(&format!("#!/bin/sh\n{body}"));
         let run = Run::manifest(&entry("a", &fixture("tiny/llama"), "q8_0", ""));
         let ended = run.env("MODELGATE_WORKER", silent.path()).run();
         let message = ended.fails_only("a", Check::Load, Status::Blocked);
@@ -133,7 +132,7 @@ fn talking_nonsense() {
         ),
     ];
     for (body, says) in rows {
-        let program = script(&format!("{body}\nsleep 60"));
+        let program = script(&format!("#!/bin/sh\n{body}\nsleep 60"));
         let run = Run::manifest(&entry("a", &fixture("tiny/llama"), "q8_0", ""));
         let ended = run.env("MODELGATE_WORKER", program.path()).run();
         let message = ended.fails_only("a", Check::Load, Status::Blocked);
@@ -151,23 +150,34 @@ fn not_there() {
     }
 }
 
-/// A program that stands in for the worker's path.
-struct Script {
-    _folder: TempDir,
-    path: PathBuf,
+#[test]
+fn what_a_wrapper_has_started_does_not_outlive_it() {
+    let wrapper = script("#!/bin/sh\nsleep 47\ntrue");
+    let run = Run::manifest(&entry("a", &fixture("tiny/llama"), "q8_0", "deadline = \"1s\""));
+    let mut running = run.env("MODELGATE_WORKER", wrapper.path()).spawn();
+    let shell = running.worker();
+    std::thread::sleep(Duration::from_millis(300));
+    let sleeper = *children(shell).first().expect("the shell's child");
+    running.wait().fails_only("a", Check::Load, Status::Blocked);
+    assert!(!is_alive(shell) && !is_alive(sleeper));
 }
 
-impl Script {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-fn script(body: &str) -> Script {
-    let folder = TempDir::new().expect("a folder");
-    let path = folder.path().join("worker");
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("a script");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&path, mode).expect("an executable");
-    Script { _folder: folder, path }
+#[test]
+fn a_request_longer_than_a_pipe_reaches_a_slow_reader() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let text = folder.path().join("long.txt");
+    std::fs::write(&text, "A long text. ".repeat(20_000)).expect("a text");
+    let slow = script("#!/bin/sh\nsleep 2\nread -r line\necho \"${#line}\" >&2\nexit 5");
+    let models = format!(
+        "[[model]]\nid = \"a\"\npath = \"{}\"\nquantization = \"q8_0\"\n\
+         expect.perplexity = {{ text = \"{}\" }}\n",
+        fixture("tiny/llama").display(),
+        text.display()
+    );
+    let ended = Run::manifest(&models).env("MODELGATE_WORKER", slow.path()).run();
+    let message = ended.fails_only("a", Check::Load, Status::Blocked);
+    assert!(message.contains("exit code 5"), "{message}");
+    let length: usize =
+        ended.model("a").measurement.worker_stderr.trim().parse().expect("the request's length");
+    assert!(length > 260_000, "{length}");
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A worker in another language: speaks the protocol of crates/protocol/schema and reports made-up
-values for a model of one tensor. It shows what a worker needs, and that the harness assumes no
-engine of its own."""
+"""A worker in another language: speaks the protocol of crates/protocol/schema, reads of the model
+nothing but its config.json, and makes every value up. It shows what a worker needs, and that the
+harness assumes no engine of its own."""
 
 import hashlib
 import json
+import math
 import os
 import sys
 
@@ -15,14 +16,34 @@ def tell(event, **fields):
     events.write(json.dumps({"event": event, **fields}) + "\n")
 
 
+def shapes(config):
+    """Names and shapes of a Llama's tensors."""
+    hidden, ffn, vocabulary = (config[key] for key in ("hidden_size", "intermediate_size", "vocab_size"))
+    keys = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    yield "model.embed_tokens", [vocabulary, hidden]
+    for layer in (f"model.layers.{n}" for n in range(config["num_hidden_layers"])):
+        for name, rows in ("q", hidden), ("k", keys), ("v", keys), ("o", hidden):
+            yield f"{layer}.self_attn.{name}_proj", [rows, hidden]
+        yield from ((f"{layer}.mlp.{name}_proj", [ffn, hidden]) for name in ("gate", "up"))
+        yield f"{layer}.mlp.down_proj", [hidden, ffn]
+        yield from ((f"{layer}.{name}_layernorm", [hidden]) for name in ("input", "post_attention"))
+    yield "model.norm", [hidden]
+    yield "lm_head", [vocabulary, hidden]
+
+
 request = json.loads(sys.stdin.readline())
+with open(request["files"]["config"], encoding="utf-8") as file:
+    tensors = list(shapes(json.load(file)))
 engine = {"name": "made-up", "version": "1", "build": "python", "compute_capability": None}
 tell("hello", protocol=request["protocol"], engine=engine)
 tell("phase", name="load")
-tell("model", architecture="made-up", parameters=512, context=4096, parts=["text"], devices=["cpu"])
-tell("tensor", name="model.embed_tokens.weight", file="made-up.bin", shape=[2, 256],
-     source_dtype="f32", dtype="q8_0", bytes=544, device="cpu", nmse=1e-6, nonfinite=0,
-     rule="embedding", reason=None)
+tell("model", architecture="llama", parameters=sum(math.prod(shape) for _, shape in tensors),
+     context=4096, parts=["text"], devices=["cpu"])
+for name, shape in tensors:
+    norm, size = name.endswith("norm"), math.prod(shape)
+    tell("tensor", name=f"{name}.weight", file="made-up.bin", shape=shape, source_dtype="bf16",
+         dtype="f32" if norm else "q8_0", bytes=4 * size if norm else size // 32 * 34,
+         device="cpu", nmse=None if norm else 1e-6, nonfinite=0, rule="made up", reason=None)
 tell("activity", name="read", bytes=2048, busy_s=0.001)
 tell("loaded")
 tell("phase", name="generate")

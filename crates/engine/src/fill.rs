@@ -11,6 +11,7 @@ use crate::storage::{Block, HostMatrix, Resident, bytes_mut, with_block, zeroed}
 use candle_core::{Device, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
+use modelgate_model::Role;
 use modelgate_protocol::{DType, Failure, FailureKind};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -35,8 +36,12 @@ pub(crate) enum Form {
 pub(crate) struct Filled {
     /// The tensor.
     pub(crate) resident: Resident,
-    /// Error of quantizing; none where nothing was quantized, or all values are zero.
+    /// Error of quantizing; none where nothing was quantized.
     pub(crate) nmse: Option<f64>,
+    /// The same of the worst piece: one wrong row is lost in the mean over a large tensor.
+    pub(crate) worst_nmse: Option<f64>,
+    /// Whether every value is zero.
+    pub(crate) all_zero: bool,
     /// NaN and infinite values of the source.
     pub(crate) nonfinite: u64,
     /// Why its values cannot be used.
@@ -77,6 +82,8 @@ pub(crate) fn fill(
 struct Seen {
     error: SquaredError,
     nonfinite: u64,
+    values: u64,
+    all_zero: bool,
     spoiled: Option<Spoiled>,
 }
 
@@ -111,8 +118,8 @@ impl Job<'_> {
         let (rows, columns) = self.rows_and_columns();
         let matrix = HostMatrix::new(blocks, rows, columns);
         let error = seen.iter().fold(SquaredError::default(), |sum, seen| sum + seen.error);
-        let nmse = if self.keep { None } else { error.normalised() };
-        Ok(filled(Resident::Host(Arc::new(matrix)), nmse, &seen))
+        let errors = (!self.keep).then(|| (error.normalised(), worst(&seen, error)));
+        Ok(filled(Resident::Host(Arc::new(matrix)), errors, &seen))
     }
 
     fn rows_and_columns(&self) -> (usize, usize) {
@@ -199,10 +206,26 @@ impl Job<'_> {
     }
 }
 
-fn filled(resident: Resident, nmse: Option<f64>, seen: &[Seen]) -> Filled {
+/// The largest error of a piece. A piece of values far below the tensor's own (rows of tokens that
+/// are never used) is held against what a piece has in the mean: nobody misses what is lost there.
+fn worst(seen: &[Seen], whole: SquaredError) -> f64 {
+    let values: u64 = seen.iter().map(|seen| seen.values).sum();
+    let mean = whole.source / values.max(1) as f64;
+    seen.iter()
+        .map(|seen| SquaredError {
+            source: seen.error.source.max(mean * seen.values as f64),
+            ..seen.error
+        })
+        .map(SquaredError::normalised)
+        .fold(0.0, f64::max)
+}
+
+fn filled(resident: Resident, errors: Option<(f64, f64)>, seen: &[Seen]) -> Filled {
     Filled {
         resident,
-        nmse,
+        nmse: errors.map(|(whole, _)| whole),
+        worst_nmse: errors.map(|(_, worst)| worst),
+        all_zero: seen.iter().all(|seen| seen.all_zero),
         nonfinite: seen.iter().map(|seen| seen.nonfinite).sum(),
         spoiled: seen.iter().find_map(|seen| seen.spoiled),
     }
@@ -211,7 +234,13 @@ fn filled(resident: Resident, nmse: Option<f64>, seen: &[Seen]) -> Filled {
 fn inspect(values: &[f32], first: u64) -> Seen {
     let nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
     let at = values.iter().position(|value| !value.is_finite()).filter(|_| nonfinite > 0);
-    Seen { nonfinite, spoiled: at.map(|at| Spoiled::Source(first + at as u64)), ..Seen::default() }
+    Seen {
+        nonfinite,
+        values: values.len() as u64,
+        all_zero: values.iter().all(|value| *value == 0.0),
+        spoiled: at.map(|at| Spoiled::Source(first + at as u64)),
+        ..Seen::default()
+    }
 }
 
 /// Little-endian values of a float type in f32.
@@ -244,7 +273,14 @@ fn decode(dtype: &DType, bytes: &[u8], values: &mut [f32]) {
 }
 
 /// The failure of a tensor that cannot be used.
-pub(crate) fn spoiled(name: &str, file: &str, filled: &Filled) -> Option<Failure> {
+pub(crate) fn spoiled(name: &str, file: &str, role: Role, filled: &Filled) -> Option<Failure> {
+    if filled.all_zero && (role.is_quantizable() || role == Role::Norm) {
+        return Some(fail::load(
+            FailureKind::Corrupt,
+            format!("tensor {name} in {file} holds nothing but zeros"),
+            "an interrupted download leaves files of the right size and no content: fetch it again",
+        ));
+    }
     let (message, hint) = match filled.spoiled? {
         Spoiled::Source(at) => (
             format!(
@@ -269,6 +305,20 @@ pub(crate) fn spoiled(name: &str, file: &str, filled: &Filled) -> Option<Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_lost_piece_shows_and_one_of_tiny_values_does_not() {
+        let piece = |difference, source| Seen {
+            error: SquaredError { difference, source },
+            values: 100,
+            ..Seen::default()
+        };
+        let sum = |seen: &[Seen]| seen.iter().fold(SquaredError::default(), |a, b| a + b.error);
+        let lost = [piece(0.1, 100.0), piece(100.0, 100.0), piece(0.1, 100.0)];
+        assert!(worst(&lost, sum(&lost)) > 0.9);
+        let tiny = [piece(0.1, 100.0), piece(1e-20, 1e-20), piece(0.1, 100.0)];
+        assert!(worst(&tiny, sum(&tiny)) < 0.002);
+    }
 
     #[test]
     fn every_float_type_is_decoded() {

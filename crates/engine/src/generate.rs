@@ -97,8 +97,7 @@ fn run(
     let begin = Instant::now();
     let (mut input, mut position) = (prompt.to_vec(), 0);
     while run.tokens.len() < most {
-        let logits = model.next(&input, position)?;
-        progress.advance(input.len() as u64);
+        let logits = model.next(&input, position, progress)?;
         let Some(token) = run.choose(&mut sampler, &logits)? else { break };
         run.first_token.get_or_insert_with(|| begin.elapsed());
         if model.stop_tokens().contains(&token) {

@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
             let filled = fill(self.source, &job.name, job.tensor, &job.form, &meter)?;
             let file = self.source.file_name(job.tensor);
             events(Event::Tensor(inventory(job, file, &filled)));
-            match spoiled(&job.name, file, &filled) {
+            match spoiled(&job.name, file, job.placement.role, &filled) {
                 Some(failure) => Err(failure),
                 None => Ok((job.needed.clone(), filled.resident)),
             }
@@ -253,6 +253,7 @@ fn inventory(job: &Job, file: &str, filled: &Filled) -> Tensor {
         bytes: filled.resident.bytes(),
         device: Device::Cpu.to_string(),
         nmse: filled.nmse.and_then(Finite::new),
+        worst_nmse: filled.worst_nmse.and_then(Finite::new),
         nonfinite: filled.nonfinite,
         rule: job.placement.role.name().to_owned(),
         reason: job.placement.reason.clone(),

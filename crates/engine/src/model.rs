@@ -2,11 +2,12 @@
 
 use crate::decoder::{CacheError, Decoder, KvCache, Layout, inverse_frequencies};
 use crate::load::{Plan, ROPE_FACTORS};
+use crate::meter::Reporter;
 use crate::source::{Gguf, Source, open_safetensors};
 use crate::tokenizer::TextCodec;
 use crate::{chat::ChatTemplate, fail};
 use candle_core::Tensor;
-use modelgate_model::{Config, ConfigError, PREFILL_CHUNK};
+use modelgate_model::{Config, ConfigError, Family, PREFILL_CHUNK};
 use modelgate_protocol::{
     Device, Event, Failure, FailureKind, Message, Request, Stage, WeightFormat,
 };
@@ -42,6 +43,11 @@ impl Model {
         refuse(context, &config)?;
         let codec = TextCodec::open(files, &config)?;
         let stop_tokens = stop_tokens(files.generation_config.as_deref(), &config)?;
+        let template = ChatTemplate::open(files);
+        if let (Err(failure), false) = (&template, request.generations.is_empty()) {
+            // before the weights, which may take half an hour
+            return Err(failure.clone());
+        }
         let plan = Plan::new(&source, &config, files.format, request.quantization)?;
         events(Event::Model {
             architecture: config.architecture.clone(),
@@ -54,7 +60,7 @@ impl Model {
         let weights = plan.load(events)?;
         let decoder = assemble(&config, weights, files.format, context as usize)?;
         events(Event::Loaded);
-        Ok(Model { config, decoder, codec, template: ChatTemplate::open(files), stop_tokens })
+        Ok(Model { config, decoder, codec, template, stop_tokens })
     }
 
     /// What the files say the model is.
@@ -86,17 +92,22 @@ impl Model {
         let internal = fail::internal(Stage::Generate);
         let mut parts = Vec::new();
         for (number, chunk) in tokens.chunks(PREFILL_CHUNK).enumerate() {
-            let hidden = self.decoder.hidden(chunk, start + number * PREFILL_CHUNK);
+            let hidden = self.decoder.hidden(chunk, start + number * PREFILL_CHUNK, &|_| {});
             parts.push(hidden.and_then(|h| self.decoder.logits(&h)).map_err(&internal)?);
         }
         Tensor::cat(&parts, 0).map_err(internal)
     }
 
     /// Logits of what follows `tokens`, which stand at positions `start` on.
-    pub(crate) fn next(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
+    pub(crate) fn next(
+        &mut self,
+        tokens: &[u32],
+        start: usize,
+        progress: &Reporter,
+    ) -> Result<Tensor, Failure> {
         let mut last = None;
         for (number, chunk) in tokens.chunks(PREFILL_CHUNK).enumerate() {
-            last = Some(self.hidden(chunk, start + number * PREFILL_CHUNK)?);
+            last = Some(self.hidden(chunk, start + number * PREFILL_CHUNK, progress)?);
         }
         let logits = match last {
             Some(hidden) => hidden
@@ -110,8 +121,14 @@ impl Model {
     }
 
     /// Hidden states of at most [`PREFILL_CHUNK`] tokens.
-    pub(crate) fn hidden(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
-        self.decoder.hidden(tokens, start).map_err(fail::internal(Stage::Generate))
+    pub(crate) fn hidden(
+        &mut self,
+        tokens: &[u32],
+        start: usize,
+        progress: &Reporter,
+    ) -> Result<Tensor, Failure> {
+        let advance = |tokens| progress.advance(tokens);
+        self.decoder.hidden(tokens, start, &advance).map_err(fail::internal(Stage::Generate))
     }
 
     /// Logits of hidden states, at most [`LOGIT_ROWS`] of them.
@@ -213,6 +230,13 @@ fn refuse(context: u32, config: &Config) -> Result<(), Failure> {
                 config.architecture, experts.count
             ),
             "use a model without a mixture of experts",
+        ));
+    }
+    if config.family == Family::Qwen25Omni {
+        return Err(fail::load(
+            FailureKind::Unsupported,
+            format!("{} is not supported by this engine yet", config.architecture),
+            "use a model of the Llama or Qwen2 architecture",
         ));
     }
     if context == 0 || context as usize > config.max_positions {

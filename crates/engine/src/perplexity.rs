@@ -8,26 +8,37 @@ use modelgate_model::PREFILL_CHUNK;
 use modelgate_protocol::{Failure, Finite, Perplexity, ProgressUnit, Stage};
 use sha2::{Digest, Sha256};
 
-/// The perplexity of `text`, with the special tokens that the tokenizer puts around every text.
-/// Where it is longer than the context it is cut into windows, each of which begins anew, and
-/// whose first tokens are not predicted.
+/// The perplexity of `text`, with the special tokens that the tokenizer puts before every text.
+/// Where it is longer than the context it is cut into windows, each of which begins anew with those
+/// tokens.
 ///
 /// # Errors
-/// The text has fewer than two tokens, or the engine fails.
+/// The text has fewer than two tokens, the context has no room for two, or the engine fails.
 pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perplexity, Failure> {
     let tokens = model.encode(text, true)?;
-    if tokens.len() < 2 {
+    let mut lead = model.encode("", true)?;
+    // Some tokenizers also put tokens behind a text; those are not what it begins with.
+    lead.truncate(tokens.iter().zip(&lead).take_while(|(a, b)| a == b).count());
+    let room = model.context().saturating_sub(lead.len().max(1));
+    if tokens.len() < 2 || room == 0 {
         let message = format!(
-            "the text has {} tokens by {}; expected two at least",
+            "the text has {} tokens by {}, and the context {} positions; expected two at least",
             tokens.len(),
-            model.tokenizer_path().display()
+            model.tokenizer_path().display(),
+            model.context()
         );
-        return Err(crate::tokenizer::failure(Stage::Generate, message, "give a longer text"));
+        let hint = "give a longer text, or a longer context";
+        return Err(crate::tokenizer::failure(Stage::Generate, message, hint));
     }
+    if lead.is_empty() {
+        lead.push(tokens[0]);
+    }
+    let body = &tokens[lead.len()..];
     let progress = Reporter::new(ProgressUnit::Tokens, tokens.len() as u64, events);
     let (mut sum, mut count) = (0.0, 0);
-    for window in tokens.chunks(model.context()) {
-        sum += window_loss(model, window, &progress)?;
+    for part in body.chunks(room) {
+        let window = [lead.as_slice(), part].concat();
+        sum += window_loss(model, &window, &progress)?;
         count += window.len() as u64 - 1;
     }
     progress.finish();
@@ -45,7 +56,7 @@ fn window_loss(model: &mut Model, window: &[u32], progress: &Reporter) -> Result
     let mut sum = 0.0;
     for (number, chunk) in window.chunks(PREFILL_CHUNK).enumerate() {
         let start = number * PREFILL_CHUNK;
-        let hidden = model.hidden(chunk, start)?;
+        let hidden = model.hidden(chunk, start, progress)?;
         // The token that each position predicts: the one after it, if there is one.
         let targets = &window[start + 1..window.len().min(start + chunk.len() + 1)];
         for (part, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
@@ -57,7 +68,6 @@ fn window_loss(model: &mut Model, window: &[u32], progress: &Reporter) -> Result
                 logits.iter().zip(targets).map(|(row, token)| -log_probability(row, *token));
             sum += losses.sum::<f64>();
         }
-        progress.advance(chunk.len() as u64);
     }
     Ok(sum)
 }

@@ -20,9 +20,10 @@ pub(crate) struct SquaredError {
 }
 
 impl SquaredError {
-    /// Normalised mean squared error; none where the source is all zeros.
-    pub(crate) fn normalised(self) -> Option<f64> {
-        (self.source > 0.0).then(|| self.difference / self.source)
+    /// Normalised mean squared error: 0 where nothing differs, infinite where all-zero values
+    /// come back as something else.
+    pub(crate) fn normalised(self) -> f64 {
+        if self.difference == 0.0 { 0.0 } else { self.difference / self.source }
     }
 }
 
@@ -64,8 +65,8 @@ pub(crate) fn quantize<T: Block>(values: &[f32], blocks: &mut [T]) -> Result<Squ
 pub struct Quantized {
     /// The blocks as they lie in memory and in files.
     pub bytes: Vec<u8>,
-    /// Normalised mean squared error; none where all values are zero.
-    pub nmse: Option<f64>,
+    /// Normalised mean squared error; 0 where all values are zero.
+    pub nmse: f64,
 }
 
 /// Quantizes `values` to `dtype` as loading does: in chunks, on all threads of the current pool.
@@ -108,6 +109,6 @@ mod tests {
     fn zeros_have_no_relative_error() {
         let mut blocks = zeroed::<BlockQ4K>(1).expect("memory");
         let error = quantize(&[0.0; 256], &mut blocks).expect("finite");
-        assert_eq!(error.normalised(), None);
+        assert_eq!(error.normalised(), 0.0);
     }
 }

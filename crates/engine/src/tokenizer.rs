@@ -28,9 +28,18 @@ impl TextCodec {
             )
         })?;
         let bytes = std::fs::read(path).map_err(|error| fail::io(path, &error))?;
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| {
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| {
             failure(Stage::Load, format!("{}: {error}", path.display()), fail::FETCH_AGAIN)
         })?;
+        // Left over from training in some files; a prompt must be neither cut nor filled up.
+        tokenizer.with_padding(None);
+        if let Err(error) = tokenizer.with_truncation(None) {
+            return Err(failure(
+                Stage::Load,
+                format!("{}: {error}", path.display()),
+                fail::FETCH_AGAIN,
+            ));
+        }
         let codec = TextCodec { tokenizer, path: path.clone() };
         codec.compare(config)?;
         Ok(codec)

@@ -35,6 +35,7 @@ const TRAPS: [&str; 2] = ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16"];
 /// Exit codes: 0 when all was done and said, 1 after a failure that was said, 2 where nobody is
 /// there to be told, 3 where standard input closed before the work was done.
 pub fn run_worker() -> ExitCode {
+    limit_threads();
     ignore_signals();
     let number = std::env::var(EVENTS_FD).unwrap_or_default();
     let Some(channel) = Channel::open(&number) else {
@@ -65,6 +66,18 @@ pub fn run_worker() -> ExitCode {
             channel.send(&Event::Failure(failure));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Candle's own pool takes the machine's physical cores and spins on them, where a container may
+/// use a few.
+fn limit_threads() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_none()
+        && let Ok(cores) = std::thread::available_parallelism()
+    {
+        // SAFETY: the process has one thread yet, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var(THREADS, cores.to_string()) };
     }
 }
 

@@ -170,8 +170,29 @@ fn a_text_longer_than_the_context_is_cut_into_windows() {
     let mut model = loaded(&request);
     let tokens = model.encode(&text, true).unwrap().len() as u64;
     let found = perplexity(&mut model, &text, &|_| ()).unwrap();
-    assert_eq!(found.tokens, tokens - tokens.div_ceil(100));
-    assert!(found.value.unwrap().get() > 1.0);
+    assert_eq!(found.tokens, tokens - 1, "each window begins with the token that begins a text");
+    let value = found.value.unwrap().get();
+    assert!((2.318..3.0).contains(&value), "{value}: less context, more surprise, no nonsense");
+}
+
+#[test]
+fn a_tokenizer_s_own_truncation_and_padding_are_not_obeyed() {
+    let dir = modelgate_testkit::safetensors_edit::copy_model(&tiny());
+    let path = dir.path().join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["truncation"] = serde_json::json!({
+        "direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0
+    });
+    json["padding"] = serde_json::json!({
+        "strategy": { "Fixed": 64 }, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 500,
+        "pad_type_id": 0, "pad_token": "<|finetune_right_pad_id|>"
+    });
+    std::fs::write(&path, json.to_string()).unwrap();
+    let sound = loaded(&request(&tiny(), Scheme::Q8_0));
+    let odd = loaded(&request(dir.path(), Scheme::Q8_0));
+    let text = "What is the capital of France? And the opposite of hot?";
+    assert_eq!(odd.encode(text, true).unwrap(), sound.encode(text, true).unwrap());
 }
 
 #[test]

@@ -16,7 +16,8 @@ const CONFIG: &str = r#"{
     "model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 256,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 512,
     "rms_norm_eps": 1e-6, "max_position_embeddings": 2048, "rope_theta": 1000000.0,
-    "tie_word_embeddings": true, "use_sliding_window": true, "sliding_window": 9
+    "tie_word_embeddings": true, "use_sliding_window": true, "sliding_window": 9,
+    "max_window_layers": 0
 }"#;
 
 fn tokens() -> Vec<u32> {

@@ -106,8 +106,16 @@ pub enum ConfigError {
 /// small beside the weights.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
-/// Largest value that any size in a config may have; beyond it a product of sizes could overflow.
+/// Largest value that a width in a config may have.
 const LARGEST_SIZE: usize = 1 << 24;
+
+/// Largest number of layers, and of experts in all layers together: what follows from a config is a
+/// list of tensors, and a config from outside must not make it longer than memory.
+const MOST_LAYERS: usize = 4096;
+const MOST_EXPERTS: usize = 1 << 17;
+
+/// A config longer than this is not one.
+const LONGEST_TEXT: usize = 4 << 20;
 
 /// Names of the architectures that [`Config::from_json`] knows.
 const KNOWN: &str = "llama, mistral, mixtral, qwen2, qwen2_5_omni";
@@ -134,6 +142,7 @@ struct Raw {
     max_position_embeddings: Option<usize>,
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
+    max_window_layers: Option<usize>,
     eos_token_id: Option<Value>,
 }
 
@@ -156,6 +165,12 @@ impl Config {
     /// [`ConfigError::Malformed`] names the key that is missing or out of bounds;
     /// [`ConfigError::Unsupported`] names the architecture or feature and what is supported.
     pub fn from_json(text: &str) -> Result<Config, ConfigError> {
+        if text.len() > LONGEST_TEXT {
+            return Err(ConfigError::Malformed(format!(
+                "{} bytes, expected at most {LONGEST_TEXT}",
+                text.len()
+            )));
+        }
         let value: Value = serde_json::from_str(text)
             .map_err(|error| ConfigError::Malformed(format!("not JSON: {error}")))?;
         let architecture = value
@@ -223,14 +238,15 @@ impl Config {
                 "attention_bias or mlp_bias of a llama model is not supported".into(),
             ));
         }
+        let layers = at_most("num_hidden_layers", raw.num_hidden_layers, MOST_LAYERS)?;
         let experts = match family {
-            Family::Mixtral => Some(experts(&raw)?),
+            Family::Mixtral => Some(experts(&raw, layers)?),
             _ => None,
         };
         let qwen = matches!(family, Family::Qwen2 | Family::Qwen25Omni);
-        let windowed = if qwen { raw.use_sliding_window == Some(true) } else { true };
+        let sliding_window = sliding_window(&architecture, qwen, &raw)?;
         Ok(Config {
-            layers: size("num_hidden_layers", raw.num_hidden_layers)?,
+            layers,
             hidden,
             heads,
             kv_heads,
@@ -243,7 +259,7 @@ impl Config {
             norm_eps: positive("rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6))?,
             rope: rope(&raw)?,
             max_positions: size("max_position_embeddings", raw.max_position_embeddings)?,
-            sliding_window: raw.sliding_window.filter(|_| windowed),
+            sliding_window,
             stop_tokens: token_ids(raw.eos_token_id.as_ref())?,
             architecture,
             family,
@@ -282,11 +298,13 @@ fn missing(key: &str) -> ConfigError {
 }
 
 fn size(key: &str, value: Option<usize>) -> Result<usize, ConfigError> {
+    at_most(key, value, LARGEST_SIZE)
+}
+
+fn at_most(key: &str, value: Option<usize>, most: usize) -> Result<usize, ConfigError> {
     let value = value.ok_or_else(|| missing(key))?;
-    if value == 0 || value > LARGEST_SIZE {
-        return Err(ConfigError::Malformed(format!(
-            "{key} is {value}, expected 1 to {LARGEST_SIZE}"
-        )));
+    if value == 0 || value > most {
+        return Err(ConfigError::Malformed(format!("{key} is {value}, expected 1 to {most}")));
     }
     Ok(value)
 }
@@ -299,8 +317,23 @@ fn positive(key: &str, value: f64) -> Result<f64, ConfigError> {
     }
 }
 
-fn experts(raw: &Raw) -> Result<Experts, ConfigError> {
-    let count = size("num_local_experts", raw.num_local_experts)?;
+/// Whether and how far attention is limited: transformers' Llama ignores the key, and its Qwen2
+/// limits only the layers from `max_window_layers` on.
+fn sliding_window(architecture: &str, qwen: bool, raw: &Raw) -> Result<Option<usize>, ConfigError> {
+    if architecture == "llama" || (qwen && raw.use_sliding_window != Some(true)) {
+        return Ok(None);
+    }
+    if qwen && raw.max_window_layers != Some(0) {
+        return Err(ConfigError::Unsupported(
+            "use_sliding_window in a part of the layers (max_window_layers) is not supported"
+                .into(),
+        ));
+    }
+    raw.sliding_window.map(|window| size("sliding_window", Some(window))).transpose()
+}
+
+fn experts(raw: &Raw, layers: usize) -> Result<Experts, ConfigError> {
+    let count = at_most("num_local_experts", raw.num_local_experts, MOST_EXPERTS / layers)?;
     let per_token = size("num_experts_per_tok", raw.num_experts_per_tok)?;
     if per_token > count {
         return Err(ConfigError::Malformed(format!(

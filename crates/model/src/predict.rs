@@ -21,7 +21,13 @@ pub const PREFILL_CHUNK: usize = 512;
 
 /// Bytes of the key/value cache: keys and values, every layer, `context` positions.
 pub fn kv_cache_bytes(config: &Config, context: usize, dtype_bytes: u64) -> u64 {
-    2 * (config.layers * config.kv_heads * config.head_dim) as u64 * context as u64 * dtype_bytes
+    product(&[2, config.layers, config.kv_heads, config.head_dim, context])
+        .saturating_mul(dtype_bytes)
+}
+
+/// A product of sizes from outside, which saturates.
+fn product(sizes: &[usize]) -> u64 {
+    sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
 }
 
 /// What `config` takes under `scheme` where values that are not quantized have type `float`, and
@@ -33,15 +39,15 @@ pub fn predict(
     context: usize,
     kv_bytes: u64,
 ) -> PredictedBytes {
-    let mut weights = 0;
-    let mut parameters = 0;
+    let mut weights = 0u64;
+    let mut parameters = 0u64;
     for tensor in tensors(config) {
         let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
         let elements = tensor.elements();
         let placed = residence(&tensor.name, &shape, scheme);
         let dtype = placed.quantized.as_ref().unwrap_or(float);
-        parameters += elements;
-        weights += dtype.bytes(elements).unwrap_or(0);
+        parameters = elements.saturating_add(parameters);
+        weights = dtype.bytes(elements).unwrap_or(0).saturating_add(weights);
     }
     PredictedBytes {
         weights,
@@ -56,8 +62,8 @@ pub fn predict(
 /// logits of the last position.
 fn activation_bytes(config: &Config, context: usize) -> u64 {
     let chunk = PREFILL_CHUNK.min(context);
-    let scores = 2 * config.heads * chunk * context;
-    let wide = 3 * chunk * config.ffn;
-    let narrow = 6 * chunk * config.hidden;
-    4 * (scores.max(wide) + narrow + config.vocab) as u64
+    let scores = product(&[2, config.heads, chunk, context]);
+    let wide = product(&[3, chunk, config.ffn]);
+    let narrow = product(&[6, chunk, config.hidden]);
+    scores.max(wide).saturating_add(narrow).saturating_add(config.vocab as u64).saturating_mul(4)
 }

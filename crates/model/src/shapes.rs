@@ -18,7 +18,7 @@ pub struct TensorShape {
 impl TensorShape {
     /// Number of values.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().map(|size| *size as u64).product()
+        self.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
     }
 }
 
@@ -45,7 +45,7 @@ pub fn tensors(config: &Config) -> Vec<TensorShape> {
 
 /// Number of weights of the text model.
 pub fn parameters(config: &Config) -> u64 {
-    tensors(config).iter().map(TensorShape::elements).sum()
+    tensors(config).iter().map(TensorShape::elements).fold(0, u64::saturating_add)
 }
 
 fn attention(config: &Config, prefix: &str, list: &mut Vec<TensorShape>) {

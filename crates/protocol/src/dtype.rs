@@ -68,7 +68,7 @@ impl DType {
     /// the layout is not known.
     pub fn bytes(&self, elements: u64) -> Option<u64> {
         let (block, bytes) = self.block()?;
-        elements.is_multiple_of(block).then(|| elements / block * bytes)
+        elements.is_multiple_of(block).then(|| (elements / block).saturating_mul(bytes))
     }
 
     /// The name as it is written in reports and manifests.

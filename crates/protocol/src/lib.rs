@@ -8,7 +8,8 @@
 //! The channel: the harness writes one [`Request`] as a JSON line to the worker's standard input
 //! and keeps it open; the worker writes [`Event`]s as JSON lines to the file descriptor whose
 //! number is in [`EVENTS_FD`]. Standard output and standard error carry no protocol. A worker ends
-//! when its standard input is closed: the harness is gone, or wants it to stop.
+//! when its standard input is closed: the harness is gone, or wants it to stop. Memory is measured
+//! of the process that the harness starts, so a script in front of a worker has to `exec` it.
 
 mod dtype;
 mod event;

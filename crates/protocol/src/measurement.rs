@@ -19,6 +19,9 @@ pub struct Measurement {
     pub engine: Option<Engine>,
     /// `model_type` or `general.architecture`.
     pub architecture: Option<String>,
+    /// The model in the words of a `config.json`: the file's own text, or what the worker made of
+    /// GGUF metadata. Which tensors must be there follows from it.
+    pub config: Option<String>,
     /// The commit that a hub revision resolved to.
     pub commit: Option<String>,
     /// Weights that were loaded.
@@ -27,6 +30,8 @@ pub struct Measurement {
     pub context: Option<u32>,
     /// Parts of the model that were loaded.
     pub parts: Vec<String>,
+    /// Devices that it was to live on.
+    pub requested_devices: Vec<String>,
     /// Devices that it lived on.
     pub devices: Vec<String>,
     /// Files it came from.
@@ -64,10 +69,12 @@ impl Measurement {
             failure: None,
             engine: None,
             architecture: None,
+            config: None,
             commit: None,
             parameters: None,
             context: None,
             parts: Vec::new(),
+            requested_devices: Vec::new(),
             devices: Vec::new(),
             files: Vec::new(),
             downloaded_bytes: 0,
@@ -321,6 +328,10 @@ pub struct Tensor {
     /// Normalised mean squared error of the resident values against the source's: sum of squared
     /// differences over sum of squares, 0 where both are zero. None where nothing was converted.
     pub nmse: Option<Finite>,
+    /// The same of the worst part of about a megabyte, since one wrong row is lost in the mean over
+    /// a large tensor; none where the engine does not tell it.
+    #[serde(default)]
+    pub worst_nmse: Option<Finite>,
     /// NaN and infinite values in the source.
     pub nonfinite: u64,
     /// Its role in the quantization rule: `linear`, `expert`, `embedding`, `output`, `norm`,

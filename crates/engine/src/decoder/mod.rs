@@ -115,8 +115,14 @@ impl Decoder {
     }
 
     /// Hidden states (n, width) after the last norm of tokens at positions `start` on. All
-    /// positions before `start` must be in the cache.
-    pub(crate) fn hidden(&mut self, tokens: &[u32], start: usize) -> Result<Tensor> {
+    /// positions before `start` must be in the cache. After each layer `advance` is told its share
+    /// of the tokens: on a slow processor a long prompt takes minutes, and is no stall.
+    pub(crate) fn hidden(
+        &mut self,
+        tokens: &[u32],
+        start: usize,
+        advance: &dyn Fn(u64),
+    ) -> Result<Tensor> {
         let end = start + tokens.len();
         if tokens.is_empty() || start > self.cache.filled() || end > self.cache.positions() {
             bail!(
@@ -127,12 +133,14 @@ impl Decoder {
         }
         let mut x = self.embedding.rows(tokens)?;
         let mut step = self.step(tokens.len(), start)?;
-        for (layer, memory) in self.layers.iter().zip(self.cache.layers()) {
+        let share = |layers: usize| (tokens.len() * layers / self.layers.len()) as u64;
+        for (index, (layer, memory)) in self.layers.iter().zip(self.cache.layers()).enumerate() {
             if !layer.device.same_device(x.device()) {
                 x = x.to_device(&layer.device)?;
                 step = step.to_device(&layer.device)?;
             }
             x = layer.forward(x, &step, &self.rope, memory)?;
+            advance(share(index + 1) - share(index));
         }
         self.cache.set_filled(end);
         self.norm.forward(&x.to_device(self.norm.weight.device())?)

@@ -9,6 +9,7 @@ use modelgate_protocol::{Failure, FailureKind};
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::BufReader;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -27,6 +28,7 @@ impl Gguf {
     pub(crate) fn open(root: &Path, path: &Path) -> Result<Gguf, Failure> {
         let file = SourceFile::open(root, path)?;
         let content = read_header(&file)?;
+        refuse_duplicates(&file, &content)?;
         let tensors = tensors(&file, &content)?;
         let (config, config_json) =
             Metadata { path, values: &content.metadata }.config(&tensors)?;
@@ -81,6 +83,26 @@ fn read_header(file: &SourceFile) -> Result<Content, Failure> {
             fail::corrupt(path, format!("its header is not sound: {text}"))
         }
     })
+}
+
+/// Candle keeps the last of several tensors of one name, and says nothing of the others.
+fn refuse_duplicates(file: &SourceFile, content: &Content) -> Result<(), Failure> {
+    let mut header = [0u8; 16];
+    file.file.read_exact_at(&mut header, 0).map_err(|error| fail::io(&file.path, &error))?;
+    // magic, version, then the number of tensors, which version 1 wrote in 32 bits
+    let word = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let count = match word(4) {
+        1 => u64::from(word(8)),
+        _ => u64::from(word(8)) | u64::from(word(12)) << 32,
+    };
+    let distinct = content.tensor_infos.len() as u64;
+    if count == distinct {
+        return Ok(());
+    }
+    let what = format!("{count} tensors with {distinct} distinct names; a name stands twice");
+    Err(fail::corrupt(&file.path, what))
 }
 
 /// Every tensor with its place in the file, none of which leaves it or overlaps another.
@@ -170,6 +192,15 @@ impl Metadata<'_> {
         Ok((config, text))
     }
 
+    fn is_scaled(&self) -> Result<bool, Failure> {
+        for key in ["llama.rope.scaling.factor", "llama.rope.scale_linear"] {
+            if self.float(key)?.is_some_and(|factor| factor != 0.0 && factor != 1.0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn refuse_what_is_not_done(&self) -> Result<(), Failure> {
         match self.text("general.architecture") {
             Some("llama") => {}
@@ -186,6 +217,8 @@ impl Metadata<'_> {
             return Err(self.unsupported(what));
         }
         match self.text("llama.rope.scaling.type") {
+            // llama.cpp takes a factor without a type for linear scaling
+            None if self.is_scaled()? => Err(self.unsupported("linear RoPE scaling".into())),
             None | Some("none") => Ok(()),
             Some(other) => {
                 Err(self.unsupported(format!("RoPE scaling \"{other}\" is not supported")))
