@@ -172,7 +172,7 @@ fn a_text_longer_than_the_context_is_cut_into_windows() {
     let found = perplexity(&mut model, &text, &|_| ()).unwrap();
     assert_eq!(found.tokens, tokens - 1, "each window begins with the token that begins a text");
     let value = found.value.unwrap().get();
-    assert!((2.318..3.0).contains(&value), "{value}: less context, more surprise, no nonsense");
+    assert!((1.5..3.0).contains(&value), "{value}: as the whole text, give or take the context");
 }
 
 #[test]
