@@ -13,6 +13,8 @@ pub const DEVICE: &str = "MODELGATE_DEVICE";
 pub const WORKER: &str = "MODELGATE_WORKER";
 /// Set by continuous-integration services: a filter that selects nothing is then a failure.
 pub const CI: &str = "CI";
+/// Set: no colours.
+pub const NO_COLOR: &str = "NO_COLOR";
 /// The run that this process is part of, under nextest.
 pub const NEXTEST_RUN_ID: &str = "NEXTEST_RUN_ID";
 /// Which attempt this is, under nextest; 1 for the first.
@@ -38,6 +40,8 @@ pub struct Environment {
     pub worker: Option<PathBuf>,
     /// [`CI`] is set, and neither empty nor `false`.
     pub ci: bool,
+    /// [`NO_COLOR`] is set.
+    pub no_color: bool,
     /// [`NEXTEST_RUN_ID`].
     pub nextest_run_id: Option<String>,
     /// [`NEXTEST_ATTEMPT`].
@@ -58,6 +62,7 @@ impl Environment {
             device: set(DEVICE),
             worker: set(WORKER).map(PathBuf::from),
             ci: set(CI).is_some_and(|value| value != "false" && value != "0"),
+            no_color: set(NO_COLOR).is_some(),
             nextest_run_id: set(NEXTEST_RUN_ID).and_then(|id| id.into_string().ok()),
             attempt: set(NEXTEST_ATTEMPT)
                 .and_then(|n| n.to_str().and_then(|n| n.parse().ok()))

@@ -20,6 +20,7 @@ pub mod predict;
 pub mod progress;
 pub mod report;
 pub mod select;
+mod session;
 pub mod signal;
 pub mod store;
 pub mod worker;

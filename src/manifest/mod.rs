@@ -4,8 +4,11 @@
 //! manifest's own file, no network and no device.
 
 mod error;
+mod expect;
+mod questions;
 mod read;
 mod resolve;
+mod source;
 mod units;
 
 pub(crate) use error::nearest;

@@ -15,6 +15,18 @@ fn the_list_names_every_case() {
 }
 
 #[test]
+fn the_harness_links_no_gpu_library() {
+    // a binary linked to libcuda dies before main where there is no driver, and then even --list
+    // fails
+    let output = Command::new("readelf").arg("-d").arg(models_binary()).output().expect("readelf");
+    let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
+    assert!(text.contains("needed"), "{text}");
+    for library in ["cuda", "cublas", "curand", "nvidia", "nvrtc"] {
+        assert!(!text.contains(library), "{text}");
+    }
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let mut child = Command::new(models_binary())
         .arg("--list")

@@ -113,3 +113,26 @@ fn a_harness_killed_while_it_measures_leaves_a_failure_and_not_a_gap() {
     let summary = std::fs::read_to_string(summary).expect("a summary");
     assert!(summary.starts_with("FAILED: slow"), "{summary}");
 }
+
+#[test]
+fn the_report_of_bundled_models_moves_when_another_model_joins_the_run() {
+    let package = TempDir::new().expect("a folder");
+    let shared = package.path().join("tmp");
+    std::fs::create_dir(&shared).expect("a folder");
+    let case = |name: &str| {
+        Run::bundled()
+            .args(&[name, "--exact", "--nocapture", "--include-ignored"])
+            .env("NEXTEST_RUN_ID", "0a1b52ef-35a7-4c32-8d4f-1c2e0d7a9a02")
+            .env("TMPDIR", &shared)
+            .env("CARGO_MANIFEST_DIR", package.path())
+            .env_remove("MODELGATE_REPORT_DIR")
+            .run()
+    };
+    let (all, bundled) = (package.path().join("reports"), package.path().join("reports/bundled"));
+    assert_eq!(case("tiny-llama@q8_0::load").code, Some(0));
+    assert_eq!((json_reports(&bundled).len(), json_reports(&all).len()), (1, 0));
+    assert_eq!(case("some-name::load").code, Some(0), "nothing matches: a warning");
+    case("qwen2.5-omni-7b::load");
+    assert_eq!((json_reports(&bundled).len(), json_reports(&all).len()), (0, 1));
+    assert_eq!(read_valid(&json_reports(&all)[0]).models.len(), 2);
+}

@@ -1,0 +1,118 @@
+//! What is expected of a model: ranges that bound something and that a load could meet.
+
+use super::read::{RawExpect, RawRange, Spanned};
+use super::resolve::{Resolver, Result};
+use super::units::parse_bytes;
+use super::{ByteRange, DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Source};
+use crate::predict;
+use modelgate_protocol::Device;
+use std::ops::Range;
+
+impl Resolver<'_> {
+    pub(super) fn expect(&self, model: &Model, raw: RawExpect) -> Result<Expect> {
+        let load_time = match raw.load_time {
+            None => LoadTime::default(),
+            Some(raw) => {
+                let cached = self.duration(raw.cached.as_ref())?;
+                let first = self.duration(raw.first.as_ref())?;
+                if let (Some(cached), Some(first_time), Some(key)) = (cached, first, &raw.first)
+                    && first_time < cached
+                {
+                    return self.error(
+                        key.span(),
+                        "load_time.first is shorter than load_time.cached",
+                        "first holds the download and the load, cached the load alone",
+                    );
+                }
+                LoadTime { cached, first }
+            }
+        };
+        let vram_span = raw.vram.as_ref().map(Spanned::span);
+        let ram_span = raw.ram.as_ref().map(Spanned::span);
+        let perplexity = match raw.perplexity {
+            None => PerplexityBound::default(),
+            Some(raw) => {
+                if let Some(max) = &raw.max
+                    && (!max.get_ref().is_finite() || *max.get_ref() <= 1.0)
+                {
+                    return self.error(
+                        max.span(),
+                        format!("perplexity.max is {}, expected more than 1", max.get_ref()),
+                        "a perplexity of 1 is a model that is never surprised",
+                    );
+                }
+                PerplexityBound { max: raw.max.map(Spanned::into_inner), text: raw.text }
+            }
+        };
+        let expect = Expect {
+            load_time,
+            vram: raw.vram.map(|range| self.range(range)).transpose()?,
+            ram: raw.ram.map(|range| self.range(range)).transpose()?,
+            perplexity,
+        };
+        if let (Some(span), DeviceChoice::Listed(devices)) = (&vram_span, &model.device)
+            && devices.iter().all(|device| *device == Device::Cpu)
+        {
+            return self.error(
+                span.clone(),
+                "expect.vram of a model on the CPU could never be met: it takes no device memory",
+                "use expect.ram",
+            );
+        }
+        self.refuse_impossible(model, &expect, vram_span, ram_span)?;
+        Ok(expect)
+    }
+
+    /// Refuses a range that no load of the model could satisfy, where its shapes are known now.
+    fn refuse_impossible(
+        &self,
+        model: &Model,
+        expect: &Expect,
+        vram: Option<Range<usize>>,
+        ram: Option<Range<usize>>,
+    ) -> Result<()> {
+        let Source::Hub { repo, .. } = &model.source else {
+            return Ok(());
+        };
+        let Some(Ok(config)) = crate::known::config(repo) else {
+            return Ok(());
+        };
+        let DeviceChoice::Listed(devices) = &model.device else {
+            return Ok(());
+        };
+        match (vram.or(ram), predict::impossible(&config, model, expect, devices)) {
+            (Some(span), Some(impossible)) => self.error(span, impossible.message, impossible.hint),
+            _ => Ok(()),
+        }
+    }
+
+    fn range(&self, range: Spanned<RawRange>) -> Result<ByteRange> {
+        let span = range.span();
+        let RawRange { min, max } = range.into_inner();
+        let bytes = |text: &Option<Spanned<String>>| match text {
+            None => Ok(None),
+            Some(text) => match parse_bytes(text.get_ref()) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(message) => self.error(text.span(), message, "write the unit out"),
+            },
+        };
+        let (low, high) = (bytes(&min)?, bytes(&max)?);
+        match (low, high) {
+            (None, None) => self.error(span, "the range is empty", "give min, max or both"),
+            (Some(low), Some(high)) if low > high => self.error(
+                span,
+                "the range is impossible: min is above max",
+                "exchange them, or mend the unit",
+            ),
+            (_, Some(0)) => {
+                self.error(span, "the range is impossible: max is 0", "no load takes no memory")
+            }
+            (Some(0), None) => self.error(
+                span,
+                "the range is no bound: at least 0",
+                "give a max, or a min above 0: a check that cannot fail proves nothing",
+            ),
+            (low, high) => Ok(ByteRange { min: low.unwrap_or(0), max: high.unwrap_or(u64::MAX) }),
+        }
+    }
+}
