@@ -26,6 +26,7 @@ impl Suite {
 
     fn case(&self, name: &str, attempt: u32) -> Run {
         Run::manifest(&self.models)
+            .slowly()
             .args(&[name, "--exact", "--nocapture"])
             .env("NEXTEST", "1")
             .env("NEXTEST_RUN_ID", "6b1b52ef-35a7-4c32-8d4f-1c2e0d7a9a01")

@@ -13,7 +13,7 @@ fn start() -> (Running, u32) {
     let models = entry("before", &tiny, "q8_0", "")
         + &entry("slow", random_model(), "q4_k", "")
         + &entry("after", &tiny, "q8_0", "");
-    let mut running = Run::manifest(&models).spawn();
+    let mut running = Run::manifest(&models).slowly().spawn();
     let first = running.worker();
     let until = Instant::now() + Duration::from_secs(30);
     loop {

@@ -107,6 +107,11 @@ impl Run {
         self
     }
 
+    /// With one thread to quantize on, so that a slow load is slow on a large machine too.
+    pub(crate) fn slowly(self) -> Run {
+        self.env("RAYON_NUM_THREADS", "1")
+    }
+
     /// With arguments of the runner.
     pub(crate) fn args(mut self, args: &[&str]) -> Run {
         self.command.args(args);

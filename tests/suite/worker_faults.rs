@@ -40,7 +40,7 @@ fn in_the_middle(running: &mut Running) -> u32 {
 
 #[test]
 fn killed_in_the_middle_of_a_load() {
-    let mut running = Run::manifest(&slow_then_sound("")).spawn();
+    let mut running = Run::manifest(&slow_then_sound("")).slowly().spawn();
     let worker = in_the_middle(&mut running);
     send(worker, Signal::KILL);
     let ended = running.wait();
@@ -60,7 +60,7 @@ fn killed_in_the_middle_of_a_load() {
 
 #[test]
 fn aborting() {
-    let mut running = Run::manifest(&slow_then_sound("")).spawn();
+    let mut running = Run::manifest(&slow_then_sound("")).slowly().spawn();
     let worker = in_the_middle(&mut running);
     send(worker, Signal::ABORT);
     let message = conclude(&running.wait(), Outcome::Crashed, FailureKind::Crashed);
@@ -69,14 +69,14 @@ fn aborting() {
 
 #[test]
 fn past_its_deadline() {
-    let ended = Run::manifest(&slow_then_sound("deadline = \"500ms\"")).run();
+    let ended = Run::manifest(&slow_then_sound("deadline = \"500ms\"")).slowly().run();
     let message = conclude(&ended, Outcome::DeadlineExceeded, FailureKind::Deadline);
     assert!(message.contains("500 ms"), "{message}");
 }
 
 #[test]
 fn stalling() {
-    let mut running = Run::manifest(&slow_then_sound("stall = \"1s\"")).spawn();
+    let mut running = Run::manifest(&slow_then_sound("stall = \"1s\"")).slowly().spawn();
     let worker = in_the_middle(&mut running);
     send(worker, Signal::STOP);
     let message = conclude(&running.wait(), Outcome::DeadlineExceeded, FailureKind::Stalled);
