@@ -40,7 +40,10 @@ fn private_and_resident_peaks_agree_with_the_system() {
     let highest = timeline.series["host_private"].iter().max().copied().unwrap_or(0);
     agree("timeline", highest, host.peak_private);
     let predicted = host.predicted_peak.expect("a prediction");
-    println!("private peak {}, predicted {predicted}", host.peak_private);
+    println!(
+        "private peak {} (system {private}, predicted {predicted}), peak RSS {} (system {resident})",
+        host.peak_private, host.peak_rss
+    );
 }
 
 /// Within 2 %.

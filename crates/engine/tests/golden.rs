@@ -10,6 +10,7 @@ use modelgate_engine::{Model, answer, perplexity};
 use modelgate_protocol::{Event, FinishReason, GenerationRequest, Message, Scheme};
 use modelgate_testkit::safetensors_edit::read_shard;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The largest difference of a logit: f32 sums in another order.
@@ -230,4 +231,21 @@ fn a_load_tells_of_every_tensor_in_order() {
         _ => None,
     });
     assert_eq!(activity.unwrap().bytes, 2 * parameters);
+}
+
+#[test]
+fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
+    let golden = Golden::read();
+    for (name, hash) in golden.json["weights_sha256"].as_object().unwrap() {
+        let digest = Sha256::digest(std::fs::read(tiny().join(name)).unwrap());
+        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, hash.as_str().unwrap(), "{name}: run fixtures/golden/tiny_llama.py");
+    }
+    assert!(golden.prompts().len() >= 20);
+    let logits: Vec<f64> =
+        golden.logits.values().flatten().flatten().map(|logit| f64::from(*logit)).collect();
+    let mean = logits.iter().sum::<f64>() / logits.len() as f64;
+    let square = logits.iter().map(|logit| (logit - mean).powi(2)).sum::<f64>();
+    let deviation = (square / logits.len() as f64).sqrt();
+    assert!(deviation >= 1.0, "{deviation}");
 }
