@@ -76,7 +76,7 @@ fn five_processes_share_one_load_and_one_report() {
 
 #[test]
 fn a_worker_killed_during_load_costs_one_load_and_fails_all_five_until_a_retry() {
-    let suite = Suite::new(entry("slow", random_model(), "q4_k", "deadline = \"1s\""));
+    let suite = Suite::new(entry("slow", random_model(), "q4_k", "deadline = \"3s\""));
     let running = suite.start_all("slow");
     let worker = loop {
         let started = running.iter().flat_map(|running| children(running.child.id())).next();
