@@ -45,10 +45,14 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
                 stall: model.stall,
                 interrupt: surroundings.interrupt.clone(),
             };
+            // what the files say themselves needs no word of the worker
+            let unforeseen = measurement.memory.prediction.is_none();
             let mut told = None;
             let mut watch = |event: &Event| {
                 progress.event(event);
-                if let Event::Model { config: Some(config), .. } = event {
+                if let Event::Model { config: Some(config), .. } = event
+                    && unforeseen
+                {
                     told = Some(foresee(config, model, &request.devices)?);
                 }
                 Ok(())
