@@ -28,6 +28,16 @@ pub fn repositories() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|known| known.repo)
 }
 
+/// The known repository that `repo` is a misspelling of: the same letters and digits with other
+/// marks between them.
+pub fn meant(repo: &str) -> Option<&'static str> {
+    let letters = |name: &str| -> String {
+        name.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_lowercase()
+    };
+    repositories()
+        .find(|known| !known.eq_ignore_ascii_case(repo) && letters(known) == letters(repo))
+}
+
 /// The config of `repo` (in any case), where it is embedded.
 ///
 /// # Errors

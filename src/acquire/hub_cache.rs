@@ -3,6 +3,7 @@
 //! hf-hub knows where the cache is (`HF_HOME`, `HF_HUB_CACHE`) and how it is laid out. Nothing is
 //! fetched here.
 
+use crate::known;
 use hf_hub::{HFClientSync, HFError};
 use modelgate_protocol::{Failure, FailureKind, Stage};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ pub(super) fn snapshot(repo: &str, revision: &str) -> Result<Snapshot, Failure> 
 
 /// The failure for files that are not in the cache.
 pub(super) fn not_downloaded(repo: &str, revision: &str, looked_at: &Path) -> Failure {
+    let meant = known::meant(repo).map_or(String::new(), |name| format!("is {name} meant? Else "));
     Failure::new(
         Stage::Acquire,
         FailureKind::NotDownloaded,
@@ -58,10 +60,11 @@ pub(super) fn not_downloaded(repo: &str, revision: &str, looked_at: &Path) -> Fa
             "{repo} (revision {revision}) is not in the local Hugging Face cache: looked for {}",
             looked_at.display()
         ),
-        format!(
-            "fetch it with `hf download {repo} --revision {revision}` (a gated repository needs \
+        meant
+            + &format!(
+                "fetch it with `hf download {repo} --revision {revision}` (a gated repository needs \
              `hf auth login` first), or point HF_HOME at the cache that has it"
-        ),
+            ),
     )
 }
 

@@ -192,4 +192,12 @@ fn a_repository_that_is_not_in_the_cache_fails_as_not_downloaded() {
     let failure = model.measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, FailureKind::NotDownloaded);
     assert!(failure.hint.contains("hf download some-owner/Some-Model"), "{failure:?}");
+
+    let run = Run::manifest(
+        "[[model]]\nid = \"omni\"\nrepo = \"Qwen/Qwen-2.5-Omni-7B\"\nquantization = \"q8_0\"\n\
+         device = \"cpu\"\n",
+    );
+    let ended = run.arg("--include-ignored").run();
+    let failure = ended.model("omni").measurement.failure.as_ref().expect("a failure");
+    assert!(failure.hint.contains("is Qwen/Qwen2.5-Omni-7B meant?"), "{failure:?}");
 }

@@ -11,9 +11,6 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 pub struct Finite(f64);
 
 impl Finite {
-    /// Zero.
-    pub const ZERO: Finite = Finite(0.0);
-
     /// `value`, unless it is NaN or infinite.
     pub fn new(value: f64) -> Option<Finite> {
         value.is_finite().then_some(Finite(value))
