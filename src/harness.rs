@@ -72,13 +72,15 @@ fn writable_log(arguments: &Arguments) -> io::Result<()> {
 fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
     let terse = matches!(arguments.format, Some(libtest_mimic::FormatSetting::Terse));
     let chosen = |case: &&Case| !arguments.ignored || case.ignored;
-    let mut text = String::new();
-    for case in selection.matched.iter().filter(chosen) {
-        text.push_str(&format!("{}: test\n", case.name));
-    }
+    let lines: Vec<String> = selection
+        .matched
+        .iter()
+        .filter(chosen)
+        .map(|case| format!("{}: test\n", case.name))
+        .collect();
+    let mut text = lines.concat();
     if !terse {
-        let count = selection.matched.iter().filter(chosen).count();
-        text.push_str(&format!("\n{count} tests, 0 benchmarks\n"));
+        text.push_str(&format!("\n{} tests, 0 benchmarks\n", lines.len()));
     }
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),

@@ -119,14 +119,15 @@ impl Session {
             scratch: &self.scratch,
             interrupt: &self.interrupt,
         };
-        let measured_before = self.store.measurement(&model.id).is_some();
+        let mut measured_here = false;
         let measurement = self
             .store
             .measure(&model.id, self.environment.attempt, &self.interrupt, || {
+                measured_here = true;
                 measure(model, &surroundings)
             })
             .map_err(|error| Failed::from(format!("the run's folder: {error}")))?;
-        if !measured_before {
+        if measured_here {
             self.write_report();
         }
         self.verdict(case, &measurement)
