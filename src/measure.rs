@@ -47,13 +47,14 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
             };
             // what the files say themselves needs no word of the worker
             let unforeseen = measurement.memory.prediction.is_none();
+            let file_bytes = measurement.files.iter().map(|file| file.bytes).sum();
             let mut told = None;
             let mut watch = |event: &Event| {
                 progress.event(event);
                 if let Event::Model { config: Some(config), .. } = event
                     && unforeseen
                 {
-                    told = Some(foresee(config, model, &request.devices)?);
+                    told = Some(foresee(config, model, &request.devices, file_bytes)?);
                 }
                 Ok(())
             };
@@ -77,7 +78,12 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
 }
 
 /// The prediction for a model whose config only the worker could read.
-fn foresee(config: &str, model: &Model, devices: &[Device]) -> Result<Prediction, Failure> {
+fn foresee(
+    config: &str,
+    model: &Model,
+    devices: &[Device],
+    file_bytes: u64,
+) -> Result<Prediction, Failure> {
     let config = Config::from_json(config).map_err(|error| {
         Failure::new(
             Stage::Load,
@@ -87,7 +93,7 @@ fn foresee(config: &str, model: &Model, devices: &[Device]) -> Result<Prediction
         )
     })?;
     refuse_impossible(&config, model, devices)?;
-    Ok(predict::predict(&config, model, devices))
+    Ok(predict::predict(&config, model, devices, Some(file_bytes)))
 }
 
 fn refuse_impossible(config: &Config, model: &Model, devices: &[Device]) -> Result<(), Failure> {
@@ -108,7 +114,7 @@ fn prepare(
     if let Source::Hub { repo, .. } = &model.source
         && let Some(Ok(config)) = known::config(repo)
     {
-        measurement.memory.prediction = Some(predict::predict(&config, model, &devices));
+        measurement.memory.prediction = Some(predict::predict(&config, model, &devices, None));
         refuse_unoptimised(&config, surroundings)?;
     }
     require(&devices, model, surroundings.host)?;
@@ -130,7 +136,7 @@ fn prepare(
     measurement.downloaded_bytes = acquired.downloaded_bytes;
     if let Some((text, config)) = config(&acquired.files)? {
         measurement.config = Some(text);
-        measurement.memory.prediction = Some(predict::predict(&config, model, &devices));
+        measurement.memory.prediction = Some(predict::predict(&config, model, &devices, None));
         refuse_unoptimised(&config, surroundings)?;
         refuse_impossible(&config, model, &devices)?;
     }

@@ -3,7 +3,7 @@
 //! Pure: shapes and the manifest in, bytes and arithmetic out.
 
 use crate::manifest::{ByteRange, Expect, Model, format_bytes};
-use modelgate_model::{Config, PredictedBytes};
+use modelgate_model::{Config, PredictedBytes, mix};
 use modelgate_protocol::{DType, Device, Prediction};
 
 /// What the engine's process takes on the host beside what the shapes say: runtime, tokenizer,
@@ -24,10 +24,19 @@ fn context(model: &Model, config: &Config) -> u32 {
     model.context.unwrap_or_else(|| config.default_context())
 }
 
-/// Predicted peaks of `model` on `devices`.
-pub fn predict(config: &Config, model: &Model, devices: &[Device]) -> Prediction {
+/// Predicted peaks of `model` on `devices`. `file_bytes` are those of GGUF files, whose blocks stay
+/// what they are: they say more of a mix than its name.
+pub fn predict(
+    config: &Config,
+    model: &Model,
+    devices: &[Device],
+    file_bytes: Option<u64>,
+) -> Prediction {
     let on_host = devices.iter().all(|device| *device == Device::Cpu);
-    let bytes = predicted_bytes(config, model, on_host);
+    let mut bytes = predicted_bytes(config, model, on_host);
+    if let (Some(file_bytes), Some(_)) = (file_bytes, mix(model.quantization)) {
+        bytes.weights = file_bytes;
+    }
     let sum = bytes.weights.saturating_add(bytes.kv_cache).saturating_add(bytes.activations);
     Prediction {
         weights: bytes.weights,

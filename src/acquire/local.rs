@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+/// More parts than any model is split into.
+const MOST_PARTS: u32 = 10_000;
+
 /// The files of a bundled model.
 pub(super) fn bundled(path: &Path, scratch: &Path) -> Result<ModelFiles, Failure> {
     let folder = bundled::extract(path, scratch).map_err(|error| {
@@ -38,12 +41,38 @@ pub(super) fn files(path: &Path) -> Result<ModelFiles, Failure> {
     }
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
         let root = path.parent().unwrap_or(Path::new("."));
-        return Ok(with_companions(root, WeightFormat::Gguf, vec![path.to_owned()], None));
+        return Ok(with_companions(root, WeightFormat::Gguf, gguf_parts(path)?, None));
     }
     Err(not_found(
         format!("{}: neither a folder nor a GGUF file", path.display()),
         "path names the model's folder, or a file ending in .gguf",
     ))
+}
+
+/// All parts of a split GGUF model by the path of any of them, or the one file.
+fn gguf_parts(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((stem, count)) = split_name(&name) else { return Ok(vec![path.to_owned()]) };
+    let part = |number| path.with_file_name(format!("{stem}-{number:05}-of-{count:05}.gguf"));
+    let parts: Vec<PathBuf> = (1..=count).map(part).collect();
+    match parts.iter().find(|part| !part.is_file()) {
+        None => Ok(parts),
+        Some(missing) => Err(not_found(
+            format!("{}: a part of {name} is missing", missing.display()),
+            "fetch the missing part; all parts of a split GGUF file stand in one folder",
+        )),
+    }
+}
+
+/// What precedes the numbers in `NAME-00002-of-00003.gguf`, and how many parts there are
+/// (`llama_split_path` of llama.cpp).
+fn split_name(name: &str) -> Option<(&str, u32)> {
+    let stem = name.get(..name.len().checked_sub(".gguf".len())?)?;
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let (stem, number) = rest.rsplit_once('-')?;
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let count = count.parse().ok().filter(|_| digits(count) && digits(number))?;
+    (1..=MOST_PARTS).contains(&count).then_some((stem, count))
 }
 
 fn folder(root: &Path) -> Result<ModelFiles, Failure> {
@@ -179,4 +208,28 @@ pub(super) fn io(path: &Path, error: &io::Error) -> Failure {
         format!("{}: {error}", path.display()),
         "check the permissions and the disk",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_part_of_a_split_file_names_them_all() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for number in 1..=3 {
+            let name = format!("m-q8_0-{number:05}-of-00003.gguf");
+            std::fs::write(dir.path().join(name), "").expect("written");
+        }
+        let second = dir.path().join("m-q8_0-00002-of-00003.gguf");
+        let names: Vec<_> = files(&second).expect("all there").weights;
+        assert_eq!(names.len(), 3);
+        assert!(names[0].ends_with("m-q8_0-00001-of-00003.gguf"), "{names:?}");
+        std::fs::remove_file(&names[2]).expect("removed");
+        let failure = files(&second).expect_err("a part is missing");
+        assert!(failure.message.contains("m-q8_0-00003-of-00003.gguf"), "{failure:?}");
+        assert_eq!(split_name("model.gguf"), None);
+        assert_eq!(split_name("a-1-of-3.gguf"), None);
+        assert_eq!(split_name("a-00001-of-00000.gguf"), None);
+    }
 }

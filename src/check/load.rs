@@ -2,9 +2,9 @@
 
 use super::{Status, Verdict, without_evidence};
 use crate::predict::grouped;
-use modelgate_model::{Config, Role, role, tensors};
+use modelgate_model::{Config, Role, gguf_name, role, tensors};
 use modelgate_protocol::{FailureKind, Measurement, Tensor};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 const EXPECTED: &str =
     "every tensor of the architecture resident, none left over, all values finite";
@@ -30,6 +30,9 @@ pub(super) fn check(measurement: &Measurement) -> Verdict {
         grouped(weights),
         crate::manifest::format_bytes(bytes)
     );
+    if !inventory.omitted.is_empty() {
+        observed.push_str(&format!("; parts: {}", measurement.parts.join(", ")));
+    }
     for omitted in &inventory.omitted {
         observed.push_str(&format!("; left out: {} {}", omitted.tensors, omitted.group));
     }
@@ -81,31 +84,107 @@ fn wrong_inventory(measurement: &Measurement, weights: u64) -> Option<String> {
     not_as_called_for(list, &config)
 }
 
-/// Compares shapes, each as often as the architecture has it, and names where they are those of a
-/// Hugging Face checkpoint. GGUF names differ, and tables such as `rope_freqs` come with them.
+/// Compares names and shapes: those of a Hugging Face checkpoint or those of a GGUF file, where the
+/// experts of a layer may be one tensor and tables such as `rope_freqs` come beside.
 fn not_as_called_for(list: &[Tensor], config: &Config) -> Option<String> {
-    let mut found: BTreeMap<Vec<u64>, Vec<&str>> = BTreeMap::new();
-    for tensor in list.iter().filter(|tensor| role(&tensor.name, &tensor.shape) != Role::Other) {
-        found.entry(tensor.shape.clone()).or_default().push(&tensor.name);
-    }
-    let from_hub = list.iter().any(|tensor| tensor.name.contains("model.layers."));
+    let mut found: HashMap<&str, &[u64]> = list
+        .iter()
+        .filter(|tensor| role(&tensor.name, &tensor.shape) != Role::Other)
+        .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+        .collect();
+    let from_gguf = list.iter().any(|tensor| tensor.name.starts_with("blk."));
+    let mut merged_seen = HashSet::new();
     for needed in tensors(config) {
-        let shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
-        let names = found.entry(shape).or_default();
-        let index = match from_hub {
-            true => names.iter().position(|name| *name == needed.name),
-            false => names.len().checked_sub(1),
-        };
-        match index {
-            Some(index) => drop(names.swap_remove(index)),
-            None => {
-                return Some(format!(
-                    "tensor {} of shape {:?} is not resident",
-                    needed.name, needed.shape
-                ));
+        let mut shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
+        let mut name = needed.name;
+        if from_gguf && let Some(gguf) = gguf_name(&name) {
+            name = gguf.name;
+            if let (Some((merged, _)), Some(experts)) = (gguf.merged, config.experts) {
+                if merged_seen.contains(&merged) {
+                    continue;
+                }
+                if found.contains_key(merged.as_str()) {
+                    merged_seen.insert(merged.clone());
+                    shape.insert(0, experts.count as u64);
+                    name = merged;
+                }
             }
         }
+        match found.remove(name.as_str()) {
+            Some(other) if other == shape => {}
+            Some(other) => {
+                return Some(format!("tensor {name} has shape {other:?}, expected {shape:?}"));
+            }
+            None => return Some(format!("tensor {name} of shape {shape:?} is not resident")),
+        }
     }
-    let extra = found.values().flatten().next()?;
+    let extra = found.keys().min()?;
     Some(format!("tensor {extra} is resident and the architecture has none such"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::DType;
+
+    const MIXTRAL: &str = r#"{
+        "model_type": "mixtral", "num_hidden_layers": 1, "hidden_size": 64, "vocab_size": 96,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32,
+        "num_local_experts": 4, "num_experts_per_tok": 2, "max_position_embeddings": 64
+    }"#;
+
+    fn tensor(name: &str, shape: &[u64]) -> Tensor {
+        let bytes = 4 * shape.iter().product::<u64>();
+        Tensor {
+            name: name.into(),
+            file: "x.gguf".into(),
+            shape: shape.to_vec(),
+            source_dtype: DType::F32,
+            dtype: DType::F32,
+            bytes,
+            device: "cpu".into(),
+            nmse: None,
+            worst_nmse: None,
+            nonfinite: 0,
+            rule: String::new(),
+            reason: None,
+        }
+    }
+
+    fn inventory(config: &Config, merged: bool) -> Vec<Tensor> {
+        let mut list: Vec<Tensor> = Vec::new();
+        for needed in tensors(config) {
+            let shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
+            let name = gguf_name(&needed.name).expect("a GGUF name");
+            match name.merged {
+                Some((_, number)) if merged && number > 0 => {}
+                Some((name, _)) if merged => {
+                    list.push(tensor(&name, &[&[4], shape.as_slice()].concat()));
+                }
+                _ => list.push(tensor(&name.name, &shape)),
+            }
+        }
+        list
+    }
+
+    #[test]
+    fn experts_may_be_merged_and_none_may_be_missing() {
+        let config = Config::from_json(MIXTRAL).expect("a config");
+        for merged in [false, true] {
+            let mut list = inventory(&config, merged);
+            list.push(tensor("rope_freqs.weight", &[16]));
+            assert_eq!(not_as_called_for(&list, &config), None);
+            let at = list.iter().position(|t| t.name.contains("ffn_up")).expect("an expert");
+            let lost = list.remove(at);
+            let message = not_as_called_for(&list, &config).expect("one is missing");
+            assert!(message.contains("blk.0.ffn_up"), "{message}");
+            list.push(Tensor { shape: vec![4, 32, 65], ..lost.clone() });
+            assert!(not_as_called_for(&list, &config).is_some_and(|m| m.contains("expected")));
+            list.pop();
+            list.push(lost);
+            list.push(tensor("blk.0.ffn_up.9.weight", &[32, 64]));
+            let message = not_as_called_for(&list, &config).expect("one too many");
+            assert!(message.contains("blk.0.ffn_up.9.weight"), "{message}");
+        }
+    }
 }

@@ -4,8 +4,8 @@
 //! looked at is the resident storage as the engine reports it, not a config's word.
 
 use super::{Expectation, Verdict, without_evidence};
-use modelgate_model::residence;
-use modelgate_protocol::{DType, Measurement, Tensor};
+use modelgate_model::{Mix, mix, residence};
+use modelgate_protocol::{DType, Measurement, Scheme, Tensor};
 
 /// Normalised mean squared error that a block type may have against its source.
 ///
@@ -32,6 +32,9 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let scheme = expectation.quantization;
     let expected = match scheme.dtype() {
         None => "no tensor quantized".to_owned(),
+        Some(_) if scheme.is_gguf_only() => {
+            format!("every tensor as llama.cpp's {scheme} has it")
+        }
         Some(dtype) => format!("every quantizable tensor in {dtype}, within its error"),
     };
     if measurement.load_s.is_none() || measurement.tensors.list.is_empty() {
@@ -49,8 +52,10 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let verdict = Verdict::passed(expected, format!("{types}; {bits:.2} bits per weight"), false);
     let wrong: Vec<String> =
         list.iter().filter_map(|tensor| wrong_tensor(tensor, expectation)).collect();
-    if let Some(first) = wrong.first() {
-        let more = match wrong.len() - 1 {
+    let mixed = list.iter().filter(|tensor| is_kept(tensor)).count() > 0;
+    let wrong_bits = mix(scheme).filter(|_| mixed).and_then(|mix| wrong_bits(list, scheme, &mix));
+    if let Some(first) = wrong.first().or(wrong_bits.as_ref()) {
+        let more = match wrong.len().saturating_sub(1) {
             0 => String::new(),
             n => format!("; and {n} more of {} tensors", list.len()),
         };
@@ -70,11 +75,35 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     verdict
 }
 
+/// Whether its blocks are those of its file, as a GGUF file's stay.
+fn is_kept(tensor: &Tensor) -> bool {
+    tensor.dtype.is_quantized() && tensor.source_dtype == tensor.dtype
+}
+
+/// What is wrong with the bits per weight of a mix: each tensor may be of a type that the mix has,
+/// and all together not be the mix.
+fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
+    let counted = || list.iter().filter(|tensor| mix.counts(&tensor.name, &tensor.shape));
+    let weights: u64 = counted().map(Tensor::elements).sum();
+    let bytes: u64 = counted().map(|tensor| tensor.bytes).sum();
+    let bits = bytes as f64 * 8.0 / weights as f64;
+    let (least, most) = mix.bits_per_weight;
+    (weights > 0 && !(least..=most).contains(&bits)).then(|| {
+        format!(
+            "the matrices of the layers take {bits:.2} bits per weight, and those of {scheme} take \
+             {least} to {most}"
+        )
+    })
+}
+
 /// What is wrong with one tensor.
 fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     let Tensor { name, file, dtype, .. } = tensor;
     let placed = residence(name, &tensor.shape, expectation.quantization);
+    let mix = mix(expectation.quantization).filter(|_| is_kept(tensor));
+    let of_the_mix = mix.is_some_and(|mix| mix.permits(name, &tensor.shape, dtype));
     match &placed.quantized {
+        _ if of_the_mix => {}
         Some(expected) if dtype != expected => {
             return Some(format!("{name} of {file} is resident in {dtype}, expected {expected}"));
         }

@@ -136,9 +136,15 @@ impl Resolver<'_> {
             "int8" | "8bit" | "fp8" | "llm.int8" => Some("q8_0"),
             _ => None,
         };
-        let names: Vec<_> = Scheme::ALL.iter().map(|scheme| scheme.name()).collect();
-        let message =
-            format!("quantization \"{text}\" is not supported; supported are {}", names.join(", "));
+        let names: Vec<_> = Scheme::all().map(Scheme::name).collect();
+        let listed = |schemes: &[Scheme]| {
+            schemes.iter().map(|scheme| scheme.name()).collect::<Vec<_>>().join(", ")
+        };
+        let message = format!(
+            "quantization \"{text}\" is not supported; supported are {}, and for GGUF files {}",
+            listed(&Scheme::UNIFORM),
+            listed(&Scheme::GGUF_ONLY)
+        );
         let hint = match (instead, nearest(text, names)) {
             (Some(name), _) => {
                 format!("\"{text}\" is another library's format; use \"{name}\" instead")

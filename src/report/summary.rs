@@ -271,6 +271,9 @@ fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
         let count = tensors.list.iter().filter(|tensor| tensor.dtype.name() == name).count();
         writeln!(out, "| {name} | {count} | {} |", format_bytes(*bytes))?;
     }
+    if !tensors.omitted.is_empty() {
+        writeln!(out, "\nParts: {}.", seen.parts.join(", "))?;
+    }
     for omitted in &tensors.omitted {
         writeln!(
             out,

@@ -15,7 +15,6 @@ use modelgate_model::Role;
 use modelgate_protocol::{DType, Failure, FailureKind};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::sync::Arc;
 
 /// Bytes of a file that a thread handles at once. Large enough that a read costs little more than
 /// its copying, small enough that all threads' buffers together are nothing beside a model.
@@ -119,7 +118,7 @@ impl Job<'_> {
         let matrix = HostMatrix::new(blocks, rows, columns);
         let error = seen.iter().fold(SquaredError::default(), |sum, seen| sum + seen.error);
         let errors = (!self.keep).then(|| (error.normalised(), worst(&seen, error)));
-        Ok(filled(Resident::Host(Arc::new(matrix)), errors, &seen))
+        Ok(filled(Resident::Host(matrix), errors, &seen))
     }
 
     fn rows_and_columns(&self) -> (usize, usize) {

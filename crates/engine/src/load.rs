@@ -5,17 +5,27 @@ use crate::fail;
 use crate::fill::{Filled, Form, fill, spoiled};
 use crate::meter::Meter;
 use crate::model::Events;
-use crate::source::{Source, SourceTensor, gguf_name};
+use crate::source::{Source, SourceTensor};
 use crate::storage::Resident;
-use modelgate_model::{Config, Placement, TensorShape, residence, tensors};
+use modelgate_model::{Config, Family, Placement, TensorShape, gguf_name, residence, tensors};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Finite, Omitted, Scheme, Tensor, WeightFormat,
+    Device, Event, Failure, FailureKind, Finite, Omitted, Scheme, Stage, Tensor, WeightFormat,
 };
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The table of factors on RoPE's frequencies that some GGUF files have.
 pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+/// Parts of Qwen2.5-Omni that are not text, by how the names of their tensors begin after the
+/// prefix of the text model's. The towers will be loaded one day; talker and token2wav speak, which
+/// no check asks for.
+const OMNI_GROUPS: [(&str, &str); 4] = [
+    ("audio_tower.", "audio tower"),
+    ("visual.", "vision tower"),
+    ("talker.", "talker"),
+    ("token2wav.", "token2wav"),
+];
 
 /// How many names a message lists.
 const NAMES_SHOWN: usize = 3;
@@ -31,8 +41,8 @@ pub(crate) struct Plan<'a> {
 }
 
 struct Job<'a> {
-    /// Name that the decoder asks for.
-    needed: String,
+    /// Names that the decoder asks for: one, or those of all the experts that the tensor holds.
+    needed: Vec<String>,
     /// Name in the file.
     name: String,
     tensor: &'a SourceTensor,
@@ -49,14 +59,24 @@ impl<'a> Plan<'a> {
         scheme: Scheme,
     ) -> Result<Plan<'a>, Failure> {
         refuse_absurd(source, config)?;
-        let mut jobs = Vec::new();
+        if format == WeightFormat::Safetensors && scheme.is_gguf_only() {
+            return Err(mix_of_safetensors(scheme));
+        }
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
         for needed in tensors(config) {
-            jobs.push(job(source, &needed, format, scheme)?);
+            let held = held(source, config, &needed, format);
+            match known.get(&held.name) {
+                Some(index) => jobs[*index].needed.push(needed.name),
+                None => {
+                    known.insert(held.name.clone(), jobs.len());
+                    jobs.push(job(source, needed.name, held, format, scheme)?);
+                }
+            }
         }
         if format == WeightFormat::Gguf && source.tensors.contains_key(ROPE_FACTORS) {
-            let shape = vec![config.head_dim / 2];
-            let needed = TensorShape { name: ROPE_FACTORS.into(), shape };
-            jobs.push(job(source, &needed, format, scheme)?);
+            let held = TensorShape { name: ROPE_FACTORS.into(), shape: vec![config.head_dim / 2] };
+            jobs.push(job(source, ROPE_FACTORS.into(), held, format, scheme)?);
         }
         let omitted = left_over(source, config, &jobs)?;
         Ok(Plan { source, jobs, omitted })
@@ -85,12 +105,59 @@ impl<'a> Plan<'a> {
             events(Event::Tensor(inventory(job, file, &filled)));
             match spoiled(&job.name, file, job.placement.role, &filled) {
                 Some(failure) => Err(failure),
-                None => Ok((job.needed.clone(), filled.resident)),
+                None => Ok(filled.resident),
             }
         };
-        let weights = threads.install(|| self.jobs.par_iter().with_max_len(1).map(load).collect());
+        let loaded: Result<Vec<_>, Failure> =
+            threads.install(|| self.jobs.par_iter().with_max_len(1).map(load).collect());
         meter.finish(events);
-        weights
+        let mut weights = Weights::new();
+        for (job, resident) in self.jobs.iter().zip(loaded?) {
+            match job.needed.as_slice() {
+                [name] => drop(weights.insert(name.clone(), resident)),
+                experts => {
+                    let parts = resident.split(experts.len());
+                    let parts = parts.map_err(fail::internal(Stage::Load))?;
+                    weights.extend(experts.iter().cloned().zip(parts));
+                }
+            }
+        }
+        Ok(weights)
+    }
+}
+
+fn mix_of_safetensors(scheme: Scheme) -> Failure {
+    let instead = scheme.dtype().map_or("none".to_owned(), |dtype| dtype.to_string());
+    let instead = match Scheme::from_name(&instead) {
+        Some(uniform) if !uniform.is_gguf_only() => uniform,
+        _ => Scheme::Q4K,
+    };
+    fail::load(
+        FailureKind::Unsupported,
+        format!("{scheme} is a form of GGUF files; these weights are safetensors files"),
+        format!("set quantization = \"{instead}\", or name a GGUF file as the path"),
+    )
+}
+
+/// The name and shape of the tensor in the files that holds a needed one, by itself or merged with
+/// those of the other experts of its layer.
+fn held(
+    source: &Source,
+    config: &Config,
+    needed: &TensorShape,
+    format: WeightFormat,
+) -> TensorShape {
+    let gguf = match format {
+        WeightFormat::Safetensors => None,
+        WeightFormat::Gguf => gguf_name(&needed.name),
+    };
+    let Some(gguf) = gguf else { return needed.clone() };
+    match (gguf.merged, config.experts) {
+        (Some((merged, _)), Some(experts)) if source.tensors.contains_key(&merged) => {
+            let shape = [&[experts.count], needed.shape.as_slice()].concat();
+            TensorShape { name: merged, shape }
+        }
+        _ => TensorShape { name: gguf.name, shape: needed.shape.clone() },
     }
 }
 
@@ -113,33 +180,26 @@ fn refuse_absurd(source: &Source, config: &Config) -> Result<(), Failure> {
 
 fn job<'a>(
     source: &'a Source,
-    needed: &TensorShape,
+    needed: String,
+    held: TensorShape,
     format: WeightFormat,
     scheme: Scheme,
 ) -> Result<Job<'a>, Failure> {
-    let name = match format {
-        WeightFormat::Safetensors => needed.name.clone(),
-        WeightFormat::Gguf => gguf_name(&needed.name).unwrap_or_else(|| needed.name.clone()),
-    };
+    let TensorShape { name, shape: expected } = held;
     let tensor = source.tensors.get(&name).ok_or_else(|| {
         fail::load(
             FailureKind::TensorMissing,
-            format!(
-                "tensor {name} of shape {:?} is missing; searched {}",
-                needed.shape,
-                files(source)
-            ),
+            format!("tensor {name} of shape {expected:?} is missing; searched {}", files(source)),
             "config and weights are not of the same model, or a file is missing: fetch the model \
              again",
         )
     })?;
-    if tensor.shape != needed.shape {
+    if tensor.shape != expected {
         return Err(fail::load(
             FailureKind::TensorShape,
             format!(
-                "tensor {name} in {}: expected shape {:?}, found {:?}",
+                "tensor {name} in {}: expected shape {expected:?}, found {:?}",
                 source.file_name(tensor),
-                needed.shape,
                 tensor.shape
             ),
             "config and weights are not of the same model: fetch the model again",
@@ -148,7 +208,7 @@ fn job<'a>(
     let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
     let placement = residence(&name, &shape, scheme);
     let form = form(source, &name, tensor, &placement, format)?;
-    Ok(Job { needed: needed.name.clone(), name, tensor, placement, form })
+    Ok(Job { needed: vec![needed], name, tensor, placement, form })
 }
 
 /// Blocks of a file stay what they are, whatever the scheme says: to quantize them again would
@@ -234,9 +294,15 @@ fn left_over(source: &Source, config: &Config, jobs: &[Job]) -> Result<Vec<Omitt
 
 /// What a tensor is that may be left out, if it may.
 fn harmless(config: &Config, name: &str) -> Option<&'static str> {
-    if name.ends_with(".rotary_emb.inv_freq") {
+    if config.family == Family::Qwen25Omni
+        && let Some((_, group)) = OMNI_GROUPS.iter().find(|(prefix, _)| {
+            name.strip_prefix(config.prefix).unwrap_or(name).starts_with(prefix)
+        })
+    {
+        Some(group)
+    } else if name.ends_with(".rotary_emb.inv_freq") {
         Some("rotary frequencies, which follow from the config")
-    } else if config.tied_embeddings && name == format!("{}lm_head.weight", config.prefix()) {
+    } else if config.tied_embeddings && name == format!("{}lm_head.weight", config.prefix) {
         Some("output matrix, which is tied to the embedding")
     } else {
         None
@@ -266,5 +332,31 @@ fn files(source: &Source) -> String {
     match names.len() {
         0..=NAMES_SHOWN => names.join(", "),
         count => format!("{} and {} more", names[..NAMES_SHOWN].join(", "), count - NAMES_SHOWN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_tensor_of_the_omni_checkpoint_is_needed_or_known() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let read = |path: &str| std::fs::read_to_string(fixtures.join(path)).expect(path);
+        let config = Config::from_json(&read("configs/qwen2.5-omni-7b/config.json"));
+        let config = config.expect("a config");
+        let golden: serde_json::Value =
+            serde_json::from_str(&read("golden/tensors/qwen2.5-omni-7b.json")).expect("JSON");
+        let list = golden.get("tensors").unwrap_or(&golden).as_object().expect("names");
+        let needed: HashSet<String> = tensors(&config).into_iter().map(|t| t.name).collect();
+        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in list.keys().filter(|name| !needed.contains(*name)) {
+            let group = harmless(&config, name).unwrap_or_else(|| panic!("{name} is left over"));
+            *groups.entry(group).or_default() += 1;
+        }
+        assert_eq!(groups.len(), OMNI_GROUPS.len(), "{groups:?}");
+        assert_eq!(harmless(&config, "thinker.model.extra.weight"), None);
+        assert_eq!(harmless(&config, "thinker.other_tower.weight"), None);
     }
 }

@@ -3,11 +3,11 @@
 use crate::decoder::{CacheError, Decoder, KvCache, Layout, inverse_frequencies};
 use crate::load::{Plan, ROPE_FACTORS};
 use crate::meter::Reporter;
-use crate::source::{Gguf, Source, open_safetensors};
+use crate::source::{Architecture, Gguf, Source, open_safetensors};
 use crate::tokenizer::TextCodec;
 use crate::{chat::ChatTemplate, fail};
 use candle_core::Tensor;
-use modelgate_model::{Config, ConfigError, Family, PREFILL_CHUNK};
+use modelgate_model::{Config, ConfigError, PREFILL_CHUNK};
 use modelgate_protocol::{
     Device, Event, Failure, FailureKind, Message, Request, Stage, WeightFormat,
 };
@@ -38,7 +38,7 @@ impl Model {
     /// Names the file, the tensor, what was expected and what was found.
     pub fn load(request: &Request, events: Events) -> Result<Model, Failure> {
         let files = &request.files;
-        let (source, config, config_json) = open(request)?;
+        let Opened { source, config, config_json, architecture, layout } = open(request)?;
         let context = request.context.unwrap_or_else(|| config.default_context());
         refuse(context, &config)?;
         let codec = TextCodec::open(files, &config)?;
@@ -50,7 +50,7 @@ impl Model {
         }
         let plan = Plan::new(&source, &config, files.format, request.quantization)?;
         events(Event::Model {
-            architecture: config.architecture.clone(),
+            architecture,
             parameters: plan.parameters(),
             context,
             config: config_json,
@@ -58,7 +58,7 @@ impl Model {
             devices: vec![Device::Cpu.to_string()],
         });
         let weights = plan.load(events)?;
-        let decoder = assemble(&config, weights, files.format, context as usize)?;
+        let decoder = assemble(&config, weights, layout, context as usize)?;
         events(Event::Loaded);
         Ok(Model { config, decoder, codec, template, stop_tokens })
     }
@@ -170,34 +170,52 @@ impl Model {
     }
 }
 
+/// What the weight files say of the model before any weight is read.
+struct Opened {
+    source: Source,
+    config: Config,
+    /// The config in the words of a `config.json`, where the files have none.
+    config_json: Option<String>,
+    /// Its name in reports.
+    architecture: String,
+    /// How the rows of q and k are ordered.
+    layout: Layout,
+}
+
 /// Opens the weight files and reads what they say of themselves.
-fn open(request: &Request) -> Result<(Source, Config, Option<String>), Failure> {
+fn open(request: &Request) -> Result<Opened, Failure> {
     let files = &request.files;
-    let no_weights = || {
-        fail::load(
+    if files.weights.is_empty() && files.index.is_none() {
+        return Err(fail::load(
             FailureKind::NotFound,
             format!("{} has no weight file", files.root.display()),
             "check the model's path, or fetch it again",
-        )
-    };
+        ));
+    }
     match files.format {
         WeightFormat::Safetensors => {
             let config = read_config(files.config.as_deref(), &files.root)?;
-            if files.weights.is_empty() && files.index.is_none() {
-                return Err(no_weights());
-            }
-            Ok((open_safetensors(files)?, config, None))
+            Ok(Opened {
+                source: open_safetensors(files)?,
+                architecture: config.architecture.clone(),
+                config,
+                config_json: None,
+                layout: Layout::Halves,
+            })
         }
-        WeightFormat::Gguf => match files.weights.as_slice() {
-            [] => Err(no_weights()),
-            [path] => Gguf::open(&files.root, path)
-                .map(|gguf| (gguf.source, gguf.config, Some(gguf.config_json))),
-            several => Err(fail::load(
-                FailureKind::Unsupported,
-                format!("a GGUF model in {} parts; supported is one file", several.len()),
-                "merge the parts with llama.cpp's llama-gguf-split --merge",
-            )),
-        },
+        WeightFormat::Gguf => {
+            let gguf = Gguf::open(&files.root, &files.weights)?;
+            Ok(Opened {
+                source: gguf.source,
+                config: gguf.config,
+                config_json: Some(gguf.config_json),
+                architecture: gguf.architecture.name().to_owned(),
+                layout: match gguf.architecture {
+                    Architecture::Llama => Layout::Interleaved,
+                    Architecture::Qwen2 | Architecture::Qwen2Vl => Layout::Halves,
+                },
+            })
+        }
     }
 }
 
@@ -220,25 +238,8 @@ fn read_config(path: Option<&Path>, root: &Path) -> Result<Config, Failure> {
     })
 }
 
-/// Refuses what is clear before a weight is read.
+/// Refuses a context that the model was not made for.
 fn refuse(context: u32, config: &Config) -> Result<(), Failure> {
-    if let Some(experts) = config.experts {
-        return Err(fail::load(
-            FailureKind::Unsupported,
-            format!(
-                "{} with {} experts in each layer is not supported by this engine yet",
-                config.architecture, experts.count
-            ),
-            "use a model without a mixture of experts",
-        ));
-    }
-    if config.family == Family::Qwen25Omni {
-        return Err(fail::load(
-            FailureKind::Unsupported,
-            format!("{} is not supported by this engine yet", config.architecture),
-            "use a model of the Llama or Qwen2 architecture",
-        ));
-    }
     if context == 0 || context as usize > config.max_positions {
         return Err(fail::load(
             FailureKind::ContextLength,
@@ -278,7 +279,7 @@ fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u32>, Failure
 fn assemble(
     config: &Config,
     mut weights: crate::load::Weights,
-    format: WeightFormat,
+    layout: Layout,
     context: usize,
 ) -> Result<Decoder, Failure> {
     let internal = fail::internal(Stage::Load);
@@ -290,10 +291,6 @@ fn assemble(
         None => None,
     };
     let frequencies = inverse_frequencies(config, factors.as_deref());
-    let layout = match format {
-        WeightFormat::Safetensors => Layout::Halves,
-        WeightFormat::Gguf => Layout::Interleaved,
-    };
     let cache = KvCache::new(config, context).map_err(|error| match error {
         CacheError::Memory(bytes) => {
             fail::host_memory(bytes, &format!("a key/value cache of {context} positions"))

@@ -7,12 +7,13 @@
 
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
-    BlockQ8_0,
+    BlockQ8_0, matmul,
 };
-use candle_core::quantized::{GgmlDType, GgmlType, QuantizedType};
+use candle_core::quantized::{GgmlDType, GgmlType};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 use modelgate_protocol::DType;
 use std::alloc::Layout as Memory;
+use std::ops::Range;
 use std::sync::Arc;
 
 // Blocks and values are taken from files byte by byte, and the files are little-endian.
@@ -92,10 +93,52 @@ pub(crate) fn bytes_mut<T: Block>(blocks: &mut [T]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast::<u8>(), size) }
 }
 
-/// A matrix of blocks in host memory.
+/// Rows of blocks of one type.
+trait Rows: Send + Sync {
+    /// The products of all rows of `x` with each of the rows `range`, each of `columns` values.
+    fn product(
+        &self,
+        range: Range<usize>,
+        columns: usize,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<()>;
+
+    /// Values of one row of `out.len()` values.
+    fn row(&self, number: usize, out: &mut [f32]);
+
+    /// The type of the blocks.
+    fn dtype(&self) -> GgmlDType;
+}
+
+impl<T: Block> Rows for Vec<T> {
+    fn product(
+        &self,
+        range: Range<usize>,
+        columns: usize,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<()> {
+        let blocks = columns / T::BLCK_SIZE;
+        let rows = &self[range.start * blocks..range.end * blocks];
+        matmul((x.len() / columns, columns, range.len()), x, rows, out)
+    }
+
+    fn row(&self, number: usize, out: &mut [f32]) {
+        let blocks = out.len() / T::BLCK_SIZE;
+        T::to_float(&self[number * blocks..(number + 1) * blocks], out);
+    }
+
+    fn dtype(&self) -> GgmlDType {
+        T::DTYPE
+    }
+}
+
+/// A matrix of blocks in host memory, or some of the rows of one.
+#[derive(Clone)]
 pub(crate) struct HostMatrix {
-    blocks: Box<dyn QuantizedType>,
-    rows: usize,
+    blocks: Arc<dyn Rows>,
+    rows: Range<usize>,
     columns: usize,
 }
 
@@ -103,7 +146,19 @@ impl HostMatrix {
     /// The matrix of `rows` rows whose blocks these are.
     pub(crate) fn new<T: Block>(blocks: Vec<T>, rows: usize, columns: usize) -> HostMatrix {
         debug_assert_eq!(blocks.len() * T::BLCK_SIZE, rows * columns);
-        HostMatrix { blocks: Box::new(blocks), rows, columns }
+        HostMatrix { blocks: Arc::new(blocks), rows: 0..rows, columns }
+    }
+
+    fn values(&self, numbers: &[u32]) -> Result<Vec<f32>> {
+        let mut out = vec![0f32; numbers.len() * self.columns];
+        for (number, row) in numbers.iter().zip(out.chunks_mut(self.columns)) {
+            let number = *number as usize;
+            if number >= self.rows.len() {
+                bail!("row {number} of a matrix of {} rows", self.rows.len())
+            }
+            self.blocks.row(self.rows.start + number, row);
+        }
+        Ok(out)
     }
 }
 
@@ -125,9 +180,9 @@ impl CustomOp1 for Product<'_> {
             bail!("a product of rows of {width} with a matrix of {columns} columns")
         }
         let left = &storage.as_slice::<f32>()?[start..end];
-        let mut out = vec![0f32; count * rows];
-        blocks.matmul_t((count, width, *rows), left, &mut out)?;
-        Ok((CpuStorage::F32(out), Shape::from((count, *rows))))
+        let mut out = vec![0f32; count * rows.len()];
+        blocks.product(rows.clone(), *columns, left, &mut out)?;
+        Ok((CpuStorage::F32(out), Shape::from((count, rows.len()))))
     }
 }
 
@@ -137,7 +192,7 @@ pub(crate) enum Resident {
     /// Values of a float type.
     Float(Tensor),
     /// Quantized rows in host memory.
-    Host(Arc<HostMatrix>),
+    Host(HostMatrix),
 }
 
 impl Resident {
@@ -156,11 +211,25 @@ impl Resident {
                 weight.index_select(&Tensor::new(numbers, weight.device())?, 0)
             }
             Resident::Host(matrix) => {
-                let HostMatrix { blocks, rows, columns } = matrix.as_ref();
-                let CpuStorage::F32(values) = blocks.embedding(numbers, *rows, *columns)? else {
-                    bail!("rows of a matrix that are not f32")
+                let shape = (numbers.len(), matrix.columns);
+                Tensor::from_vec(matrix.values(numbers)?, shape, &Device::Cpu)
+            }
+        }
+    }
+
+    /// The `count` equal matrices that stand below each other in this one; they share its memory.
+    pub(crate) fn split(&self, count: usize) -> Result<Vec<Resident>> {
+        match self {
+            Resident::Float(tensor) => (0..count)
+                .map(|part| tensor.narrow(0, part, 1)?.squeeze(0).map(Resident::Float))
+                .collect(),
+            Resident::Host(matrix) => {
+                let rows = matrix.rows.len() / count;
+                let part = |number: usize| {
+                    let first = matrix.rows.start + number * rows;
+                    Resident::Host(HostMatrix { rows: first..first + rows, ..matrix.clone() })
                 };
-                Tensor::from_vec(values, (numbers.len(), *columns), &Device::Cpu)
+                Ok((0..count).map(part).collect())
             }
         }
     }
@@ -194,7 +263,11 @@ impl Resident {
             Resident::Float(tensor) => {
                 (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
             }
-            Resident::Host(matrix) => matrix.blocks.storage_size_in_bytes() as u64,
+            Resident::Host(matrix) => {
+                let dtype = matrix.blocks.dtype();
+                let blocks = matrix.rows.len() * matrix.columns / dtype.block_size();
+                (blocks * dtype.type_size()) as u64
+            }
         }
     }
 }

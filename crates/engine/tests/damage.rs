@@ -209,12 +209,20 @@ fn configs_of_other_models() {
 }
 
 #[test]
-fn a_mixture_of_experts_is_refused_by_name() {
+fn weights_without_the_experts_that_the_config_calls_for_are_refused() {
     let dir = copy_model(&tiny());
     configure(dir.path(), "model_type", json!("mixtral"));
     configure(dir.path(), "num_local_experts", json!(8));
     configure(dir.path(), "num_experts_per_tok", json!(2));
-    refused(dir.path(), FailureKind::Unsupported, &["mixtral", "8 experts"]);
+    refused(dir.path(), FailureKind::TensorMissing, &["block_sparse_moe.gate"]);
+}
+
+#[test]
+fn a_mix_of_llama_cpp_s_is_no_form_of_safetensors_files() {
+    let failure = common::failed(&request(&tiny(), Scheme::Q4KM));
+    assert_eq!(failure.kind, FailureKind::Unsupported);
+    assert!(failure.message.contains("q4_k_m"), "{failure}");
+    assert!(failure.hint.contains("\"q4_k\""), "{}", failure.hint);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct Config {
     pub architecture: String,
     /// The family whose tensor names and details apply.
     pub family: Family,
+    /// What precedes `model.` and `lm_head.` in the names of its tensors.
+    pub prefix: &'static str,
     /// Layers.
     pub layers: usize,
     /// Width of the residual stream.
@@ -40,8 +42,8 @@ pub struct Config {
     pub rope: Rope,
     /// Positions that the model was made for.
     pub max_positions: usize,
-    /// Attention reaches back this far only, where it is limited.
-    pub sliding_window: Option<usize>,
+    /// How far attention reaches back in the layers where that is limited.
+    pub sliding_window: Option<SlidingWindow>,
     /// Token ids that end an answer, where the config names them.
     pub stop_tokens: Vec<u32>,
 }
@@ -55,8 +57,18 @@ pub enum Family {
     Mixtral,
     /// Qwen2 and Qwen2.5.
     Qwen2,
-    /// The thinker of Qwen2.5-Omni: Qwen2's text model with a prefix on its names.
+    /// The thinker of Qwen2.5-Omni: Qwen2's text model beside an audio and a vision tower.
     Qwen25Omni,
+}
+
+/// Attention that sees only so many of the latest positions (Longformer: Beltagy et al., 2020,
+/// arXiv:2004.05150).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Positions that a token sees, its own among them.
+    pub positions: usize,
+    /// Which layers are limited so.
+    pub layers: Vec<bool>,
 }
 
 /// A mixture of experts.
@@ -66,6 +78,9 @@ pub struct Experts {
     pub count: usize,
     /// How many a token goes to.
     pub per_token: usize,
+    /// Whether the weights of those chosen are scaled to a sum of 1 (`norm_topk_prob`), as
+    /// Mixtral always has it.
+    pub renormalised: bool,
 }
 
 /// Rotary position embedding (Su et al., 2021, arXiv:2104.09864).
@@ -118,7 +133,7 @@ const MOST_EXPERTS: usize = 1 << 17;
 const LONGEST_TEXT: usize = 4 << 20;
 
 /// Names of the architectures that [`Config::from_json`] knows.
-const KNOWN: &str = "llama, mistral, mixtral, qwen2, qwen2_5_omni";
+const KNOWN: &str = "llama, mistral, mixtral, qwen2, qwen2_5_omni, qwen2_5_omni_thinker";
 
 #[derive(Deserialize)]
 struct Raw {
@@ -140,10 +155,59 @@ struct Raw {
     rope_scaling: Option<Value>,
     rope_parameters: Option<Value>,
     max_position_embeddings: Option<usize>,
-    sliding_window: Option<usize>,
+    /// Written as null it means that there is none, which is not the same as leaving it out.
+    #[serde(default, deserialize_with = "written")]
+    sliding_window: Option<Option<usize>>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
     eos_token_id: Option<Value>,
+}
+
+/// What transformers takes for keys that a config leaves out: the defaults of its config classes.
+/// Sizes have none here, since no published config leaves them out.
+struct Defaults {
+    /// None for as many as there are query heads.
+    kv_heads: Option<usize>,
+    norm_eps: f64,
+    theta: f64,
+    positions: usize,
+    window: Option<usize>,
+    max_window_layers: usize,
+    experts: usize,
+    experts_per_token: usize,
+}
+
+impl Defaults {
+    fn of(architecture: &str) -> Defaults {
+        let llama = Defaults {
+            kv_heads: None,
+            norm_eps: 1e-6,
+            theta: 10_000.0,
+            positions: 2048,
+            window: None,
+            max_window_layers: 28,
+            experts: 8,
+            experts_per_token: 2,
+        };
+        let mistral =
+            Defaults { kv_heads: Some(8), positions: 131_072, window: Some(4096), ..llama };
+        match architecture {
+            "mistral" => mistral,
+            "mixtral" => Defaults { norm_eps: 1e-5, theta: 1e6, window: None, ..mistral },
+            "qwen2" => {
+                Defaults { kv_heads: Some(32), positions: 32_768, window: Some(4096), ..llama }
+            }
+            "qwen2_5_omni" | "qwen2_5_omni_thinker" => Defaults {
+                kv_heads: Some(4),
+                theta: 1e6,
+                positions: 32_768,
+                window: Some(32_768),
+                ..llama
+            },
+            _ => llama,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -179,16 +243,16 @@ impl Config {
             .ok_or_else(|| ConfigError::Malformed("model_type is missing".into()))?
             .to_owned();
         refuse_quantized(&value)?;
+        let inner = |path: &str| {
+            let name = path[1..].replace('/', ".");
+            value.pointer(path).ok_or_else(|| missing(&name))
+        };
         let (family, text_config) = match architecture.as_str() {
             "llama" | "mistral" => (Family::Llama, &value),
             "mixtral" => (Family::Mixtral, &value),
             "qwen2" => (Family::Qwen2, &value),
-            "qwen2_5_omni" => (
-                Family::Qwen25Omni,
-                value
-                    .pointer("/thinker_config/text_config")
-                    .ok_or_else(|| missing("thinker_config.text_config"))?,
-            ),
+            "qwen2_5_omni" => (Family::Qwen25Omni, inner("/thinker_config/text_config")?),
+            "qwen2_5_omni_thinker" => (Family::Qwen25Omni, inner("/text_config")?),
             other => {
                 return Err(ConfigError::Unsupported(format!(
                     "model_type \"{other}\" is not supported; supported are {KNOWN}"
@@ -203,7 +267,8 @@ impl Config {
     fn from_raw(architecture: String, family: Family, raw: Raw) -> Result<Config, ConfigError> {
         let hidden = size("hidden_size", raw.hidden_size)?;
         let heads = size("num_attention_heads", raw.num_attention_heads)?;
-        let kv_heads = match raw.num_key_value_heads {
+        let defaults = Defaults::of(&architecture);
+        let kv_heads = match raw.num_key_value_heads.or(defaults.kv_heads) {
             Some(n) => size("num_key_value_heads", Some(n))?,
             None => heads,
         };
@@ -240,11 +305,12 @@ impl Config {
         }
         let layers = at_most("num_hidden_layers", raw.num_hidden_layers, MOST_LAYERS)?;
         let experts = match family {
-            Family::Mixtral => Some(experts(&raw, layers)?),
+            Family::Mixtral => Some(experts(&raw, layers, &defaults)?),
             _ => None,
         };
         let qwen = matches!(family, Family::Qwen2 | Family::Qwen25Omni);
-        let sliding_window = sliding_window(&architecture, qwen, &raw)?;
+        let sliding_window = sliding_window(&architecture, qwen, &raw, &defaults, layers)?;
+        let prefix = if architecture == "qwen2_5_omni" { "thinker." } else { "" };
         Ok(Config {
             layers,
             hidden,
@@ -256,13 +322,17 @@ impl Config {
             experts,
             qkv_bias: qwen,
             tied_embeddings: raw.tie_word_embeddings.unwrap_or(false),
-            norm_eps: positive("rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6))?,
-            rope: rope(&raw)?,
-            max_positions: size("max_position_embeddings", raw.max_position_embeddings)?,
+            norm_eps: positive("rms_norm_eps", raw.rms_norm_eps.unwrap_or(defaults.norm_eps))?,
+            rope: rope(&raw, &defaults)?,
+            max_positions: size(
+                "max_position_embeddings",
+                Some(raw.max_position_embeddings.unwrap_or(defaults.positions)),
+            )?,
             sliding_window,
             stop_tokens: token_ids(raw.eos_token_id.as_ref())?,
             architecture,
             family,
+            prefix,
         })
     }
 
@@ -272,13 +342,18 @@ impl Config {
         u32::try_from(self.max_positions).unwrap_or(u32::MAX).min(DEFAULT_CONTEXT)
     }
 
-    /// What precedes `model.` and `lm_head.` in the names of this model's tensors.
-    pub fn prefix(&self) -> &'static str {
-        match self.family {
-            Family::Qwen25Omni => "thinker.",
-            Family::Llama | Family::Mixtral | Family::Qwen2 => "",
-        }
+    /// How many positions a token of that layer sees, where that is limited.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let window = self.sliding_window.as_ref()?;
+        window.layers.get(layer).copied().unwrap_or(false).then_some(window.positions)
     }
+}
+
+/// The value of a key that is there, which may be null.
+fn written<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn refuse_quantized(config: &Value) -> Result<(), ConfigError> {
@@ -317,33 +392,56 @@ fn positive(key: &str, value: f64) -> Result<f64, ConfigError> {
     }
 }
 
-/// Whether and how far attention is limited: transformers' Llama ignores the key, and its Qwen2
-/// limits only the layers from `max_window_layers` on.
-fn sliding_window(architecture: &str, qwen: bool, raw: &Raw) -> Result<Option<usize>, ConfigError> {
-    if architecture == "llama" || (qwen && raw.use_sliding_window != Some(true)) {
-        return Ok(None);
-    }
-    if qwen && raw.max_window_layers != Some(0) {
-        return Err(ConfigError::Unsupported(
-            "use_sliding_window in a part of the layers (max_window_layers) is not supported"
-                .into(),
-        ));
-    }
-    raw.sliding_window.map(|window| size("sliding_window", Some(window))).transpose()
+/// Whether, how far and where attention is limited: transformers' Llama ignores the keys, its
+/// Mistral and Mixtral limit all layers, its Qwen2 those that `layer_types` names, or else those
+/// from `max_window_layers` on.
+fn sliding_window(
+    architecture: &str,
+    qwen: bool,
+    raw: &Raw,
+    defaults: &Defaults,
+    layers: usize,
+) -> Result<Option<SlidingWindow>, ConfigError> {
+    let positions = match &raw.sliding_window {
+        Some(written) => *written,
+        None => defaults.window,
+    };
+    let off = architecture == "llama" || (qwen && raw.use_sliding_window != Some(true));
+    let Some(positions) = positions.filter(|_| !off) else { return Ok(None) };
+    let limited = match (&raw.layer_types, qwen) {
+        (Some(types), true) if types.len() == layers => {
+            types.iter().map(|kind| kind == "sliding_attention").collect()
+        }
+        (Some(types), true) => {
+            return Err(ConfigError::Malformed(format!(
+                "layer_types has {} entries, expected num_hidden_layers, {layers}",
+                types.len()
+            )));
+        }
+        (None, true) => {
+            let first = raw.max_window_layers.unwrap_or(defaults.max_window_layers);
+            (0..layers).map(|layer| layer >= first).collect()
+        }
+        (_, false) => vec![true; layers],
+    };
+    let positions = size("sliding_window", Some(positions))?;
+    Ok(Some(SlidingWindow { positions, layers: limited }))
 }
 
-fn experts(raw: &Raw, layers: usize) -> Result<Experts, ConfigError> {
-    let count = at_most("num_local_experts", raw.num_local_experts, MOST_EXPERTS / layers)?;
-    let per_token = size("num_experts_per_tok", raw.num_experts_per_tok)?;
+fn experts(raw: &Raw, layers: usize, defaults: &Defaults) -> Result<Experts, ConfigError> {
+    let count = raw.num_local_experts.unwrap_or(defaults.experts);
+    let count = at_most("num_local_experts", Some(count), MOST_EXPERTS / layers)?;
+    let per_token = raw.num_experts_per_tok.unwrap_or(defaults.experts_per_token);
+    let per_token = size("num_experts_per_tok", Some(per_token))?;
     if per_token > count {
         return Err(ConfigError::Malformed(format!(
             "num_experts_per_tok is {per_token}, more than num_local_experts, {count}"
         )));
     }
-    Ok(Experts { count, per_token })
+    Ok(Experts { count, per_token, renormalised: true })
 }
 
-fn rope(raw: &Raw) -> Result<Rope, ConfigError> {
+fn rope(raw: &Raw, defaults: &Defaults) -> Result<Rope, ConfigError> {
     let parameters = raw
         .rope_parameters
         .as_ref()
@@ -352,8 +450,8 @@ fn rope(raw: &Raw) -> Result<Rope, ConfigError> {
         .map(|value| RawScaling::deserialize(value.clone()))
         .transpose()
         .map_err(|error| ConfigError::Malformed(format!("rope_scaling: {error}")))?;
-    let theta =
-        parameters.as_ref().and_then(|p| p.rope_theta).or(raw.rope_theta).unwrap_or(10_000.0);
+    let theta = parameters.as_ref().and_then(|p| p.rope_theta).or(raw.rope_theta);
+    let theta = theta.unwrap_or(defaults.theta);
     let scaling = match &parameters {
         Some(p) => scaling(p)?,
         None => None,

@@ -5,11 +5,17 @@
 //! input or output, no engine, no device.
 
 mod config;
+mod gguf_names;
+mod mix;
 mod predict;
 mod rule;
 mod shapes;
 
-pub use config::{Config, ConfigError, DEFAULT_CONTEXT, Experts, Family, Rope, RopeScaling};
+pub use config::{
+    Config, ConfigError, DEFAULT_CONTEXT, Experts, Family, Rope, RopeScaling, SlidingWindow,
+};
+pub use gguf_names::{GgufName, gguf_name};
+pub use mix::{Mix, mix};
 pub use predict::{PREFILL_CHUNK, PredictedBytes, kv_cache_bytes, predict};
 pub use rule::{Placement, Role, residence, role};
 pub use shapes::{TensorShape, parameters, tensors};

@@ -25,7 +25,7 @@ impl TensorShape {
 /// Every tensor of the text model that `config` describes: embedding, layers in order, final norm,
 /// output matrix (unless it is tied to the embedding).
 pub fn tensors(config: &Config) -> Vec<TensorShape> {
-    let prefix = config.prefix();
+    let prefix = config.prefix;
     let mut list =
         vec![tensor(format!("{prefix}model.embed_tokens.weight"), &[config.vocab, config.hidden])];
     for layer in 0..config.layers {

@@ -4,7 +4,8 @@ use crate::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A quantization scheme: one block type for every matrix, or none at all.
+/// A quantization scheme: one block type for every matrix, none at all, or one of llama.cpp's mixes,
+/// which only GGUF files come in.
 ///
 /// Which tensors it touches is said by the rule in `modelgate-model`, not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,23 +28,86 @@ pub enum Scheme {
     /// 8.5 bits per weight: blocks of 32 with one f16 scale.
     #[serde(rename = "q8_0")]
     Q8_0,
+    /// llama.cpp's `Q4_1`: 5 bits per weight.
+    #[serde(rename = "q4_1")]
+    Q4_1,
+    /// llama.cpp's `Q5_0`: 5.5 bits per weight.
+    #[serde(rename = "q5_0")]
+    Q5_0,
+    /// llama.cpp's `Q5_1`: 6 bits per weight.
+    #[serde(rename = "q5_1")]
+    Q5_1,
+    /// llama.cpp's `Q2_K`: mostly 2.625 bits per weight.
+    #[serde(rename = "q2_k")]
+    Q2K,
+    /// llama.cpp's `Q2_K_S`.
+    #[serde(rename = "q2_k_s")]
+    Q2KS,
+    /// llama.cpp's `Q3_K_S`: mostly 3.4375 bits per weight.
+    #[serde(rename = "q3_k_s")]
+    Q3KS,
+    /// llama.cpp's `Q3_K_M`.
+    #[serde(rename = "q3_k_m")]
+    Q3KM,
+    /// llama.cpp's `Q3_K_L`.
+    #[serde(rename = "q3_k_l")]
+    Q3KL,
+    /// llama.cpp's `Q4_K_S`.
+    #[serde(rename = "q4_k_s")]
+    Q4KS,
+    /// llama.cpp's `Q4_K_M`.
+    #[serde(rename = "q4_k_m")]
+    Q4KM,
+    /// llama.cpp's `Q5_K_S`.
+    #[serde(rename = "q5_k_s")]
+    Q5KS,
+    /// llama.cpp's `Q5_K_M`.
+    #[serde(rename = "q5_k_m")]
+    Q5KM,
 }
 
 impl Scheme {
-    /// Every scheme, in the order in which messages list them.
-    pub const ALL: [Scheme; 6] =
+    /// The schemes that weights can be quantized to while they are loaded.
+    pub const UNIFORM: [Scheme; 6] =
         [Scheme::None, Scheme::Q4_0, Scheme::Q4K, Scheme::Q5K, Scheme::Q6K, Scheme::Q8_0];
 
-    /// The block type that the scheme gives a matrix; none for [`Scheme::None`].
+    /// The schemes that only GGUF files come in.
+    pub const GGUF_ONLY: [Scheme; 12] = [
+        Scheme::Q4_1,
+        Scheme::Q5_0,
+        Scheme::Q5_1,
+        Scheme::Q2K,
+        Scheme::Q2KS,
+        Scheme::Q3KS,
+        Scheme::Q3KM,
+        Scheme::Q3KL,
+        Scheme::Q4KS,
+        Scheme::Q4KM,
+        Scheme::Q5KS,
+        Scheme::Q5KM,
+    ];
+
+    /// The block type that the scheme gives a matrix, or most of them where it is a mix; none for
+    /// [`Scheme::None`].
     pub fn dtype(self) -> Option<DType> {
-        match self {
-            Scheme::None => None,
-            Scheme::Q4_0 => Some(DType::Q4_0),
-            Scheme::Q4K => Some(DType::Q4K),
-            Scheme::Q5K => Some(DType::Q5K),
-            Scheme::Q6K => Some(DType::Q6K),
-            Scheme::Q8_0 => Some(DType::Q8_0),
-        }
+        Some(match self {
+            Scheme::None => return None,
+            Scheme::Q4_0 => DType::Q4_0,
+            Scheme::Q4_1 => DType::Q4_1,
+            Scheme::Q5_0 => DType::Q5_0,
+            Scheme::Q5_1 => DType::Q5_1,
+            Scheme::Q8_0 => DType::Q8_0,
+            Scheme::Q2K | Scheme::Q2KS => DType::Q2K,
+            Scheme::Q3KS | Scheme::Q3KM | Scheme::Q3KL => DType::Q3K,
+            Scheme::Q4K | Scheme::Q4KS | Scheme::Q4KM => DType::Q4K,
+            Scheme::Q5K | Scheme::Q5KS | Scheme::Q5KM => DType::Q5K,
+            Scheme::Q6K => DType::Q6K,
+        })
+    }
+
+    /// Whether only GGUF files come in it.
+    pub fn is_gguf_only(self) -> bool {
+        Scheme::GGUF_ONLY.contains(&self)
     }
 
     /// The name as manifests and reports write it.
@@ -55,17 +119,49 @@ impl Scheme {
             Scheme::Q5K => "q5_k",
             Scheme::Q6K => "q6_k",
             Scheme::Q8_0 => "q8_0",
+            Scheme::Q4_1 => "q4_1",
+            Scheme::Q5_0 => "q5_0",
+            Scheme::Q5_1 => "q5_1",
+            Scheme::Q2K => "q2_k",
+            Scheme::Q2KS => "q2_k_s",
+            Scheme::Q3KS => "q3_k_s",
+            Scheme::Q3KM => "q3_k_m",
+            Scheme::Q3KL => "q3_k_l",
+            Scheme::Q4KS => "q4_k_s",
+            Scheme::Q4KM => "q4_k_m",
+            Scheme::Q5KS => "q5_k_s",
+            Scheme::Q5KM => "q5_k_m",
         }
+    }
+
+    /// Every scheme, in the order in which messages list them.
+    pub fn all() -> impl Iterator<Item = Scheme> {
+        Scheme::UNIFORM.into_iter().chain(Scheme::GGUF_ONLY)
     }
 
     /// The scheme of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Scheme> {
-        Scheme::ALL.into_iter().find(|scheme| scheme.name() == name)
+        Scheme::all().find(|scheme| scheme.name() == name)
     }
 }
 
 impl std::fmt::Display for Scheme {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_wire_are_the_names_shown() {
+        assert_eq!(Scheme::all().count(), 18);
+        for scheme in Scheme::all() {
+            let json = serde_json::to_string(&scheme).expect("serializes");
+            assert_eq!(json, format!("\"{scheme}\""));
+            assert_eq!(Scheme::from_name(scheme.name()), Some(scheme));
+        }
     }
 }

@@ -6,7 +6,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub mod families;
 pub mod gguf;
 pub mod random;
 pub mod safetensors_edit;
 pub mod shapes;
+pub mod tokenizers;

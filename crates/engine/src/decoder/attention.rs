@@ -43,6 +43,7 @@ impl Attention {
         &self,
         x: &Tensor,
         step: &Step,
+        mask: Option<&Tensor>,
         rope: &Rope,
         memory: &LayerCache,
     ) -> Result<Tensor> {
@@ -52,7 +53,7 @@ impl Attention {
         let key = rope.turn(&key, &step.cos, &step.sin)?;
         let value = self.split(self.value.forward(x)?, self.kv_heads)?;
         let (keys, values) = memory.append(&key, &value, step.start)?;
-        let mixed = self.attend(query, &keys, &values, step.mask.as_ref())?;
+        let mixed = self.attend(query, &keys, &values, mask)?;
         self.output.forward(&mixed)
     }
 

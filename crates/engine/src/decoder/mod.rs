@@ -1,13 +1,16 @@
 //! A decoder of the Llama family over resident weights: RMS norms, grouped-query attention with
-//! optional bias, rotary positions, gated feed-forward networks.
+//! optional bias, rotary positions, gated feed-forward networks or mixtures of them.
 //!
 //! Activations are f32. Nothing in a layer leaves its device; between two layers on different
 //! devices the residual stream is moved. Knows no file, no tokenizer, no protocol.
 
 mod attention;
+mod experts;
 mod feed_forward;
 mod kv_cache;
 mod linear;
+#[cfg(test)]
+mod mutations;
 mod rope;
 
 pub(crate) use kv_cache::{CacheError, KvCache};
@@ -30,11 +33,14 @@ pub(crate) struct Decoder {
     output: Resident,
     rope: Rope,
     cache: KvCache,
-    sliding_window: Option<usize>,
+    /// Positions that a token sees in the layers where that is limited.
+    window: Option<usize>,
 }
 
 struct Layer {
     device: Device,
+    /// Whether it sees no further back than the window.
+    windowed: bool,
     attention_norm: Norm,
     attention: Attention,
     feed_forward_norm: Norm,
@@ -60,6 +66,8 @@ struct Step {
     sin: Tensor,
     /// 0 where a query may look at a key, negative infinity where not; none where it may always.
     mask: Option<Tensor>,
+    /// The same for layers that see no further back than the window.
+    windowed: Option<Tensor>,
 }
 
 impl Step {
@@ -69,6 +77,7 @@ impl Step {
             cos: self.cos.to_device(device)?,
             sin: self.sin.to_device(device)?,
             mask: self.mask.as_ref().map(|mask| mask.to_device(device)).transpose()?,
+            windowed: self.windowed.as_ref().map(|mask| mask.to_device(device)).transpose()?,
         })
     }
 }
@@ -78,11 +87,11 @@ impl Decoder {
     pub(crate) fn new(
         config: &Config,
         mut weights: HashMap<String, Resident>,
-        frequencies: &[f64],
+        frequencies: &[f32],
         layout: Layout,
         cache: KvCache,
     ) -> Result<Decoder> {
-        let prefix = config.prefix();
+        let prefix = config.prefix;
         let weights = &mut weights;
         let embedding = take(weights, &format!("{prefix}model.embed_tokens.weight"))?;
         let output = if config.tied_embeddings {
@@ -91,7 +100,7 @@ impl Decoder {
             take(weights, &format!("{prefix}lm_head.weight"))?
         };
         let layers = (0..config.layers)
-            .map(|number| Layer::new(config, weights, &format!("{prefix}model.layers.{number}.")))
+            .map(|number| Layer::new(config, weights, number))
             .collect::<Result<_>>()?;
         Ok(Decoder {
             embedding,
@@ -100,7 +109,7 @@ impl Decoder {
             output,
             rope: Rope::new(frequencies, cache.positions(), layout, &Device::Cpu)?,
             cache,
-            sliding_window: config.sliding_window,
+            window: config.sliding_window.as_ref().map(|window| window.positions),
         })
     }
 
@@ -153,8 +162,11 @@ impl Decoder {
 
     fn step(&self, count: usize, start: usize) -> Result<Step> {
         let (cos, sin) = self.rope.angles(start, count)?;
-        let mask = mask(count, start, self.sliding_window)?;
-        Ok(Step { start, cos, sin, mask })
+        let windowed = match self.window {
+            Some(window) => mask(count, start, Some(window))?,
+            None => None,
+        };
+        Ok(Step { start, cos, sin, mask: mask(count, start, None)?, windowed })
     }
 }
 
@@ -162,17 +174,19 @@ impl Layer {
     fn new(
         config: &Config,
         weights: &mut HashMap<String, Resident>,
-        prefix: &str,
+        number: usize,
     ) -> Result<Layer> {
+        let prefix = format!("{}model.layers.{number}.", config.prefix);
         let attention_norm = norm(config, weights, &format!("{prefix}input_layernorm.weight"))?;
         let feed_forward_norm =
             norm(config, weights, &format!("{prefix}post_attention_layernorm.weight"))?;
         Ok(Layer {
             device: attention_norm.weight.device().clone(),
+            windowed: config.window(number).is_some(),
             attention_norm,
             attention: Attention::new(config, weights, &format!("{prefix}self_attn."))?,
             feed_forward_norm,
-            feed_forward: FeedForward::new(weights, &format!("{prefix}mlp."))?,
+            feed_forward: FeedForward::new(config, weights, &prefix)?,
         })
     }
 
@@ -184,7 +198,8 @@ impl Layer {
         memory: &kv_cache::LayerCache,
     ) -> Result<Tensor> {
         let normed = self.attention_norm.forward(&x)?;
-        let x = (x + self.attention.forward(&normed, step, rope, memory)?)?;
+        let mask = if self.windowed { &step.windowed } else { &step.mask };
+        let x = (x + self.attention.forward(&normed, step, mask.as_ref(), rope, memory)?)?;
         let normed = self.feed_forward_norm.forward(&x)?;
         x + self.feed_forward.forward(&normed)?
     }

@@ -1,5 +1,5 @@
-//! GGUF files of architecture `llama`, by llama.cpp's names and metadata
-//! (`gguf-py/gguf/constants.py`, `tensor_mapping.py`).
+//! GGUF files, one or the parts of a split one, by llama.cpp's names and metadata
+//! (`gguf-py/gguf/constants.py`, `llama-arch.cpp`).
 
 use super::{Source, SourceFile, SourceTensor};
 use crate::{fail, storage};
@@ -7,62 +7,132 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{Failure, FailureKind};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// A GGUF file that was opened.
+/// GGUF files that were opened.
 pub(crate) struct Gguf {
-    /// Its tensors.
+    /// Their tensors.
     pub(crate) source: Source,
-    /// What its metadata say of the model.
+    /// `general.architecture`.
+    pub(crate) architecture: Architecture,
+    /// What their metadata say of the model.
     pub(crate) config: Config,
     /// The same in the words of a `config.json`.
     pub(crate) config_json: String,
+    /// Metadata of the first file, which are those of the model.
+    pub(crate) metadata: HashMap<String, Value>,
 }
 
-impl Gguf {
-    /// Opens the one file of a model.
-    pub(crate) fn open(root: &Path, path: &Path) -> Result<Gguf, Failure> {
-        let file = SourceFile::open(root, path)?;
-        let content = read_header(&file)?;
-        refuse_duplicates(&file, &content)?;
-        let tensors = tensors(&file, &content)?;
-        let (config, config_json) =
-            Metadata { path, values: &content.metadata }.config(&tensors)?;
-        let source = Source { files: vec![file], tensors: tensors.into_iter().collect() };
-        Ok(Gguf { source, config, config_json })
+/// An architecture by llama.cpp's name of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Architecture {
+    /// Llama, Mistral and Mixtral, with rows of q and k permuted for interleaved RoPE.
+    Llama,
+    /// Qwen2 and Qwen2.5.
+    Qwen2,
+    /// The text model of Qwen2-VL, Qwen2.5-VL and Qwen2.5-Omni: Qwen2 with multimodal RoPE.
+    Qwen2Vl,
+}
+
+impl Architecture {
+    const ALL: [Architecture; 3] =
+        [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen2Vl];
+
+    /// Its name, which is also what the keys of its metadata begin with.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Architecture::Llama => "llama",
+            Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen2Vl => "qwen2vl",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Architecture> {
+        Architecture::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 }
 
-/// llama.cpp's name of a tensor that [`modelgate_model::tensors`] calls by its Hugging Face name.
-pub(crate) fn tensor_name(name: &str) -> Option<String> {
-    let Some(of_layer) = name.strip_prefix("model.layers.") else {
-        let whole = match name {
-            "model.embed_tokens.weight" => "token_embd.weight",
-            "model.norm.weight" => "output_norm.weight",
-            "lm_head.weight" => "output.weight",
-            _ => return None,
+impl Gguf {
+    /// Opens the files of a model: one, or all parts of a split one in any order.
+    pub(crate) fn open(root: &Path, paths: &[PathBuf]) -> Result<Gguf, Failure> {
+        let mut parts = Vec::new();
+        for path in paths {
+            let file = SourceFile::open(root, path)?;
+            let content = read_header(&file)?;
+            refuse_duplicates(&file, &content)?;
+            parts.push((file, content));
+        }
+        let parts = in_order(parts)?;
+        let mut source = Source::new();
+        let mut metadata = None;
+        for (file, content) in parts {
+            for (name, tensor) in tensors(&file, source.files.len(), &content)? {
+                if let Some(earlier) = source.tensors.insert(name.clone(), tensor) {
+                    let first = source.file_name(&earlier);
+                    let what = format!("tensor {name} is also in {first}");
+                    return Err(fail::corrupt(&file.path, what));
+                }
+            }
+            metadata.get_or_insert(content.metadata);
+            source.files.push(file);
+        }
+        let (Some(first), Some(values)) = (source.files.first(), metadata) else {
+            return Err(fail::corrupt(root, "no GGUF file"));
         };
-        return Some(whole.to_owned());
+        let metadata = Metadata { path: &first.path, values: &values };
+        let architecture = metadata.architecture()?;
+        let (config, config_json) = metadata.config(architecture, &source.tensors)?;
+        Ok(Gguf { source, architecture, config, config_json, metadata: values })
+    }
+}
+
+/// The parts of a split model in their order (`llama-gguf-split`: `split.no` counts from 0).
+fn in_order(mut parts: Vec<(SourceFile, Content)>) -> Result<Vec<(SourceFile, Content)>, Failure> {
+    let split = |(file, content): &(SourceFile, Content)| -> Result<(u64, u64), Failure> {
+        let metadata = Metadata { path: &file.path, values: &content.metadata };
+        let number = metadata.number("split.no")?.unwrap_or(0);
+        let count = metadata.number("split.count")?.unwrap_or(1);
+        // llama.cpp writes 0 where it merges the parts into one again
+        Ok((number, count.max(1)))
     };
-    let (layer, rest) = of_layer.split_once('.')?;
-    let (stem, kind) = rest.rsplit_once('.')?;
-    let stem = match stem {
-        "input_layernorm" => "attn_norm",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "post_attention_layernorm" => "ffn_norm",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        _ => return None,
+    let mut numbered = Vec::new();
+    let total = parts.len() as u64;
+    for part in parts.drain(..) {
+        let (number, count) = split(&part)?;
+        if count != total {
+            return Err(fail::load(
+                FailureKind::NotFound,
+                format!("{}: one of {count} parts, and {total} are there", part.0.path.display()),
+                "put all parts, NAME-00001-of-0000N.gguf and so on, into one folder",
+            ));
+        }
+        numbered.push((number, part));
+    }
+    numbered.sort_by_key(|(number, _)| *number);
+    for (expected, (number, (file, _))) in numbered.iter().enumerate() {
+        if *number != expected as u64 {
+            let what = format!("split.no is {number}, expected {expected}");
+            return Err(fail::corrupt(&file.path, what));
+        }
+    }
+    let declared = match numbered.first() {
+        Some((_, (file, content))) => Metadata { path: &file.path, values: &content.metadata }
+            .number("split.tensors.count")?,
+        None => None,
     };
-    Some(format!("blk.{layer}.{stem}.{kind}"))
+    let found: u64 = numbered.iter().map(|(_, (_, part))| part.tensor_infos.len() as u64).sum();
+    if let (Some(declared), Some((_, (file, _)))) = (declared, numbered.first())
+        && total > 1
+        && declared != found
+    {
+        let what = format!("split.tensors.count is {declared}, and all parts hold {found} tensors");
+        return Err(fail::corrupt(&file.path, what));
+    }
+    Ok(numbered.into_iter().map(|(_, part)| part).collect())
 }
 
 fn read_header(file: &SourceFile) -> Result<Content, Failure> {
@@ -73,16 +143,40 @@ fn read_header(file: &SourceFile) -> Result<Content, Failure> {
     content.map_err(|error| {
         let text = error.to_string();
         let text = text.lines().next().unwrap_or_default();
-        if text.contains("unknown dtype") {
+        if let Some((_, number)) = text.split_once("unknown dtype for tensor ") {
             fail::load(
                 FailureKind::Unsupported,
-                format!("{}: {text} of ggml's list of types", path.display()),
+                format!("{}: it has tensors of type {}", path.display(), unknown_type(number)),
                 "use a file with f32, f16, bf16, q4_0 to q8_0 or q2_k to q6_k tensors",
             )
         } else {
             fail::corrupt(path, format!("its header is not sound: {text}"))
         }
     })
+}
+
+/// The name of a type that candle does not have, by its number in `ggml.h`.
+fn unknown_type(number: &str) -> String {
+    const NAMES: [(&str, &str); 14] = [
+        ("16", "iq2_xxs"),
+        ("17", "iq2_xs"),
+        ("18", "iq3_xxs"),
+        ("19", "iq1_s"),
+        ("20", "iq4_nl"),
+        ("21", "iq3_s"),
+        ("22", "iq2_s"),
+        ("23", "iq4_xs"),
+        ("29", "iq1_m"),
+        ("34", "tq1_0"),
+        ("35", "tq2_0"),
+        ("39", "mxfp4"),
+        ("40", "nvfp4"),
+        ("9", "q8_1"),
+    ];
+    match NAMES.iter().find(|(known, _)| *known == number.trim()) {
+        Some((_, name)) => format!("{name}, which is not supported"),
+        None => format!("{number} of ggml's list, which is not known"),
+    }
 }
 
 /// Candle keeps the last of several tensors of one name, and says nothing of the others.
@@ -106,7 +200,11 @@ fn refuse_duplicates(file: &SourceFile, content: &Content) -> Result<(), Failure
 }
 
 /// Every tensor with its place in the file, none of which leaves it or overlaps another.
-fn tensors(file: &SourceFile, content: &Content) -> Result<Vec<(String, SourceTensor)>, Failure> {
+fn tensors(
+    file: &SourceFile,
+    number: usize,
+    content: &Content,
+) -> Result<Vec<(String, SourceTensor)>, Failure> {
     let mut list = Vec::new();
     for (name, info) in &content.tensor_infos {
         let shape = info.shape.dims().to_vec();
@@ -122,7 +220,7 @@ fn tensors(file: &SourceFile, content: &Content) -> Result<Vec<(String, SourceTe
             return Err(fail::corrupt(&file.path, what));
         };
         let offset = content.tensor_data_offset.saturating_add(info.offset);
-        list.push((name.clone(), SourceTensor { file: 0, shape, dtype, offset, bytes }));
+        list.push((name.clone(), SourceTensor { file: number, shape, dtype, offset, bytes }));
     }
     list.sort_by_key(|(_, tensor)| tensor.offset);
     let mut free = content.tensor_data_offset;
@@ -150,41 +248,64 @@ struct Metadata<'a> {
 }
 
 impl Metadata<'_> {
-    fn config(&self, tensors: &[(String, SourceTensor)]) -> Result<(Config, String), Failure> {
-        self.refuse_what_is_not_done()?;
-        let find = |name: &str| tensors.iter().find(|(tensor, _)| tensor == name);
-        let embedding = find("token_embd.weight").map(|(_, tensor)| tensor.shape.as_slice());
-        let experts = self.number("llama.expert_count")?.unwrap_or(0);
+    fn architecture(&self) -> Result<Architecture, Failure> {
+        let Some(name) = self.text("general.architecture") else {
+            return Err(fail::corrupt(self.path, "general.architecture is missing"));
+        };
+        Architecture::from_name(name).ok_or_else(|| {
+            let known = Architecture::ALL.map(Architecture::name).join(", ");
+            self.unsupported(format!(
+                "architecture \"{name}\" is not supported; supported are {known}"
+            ))
+        })
+    }
+
+    fn config(
+        &self,
+        architecture: Architecture,
+        tensors: &BTreeMap<String, SourceTensor>,
+    ) -> Result<(Config, String), Failure> {
+        let key = |name: &str| format!("{}.{name}", architecture.name());
+        let number = |name: &str| self.number(&key(name));
+        let float = |name: &str| self.float(&key(name));
+        self.refuse_scaling(architecture)?;
+        let embedding = tensors.get("token_embd.weight").map(|tensor| tensor.shape.as_slice());
+        let experts = number("expert_count")?.unwrap_or(0);
         let mut stop_tokens = Vec::new();
-        for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"] {
-            stop_tokens.extend(self.number(key)?);
+        for kind in ["eos", "eot", "eom"] {
+            stop_tokens.extend(self.number(&format!("tokenizer.ggml.{kind}_token_id"))?);
         }
-        let eps = self.float("llama.attention.layer_norm_rms_epsilon")?;
+        let heads = number("attention.head_count")?;
         let text = json!({
-            "model_type": if experts > 0 { "mixtral" } else { "llama" },
-            "num_hidden_layers": self.number("llama.block_count")?,
-            "hidden_size": self.number("llama.embedding_length")?,
-            "num_attention_heads": self.number("llama.attention.head_count")?,
-            "num_key_value_heads": self.number("llama.attention.head_count_kv")?,
-            "head_dim": self.number("llama.attention.key_length")?,
-            "intermediate_size": self.number("llama.feed_forward_length")?,
+            "model_type": match architecture {
+                Architecture::Llama if experts > 0 => "mixtral",
+                Architecture::Llama => "llama",
+                Architecture::Qwen2 | Architecture::Qwen2Vl => "qwen2",
+            },
+            "num_hidden_layers": number("block_count")?,
+            "hidden_size": number("embedding_length")?,
+            "num_attention_heads": heads,
+            "num_key_value_heads": number("attention.head_count_kv")?.or(heads),
+            "head_dim": number("attention.key_length")?,
+            "intermediate_size": number("feed_forward_length")?,
             "vocab_size": embedding.and_then(|shape| shape.first()),
             "num_local_experts": experts,
-            "num_experts_per_tok": self.number("llama.expert_used_count")?,
-            "tie_word_embeddings": find("output.weight").is_none(),
-            "rms_norm_eps": eps.unwrap_or(1e-5),
-            "rope_theta": self.float("llama.rope.freq_base")?,
-            "max_position_embeddings": self.number("llama.context_length")?,
+            "num_experts_per_tok": number("expert_used_count")?,
+            "tie_word_embeddings": !tensors.contains_key("output.weight"),
+            "rms_norm_eps": float("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            "rope_theta": float("rope.freq_base")?.unwrap_or(10_000.0),
+            "max_position_embeddings": number("context_length")?,
             "eos_token_id": stop_tokens,
         })
         .to_string();
         let config = Config::from_json(&text).map_err(|error| self.refused(error))?;
-        for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
-            if let Some(value) = self.number(key)?
+        for name in ["rope.dimension_count", "attention.value_length"] {
+            if let Some(value) = number(name)?
                 && value != config.head_dim as u64
             {
                 return Err(self.unsupported(format!(
-                    "{key} is {value}; only {}, the width of a head, is supported",
+                    "{} is {value}; only {}, the width of a head, is supported",
+                    key(name),
                     config.head_dim
                 )));
             }
@@ -192,33 +313,16 @@ impl Metadata<'_> {
         Ok((config, text))
     }
 
-    fn is_scaled(&self) -> Result<bool, Failure> {
-        for key in ["llama.rope.scaling.factor", "llama.rope.scale_linear"] {
-            if self.float(key)?.is_some_and(|factor| factor != 0.0 && factor != 1.0) {
-                return Ok(true);
-            }
+    fn refuse_scaling(&self, architecture: Architecture) -> Result<(), Failure> {
+        let key = |name: &str| format!("{}.rope.{name}", architecture.name());
+        let mut scaled = false;
+        for name in ["scaling.factor", "scale_linear"] {
+            let factor = self.float(&key(name))?;
+            scaled |= factor.is_some_and(|factor| factor != 0.0 && factor != 1.0);
         }
-        Ok(false)
-    }
-
-    fn refuse_what_is_not_done(&self) -> Result<(), Failure> {
-        match self.text("general.architecture") {
-            Some("llama") => {}
-            Some(other) => {
-                let what = format!("architecture \"{other}\" is not supported; supported is llama");
-                return Err(self.unsupported(what));
-            }
-            None => return Err(fail::corrupt(self.path, "general.architecture is missing")),
-        }
-        if let Some(count) = self.number("split.count")?
-            && count > 1
-        {
-            let what = format!("one of {count} parts; supported is a model in one file");
-            return Err(self.unsupported(what));
-        }
-        match self.text("llama.rope.scaling.type") {
+        match self.text(&key("scaling.type")) {
             // llama.cpp takes a factor without a type for linear scaling
-            None if self.is_scaled()? => Err(self.unsupported("linear RoPE scaling".into())),
+            None if scaled => Err(self.unsupported("linear RoPE scaling".into())),
             None | Some("none") => Ok(()),
             Some(other) => {
                 Err(self.unsupported(format!("RoPE scaling \"{other}\" is not supported")))
@@ -230,7 +334,7 @@ impl Metadata<'_> {
         fail::load(
             FailureKind::Unsupported,
             format!("{}: {what}", self.path.display()),
-            "use the model's safetensors files, or a GGUF file of architecture llama",
+            "use the model's safetensors files, or a GGUF file of a supported architecture",
         )
     }
 

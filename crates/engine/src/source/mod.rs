@@ -8,7 +8,7 @@
 mod gguf;
 mod safetensors;
 
-pub(crate) use gguf::{Gguf, tensor_name as gguf_name};
+pub(crate) use gguf::{Architecture, Gguf};
 pub(crate) use safetensors::open as open_safetensors;
 
 use crate::fail;
