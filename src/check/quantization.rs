@@ -10,8 +10,8 @@ use modelgate_protocol::{DType, Measurement, Scheme, Tensor};
 /// Normalised mean squared error that a block type may have against its source.
 ///
 /// Twice to three times what it has on Gaussian rows, where trained weights lie close to; rows
-/// with heavy tails come nearer to the bound. Gaussian figures: q4_0 7.4e-3, q4_k 5.6e-3, q5_k
-/// 1.4e-3, q6_k 3.4e-4, q8_0 2.9e-5 (the engine's tests measure them).
+/// with heavy tails come nearer to the bound. Gaussian figures: q4_0 7.4e-3, q4_k 5.1e-3, q5_k
+/// 1.3e-3, q6_k 3.2e-4, q8_0 2.9e-5 (the engine's tests measure them).
 fn error_bound(dtype: &DType) -> Option<f64> {
     Some(match dtype {
         DType::Q4_0 => 2.5e-2,

@@ -9,7 +9,7 @@ use common::{
     failed, gguf_request, inventory, largest_difference, load, loaded, request, rows, tiny,
 };
 use modelgate_protocol::{DType, FailureKind, Scheme};
-use modelgate_testkit::gguf::{uniform, write_from_safetensors};
+use modelgate_testkit::gguf::{GgufWriter, Vocabulary, uniform, write_from_safetensors};
 use modelgate_testkit::safetensors_edit::truncate;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,8 @@ fn logits_of_an_f32_file_are_those_of_the_safetensors_files() {
 
 #[test]
 fn blocks_of_a_file_are_taken_as_they_are() {
-    for (scheme, ggml) in [(Scheme::Q8_0, GgmlDType::Q8_0), (Scheme::Q4K, GgmlDType::Q4K)] {
+    // Of these types candle, which writes the file, makes the same blocks as the engine.
+    for (scheme, ggml) in [(Scheme::Q8_0, GgmlDType::Q8_0), (Scheme::Q4_0, GgmlDType::Q4_0)] {
         let dir = tempfile::tempdir().unwrap();
         let file = written(dir.path(), ggml);
         let (model, events) = load(&gguf_request(&file, scheme));
@@ -74,6 +75,7 @@ fn every_type_of_block_can_be_loaded_and_answers() {
         GgmlDType::Q4_1,
         GgmlDType::Q5_0,
         GgmlDType::Q5_1,
+        GgmlDType::Q4K,
         GgmlDType::Q5K,
         GgmlDType::Q6K,
     ] {
@@ -138,9 +140,25 @@ fn damaged_files_are_refused() {
 #[test]
 fn a_file_without_a_tokenizer_is_refused_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
-    let mut request = gguf_request(&written(dir.path(), GgmlDType::Q8_0), Scheme::Q8_0);
-    request.files.tokenizer = None;
-    let failure = failed(&request);
+    let file = written(dir.path(), GgmlDType::Q8_0);
+    let failure = failed(&common::gguf_alone(&file, Scheme::Q8_0));
     assert_eq!(failure.kind, FailureKind::Tokenizer);
     assert!(failure.hint.contains("tokenizer.json"), "{}", failure.hint);
+}
+
+#[test]
+fn a_file_with_a_tokenizer_needs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tiny.gguf");
+    let dtype = uniform(GgmlDType::Q8_0);
+    let writer = GgufWriter { vocabulary: Vocabulary::OfFolder, ..GgufWriter::new(&dtype) };
+    writer.write(&tiny(), &file);
+    let mut alone = loaded(&common::gguf_alone(&file, Scheme::Q8_0));
+    let mut beside = loaded(&gguf_request(&file, Scheme::Q8_0));
+    let question = common::question("What is the capital of France?");
+    let answer = modelgate_engine::answer(&mut alone, &question, &|_| ()).unwrap();
+    assert!(answer.text.contains("Paris"), "{}", answer.text);
+    let expected = modelgate_engine::answer(&mut beside, &question, &|_| ()).unwrap();
+    assert_eq!(answer.prompt_tokens, expected.prompt_tokens);
+    assert_eq!(answer.tokens, expected.tokens);
 }

@@ -1,9 +1,18 @@
 //! From f32 values to blocks and back, on all cores, with the error that it makes.
 //!
+//! Blocks hold what ggml's reference quantizers give. Of q4_k, q5_k and q6_k candle has those of an
+//! earlier time, which lose more; its others are still ggml's, bit for bit.
+//!
 //! Blocks depend on no value outside them, so rows may be cut into chunks and converted by many
 //! threads with the same result, bit for bit, as by one. Knows no file and no model.
 
-use crate::storage::{Block, with_block, zeroed};
+mod k_quants;
+mod lanes;
+mod lines;
+mod scales;
+
+use crate::storage::{self, Block, bytes_mut, with_block, zeroed};
+use k_quants::{Q4K, Q5K, Q6K};
 use modelgate_protocol::DType;
 use rayon::prelude::*;
 
@@ -41,7 +50,7 @@ impl std::ops::Add for SquaredError {
 /// Writes finite `values` as blocks and reads them back. The error holds the index of the first
 /// value that does not come back as a finite number: the block's f16 scale cannot hold it.
 pub(crate) fn quantize<T: Block>(values: &[f32], blocks: &mut [T]) -> Result<SquaredError, usize> {
-    T::from_float(values, blocks);
+    write(values, blocks);
     let mut sum = SquaredError::default();
     let mut back = [0f32; READ_BACK];
     let parts = values.chunks(READ_BACK).zip(blocks.chunks(READ_BACK / T::BLCK_SIZE));
@@ -60,6 +69,15 @@ pub(crate) fn quantize<T: Block>(values: &[f32], blocks: &mut [T]) -> Result<Squ
     Ok(sum)
 }
 
+fn write<T: Block>(values: &[f32], blocks: &mut [T]) {
+    match storage::dtype(T::DTYPE) {
+        DType::Q4K => k_quants::write::<Q4K>(values, bytes_mut(blocks)),
+        DType::Q5K => k_quants::write::<Q5K>(values, bytes_mut(blocks)),
+        DType::Q6K => k_quants::write::<Q6K>(values, bytes_mut(blocks)),
+        _ => T::from_float(values, blocks),
+    }
+}
+
 /// Rows that were quantized.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quantized {
@@ -70,7 +88,8 @@ pub struct Quantized {
 }
 
 /// Quantizes `values` to `dtype` as loading does: in chunks, on all threads of the current pool.
-/// None for a type that is not quantized, and where its block size does not divide the values.
+/// None for a type that is not quantized, where its block size does not divide the values, and
+/// where a block's scale cannot hold them.
 pub fn quantize_rows(values: &[f32], dtype: &DType) -> Option<Quantized> {
     with_block!(dtype, B => in_chunks::<B>(values), else None)
 }
@@ -86,10 +105,7 @@ fn in_chunks<T: Block>(values: &[f32]) -> Option<Quantized> {
         .map(|(blocks, values)| quantize(values, blocks).ok())
         .collect::<Option<_>>()?;
     let sum = errors.into_iter().fold(SquaredError::default(), |a, b| a + b);
-    Some(Quantized {
-        bytes: crate::storage::bytes_mut(&mut blocks).to_vec(),
-        nmse: sum.normalised(),
-    })
+    Some(Quantized { bytes: bytes_mut(&mut blocks).to_vec(), nmse: sum.normalised() })
 }
 
 #[cfg(test)]
