@@ -21,8 +21,7 @@ pub fn answer(
     events: Events,
 ) -> Result<Generation, Failure> {
     let prompt = model.render(&request.messages)?;
-    // The template has written the special tokens that begin a text.
-    let prompt_tokens = model.encode(&prompt, false)?;
+    let prompt_tokens = model.encode_prompt(&prompt)?;
     let most = request.max_tokens as usize;
     refuse(model, &request.name, prompt_tokens.len(), most)?;
     let total = 2 * (prompt_tokens.len() + most) as u64;
@@ -32,7 +31,7 @@ pub fn answer(
     progress.finish();
     Ok(Generation {
         name: request.name.clone(),
-        inputs: vec![prompt],
+        inputs: vec![prompt.text().to_owned()],
         text: model.decode(&first.tokens)?,
         prompt_tokens,
         logprobs: first.logprobs,

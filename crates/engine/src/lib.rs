@@ -25,4 +25,5 @@ pub use generate::answer;
 pub use model::{Events, Model};
 pub use perplexity::perplexity;
 pub use quantize::{Quantized, quantize_rows};
+pub use tokenizer::Prompt;
 pub use worker::run_worker;

@@ -4,14 +4,16 @@ use crate::decoder::{CacheError, Decoder, KvCache, Layout, inverse_frequencies};
 use crate::load::{Plan, ROPE_FACTORS};
 use crate::meter::Reporter;
 use crate::source::{Architecture, Gguf, Source, open_safetensors};
-use crate::tokenizer::TextCodec;
+use crate::tokenizer::{GgufVocabulary, Prompt, TextCodec};
 use crate::{chat::ChatTemplate, fail};
 use candle_core::Tensor;
+use candle_core::quantized::gguf_file;
 use modelgate_model::{Config, ConfigError, PREFILL_CHUNK};
 use modelgate_protocol::{
     Device, Event, Failure, FailureKind, Message, Request, Stage, WeightFormat,
 };
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Where events go. Called from several threads at once while a model loads.
@@ -38,12 +40,16 @@ impl Model {
     /// Names the file, the tensor, what was expected and what was found.
     pub fn load(request: &Request, events: Events) -> Result<Model, Failure> {
         let files = &request.files;
-        let Opened { source, config, config_json, architecture, layout } = open(request)?;
+        let Opened { source, config, config_json, metadata, architecture, layout } = open(request)?;
         let context = request.context.unwrap_or_else(|| config.default_context());
         refuse(context, &config)?;
-        let codec = TextCodec::open(files, &config)?;
+        let vocabulary = match files.weights.first() {
+            Some(path) => metadata.as_ref().map(|values| GgufVocabulary::new(path, values)),
+            None => None,
+        };
+        let codec = TextCodec::open(files, vocabulary.as_ref(), &config)?;
         let stop_tokens = stop_tokens(files.generation_config.as_deref(), &config)?;
-        let template = ChatTemplate::open(files);
+        let template = ChatTemplate::open(files, vocabulary.as_ref());
         if let (Err(failure), false) = (&template, request.generations.is_empty()) {
             // before the weights, which may take half an hour
             return Err(failure.clone());
@@ -141,14 +147,24 @@ impl Model {
     ///
     /// # Errors
     /// There is no template, or it refuses the messages.
-    pub fn render(&self, messages: &[Message]) -> Result<String, Failure> {
+    pub fn render(&self, messages: &[Message]) -> Result<Prompt, Failure> {
         match &self.template {
-            Ok(template) => template.render(messages),
+            Ok(template) => template.render(messages, self.codec.special()),
             Err(failure) => Err(failure.clone()),
         }
     }
 
-    /// Token ids of `text`; `special` adds what the tokenizer puts around every text.
+    /// Token ids of a prompt: the special tokens that the template wrote are special, the same
+    /// characters in a message are not.
+    ///
+    /// # Errors
+    /// The tokenizer cannot encode it.
+    pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
+        self.codec.encode_prompt(prompt)
+    }
+
+    /// Token ids of `text`, in which nothing is special; `special` adds what the tokenizer puts
+    /// around every text.
     ///
     /// # Errors
     /// The tokenizer cannot encode it.
@@ -176,6 +192,8 @@ struct Opened {
     config: Config,
     /// The config in the words of a `config.json`, where the files have none.
     config_json: Option<String>,
+    /// The metadata of GGUF files.
+    metadata: Option<HashMap<String, gguf_file::Value>>,
     /// Its name in reports.
     architecture: String,
     /// How the rows of q and k are ordered.
@@ -200,6 +218,7 @@ fn open(request: &Request) -> Result<Opened, Failure> {
                 architecture: config.architecture.clone(),
                 config,
                 config_json: None,
+                metadata: None,
                 layout: Layout::Halves,
             })
         }
@@ -209,6 +228,7 @@ fn open(request: &Request) -> Result<Opened, Failure> {
                 source: gguf.source,
                 config: gguf.config,
                 config_json: Some(gguf.config_json),
+                metadata: Some(gguf.metadata),
                 architecture: gguf.architecture.name().to_owned(),
                 layout: match gguf.architecture {
                     Architecture::Llama => Layout::Interleaved,

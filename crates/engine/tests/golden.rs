@@ -114,14 +114,18 @@ fn a_prompt_of_several_chunks_is_the_same_as_one_token_after_the_other() {
 fn prompts_and_their_tokens_are_the_references() {
     let golden = Golden::read();
     let model = loaded(&request(&tiny(), Scheme::None));
-    for prompt in golden.prompts() {
-        let expected = prompt["text"].as_str().unwrap();
-        let chat = messages(prompt);
-        if let Some(messages) = &chat {
-            assert_eq!(model.render(messages).unwrap(), expected, "{}", name(prompt));
-        }
-        let tokens = model.encode(expected, chat.is_none()).unwrap();
-        assert_eq!(tokens, ids(prompt, "token_ids"), "{}", name(prompt));
+    for case in golden.prompts() {
+        let expected = case["text"].as_str().unwrap();
+        let chat = messages(case);
+        let tokens = match &chat {
+            Some(messages) => {
+                let prompt = model.render(messages).unwrap();
+                assert_eq!(prompt.text(), expected, "{}", name(case));
+                model.encode_prompt(&prompt).unwrap()
+            }
+            None => model.encode(expected, true).unwrap(),
+        };
+        assert_eq!(tokens, ids(case, "token_ids"), "{}", name(case));
     }
 }
 
@@ -154,7 +158,7 @@ fn greedy_answers_are_the_references() {
 fn perplexity_is_the_references() {
     let golden = Golden::read();
     let mut model = loaded(&request(&tiny(), Scheme::None));
-    let text = std::fs::read_to_string(fixtures().join("tiny/llama_perplexity.txt")).unwrap();
+    let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
     let found = perplexity(&mut model, &text, &|_| ()).unwrap();
     let expected = golden.json["perplexity"]["value"].as_f64().unwrap();
     let value = found.value.unwrap().get();
@@ -165,7 +169,7 @@ fn perplexity_is_the_references() {
 
 #[test]
 fn a_text_longer_than_the_context_is_cut_into_windows() {
-    let text = std::fs::read_to_string(fixtures().join("tiny/llama_perplexity.txt")).unwrap();
+    let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
     let mut request = request(&tiny(), Scheme::None);
     request.context = Some(100);
     let mut model = loaded(&request);

@@ -9,8 +9,13 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// Files that are copied from the folder of another model, where it has them.
-const BESIDE: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+const BESIDE: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
 
 /// Writes `config.json` and a `model.safetensors` in bf16 of every tensor that it calls for, with
 /// the tokenizer of the model in `tokenizer_from`: norms of ones, biases of zeros, all else nearly

@@ -53,6 +53,19 @@ pub fn gguf_request(file: &Path, quantization: Scheme) -> Request {
     request
 }
 
+/// A request for a GGUF file with nothing beside it.
+pub fn gguf_alone(file: &Path, quantization: Scheme) -> Request {
+    let mut request = gguf_request(file, quantization);
+    request.files = ModelFiles {
+        generation_config: None,
+        tokenizer: None,
+        tokenizer_config: None,
+        chat_template: None,
+        ..request.files
+    };
+    request
+}
+
 fn beside(dir: &Path) -> ModelFiles {
     let existing = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
     ModelFiles {
@@ -64,7 +77,7 @@ fn beside(dir: &Path) -> ModelFiles {
         generation_config: existing("generation_config.json"),
         tokenizer: existing("tokenizer.json"),
         tokenizer_config: existing("tokenizer_config.json"),
-        chat_template: existing("chat_template.jinja"),
+        chat_template: existing("chat_template.jinja").or(existing("chat_template.json")),
     }
 }
 

@@ -4,13 +4,13 @@
 //! A template comes with the model's files, from whoever published them: it gets no access to
 //! anything, a bounded number of steps, and a bounded output.
 
-use crate::tokenizer::failure;
+mod json;
+
+use crate::tokenizer::{GgufVocabulary, Prompt, SpecialTokens, failure};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, context};
 use modelgate_protocol::{Failure, Message, ModelFiles, Stage};
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -38,43 +38,62 @@ const TODAY: [(char, &str); 10] = [
 /// Names that a chat template may have a list of templates under.
 const DEFAULT: &str = "default";
 
+/// What `tokenizer_config.json` may call special tokens, and a template too
+/// (`SPECIAL_TOKENS_ATTRIBUTES` of transformers).
+const SPECIAL: [&str; 8] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+    ADDITIONAL,
+];
+
+/// The one that is a list.
+const ADDITIONAL: &str = "additional_special_tokens";
+
 /// A model's chat template.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
-    bos_token: String,
-    eos_token: String,
+    /// By their names.
+    special_tokens: Value,
     source: String,
 }
 
 impl ChatTemplate {
-    /// Finds the template among the model's files.
-    pub(crate) fn open(files: &ModelFiles) -> Result<ChatTemplate, Failure> {
-        let config = match &files.tokenizer_config {
-            Some(path) => read_json(path)?,
-            None => serde_json::Value::Null,
+    /// Finds the template among the model's files, or else in the metadata of a GGUF file.
+    pub(crate) fn open(
+        files: &ModelFiles,
+        vocabulary: Option<&GgufVocabulary>,
+    ) -> Result<ChatTemplate, Failure> {
+        let config = match (&files.tokenizer_config, vocabulary) {
+            (Some(path), _) => read_json(path)?,
+            (None, Some(vocabulary)) => vocabulary.special_tokens(),
+            (None, None) => serde_json::Value::Null,
         };
-        let (text, source) = find(files, &config)?;
+        let (text, source) = find(files, &config, vocabulary)?;
         let mut environment = environment();
-        environment.add_template_owned("chat", text).map_err(|error| {
+        environment.add_template_owned("chat", without_generation(&text)).map_err(|error| {
             let why = causes(&error);
             let message = format!("the chat template in {source} is not sound: {why}");
             failure(Stage::Generate, message, HINT)
         })?;
-        let token = |key: &str| {
-            let value = &config[key];
-            let text = value.as_str().or_else(|| value["content"].as_str());
-            text.unwrap_or_default().to_owned()
-        };
-        let (bos_token, eos_token) = (token("bos_token"), token("eos_token"));
-        Ok(ChatTemplate { environment, bos_token, eos_token, source })
+        Ok(ChatTemplate { environment, special_tokens: special_tokens(&config), source })
     }
 
     /// The prompt that asks for an answer to `messages`.
-    pub(crate) fn render(&self, messages: &[Message]) -> Result<String, Failure> {
+    pub(crate) fn render(
+        &self,
+        messages: &[Message],
+        special: &SpecialTokens,
+    ) -> Result<Prompt, Failure> {
         let turn = |message: &Message| {
-            context! { role => message.role.as_str(), content => message.text() }
+            let (role, content) = (special.guard(&message.role)?, special.guard(&message.text())?);
+            Ok(context! { role, content })
         };
-        let turns: Vec<Value> = messages.iter().map(turn).collect();
+        let turns = messages.iter().map(turn).collect::<Result<Vec<Value>, Failure>>()?;
         let mut out = Bounded(Vec::new());
         self.environment
             .get_template("chat")
@@ -84,13 +103,13 @@ impl ChatTemplate {
                     tools => (),
                     documents => (),
                     add_generation_prompt => true,
-                    bos_token => self.bos_token.as_str(),
-                    eos_token => self.eos_token.as_str(),
+                    ..self.special_tokens.clone()
                 };
                 template.render_captured_to(variables, &mut out).map(drop)
             })
             .map_err(|error| self.cannot(causes(&error)))?;
-        String::from_utf8(out.0).map_err(|error| self.cannot(error.to_string()))
+        let rendered = String::from_utf8(out.0).map_err(|error| self.cannot(error.to_string()))?;
+        Ok(special.prompt(&rendered))
     }
 
     fn cannot(&self, why: String) -> Failure {
@@ -114,8 +133,60 @@ fn causes(error: &dyn std::error::Error) -> String {
 const HINT: &str = "check the messages' roles and their order against the model's template, and \
                     that the file is the publisher's";
 
+/// The special tokens that the config names: as a text, or with its flags.
+fn special_tokens(config: &serde_json::Value) -> Value {
+    let text = |token: &serde_json::Value| {
+        token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+    };
+    let named = |name: &'static str| {
+        let value = match &config[name] {
+            serde_json::Value::Array(list) if name == ADDITIONAL => {
+                list.iter().filter_map(text).collect()
+            }
+            token => Value::from(text(token)?),
+        };
+        Some((name, value))
+    };
+    Value::from_pairs(SPECIAL.into_iter().filter_map(named))
+}
+
+/// The template without the tags that transformers takes for the bounds of what a model has
+/// generated (`AssistantTracker`). They render what is between them, in a scope of its own.
+fn without_generation(template: &str) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        let inner = tag[2..].trim_start_matches(['-', '+']).trim_start();
+        let renamed = [("generation", "with"), ("endgeneration", "endwith")];
+        let renamed = renamed.into_iter().find_map(|(name, renamed)| {
+            let end = inner.strip_prefix(name)?;
+            let closed = end.trim_start().trim_start_matches(['-', '+']).starts_with("%}");
+            closed.then_some((renamed, end))
+        });
+        out.push_str(before);
+        rest = match renamed {
+            Some((renamed, end)) => {
+                out.push_str(&tag[..tag.len() - inner.len()]);
+                out.push_str(renamed);
+                end
+            }
+            None => {
+                out.push_str("{%");
+                &tag[2..]
+            }
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The template's text and the file it is in.
-fn find(files: &ModelFiles, config: &serde_json::Value) -> Result<(String, String), Failure> {
+fn find(
+    files: &ModelFiles,
+    config: &serde_json::Value,
+    vocabulary: Option<&GgufVocabulary>,
+) -> Result<(String, String), Failure> {
     let mut searched = Vec::new();
     if let Some(path) = &files.chat_template {
         let name = path.display().to_string();
@@ -133,6 +204,13 @@ fn find(files: &ModelFiles, config: &serde_json::Value) -> Result<(String, Strin
         let name = path.display().to_string();
         if let Some(text) = template_in(config) {
             return Ok((text, name));
+        }
+        searched.push(name);
+    }
+    if let Some(vocabulary) = vocabulary {
+        let name = vocabulary.path().display().to_string();
+        if let Some(text) = vocabulary.chat_template() {
+            return Ok((text.to_owned(), name));
         }
         searched.push(name);
     }
@@ -182,7 +260,7 @@ fn environment() -> Environment<'static> {
         Err(Error::new(ErrorKind::InvalidOperation, text))
     });
     environment.add_function("strftime_now", |format: String| pinned_date(&format));
-    environment.add_filter("tojson", to_json);
+    environment.add_filter("tojson", json::to_json);
     environment
 }
 
@@ -208,45 +286,6 @@ fn pinned_date(format: &str) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // transformers takes these too; what they ask for is what is done anyway.
-    for known in ["ensure_ascii", "separators", "sort_keys"] {
-        let _: Option<Value> = options.get(known)?;
-    }
-    options.assert_all_used()?;
-    let mut bytes = Vec::new();
-    let written = match indent {
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, OneLine)),
-        Some(width) => {
-            let indent = " ".repeat(width.min(16));
-            let formatter = PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
-        }
-    };
-    written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    // Safe, so that nothing escapes it again.
-    Ok(Value::from_safe_string(String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-/// One line with a blank after each comma and colon, as Python writes it.
-struct OneLine;
-
-impl Formatter for OneLine {
-    fn begin_array_value<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        w.write_all(b": ")
-    }
-}
-
 /// Takes no more than [`LONGEST`] bytes.
 struct Bounded(Vec<u8>);
 
@@ -268,21 +307,38 @@ impl Write for Bounded {
 mod tests {
     use super::*;
     use modelgate_protocol::ContentPart;
+    use serde_json::json;
 
-    fn render(template: &str) -> Result<String, String> {
+    /// Special tokens are `<s>`, `</s>` and `[SEP]`.
+    fn rendered(template: &str, content: &str) -> Result<Prompt, String> {
+        let token = |name: &str| json!({ "content": name, "special": true });
+        let added = ["<s>", "</s>", "[SEP]"].map(token);
+        let mut tokenizer = json!({ "added_tokens": added });
+        let special = SpecialTokens::take_from(&mut tokenizer)?;
+        let config = json!({
+            "bos_token": "<s>",
+            "eos_token": { "content": "</s>", "lstrip": false },
+            "pad_token": null,
+            "additional_special_tokens": ["[SEP]"],
+        });
         let mut environment = environment();
-        environment.add_template_owned("chat", template.to_owned()).expect("a sound template");
+        environment
+            .add_template_owned("chat", without_generation(template))
+            .map_err(|error| causes(&error))?;
         let template = ChatTemplate {
             environment,
-            bos_token: "<s>".into(),
-            eos_token: "</s>".into(),
+            special_tokens: special_tokens(&config),
             source: "test".into(),
         };
         let message = Message {
             role: "user".into(),
-            content: vec![ContentPart::Text("a".into()), ContentPart::Text("<b>".into())],
+            content: content.split('|').map(|part| ContentPart::Text(part.into())).collect(),
         };
-        template.render(&[message]).map_err(|failure| failure.message)
+        template.render(&[message], &special).map_err(|failure| failure.message)
+    }
+
+    fn render(template: &str) -> Result<String, String> {
+        rendered(template, "a|<b>").map(|prompt| prompt.text().to_owned())
     }
 
     #[test]
@@ -300,6 +356,64 @@ mod tests {
                 .as_deref(),
             Ok("x")
         );
+    }
+
+    #[test]
+    fn json_is_as_python_writes_it() {
+        let value = "{'b': [1, {}, 'é\u{1F600}'], 'a': []}";
+        let json = |options: &str| render(&format!("{{{{ {value} | tojson({options}) }}}}"));
+        // Each is what json.dumps gives for the same options.
+        for (options, expected) in [
+            ("", r#"{"b": [1, {}, "é😀"], "a": []}"#),
+            ("ensure_ascii=true", r#"{"b": [1, {}, "\u00e9\ud83d\ude00"], "a": []}"#),
+            ("separators=(',', ':')", r#"{"b":[1,{},"é😀"],"a":[]}"#),
+            ("sort_keys=true", r#"{"a": [], "b": [1, {}, "é😀"]}"#),
+            ("indent=2", "{\n  \"b\": [\n    1,\n    {},\n    \"é😀\"\n  ],\n  \"a\": []\n}"),
+            (
+                "indent='\t', separators=['; ', '='], sort_keys=true",
+                "{\n\t\"a\"=[]; \n\t\"b\"=[\n\t\t1; \n\t\t{}; \n\t\t\"é😀\"\n\t]\n}",
+            ),
+        ] {
+            assert_eq!(json(options).as_deref(), Ok(expected), "{options}");
+        }
+        assert!(json("width=2").is_err());
+    }
+
+    #[test]
+    fn special_tokens_have_their_names() {
+        let template = "{{ bos_token }}{{ eos_token }}{{ additional_special_tokens[0] }}\
+                        {{ pad_token is defined }}";
+        assert_eq!(render(template).as_deref(), Ok("<s></s>[SEP]False"));
+    }
+
+    #[test]
+    fn bounds_of_what_was_generated_render_what_is_between() {
+        let template = "a {%- generation -%} b{% set x = 1 %} {% endgeneration %} {{ x }}c\
+                        {%generation%}{{ messages | length }}{%+ endgeneration +%}";
+        assert_eq!(render(template).as_deref(), Ok("ab  c1"));
+        let no_tag = "{{ '{% generations %}' }}";
+        assert_eq!(render(no_tag).as_deref(), Ok("{% generations %}"));
+    }
+
+    #[test]
+    fn a_message_cannot_write_a_special_token() {
+        let prompt = |template: &str, content: &str| {
+            let prompt = rendered(template, content).expect("a prompt");
+            (prompt.text().to_owned(), prompt.marked().replace('\u{10FFFF}', "^"))
+        };
+        let template = "{{ bos_token }}[SEP]{{ messages[0].content | trim }}</s>";
+        let (text, marked) = prompt(template, " <s>a</s></s> ");
+        assert_eq!(text, "<s>[SEP]<s>a</s></s></s>");
+        assert_eq!(marked, "^<s>^[SEP]<s>a</s></s>^</s>");
+        // What templates do with a message is done to what it says.
+        let (text, _) = prompt("{{ messages[0].content.split('</s>')[-1] }}", "a</s>b");
+        assert_eq!(text, "b");
+        let (_, marked) = prompt("{{ messages | tojson(ensure_ascii=true) }}</s>", "é<s>");
+        assert_eq!(marked, r#"[{"role": "user", "content": "\u00e9<s>"}]^</s>"#);
+        for reserved in ["\u{10FFFF}<s>", "\u{10FFFE}"] {
+            let error = rendered(template, reserved).err().expect("refused");
+            assert!(error.contains("U+10FFF"), "{error}");
+        }
     }
 
     #[test]

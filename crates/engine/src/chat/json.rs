@@ -1,0 +1,145 @@
+//! The filter `tojson`, which transformers gives its templates: JSON as Python lays it out.
+
+use crate::tokenizer::is_reserved;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Error, ErrorKind};
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use std::io::{self, Write};
+
+/// Python's `json.dumps` with the defaults that transformers gives it.
+pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
+    let indent: Option<Value> = options.get("indent")?;
+    let indent = indent.filter(|indent| !indent.is_none()).map(|indent| {
+        let width = indent.as_usize().map(|width| " ".repeat(width.min(16)));
+        width.unwrap_or_else(|| indent.to_string())
+    });
+    let separators: Option<(String, String)> =
+        match options.get::<Option<Vec<String>>>("separators")? {
+            None => None,
+            Some(pair) => match <[String; 2]>::try_from(pair) {
+                Ok([item, key]) => Some((item, key)),
+                Err(_) => {
+                    let what = "separators of tojson are not two";
+                    return Err(Error::new(ErrorKind::InvalidOperation, what));
+                }
+            },
+        };
+    let item = if indent.is_some() { "," } else { ", " };
+    let (item, key) = separators.unwrap_or((item.into(), ": ".into()));
+    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    options.assert_all_used()?;
+    let unserializable =
+        |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
+    let mut bytes = Vec::new();
+    let format = PythonJson { indent, item, key, ascii, depth: 0, filled: false };
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, format);
+    if sorted {
+        // whose objects are in the order of their keys
+        let value = serde_json::to_value(&value).map_err(unserializable)?;
+        value.serialize(&mut writer).map_err(unserializable)?;
+    } else {
+        value.serialize(&mut writer).map_err(unserializable)?;
+    }
+    // Safe, so that nothing escapes it again.
+    Ok(Value::from_safe_string(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// JSON as Python lays it out.
+struct PythonJson {
+    /// What each level is indented by; none for all on one line.
+    indent: Option<String>,
+    /// Behind each item.
+    item: String,
+    /// Behind each key.
+    key: String,
+    /// Whether all but ASCII is escaped.
+    ascii: bool,
+    depth: usize,
+    /// Whether the list or object that is being closed has anything in it.
+    filled: bool,
+}
+
+impl PythonJson {
+    fn open<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.filled = false;
+        w.write_all(bracket)
+    }
+
+    fn close<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if self.filled {
+            self.new_line(w)?;
+        }
+        self.filled = true;
+        w.write_all(bracket)
+    }
+
+    fn next<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            w.write_all(self.item.as_bytes())?;
+        }
+        self.filled = true;
+        self.new_line(w)
+    }
+
+    fn new_line<W: ?Sized + Write>(&self, w: &mut W) -> io::Result<()> {
+        match &self.indent {
+            Some(indent) => write!(w, "\n{}", indent.repeat(self.depth)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Formatter for PythonJson {
+    fn begin_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.open(w, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.close(w, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.next(w, first)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.open(w, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.close(w, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.next(w, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        w.write_all(self.key.as_bytes())
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        w: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
+        if !self.ascii {
+            return w.write_all(text.as_bytes());
+        }
+        for letter in text.chars() {
+            // What stands for something else here must be found again.
+            if (' '..='~').contains(&letter) || is_reserved(letter) {
+                write!(w, "{letter}")?;
+                continue;
+            }
+            for half in letter.encode_utf16(&mut [0; 2]) {
+                write!(w, "\\u{half:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}

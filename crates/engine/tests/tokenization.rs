@@ -1,0 +1,129 @@
+//! Texts and chats to ids, as the reference tokenizers make them (`fixtures/golden/tokenization.py`):
+//! from a `tokenizer.json`, and from the metadata of files that llama.cpp's converter has written.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{fixtures, gguf_alone, loaded, message, request};
+use modelgate_engine::Model;
+use modelgate_protocol::{Message, Scheme};
+use modelgate_testkit::gguf::{GgmlDType, GgufWriter, Vocabulary, uniform};
+use modelgate_testkit::shapes::write_random_model;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+
+/// A model of the golden file: its name there, and its folder.
+const MODELS: [(&str, &str); 3] =
+    [("tiny-llama", "llama"), ("tiny-mixtral", "mixtral"), ("tiny-qwen2.5-omni", "qwen2.5-omni")];
+
+/// Where a tokenizer is from.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    TokenizerJson,
+    LlamaCpp,
+    Testkit,
+}
+
+fn folder(name: &str) -> PathBuf {
+    fixtures().join("tiny").join(name)
+}
+
+fn read(path: PathBuf) -> Value {
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn golden(model: &str) -> Value {
+    let golden = read(fixtures().join("golden/tokenization.json"));
+    let list = golden["tokenizers"].as_array().unwrap();
+    list.iter().find(|entry| entry["model"] == model).unwrap().clone()
+}
+
+/// The smallest model that may have a tokenizer, which is all that is asked of it.
+fn model(name: &str, folder_name: &str, from: From) -> Model {
+    let own = read(folder(folder_name).join("config.json"));
+    let rows = own["vocab_size"].as_u64();
+    let rows = rows.or(own["thinker_config"]["text_config"]["vocab_size"].as_u64()).unwrap();
+    let config = json!({
+        "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 32,
+        "num_attention_heads": 1, "vocab_size": rows, "max_position_embeddings": 2048,
+    });
+    let dir = tempfile::tempdir().unwrap();
+    write_random_model(dir.path(), &config.to_string(), 1, &folder(folder_name));
+    let dtype = uniform(GgmlDType::F32);
+    let file = dir.path().join("model.gguf");
+    let beside = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
+    let vocabulary = match from {
+        From::TokenizerJson => return loaded(&request(dir.path(), Scheme::None)),
+        From::LlamaCpp => Vocabulary::OfFile(&beside),
+        From::Testkit => Vocabulary::OfFolder,
+    };
+    GgufWriter { vocabulary, ..GgufWriter::new(&dtype) }.write(dir.path(), &file);
+    loaded(&gguf_alone(&file, Scheme::None))
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn messages(chat: &Value) -> Vec<Message> {
+    let text = |turn: &Value, key: &str| turn[key].as_str().unwrap().to_owned();
+    let turns = chat["messages"].as_array().unwrap();
+    turns.iter().map(|turn| message(&text(turn, "role"), &text(turn, "content"))).collect()
+}
+
+/// Every difference from the reference.
+fn compare(model: &Model, golden: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut same = |name: &Value, what: &str, found: Vec<u32>, expected: &Value| {
+        if found != ids(expected) {
+            wrong.push(format!("{name} {what}: {found:?}, expected {expected}"));
+        }
+    };
+    for text in golden["texts"].as_array().unwrap() {
+        let (name, words) = (&text["name"], text["text"].as_str().unwrap());
+        same(name, "alone", model.encode(words, false).unwrap(), &text["ids"]);
+        if !text["special_ids"].is_null() {
+            same(name, "whole", model.encode(words, true).unwrap(), &text["special_ids"]);
+        }
+    }
+    for chat in golden["chats"].as_array().unwrap() {
+        let name = &chat["name"];
+        match (model.render(&messages(chat)), chat["text"].as_str()) {
+            (Ok(prompt), Some(text)) => {
+                assert_eq!(prompt.text(), text, "{name}");
+                same(name, "chat", model.encode_prompt(&prompt).unwrap(), &chat["ids"]);
+            }
+            (Err(failure), None) => {
+                let error = chat["error"].as_str().unwrap();
+                assert!(failure.message.contains(error), "{name}: {failure}");
+            }
+            (found, _) => panic!("{name}: {:?}", found.map(|prompt| prompt.text().to_owned())),
+        }
+    }
+    wrong
+}
+
+#[test]
+fn ids_are_the_references_wherever_the_tokenizer_is_from() {
+    for (name, folder_name) in MODELS {
+        let golden = golden(name);
+        assert!(golden["texts"].as_array().unwrap().len() >= 40);
+        for from in [From::TokenizerJson, From::LlamaCpp, From::Testkit] {
+            let wrong = compare(&model(name, folder_name, from), &golden);
+            assert!(wrong.is_empty(), "{name} from {from:?}:\n{}", wrong.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn the_golden_data_are_of_these_tokenizers() {
+    for (name, folder_name) in MODELS {
+        let digest =
+            Sha256::digest(std::fs::read(folder(folder_name).join("tokenizer.json")).unwrap());
+        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(golden(name)["tokenizer_sha256"], found.as_str(), "{name}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Which type each tensor of a file gets.
+
+use candle_core::quantized::GgmlDType;
+use modelgate_model::Config;
+
+/// One type for all: `matrix` for matrices whose rows its block divides, f32 for all else.
+pub fn uniform(matrix: GgmlDType) -> impl Fn(&str, &[usize]) -> GgmlDType {
+    move |name, shape| match shape {
+        _ if stays_float(name, shape) => GgmlDType::F32,
+        [.., columns] if columns.is_multiple_of(matrix.block_size()) => matrix,
+        _ => GgmlDType::F32,
+    }
+}
+
+/// llama.cpp's mix `Q4_K_M` (`llama_tensor_get_type_impl` in `llama-quant.cpp`), but for what it
+/// makes of a model of 80 layers.
+pub fn q4_k_m(config: &Config) -> impl Fn(&str, &[usize]) -> GgmlDType + use<> {
+    let (layers, tied) = (config.layers, config.tied_embeddings);
+    let eight_experts = config.experts.is_some_and(|experts| experts.count == 8);
+    let more_bits = move |layer: usize| {
+        let eighth = layers / 8;
+        layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2
+    };
+    move |name, shape| {
+        if stays_float(name, shape) {
+            return GgmlDType::F32;
+        }
+        let mut parts = name.trim_start_matches("blk.").split('.');
+        let layer = parts.next().and_then(|layer| layer.parse().ok());
+        let matrix = parts.next().unwrap_or_default();
+        let wanted = match (name, matrix) {
+            ("output.weight", _) => GgmlDType::Q6K,
+            ("token_embd.weight", _) if tied => GgmlDType::Q6K,
+            (_, "attn_v" | "attn_k") if eight_experts => GgmlDType::Q8_0,
+            (_, "attn_output") if eight_experts => GgmlDType::Q5K,
+            (_, "attn_v" | "ffn_down" | "ffn_down_exps") if layer.is_some_and(more_bits) => {
+                GgmlDType::Q6K
+            }
+            _ => GgmlDType::Q4K,
+        };
+        if shape.last().is_some_and(|columns| columns.is_multiple_of(wanted.block_size())) {
+            return wanted;
+        }
+        match wanted {
+            GgmlDType::Q4K => GgmlDType::Q5_0,
+            GgmlDType::Q5K => GgmlDType::Q5_1,
+            _ => GgmlDType::Q8_0,
+        }
+    }
+}
+
+/// Vectors, and the matrix that chooses experts, are not quantized by llama.cpp.
+fn stays_float(name: &str, shape: &[usize]) -> bool {
+    shape.len() < 2 || name.ends_with("ffn_gate_inp.weight")
+}
