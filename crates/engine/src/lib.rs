@@ -15,6 +15,7 @@ mod load;
 mod meter;
 mod model;
 mod perplexity;
+mod product;
 mod quantize;
 mod source;
 mod storage;

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use candle_core::quantized::gguf_file;
 use modelgate_model::{Config, ConfigError, PREFILL_CHUNK};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Message, Request, Stage, WeightFormat,
+    Device, Event, Failure, FailureKind, Message, ProgressUnit, Request, Stage, WeightFormat,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -96,12 +96,24 @@ impl Model {
     /// Tokens beyond the context, or without those before them.
     pub fn forward(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
         let internal = fail::internal(Stage::Generate);
-        let mut parts = Vec::new();
-        for (number, chunk) in tokens.chunks(PREFILL_CHUNK).enumerate() {
-            let hidden = self.decoder.hidden(chunk, start + number * PREFILL_CHUNK, &|_| {});
-            parts.push(hidden.and_then(|h| self.decoder.logits(&h)).map_err(&internal)?);
-        }
-        Tensor::cat(&parts, 0).map_err(internal)
+        in_pool(|| {
+            let mut parts = Vec::new();
+            for (number, chunk) in tokens.chunks(PREFILL_CHUNK).enumerate() {
+                let hidden = self.decoder.hidden(chunk, start + number * PREFILL_CHUNK, &|_| {});
+                parts.push(hidden.and_then(|h| self.decoder.logits(&h)).map_err(&internal)?);
+            }
+            Tensor::cat(&parts, 0).map_err(&internal)
+        })
+    }
+
+    /// Logits (vocabulary) of what follows `tokens`, which stand at positions `start` on; those
+    /// before must have been given already.
+    ///
+    /// # Errors
+    /// Tokens beyond the context, or without those before them.
+    pub fn last_logits(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
+        let progress = Reporter::new(ProgressUnit::Tokens, tokens.len() as u64, &|_| {});
+        self.next(tokens, start, &progress)
     }
 
     /// Logits of what follows `tokens`, which stand at positions `start` on.
@@ -111,19 +123,21 @@ impl Model {
         start: usize,
         progress: &Reporter,
     ) -> Result<Tensor, Failure> {
-        let mut last = None;
-        for (number, chunk) in tokens.chunks(PREFILL_CHUNK).enumerate() {
-            last = Some(self.hidden(chunk, start + number * PREFILL_CHUNK, progress)?);
-        }
-        let logits = match last {
-            Some(hidden) => hidden
-                .dim(0)
-                .and_then(|count| hidden.narrow(0, count - 1, 1))
-                .and_then(|hidden| self.decoder.logits(&hidden))
-                .and_then(|logits| logits.squeeze(0)),
-            None => Err(candle_core::Error::Msg("no tokens to go on from".into())),
-        };
-        logits.map_err(fail::internal(Stage::Generate))
+        in_pool(|| {
+            let mut last = None;
+            for (number, chunk) in tokens.chunks(PREFILL_CHUNK).enumerate() {
+                last = Some(self.hidden(chunk, start + number * PREFILL_CHUNK, progress)?);
+            }
+            let logits = match last {
+                Some(hidden) => hidden
+                    .dim(0)
+                    .and_then(|count| hidden.narrow(0, count - 1, 1))
+                    .and_then(|hidden| self.decoder.logits(&hidden))
+                    .and_then(|logits| logits.squeeze(0)),
+                None => Err(candle_core::Error::Msg("no tokens to go on from".into())),
+            };
+            logits.map_err(fail::internal(Stage::Generate))
+        })
     }
 
     /// Hidden states of at most [`PREFILL_CHUNK`] tokens.
@@ -184,6 +198,12 @@ impl Model {
     pub(crate) fn tokenizer_path(&self) -> &Path {
         self.codec.path()
     }
+}
+
+/// Does `work` on a thread of the pool, where each of its many products forks without waking and
+/// waiting for another thread first.
+pub(crate) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
 }
 
 /// What the weight files say of the model before any weight is read.

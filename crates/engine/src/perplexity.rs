@@ -3,7 +3,7 @@
 use crate::fail;
 use crate::generate::log_probability;
 use crate::meter::Reporter;
-use crate::model::{Events, LOGIT_ROWS, Model};
+use crate::model::{Events, LOGIT_ROWS, Model, in_pool};
 use modelgate_model::PREFILL_CHUNK;
 use modelgate_protocol::{Failure, Finite, Perplexity, ProgressUnit, Stage};
 use sha2::{Digest, Sha256};
@@ -38,7 +38,7 @@ pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perpl
     let (mut sum, mut count) = (0.0, 0);
     for part in body.chunks(room) {
         let window = [lead.as_slice(), part].concat();
-        sum += window_loss(model, &window, &progress)?;
+        sum += in_pool(|| window_loss(model, &window, &progress))?;
         count += window.len() as u64 - 1;
     }
     progress.finish();

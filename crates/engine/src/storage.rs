@@ -5,9 +5,10 @@
 //! and q8_0 weights from their first product on (6 bits more for each weight of 4.5): faster, but
 //! a model would take more than twice the memory that its type says.
 
+use crate::product::product;
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
-    BlockQ8_0, matmul,
+    BlockQ8_0,
 };
 use candle_core::quantized::{GgmlDType, GgmlType};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
@@ -93,6 +94,14 @@ pub(crate) fn bytes_mut<T: Block>(blocks: &mut [T]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast::<u8>(), size) }
 }
 
+/// The bytes of blocks, to read them.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn bytes<T: Block>(blocks: &[T]) -> &[u8] {
+    // SAFETY: the slice covers these bytes, and they have no padding, as `Block` promises; the
+    // borrow is handed on.
+    unsafe { std::slice::from_raw_parts(blocks.as_ptr().cast::<u8>(), size_of_val(blocks)) }
+}
+
 /// Rows of blocks of one type.
 trait Rows: Send + Sync {
     /// The products of all rows of `x` with each of the rows `range`, each of `columns` values.
@@ -121,7 +130,7 @@ impl<T: Block> Rows for Vec<T> {
     ) -> Result<()> {
         let blocks = columns / T::BLCK_SIZE;
         let rows = &self[range.start * blocks..range.end * blocks];
-        matmul((x.len() / columns, columns, range.len()), x, rows, out)
+        product((x.len() / columns, columns, range.len()), x, rows, out)
     }
 
     fn row(&self, number: usize, out: &mut [f32]) {
