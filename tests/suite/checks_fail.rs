@@ -17,7 +17,7 @@ fn expecting(path: &Path, expectations: &str) -> String {
 }
 
 fn perplexity(max: f64) -> String {
-    let text = fixture("tiny/llama_perplexity.txt");
+    let text = fixture("tiny/perplexity.txt");
     format!("expect.perplexity = {{ max = {max}, text = \"{}\" }}\n", text.display())
 }
 
@@ -176,4 +176,36 @@ fn quantization_of_a_file_made_with_another() {
         Check::Quantization,
         &["is resident in q4_k, expected q8_0", "and 29 more of 40 tensors"],
     );
+}
+
+#[test]
+fn quantization_of_a_mix_that_is_none() {
+    let folder = TempDir::new().expect("a folder");
+    let tiny = fixture("tiny/llama");
+    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        std::fs::copy(tiny.join(name), folder.path().join(name)).expect("copied");
+    }
+    let fails = |dtype: &dyn Fn(&str, &[usize]) -> GgmlDType, says: &str| {
+        let path = folder.path().join("model.gguf");
+        gguf::write_from_safetensors(&tiny, &path, dtype);
+        let sound = perplexity(3.0) + &question("\"Paris\"", 32);
+        let models = expecting(&path, &sound).replace("\"q8_0\"", "\"q4_k_m\"");
+        let message =
+            Run::manifest(&models).run().fails_only("tiny", Check::Quantization, Status::Passed);
+        assert!(message.contains(says), "expected {says:?} in {message}");
+    };
+    // types that the mix has, but not where it has them
+    let gate = |name: &str, shape: &[usize]| match name {
+        "blk.1.ffn_gate.weight" => GgmlDType::Q6K,
+        _ => gguf::uniform(GgmlDType::Q4K)(name, shape),
+    };
+    fails(&gate, "blk.1.ffn_gate.weight of model.gguf is resident in q6_k, expected q4_k");
+    // all allowed, and none of the matrices that suffer most has more bits
+    fails(&gguf::uniform(GgmlDType::Q4K), "take 4.50 bits per weight, and those of q4_k_m");
+    // one matrix that somebody forgot
+    let forgotten = |name: &str, shape: &[usize]| match name {
+        "blk.2.ffn_down.weight" => GgmlDType::F16,
+        _ => gguf::uniform(GgmlDType::Q4K)(name, shape),
+    };
+    fails(&forgotten, "blk.2.ffn_down.weight of model.gguf is resident in f32, expected q4_k");
 }

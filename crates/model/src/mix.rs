@@ -25,21 +25,22 @@ const LARGEST: DType = DType::Q8_0;
 /// throughout, in GGUF files too.
 pub fn mix(scheme: Scheme) -> Option<Mix> {
     let base = scheme.dtype()?;
-    // Worked out from the rule for models of 4 to 80 layers, with 0.1 of room to either side.
+    // Worked out from the rule for models of 1 to 80 layers in which the network's output matrices
+    // are a quarter to two fifths of the layer, with 0.1 of room.
     let (least, most) = match scheme {
-        Scheme::Q2K => (2.6, 3.6),
+        Scheme::Q2K => (2.75, 3.6),
         Scheme::Q2KS => (2.6, 3.3),
         Scheme::Q3KS => (3.4, 3.7),
-        Scheme::Q3KM => (3.5, 4.3),
-        Scheme::Q3KL => (3.7, 4.8),
+        Scheme::Q3KM => (3.6, 4.3),
+        Scheme::Q3KL => (3.85, 4.8),
         Scheme::Q4_0 => (4.5, 4.7),
         Scheme::Q4_1 => (5.0, 5.2),
         Scheme::Q4KS => (4.5, 4.8),
-        Scheme::Q4KM => (4.5, 5.2),
+        Scheme::Q4KM => (4.6, 5.2),
         Scheme::Q5_0 => (5.5, 5.7),
         Scheme::Q5_1 => (6.0, 6.2),
         Scheme::Q5KS => (5.5, 5.7),
-        Scheme::Q5KM => (5.5, 6.0),
+        Scheme::Q5KM => (5.55, 6.0),
         Scheme::Q6K => (6.5, 6.7),
         Scheme::None | Scheme::Q4K | Scheme::Q5K | Scheme::Q8_0 => return None,
     };
