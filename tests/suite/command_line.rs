@@ -6,6 +6,10 @@ use modelgate_protocol::{FailureKind, Outcome};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+/// The bundled models.
+const TINY: [&str; 5] =
+    ["tiny-llama", "tiny-llama@q8_0", "tiny-llama@q4_k", "tiny-mixtral", "tiny-qwen2.5-omni"];
+
 #[test]
 fn the_list_names_every_case() {
     let ended = Run::bundled().arg("--list").run();
@@ -45,12 +49,12 @@ fn a_closed_pipe_is_no_error() {
 fn the_bundled_models_pass_from_one_command() {
     let ended = Run::bundled().run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
-    assert!(ended.stdout.contains("15 passed; 0 failed; 15 ignored"), "{}", ended.stdout);
-    for id in ["tiny-llama", "tiny-llama@q8_0", "tiny-llama@q4_k"] {
+    assert!(ended.stdout.contains("25 passed; 0 failed; 15 ignored"), "{}", ended.stdout);
+    for id in TINY {
         ended.passes(id);
     }
     let summary = ended.summary.expect("a summary");
-    assert_eq!(summary.lines().next(), Some("3 of 3 models validated"));
+    assert_eq!(summary.lines().next(), Some("5 of 5 models validated"));
 }
 
 #[test]
@@ -64,7 +68,7 @@ fn one_case_loads_once_and_runs_alone() {
     let ended = Run::bundled().arg("tiny-llama@q4_k::generation").run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     assert!(ended.stdout.contains("1 passed; 0 failed; 0 ignored"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("29 filtered out"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("39 filtered out"), "{}", ended.stdout);
     let model = ended.model("tiny-llama@q4_k");
     assert_eq!(model.measurement.outcome, Outcome::Measured);
     for verdict in &model.checks {
@@ -103,7 +107,7 @@ fn a_repository_s_name_selects_its_model_in_any_case() {
 
 #[test]
 fn a_filter_of_ignored_cases_alone_fails_and_says_how_to_run_them() {
-    for filter in ["llama-3.1-70b-instruct", "Qwen/Qwen2.5-Omni-7B", "mixtral"] {
+    for filter in ["llama-3.1-70b-instruct", "Qwen/Qwen2.5-Omni-7B", "mixtral-8"] {
         let ended = Run::bundled().arg(filter).run();
         assert_eq!(ended.code, Some(101), "{}", ended.all());
         assert!(ended.stderr.contains("--include-ignored"), "{}", ended.stderr);
@@ -171,11 +175,11 @@ fn without_a_gpu_the_primary_models_fail_and_say_what_is_missing() {
         assert!(message.contains(&failure.message), "{message}");
         assert!(model.measurement.memory.prediction.is_some(), "known before anything is fetched");
     }
-    for id in ["tiny-llama", "tiny-llama@q8_0", "tiny-llama@q4_k"] {
+    for id in TINY {
         ended.passes(id);
     }
     let first = ended.summary.as_deref().and_then(|summary| summary.lines().next());
-    assert!(first.is_some_and(|line| line.contains("3 of 6 models validated")), "{first:?}");
+    assert!(first.is_some_and(|line| line.contains("5 of 8 models validated")), "{first:?}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn entry(revision: &str) -> String {
         "[[model]]\nid = \"tiny\"\nrepo = \"owner/Tiny\"\nrevision = \"{revision}\"\n\
          quantization = \"q8_0\"\ndevice = \"cpu\"\n{QUESTION}\nexpect.perplexity = {{ max = 3, \
          text = \"{}\" }}\n",
-        fixture("tiny/llama_perplexity.txt").display()
+        fixture("tiny/perplexity.txt").display()
     )
 }
 

@@ -14,4 +14,5 @@ mod report_files;
 mod schemas;
 mod signals;
 mod support;
+mod tiny_models;
 mod worker_faults;

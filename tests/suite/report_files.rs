@@ -94,9 +94,15 @@ fn steady(report: &mut Report) {
         generation["time_to_first_token_s"] = 0.01.into();
         generation["decode_tokens_per_s"] = 100.into();
     }
+    // its last digits depend on the processor's kernels
+    model["perplexity"]["value"] = 2.5.into();
     for verdict in model["checks"].as_array_mut().expect("checks") {
         if ["time_budget", "memory_range"].contains(&verdict["name"].as_str().expect("a name")) {
             verdict["observed"] = "OBSERVED".into();
+        }
+        let observed = verdict["observed"].as_str().expect("a text");
+        if let Some((before, _)) = observed.split_once("perplexity ") {
+            verdict["observed"] = format!("{before}perplexity 2.500").into();
         }
     }
     *report = serde_json::from_value(value).expect("it stays a report");

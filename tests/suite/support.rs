@@ -303,7 +303,7 @@ pub(crate) fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> St
         "[[model]]\nid = \"{id}\"\npath = \"{}\"\nquantization = \"{quantization}\"\n{QUESTION}\n\
          expect.perplexity = {{ max = 3.0, text = \"{}\" }}\n{more}\n",
         path.display(),
-        fixture("tiny/llama_perplexity.txt").display(),
+        fixture("tiny/perplexity.txt").display(),
     )
 }
 

@@ -26,9 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::env::args_os().nth(index).map_or_else(|| fixtures.join(default), PathBuf::from)
     };
     let folder = argument(1, "llama");
-    let text = std::fs::read_to_string(argument(2, "llama_perplexity.txt"))?;
+    let text = std::fs::read_to_string(argument(2, "perplexity.txt"))?;
     let facts: Vec<Fact> =
-        serde_json::from_str(&std::fs::read_to_string(argument(3, "llama_facts.json"))?)?;
+        serde_json::from_str(&std::fs::read_to_string(argument(3, "facts.json"))?)?;
 
     println!("| quantization | bytes | bits per weight | perplexity | KL divergence | answers |");
     println!("| --- | --- | --- | --- | --- | --- |");

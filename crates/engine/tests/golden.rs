@@ -1,5 +1,5 @@
 //! The engine against what transformers computes from the same weights in f32
-//! (`fixtures/golden/tiny_llama.py`).
+//! (`fixtures/golden/tiny.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,6 +12,7 @@ use modelgate_testkit::safetensors_edit::read_shard;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The largest difference of a logit: f32 sums in another order.
 const LOGIT: f32 = 1e-4;
@@ -19,15 +20,23 @@ const LOGIT: f32 = 1e-4;
 /// Greedy choices are compared where the reference's best logit leads by more than this.
 const MARGIN: f64 = 1e-3;
 
+/// The bundled models.
+const MODELS: [&str; 3] = ["llama", "mixtral", "qwen2.5-omni"];
+
+fn folder(model: &str) -> PathBuf {
+    fixtures().join("tiny").join(model)
+}
+
 struct Golden {
     json: Value,
     logits: BTreeMap<String, Vec<Vec<f32>>>,
 }
 
 impl Golden {
-    fn read() -> Golden {
-        let text = std::fs::read_to_string(fixtures().join("golden/tiny-llama.json")).unwrap();
-        let logits = read_shard(&fixtures().join("golden/tiny-llama.safetensors"));
+    fn read(model: &str) -> Golden {
+        let path = |ending: &str| fixtures().join(format!("golden/tiny-{model}.{ending}"));
+        let text = std::fs::read_to_string(path("json")).unwrap();
+        let logits = read_shard(&path("safetensors"));
         let rows = |raw: &modelgate_testkit::safetensors_edit::RawTensor| {
             raw.to_f32().chunks(raw.shape[1]).map(<[f32]>::to_vec).collect()
         };
@@ -63,35 +72,42 @@ fn at(rows: &[Vec<f32>], positions: &[u32]) -> Vec<Vec<f32>> {
 
 #[test]
 fn logits_of_a_whole_prompt_are_the_references() {
-    let golden = Golden::read();
-    let mut model = loaded(&request(&tiny(), Scheme::None));
-    let mut largest = 0f32;
-    for prompt in golden.prompts() {
-        model.reset();
-        let logits = rows(&model.forward(&ids(prompt, "token_ids"), 0).unwrap());
-        let found = at(&logits, &ids(prompt, "positions"));
-        let difference = largest_difference(&found, &golden.logits[name(prompt)]);
-        assert!(difference <= LOGIT, "{}: {difference}", name(prompt));
-        largest = largest.max(difference);
+    for model_name in MODELS {
+        let golden = Golden::read(model_name);
+        let mut model = loaded(&request(&folder(model_name), Scheme::None));
+        let mut largest = 0f32;
+        for prompt in golden.prompts() {
+            model.reset();
+            let logits = rows(&model.forward(&ids(prompt, "token_ids"), 0).unwrap());
+            let found = at(&logits, &ids(prompt, "positions"));
+            let difference = largest_difference(&found, &golden.logits[name(prompt)]);
+            assert!(difference <= LOGIT, "{}: {difference}", name(prompt));
+            largest = largest.max(difference);
+        }
+        println!(
+            "{model_name}: {} prompts, largest difference {largest:e}",
+            golden.prompts().len()
+        );
     }
-    println!("{} prompts, largest difference {largest:e}", golden.prompts().len());
 }
 
 #[test]
 fn logits_are_the_same_token_by_token_and_in_pieces() {
-    let golden = Golden::read();
-    let mut model = loaded(&request(&tiny(), Scheme::None));
-    for prompt in golden.prompts().iter().step_by(4) {
-        let tokens = ids(prompt, "token_ids");
-        for piece in [1, 7] {
-            model.reset();
-            let mut found = Vec::new();
-            for (number, tokens) in tokens.chunks(piece).enumerate() {
-                found.extend(rows(&model.forward(tokens, number * piece).unwrap()));
+    for model_name in MODELS {
+        let golden = Golden::read(model_name);
+        let mut model = loaded(&request(&folder(model_name), Scheme::None));
+        for prompt in golden.prompts().iter().step_by(4) {
+            let tokens = ids(prompt, "token_ids");
+            for piece in [1, 7] {
+                model.reset();
+                let mut found = Vec::new();
+                for (number, tokens) in tokens.chunks(piece).enumerate() {
+                    found.extend(rows(&model.forward(tokens, number * piece).unwrap()));
+                }
+                let found = at(&found, &ids(prompt, "positions"));
+                let difference = largest_difference(&found, &golden.logits[name(prompt)]);
+                assert!(difference <= LOGIT, "{} by {piece}: {difference}", name(prompt));
             }
-            let found = at(&found, &ids(prompt, "positions"));
-            let difference = largest_difference(&found, &golden.logits[name(prompt)]);
-            assert!(difference <= LOGIT, "{} by {piece}: {difference}", name(prompt));
         }
     }
 }
@@ -112,59 +128,67 @@ fn a_prompt_of_several_chunks_is_the_same_as_one_token_after_the_other() {
 
 #[test]
 fn prompts_and_their_tokens_are_the_references() {
-    let golden = Golden::read();
-    let model = loaded(&request(&tiny(), Scheme::None));
-    for case in golden.prompts() {
-        let expected = case["text"].as_str().unwrap();
-        let chat = messages(case);
-        let tokens = match &chat {
-            Some(messages) => {
-                let prompt = model.render(messages).unwrap();
-                assert_eq!(prompt.text(), expected, "{}", name(case));
-                model.encode_prompt(&prompt).unwrap()
-            }
-            None => model.encode(expected, true).unwrap(),
-        };
-        assert_eq!(tokens, ids(case, "token_ids"), "{}", name(case));
+    for model_name in MODELS {
+        let golden = Golden::read(model_name);
+        let model = loaded(&request(&folder(model_name), Scheme::None));
+        for case in golden.prompts() {
+            let expected = case["text"].as_str().unwrap();
+            let chat = messages(case);
+            let tokens = match &chat {
+                Some(messages) => {
+                    let prompt = model.render(messages).unwrap();
+                    assert_eq!(prompt.text(), expected, "{}", name(case));
+                    model.encode_prompt(&prompt).unwrap()
+                }
+                None => model.encode(expected, true).unwrap(),
+            };
+            assert_eq!(tokens, ids(case, "token_ids"), "{}", name(case));
+        }
     }
 }
 
 #[test]
 fn greedy_answers_are_the_references() {
-    let golden = Golden::read();
-    let mut model = loaded(&request(&tiny(), Scheme::None));
-    for prompt in golden.prompts() {
-        let Some(messages) = messages(prompt) else { continue };
-        let expected = ids(prompt, "greedy");
-        let request = GenerationRequest {
-            name: name(prompt).into(),
-            messages,
-            max_tokens: expected.len() as u32,
-        };
-        let answer = answer(&mut model, &request, &|_| ()).unwrap();
-        let margins: Vec<f64> = serde_json::from_value(prompt["greedy_margins"].clone()).unwrap();
-        assert!(margins.iter().all(|margin| *margin > MARGIN), "{}: a tie", name(prompt));
-        assert_eq!(answer.tokens, expected, "{}", name(prompt));
-        assert!(answer.repeated_identically);
-        assert_eq!(answer.nonfinite_logits, 0);
-        let logprobs: Vec<f64> = serde_json::from_value(prompt["greedy_logprobs"].clone()).unwrap();
-        for (found, expected) in answer.logprobs.iter().zip(logprobs) {
-            assert!((found.unwrap().get() - expected).abs() < 1e-4, "{}", name(prompt));
+    for model_name in MODELS {
+        let golden = Golden::read(model_name);
+        let mut model = loaded(&request(&folder(model_name), Scheme::None));
+        for prompt in golden.prompts() {
+            let Some(messages) = messages(prompt) else { continue };
+            let expected = ids(prompt, "greedy");
+            let request = GenerationRequest {
+                name: name(prompt).into(),
+                messages,
+                max_tokens: expected.len() as u32,
+            };
+            let answer = answer(&mut model, &request, &|_| ()).unwrap();
+            let margins: Vec<f64> =
+                serde_json::from_value(prompt["greedy_margins"].clone()).unwrap();
+            assert!(margins.iter().all(|margin| *margin > MARGIN), "{}: a tie", name(prompt));
+            assert_eq!(answer.tokens, expected, "{}", name(prompt));
+            assert!(answer.repeated_identically);
+            assert_eq!(answer.nonfinite_logits, 0);
+            let logprobs: Vec<f64> =
+                serde_json::from_value(prompt["greedy_logprobs"].clone()).unwrap();
+            for (found, expected) in answer.logprobs.iter().zip(logprobs) {
+                assert!((found.unwrap().get() - expected).abs() < 1e-4, "{}", name(prompt));
+            }
         }
     }
 }
 
 #[test]
 fn perplexity_is_the_references() {
-    let golden = Golden::read();
-    let mut model = loaded(&request(&tiny(), Scheme::None));
-    let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
-    let found = perplexity(&mut model, &text, &|_| ()).unwrap();
-    let expected = golden.json["perplexity"]["value"].as_f64().unwrap();
-    let value = found.value.unwrap().get();
-    assert!((value / expected - 1.0).abs() < 1e-4, "{value}, expected {expected}");
-    assert_eq!(found.tokens + 1, golden.json["perplexity"]["tokens"].as_u64().unwrap());
-    println!("perplexity {value}, reference {expected}");
+    for model_name in MODELS {
+        let golden = Golden::read(model_name);
+        let mut model = loaded(&request(&folder(model_name), Scheme::None));
+        let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
+        let found = perplexity(&mut model, &text, &|_| ()).unwrap();
+        let expected = golden.json["perplexity"]["value"].as_f64().unwrap();
+        let value = found.value.unwrap().get();
+        assert!((value / expected - 1.0).abs() < 1e-4, "{value}, expected {expected}");
+        assert_eq!(found.tokens + 1, golden.json["perplexity"]["tokens"].as_u64().unwrap());
+        println!("{model_name}: perplexity {value}, reference {expected}");
+    }
 }
 
 #[test]
@@ -239,17 +263,19 @@ fn a_load_tells_of_every_tensor_in_order() {
 
 #[test]
 fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
-    let golden = Golden::read();
-    for (name, hash) in golden.json["weights_sha256"].as_object().unwrap() {
-        let digest = Sha256::digest(std::fs::read(tiny().join(name)).unwrap());
-        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(found, hash.as_str().unwrap(), "{name}: run fixtures/golden/tiny_llama.py");
+    for model_name in MODELS {
+        let golden = Golden::read(model_name);
+        for (name, hash) in golden.json["weights_sha256"].as_object().unwrap() {
+            let digest = Sha256::digest(std::fs::read(folder(model_name).join(name)).unwrap());
+            let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(found, hash.as_str().unwrap(), "{name}: run fixtures/golden/tiny.py");
+        }
+        assert!(golden.prompts().len() >= 20);
+        let logits: Vec<f64> =
+            golden.logits.values().flatten().flatten().map(|logit| f64::from(*logit)).collect();
+        let mean = logits.iter().sum::<f64>() / logits.len() as f64;
+        let square = logits.iter().map(|logit| (logit - mean).powi(2)).sum::<f64>();
+        let deviation = (square / logits.len() as f64).sqrt();
+        assert!(deviation >= 1.0, "{deviation}");
     }
-    assert!(golden.prompts().len() >= 20);
-    let logits: Vec<f64> =
-        golden.logits.values().flatten().flatten().map(|logit| f64::from(*logit)).collect();
-    let mean = logits.iter().sum::<f64>() / logits.len() as f64;
-    let square = logits.iter().map(|logit| (logit - mean).powi(2)).sum::<f64>();
-    let deviation = (square / logits.len() as f64).sqrt();
-    assert!(deviation >= 1.0, "{deviation}");
 }

@@ -1,0 +1,216 @@
+//! GGUF files against what llama.cpp computes from the same weights (`fixtures/golden/llama_cpp.py`).
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{fixtures, gguf_alone, loaded, request, rows};
+use modelgate_engine::Model;
+use modelgate_protocol::Scheme;
+use modelgate_testkit::gguf::{Experts, GgmlDType, GgufWriter, Vocabulary, uniform};
+use modelgate_testkit::safetensors_edit::{RawTensor, Shard, read_model, read_shard, write_shard};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The largest divergence of a row from llama.cpp's, in nats, where weights are f16.
+const DIVERGENCE: f64 = 1e-3;
+
+#[derive(Deserialize)]
+struct Golden {
+    models: Vec<Entry>,
+    files: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    model: String,
+    prompts: Vec<Prompt>,
+    weights_sha256: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    name: String,
+    token_ids: Vec<u32>,
+    positions: Vec<usize>,
+}
+
+fn golden() -> (Golden, Shard) {
+    let folder = fixtures().join("golden/llama_cpp");
+    let text = std::fs::read_to_string(folder.join("logits.json")).unwrap();
+    (serde_json::from_str(&text).unwrap(), read_shard(&folder.join("logits.safetensors")))
+}
+
+fn table(raw: &RawTensor) -> Vec<Vec<f32>> {
+    raw.to_f32().chunks(raw.shape[1]).map(<[f32]>::to_vec).collect()
+}
+
+fn at_positions(model: &mut Model, prompt: &Prompt) -> Vec<Vec<f32>> {
+    model.reset();
+    let all = rows(&model.forward(&prompt.token_ids, 0).unwrap());
+    prompt.positions.iter().map(|at| all[*at].clone()).collect()
+}
+
+fn best(row: &[f32]) -> usize {
+    (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap()
+}
+
+/// Kullback-Leibler divergence of the second row's distribution from the first's, in nats.
+fn divergence(reference: &[f32], other: &[f32]) -> f64 {
+    let log_softmax = |row: &[f32]| -> Vec<f64> {
+        let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|logit| f64::from(logit - highest).exp()).sum();
+        row.iter().map(|logit| f64::from(logit - highest) - sum.ln()).collect()
+    };
+    let (p, q) = (log_softmax(reference), log_softmax(other));
+    p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+/// The folder of a golden model; the Qwen2 is the Omni's text model by itself.
+fn folder(model: &str, scratch: &Path) -> PathBuf {
+    match model {
+        "tiny-qwen2" => as_qwen2(&fixtures().join("tiny/qwen2.5-omni"), &scratch.join("qwen2")),
+        name => fixtures().join("tiny").join(name.strip_prefix("tiny-").unwrap()),
+    }
+}
+
+/// The text model of an Omni's thinker as the Qwen2 that it is.
+fn as_qwen2(omni: &Path, target: &Path) -> PathBuf {
+    std::fs::create_dir_all(target).unwrap();
+    let text = |shard: Shard| {
+        let own = |(name, raw): (String, RawTensor)| {
+            let name = name.strip_prefix("thinker.")?.to_owned();
+            (name.starts_with("model.") || name.starts_with("lm_head.")).then_some((name, raw))
+        };
+        shard.into_iter().filter_map(own).collect::<Shard>()
+    };
+    write_shard(&target.join("model.safetensors"), &text(read_model(omni)));
+    let config = std::fs::read_to_string(omni.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let mut config = config["thinker_config"]["text_config"].clone();
+    config["model_type"] = "qwen2".into();
+    std::fs::write(target.join("config.json"), config.to_string()).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.json"] {
+        std::fs::copy(omni.join(name), target.join(name)).unwrap();
+    }
+    target.to_owned()
+}
+
+/// Written in the form that is furthest from one plain file: in three parts, experts as said, the
+/// tokenizer inside.
+fn written(model: &Path, dir: &Path, dtype: GgmlDType, experts: Experts) -> Vec<PathBuf> {
+    let dtype = uniform(dtype);
+    let vocabulary = Vocabulary::OfFolder;
+    GgufWriter { dtype: &dtype, experts, parts: 3, vocabulary }.write(model, &dir.join("m.gguf"))
+}
+
+fn loaded_parts(parts: &[PathBuf], scheme: Scheme) -> Model {
+    let mut request = gguf_alone(&parts[0], scheme);
+    // in any order: each says which it is
+    request.files.weights = parts.iter().rev().cloned().collect();
+    loaded(&request)
+}
+
+#[test]
+fn f16_files_give_the_tokens_and_the_distributions_of_llama_cpp() {
+    let (golden, logits) = golden();
+    assert!(golden.models.len() >= 3);
+    for entry in &golden.models {
+        let dir = tempfile::tempdir().unwrap();
+        let model = folder(&entry.model, dir.path());
+        for experts in [Experts::Merged, Experts::Apart] {
+            let parts = written(&model, dir.path(), GgmlDType::F16, experts);
+            let mut model = loaded_parts(&parts, Scheme::None);
+            let mut largest = 0f64;
+            for prompt in &entry.prompts {
+                let expected = table(&logits[&format!("{}/f16/{}", entry.model, prompt.name)]);
+                let found = at_positions(&mut model, prompt);
+                for (expected, found) in expected.iter().zip(&found) {
+                    assert_eq!(best(found), best(expected), "{}: {}", entry.model, prompt.name);
+                    largest = largest.max(divergence(expected, found));
+                }
+            }
+            println!("{}, {experts:?}: largest divergence {largest:e}", entry.model);
+            assert!(largest < DIVERGENCE, "{}: {largest}", entry.model);
+        }
+    }
+}
+
+#[test]
+fn files_give_the_logits_of_the_safetensors_path_within_what_their_type_costs() {
+    let (golden, _) = golden();
+    for entry in &golden.models {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&entry.model, dir.path());
+        for (dtype, scheme, most) in
+            [(GgmlDType::F16, Scheme::None, 1e-6), (GgmlDType::Q8_0, Scheme::Q8_0, 1e-3)]
+        {
+            let mut reference = loaded(&request(&folder, scheme));
+            let (mut sums, mut rows) = ([0f64; 2], 0);
+            for (sum, experts) in sums.iter_mut().zip([Experts::Merged, Experts::Apart]) {
+                let parts = written(&folder, dir.path(), dtype, experts);
+                let mut model = loaded_parts(&parts, scheme);
+                for prompt in &entry.prompts {
+                    let expected = at_positions(&mut reference, prompt);
+                    let found = at_positions(&mut model, prompt);
+                    let pairs = expected.iter().zip(&found);
+                    *sum += pairs.map(|(a, b)| divergence(a, b)).sum::<f64>();
+                    rows += expected.len();
+                }
+            }
+            let mean = sums.map(|sum| sum / (rows / 2) as f64);
+            println!("{} in {scheme}: mean divergence {mean:?}, merged and apart", entry.model);
+            assert!(mean[0] < most, "{}: {mean:?}", entry.model);
+            assert_eq!(sums[0], sums[1], "{}: merged or apart is the same", entry.model);
+        }
+    }
+}
+
+#[test]
+fn q8_0_files_are_as_near_to_llama_cpp_as_its_rounding_of_activations_lets_them() {
+    let (golden, logits) = golden();
+    for entry in &golden.models {
+        let dir = tempfile::tempdir().unwrap();
+        let model = folder(&entry.model, dir.path());
+        let parts = written(&model, dir.path(), GgmlDType::Q8_0, Experts::Merged);
+        let mut model = loaded_parts(&parts, Scheme::Q8_0);
+        let (mut sum, mut rows, mut agreed) = (0f64, 0, 0);
+        for prompt in &entry.prompts {
+            let expected = table(&logits[&format!("{}/q8_0/{}", entry.model, prompt.name)]);
+            for (expected, found) in expected.iter().zip(&at_positions(&mut model, prompt)) {
+                sum += divergence(expected, found);
+                agreed += usize::from(best(expected) == best(found));
+                rows += 1;
+            }
+        }
+        let mean = sum / f64::from(rows);
+        println!("{}: mean divergence {mean:e}, {agreed} of {rows} top tokens", entry.model);
+        assert!(mean < 1e-2, "{}: {mean}", entry.model);
+        assert!(agreed as i32 == rows, "{}: {agreed} of {rows}", entry.model);
+    }
+}
+
+#[test]
+fn the_golden_data_are_of_these_weights() {
+    let (golden, _) = golden();
+    let folder = fixtures().join("golden/llama_cpp");
+    for (name, hash) in &golden.files {
+        let digest = Sha256::digest(std::fs::read(folder.join(name)).unwrap());
+        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(Some(found.as_str()), hash.as_str(), "{name}");
+    }
+    for entry in &golden.models {
+        for (name, hash) in &entry.weights_sha256 {
+            let model = match entry.model.strip_prefix("tiny-").unwrap() {
+                "qwen2" => "qwen2.5-omni",
+                name => name,
+            };
+            let path = fixtures().join("tiny").join(model).join(name);
+            let digest = Sha256::digest(std::fs::read(path).unwrap());
+            let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(&found, hash, "{name}: run fixtures/golden/llama_cpp.py");
+        }
+    }
+}
