@@ -1,13 +1,15 @@
-//! What each quantization does to a bundled tiny model: bytes, bits per weight, perplexity, KL
+//! What each quantization does to the bundled tiny models: bytes, bits per weight, perplexity, KL
 //! divergence to f32 and answers still right, as the Markdown table of the README.
 //!
-//! `cargo run --release -p modelgate-engine --example quantization_damage [FOLDER] [TEXT] [FACTS]`
+//! `cargo run --release -p modelgate-engine --example quantization_damage`
 
 use modelgate_engine::{Model, answer, perplexity};
+use modelgate_model::Config;
 use modelgate_protocol::{
     ContentPart, Device, Event, Failure, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
     Request, Scheme, Tensor, WeightFormat,
 };
+use modelgate_testkit::gguf::{GgmlDType, GgufWriter, TypeOf, Vocabulary, q4_k_m, uniform};
 use serde::Deserialize;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -20,62 +22,116 @@ struct Fact {
     answer: String,
 }
 
+/// What every model is asked.
+struct Questions {
+    text: String,
+    facts: Vec<Fact>,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny");
-    let argument = |index: usize, default: &str| {
-        std::env::args_os().nth(index).map_or_else(|| fixtures.join(default), PathBuf::from)
+    let questions = Questions {
+        text: std::fs::read_to_string(fixtures.join("perplexity.txt"))?,
+        facts: serde_json::from_str(&std::fs::read_to_string(fixtures.join("facts.json"))?)?,
     };
-    let folder = argument(1, "llama");
-    let text = std::fs::read_to_string(argument(2, "perplexity.txt"))?;
-    let facts: Vec<Fact> =
-        serde_json::from_str(&std::fs::read_to_string(argument(3, "facts.json"))?)?;
-
-    println!("| quantization | bytes | bits per weight | perplexity | KL divergence | answers |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    let mut reference = None;
-    for scheme in Scheme::UNIFORM {
-        let tensors = Mutex::new(Vec::new());
-        let keep = |event: Event| {
-            if let Event::Tensor(tensor) = event
-                && let Ok(mut tensors) = tensors.lock()
-            {
-                tensors.push(tensor);
-            }
-        };
-        let mut model = Model::load(&request(&folder, scheme), &keep)?;
-        let log_probabilities = log_probabilities(&mut model, &text)?;
-        let reference = reference.get_or_insert_with(|| log_probabilities.clone());
-        let right = right_answers(&mut model, &facts)?;
-        let value = perplexity(&mut model, &text, &|_| {})?.value.map_or(f64::NAN, |v| v.get());
-        let tensors = tensors.into_inner()?;
-        let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
-        let weights: u64 = tensors.iter().map(Tensor::elements).sum();
-        println!(
-            "| {scheme} | {bytes} | {:.2} | {value:.4} | {:.2e} | {right} of {} |",
-            bytes as f64 * 8.0 / weights as f64,
-            divergence(reference, &log_probabilities),
-            facts.len()
-        );
+    println!(
+        "| model | quantization | bytes | bits per weight | perplexity | KL divergence | answers |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for name in ["llama", "mixtral", "qwen2.5-omni"] {
+        let folder = fixtures.join(name);
+        let mut reference = None;
+        for scheme in Scheme::UNIFORM {
+            let request = safetensors(&folder, scheme);
+            row(name, &scheme.to_string(), &request, &questions, &mut reference)?;
+        }
+        let config = Config::from_json(&std::fs::read_to_string(folder.join("config.json"))?)?;
+        let files = tempfile::tempdir()?;
+        let (q4_k, mix, q8_0) =
+            (uniform(GgmlDType::Q4K), q4_k_m(&config), uniform(GgmlDType::Q8_0));
+        let forms: [(Scheme, TypeOf); 3] =
+            [(Scheme::Q4K, &q4_k), (Scheme::Q4KM, &mix), (Scheme::Q8_0, &q8_0)];
+        for (scheme, dtype) in forms {
+            let vocabulary = Vocabulary::OfFolder;
+            let writer = GgufWriter { vocabulary, ..GgufWriter::new(dtype) };
+            let written = writer.write(&folder, &files.path().join(format!("{scheme}.gguf")));
+            let request = gguf(files.path(), written, scheme);
+            row(name, &format!("{scheme}, GGUF"), &request, &questions, &mut reference)?;
+        }
     }
     Ok(())
 }
 
-fn request(folder: &Path, quantization: Scheme) -> Request {
+/// Loads and asks one model, and prints what came of it.
+fn row(
+    name: &str,
+    form: &str,
+    request: &Request,
+    questions: &Questions,
+    reference: &mut Option<Vec<Vec<f64>>>,
+) -> Result<(), Box<dyn Error>> {
+    let tensors = Mutex::new(Vec::new());
+    let keep = |event: Event| {
+        if let Event::Tensor(tensor) = event
+            && let Ok(mut tensors) = tensors.lock()
+        {
+            tensors.push(tensor);
+        }
+    };
+    let mut model = Model::load(request, &keep)?;
+    let log_probabilities = log_probabilities(&mut model, &questions.text)?;
+    let reference = reference.get_or_insert_with(|| log_probabilities.clone());
+    let right = right_answers(&mut model, &questions.facts)?;
+    let perplexity = perplexity(&mut model, &questions.text, &|_| {})?;
+    let value = perplexity.value.map_or(f64::NAN, |value| value.get());
+    let tensors = tensors.into_inner()?;
+    let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
+    let weights: u64 = tensors.iter().map(Tensor::elements).sum();
+    println!(
+        "| {name} | {form} | {bytes} | {:.2} | {value:.4} | {:.2e} | {right} of {} |",
+        bytes as f64 * 8.0 / weights as f64,
+        divergence(reference, &log_probabilities),
+        questions.facts.len()
+    );
+    Ok(())
+}
+
+fn safetensors(folder: &Path, quantization: Scheme) -> Request {
     let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+    let files = ModelFiles {
+        root: folder.to_owned(),
+        format: WeightFormat::Safetensors,
+        weights: Vec::new(),
+        index: beside("model.safetensors.index.json"),
+        config: beside("config.json"),
+        generation_config: beside("generation_config.json"),
+        tokenizer: beside("tokenizer.json"),
+        tokenizer_config: beside("tokenizer_config.json"),
+        chat_template: beside("chat_template.json"),
+    };
+    request(files, quantization)
+}
+
+fn gguf(root: &Path, weights: Vec<PathBuf>, quantization: Scheme) -> Request {
+    let files = ModelFiles {
+        root: root.to_owned(),
+        format: WeightFormat::Gguf,
+        weights,
+        index: None,
+        config: None,
+        generation_config: None,
+        tokenizer: None,
+        tokenizer_config: None,
+        chat_template: None,
+    };
+    request(files, quantization)
+}
+
+fn request(files: ModelFiles, quantization: Scheme) -> Request {
     Request {
         protocol: PROTOCOL_VERSION,
-        model: folder.display().to_string(),
-        files: ModelFiles {
-            root: folder.to_owned(),
-            format: WeightFormat::Safetensors,
-            weights: beside("model.safetensors").into_iter().collect(),
-            index: beside("model.safetensors.index.json"),
-            config: beside("config.json"),
-            generation_config: beside("generation_config.json"),
-            tokenizer: beside("tokenizer.json"),
-            tokenizer_config: beside("tokenizer_config.json"),
-            chat_template: beside("chat_template.jinja"),
-        },
+        model: files.root.display().to_string(),
+        files,
         quantization,
         devices: vec![Device::Cpu],
         context: None,

@@ -68,11 +68,16 @@ fn divergence(reference: &[f32], other: &[f32]) -> f64 {
     p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
-/// The folder of a golden model; the Qwen2 is the Omni's text model by itself.
-fn folder(model: &str, scratch: &Path) -> PathBuf {
+/// The folders that hold a golden model. llama.cpp has evaluated the Omni's text model as the Qwen2
+/// that it is; here it is written as both, which are two architectures in GGUF files.
+fn folders(model: &str, scratch: &Path) -> Vec<PathBuf> {
+    let folder = fixtures().join("tiny").join(model.strip_prefix("tiny-").unwrap());
     match model {
-        "tiny-qwen2" => as_qwen2(&fixtures().join("tiny/qwen2.5-omni"), &scratch.join("qwen2")),
-        name => fixtures().join("tiny").join(name.strip_prefix("tiny-").unwrap()),
+        "tiny-qwen2.5-omni" => {
+            let qwen2 = as_qwen2(&folder, &scratch.join("qwen2"));
+            vec![folder, qwen2]
+        }
+        _ => vec![folder],
     }
 }
 
@@ -116,12 +121,14 @@ fn loaded_parts(parts: &[PathBuf], scheme: Scheme) -> Model {
 #[test]
 fn f16_files_give_the_tokens_and_the_distributions_of_llama_cpp() {
     let (golden, logits) = golden();
-    assert!(golden.models.len() >= 3);
+    assert_eq!(golden.models.len(), 3);
     for entry in &golden.models {
         let dir = tempfile::tempdir().unwrap();
-        let model = folder(&entry.model, dir.path());
-        for experts in [Experts::Merged, Experts::Apart] {
-            let parts = written(&model, dir.path(), GgmlDType::F16, experts);
+        let forms = folders(&entry.model, dir.path())
+            .into_iter()
+            .flat_map(|folder| [(folder.clone(), Experts::Merged), (folder, Experts::Apart)]);
+        for (folder, experts) in forms {
+            let parts = written(&folder, dir.path(), GgmlDType::F16, experts);
             let mut model = loaded_parts(&parts, Scheme::None);
             let mut largest = 0f64;
             for prompt in &entry.prompts {
@@ -143,7 +150,7 @@ fn files_give_the_logits_of_the_safetensors_path_within_what_their_type_costs() 
     let (golden, _) = golden();
     for entry in &golden.models {
         let dir = tempfile::tempdir().unwrap();
-        let folder = folder(&entry.model, dir.path());
+        let folder = folders(&entry.model, dir.path()).remove(0);
         for (dtype, scheme, most) in
             [(GgmlDType::F16, Scheme::None, 1e-6), (GgmlDType::Q8_0, Scheme::Q8_0, 1e-3)]
         {
@@ -173,8 +180,8 @@ fn q8_0_files_are_as_near_to_llama_cpp_as_its_rounding_of_activations_lets_them(
     let (golden, logits) = golden();
     for entry in &golden.models {
         let dir = tempfile::tempdir().unwrap();
-        let model = folder(&entry.model, dir.path());
-        let parts = written(&model, dir.path(), GgmlDType::Q8_0, Experts::Merged);
+        let folder = folders(&entry.model, dir.path()).remove(0);
+        let parts = written(&folder, dir.path(), GgmlDType::Q8_0, Experts::Merged);
         let mut model = loaded_parts(&parts, Scheme::Q8_0);
         let (mut sum, mut rows, mut agreed) = (0f64, 0, 0);
         for prompt in &entry.prompts {
@@ -203,10 +210,7 @@ fn the_golden_data_are_of_these_weights() {
     }
     for entry in &golden.models {
         for (name, hash) in &entry.weights_sha256 {
-            let model = match entry.model.strip_prefix("tiny-").unwrap() {
-                "qwen2" => "qwen2.5-omni",
-                name => name,
-            };
+            let model = entry.model.strip_prefix("tiny-").unwrap();
             let path = fixtures().join("tiny").join(model).join(name);
             let digest = Sha256::digest(std::fs::read(path).unwrap());
             let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
