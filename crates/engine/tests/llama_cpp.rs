@@ -1,4 +1,4 @@
-//! GGUF files against what llama.cpp computes from the same weights (`fixtures/golden/llama_cpp.py`).
+//! GGUF files against what llama.cpp computes from the same weights (`fixtures/golden/from_llama_cpp.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -214,7 +214,7 @@ fn the_golden_data_are_of_these_weights() {
             let path = fixtures().join("tiny").join(model).join(name);
             let digest = Sha256::digest(std::fs::read(path).unwrap());
             let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(&found, hash, "{name}: run fixtures/golden/llama_cpp.py");
+            assert_eq!(&found, hash, "{name}: run fixtures/golden/from_llama_cpp.py");
         }
     }
 }
