@@ -261,7 +261,9 @@ impl Ended {
 
     /// Asserts that every check of the model `id` passed.
     pub(crate) fn passes(&self, id: &str) {
-        for verdict in &self.model(id).checks {
+        let checks = &self.model(id).checks;
+        assert_eq!(checks.len(), Check::ALL.len(), "{}", self.all());
+        for verdict in checks {
             assert_eq!(verdict.status, Status::Passed, "{verdict:?}: {}", self.all());
         }
     }
@@ -297,7 +299,7 @@ pub(crate) fn read_valid(path: &Path) -> Report {
     serde_json::from_value(value).expect("a report has the report's type")
 }
 
-/// A manifest entry for the tiny Llama at `path`.
+/// A manifest entry for a tiny model at `path`.
 pub(crate) fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> String {
     format!(
         "[[model]]\nid = \"{id}\"\npath = \"{}\"\nquantization = \"{quantization}\"\n{QUESTION}\n\

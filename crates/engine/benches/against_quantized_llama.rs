@@ -45,6 +45,9 @@ fn main() -> Outcome<()> {
         // SAFETY: the process has one thread yet, so nobody reads the environment meanwhile.
         unsafe { std::env::set_var(name, &threads) };
     }
+    if let Some(name) = arguments.first().filter(|name| !["tiny", "1b"].contains(&name.as_str())) {
+        return Err(format!("no model {name}; there are tiny and 1b").into());
+    }
     let wanted = |name| arguments.first().is_none_or(|only| only == name);
     let repeats = |usual| arguments.get(1).map_or(Ok(usual), |number| number.parse::<usize>());
     println!("{threads} threads; tokens/s, median (best); q8_0\n");

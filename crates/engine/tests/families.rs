@@ -6,12 +6,11 @@
 
 mod common;
 
-use common::{fixtures, inventory, largest_difference, load, loaded, request, rows};
+use common::{fixtures, inventory, largest_difference, load, loaded, request, rows, sha256};
 use modelgate_engine::Model;
 use modelgate_protocol::{Event, Request, Scheme};
 use modelgate_testkit::families::{Golden, Variant};
 use modelgate_testkit::tokenizers;
-use sha2::{Digest, Sha256};
 
 /// The largest difference of a logit: f32 sums in another order.
 const LOGIT: f32 = 1e-4;
@@ -70,7 +69,7 @@ fn greedy_tokens_are_the_references_up_to_the_first_tie() {
     let (mut compared, mut all) = (0, 0);
     for variant in &golden.variants {
         let mut model = loaded(&prepared(&golden, variant, Scheme::None).request);
-        for prompt in variant.prompts.iter().filter(|prompt| !prompt.greedy.is_empty()) {
+        for prompt in &variant.prompts {
             assert_eq!(prompt.greedy.len(), 64);
             model.reset();
             let (mut input, mut position) = (prompt.token_ids.clone(), 0);
@@ -98,12 +97,14 @@ fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
     let golden = Golden::read(&fixtures());
     for variant in &golden.variants {
         let name = &variant.name;
-        let digest = Sha256::digest(std::fs::read(golden.weights(variant)).unwrap());
-        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = sha256(&golden.weights(variant));
         assert_eq!(found, variant.weights_sha256, "{name}: run fixtures/golden/families.py");
         assert!(variant.logit_deviation >= 1.0, "{name}: {}", variant.logit_deviation);
         // a uniform look at 300 tokens would give the mean of 1/n over n, 0.02
         assert!(variant.attention_peak >= 0.3, "{name}: {}", variant.attention_peak);
+        let lengths: Vec<usize> = variant.prompts.iter().map(|p| p.token_ids.len()).collect();
+        assert_eq!(lengths, [1, 17, 300], "{name}");
+        assert!(variant.mistakes.len() >= 10, "{name}");
         for (mistake, changes) in &variant.mistakes {
             let largest = changes.values().copied().fold(0.0, f64::max);
             assert!(largest >= 100.0 * f64::from(LOGIT), "{name}, {mistake}: {largest}");

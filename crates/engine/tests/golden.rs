@@ -5,12 +5,13 @@
 
 mod common;
 
-use common::{fixtures, largest_difference, load, loaded, message, question, request, rows, tiny};
+use common::{
+    fixtures, largest_difference, load, loaded, message, question, request, rows, sha256, tiny,
+};
 use modelgate_engine::{Model, answer, perplexity};
 use modelgate_protocol::{Event, FinishReason, GenerationRequest, Message, Scheme};
 use modelgate_testkit::safetensors_edit::read_shard;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -266,8 +267,7 @@ fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         for (name, hash) in golden.json["weights_sha256"].as_object().unwrap() {
-            let digest = Sha256::digest(std::fs::read(folder(model_name).join(name)).unwrap());
-            let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let found = sha256(&folder(model_name).join(name));
             assert_eq!(found, hash.as_str().unwrap(), "{name}: run fixtures/golden/tiny.py");
         }
         assert!(golden.prompts().len() >= 20);

@@ -107,7 +107,7 @@ fn weights_beyond_the_range_of_f16_are_refused_by_name() {
     let name = "model.layers.0.self_attn.q_proj.weight";
     let dir = copy_model(&tiny());
     scale_tensor(dir.path(), name, 1e9);
-    for scheme in [Scheme::Q8_0, Scheme::Q4_0, Scheme::Q6K] {
+    for scheme in [Scheme::Q8_0, Scheme::Q4_0, Scheme::Q4K, Scheme::Q5K, Scheme::Q6K] {
         let failure = common::failed(&request(dir.path(), scheme));
         assert_eq!(failure.kind.name(), "non_finite", "{scheme}");
         assert!(failure.message.contains(name) && failure.message.contains("f16"), "{failure}");

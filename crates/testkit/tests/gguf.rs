@@ -45,18 +45,27 @@ fn written(dir: &Path, source: &Path, change: impl Fn(&mut GgufWriter)) -> Vec<P
 
 #[test]
 fn types_of_the_mix_are_llama_cpps() {
-    let source = fixtures().join("tiny/llama");
-    let config = std::fs::read_to_string(source.join("config.json")).unwrap();
-    let mix = q4_k_m(&Config::from_json(&config).unwrap());
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("model.gguf");
-    GgufWriter::new(&mix).write(&source, &file);
-    let tensors = |path: &Path| {
-        let list = header(path).tensor_infos.into_iter();
-        list.map(|(name, info)| (name, (info.ggml_dtype, info.shape))).collect::<BTreeMap<_, _>>()
-    };
-    let expected = tensors(&fixtures().join("golden/llama_cpp/tiny-llama-q4_k_m.gguf"));
-    assert_eq!(tensors(&file), expected);
+    let text = std::fs::read_to_string(fixtures().join("golden/llama_cpp/logits.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for entry in golden["models"].as_array().unwrap() {
+        let name = entry["model"].as_str().unwrap().strip_prefix("tiny-").unwrap();
+        let source = fixtures().join("tiny").join(name);
+        let config = std::fs::read_to_string(source.join("config.json")).unwrap();
+        let mix = q4_k_m(&Config::from_json(&config).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.gguf");
+        GgufWriter::new(&mix).write(&source, &file);
+        let found: BTreeMap<String, String> = header(&file)
+            .tensor_infos
+            .into_iter()
+            .map(|(name, info)| (name, format!("{:?}", info.ggml_dtype).to_lowercase()))
+            .collect();
+        let expected: BTreeMap<String, String> =
+            serde_json::from_value(entry["q4_k_m_types"].clone()).unwrap();
+        let expected: BTreeMap<String, String> =
+            expected.into_iter().map(|(name, dtype)| (name, dtype.replace("_k", "k"))).collect();
+        assert_eq!(found, expected, "{name}");
+    }
 }
 
 #[test]

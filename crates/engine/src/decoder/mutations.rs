@@ -1,5 +1,6 @@
 //! Mistakes that a decoder of the family could have, each made on purpose: the comparison with the
 //! reference (`tests/families.rs`) must see every one by at least a hundred times its tolerance.
+//! (`families.py` makes mistakes too, in the reference: those show that the weights are sensitive.)
 
 #![allow(clippy::unwrap_used)]
 
@@ -100,6 +101,7 @@ fn difference(
         let found = decoder.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
         let expected = golden.logits(variant, prompt);
         for (at, expected) in prompt.positions.iter().zip(expected) {
+            assert!(found[*at].iter().all(|logit| logit.is_finite()));
             let pairs = found[*at].iter().zip(expected);
             largest = pairs.map(|(a, b)| (a - b).abs()).fold(largest, f32::max);
         }

@@ -40,7 +40,14 @@ pub(crate) fn product<T: Block>(
         tiles::product(vnni, &weights, x, out);
         return Ok(());
     }
-    k_quants::matmul((m, k, n), x, blocks, out)
+    k_quants::matmul((m, k, n), x, blocks, out)?;
+    // candle loses NaN and infinity when it rounds rows, and a broken model must stay broken
+    for (x, out) in x.chunks(k).zip(out.chunks_mut(n)) {
+        if !x.iter().all(|value| value.is_finite()) {
+            out.fill(f32::NAN);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

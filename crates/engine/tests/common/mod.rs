@@ -7,6 +7,7 @@ use modelgate_protocol::{
     ContentPart, Device, Event, Failure, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
     Request, Scheme, Tensor, WeightFormat,
 };
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -124,8 +125,16 @@ pub fn rows(logits: &candle_core::Tensor) -> Vec<Vec<f32>> {
     logits.to_vec2().unwrap()
 }
 
-/// The largest difference of two tables.
+/// A file's SHA-256 in hexadecimal.
+pub fn sha256(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The largest difference of two tables, none of whose values may be NaN, which no comparison
+/// would see.
 pub fn largest_difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    assert!(a.iter().chain(b).flatten().all(|value| value.is_finite()));
     assert_eq!((a.len(), a[0].len()), (b.len(), b[0].len()));
     let pairs = a.iter().flatten().zip(b.iter().flatten());
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
