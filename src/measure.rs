@@ -46,7 +46,7 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
                 interrupt: surroundings.interrupt.clone(),
             };
             // what the files say themselves needs no word of the worker
-            let unforeseen = measurement.memory.prediction.is_none();
+            let unforeseen = request.files.config.is_none();
             let file_bytes = measurement.files.iter().map(|file| file.bytes).sum();
             let mut told = None;
             let mut watch = |event: &Event| {
@@ -54,7 +54,8 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
                 if let Event::Model { config: Some(config), .. } = event
                     && unforeseen
                 {
-                    told = Some(foresee(config, model, &request.devices, file_bytes)?);
+                    told =
+                        Some(foresee(config, model, &request.devices, file_bytes, surroundings)?);
                 }
                 Ok(())
             };
@@ -83,6 +84,7 @@ fn foresee(
     model: &Model,
     devices: &[Device],
     file_bytes: u64,
+    surroundings: &Surroundings<'_>,
 ) -> Result<Prediction, Failure> {
     let config = Config::from_json(config).map_err(|error| {
         Failure::new(
@@ -92,15 +94,23 @@ fn foresee(
             "a defect of the engine",
         )
     })?;
-    refuse_impossible(&config, model, devices)?;
+    refuse_unoptimised(&config, surroundings)?;
+    refuse_impossible(&config, model, devices, Some(file_bytes))?;
     Ok(predict::predict(&config, model, devices, Some(file_bytes)))
 }
 
-fn refuse_impossible(config: &Config, model: &Model, devices: &[Device]) -> Result<(), Failure> {
-    predict::impossible(config, model, &model.expect, devices).map_or(Ok(()), |impossible| {
-        let (message, hint) = (impossible.message, impossible.hint);
-        Err(Failure::new(Stage::Prepare, FailureKind::Impossible, message, hint))
-    })
+fn refuse_impossible(
+    config: &Config,
+    model: &Model,
+    devices: &[Device],
+    file_bytes: Option<u64>,
+) -> Result<(), Failure> {
+    match predict::impossible(config, model, &model.expect, devices, file_bytes) {
+        None => Ok(()),
+        Some(predict::Impossible { message, hint }) => {
+            Err(Failure::new(Stage::Prepare, FailureKind::Impossible, message, hint))
+        }
+    }
 }
 
 /// All that comes before the worker.
@@ -138,7 +148,7 @@ fn prepare(
         measurement.config = Some(text);
         measurement.memory.prediction = Some(predict::predict(&config, model, &devices, None));
         refuse_unoptimised(&config, surroundings)?;
-        refuse_impossible(&config, model, &devices)?;
+        refuse_impossible(&config, model, &devices, None)?;
     }
     let request = Request {
         protocol: PROTOCOL_VERSION,

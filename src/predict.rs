@@ -33,10 +33,7 @@ pub fn predict(
     file_bytes: Option<u64>,
 ) -> Prediction {
     let on_host = devices.iter().all(|device| *device == Device::Cpu);
-    let mut bytes = predicted_bytes(config, model, on_host);
-    if let (Some(file_bytes), Some(_)) = (file_bytes, mix(model.quantization)) {
-        bytes.weights = file_bytes;
-    }
+    let bytes = predicted_bytes(config, model, on_host, file_bytes);
     let sum = bytes.weights.saturating_add(bytes.kv_cache).saturating_add(bytes.activations);
     Prediction {
         weights: bytes.weights,
@@ -50,15 +47,19 @@ pub fn predict(
 
 /// On the CPU everything that is not quantized is f32; on a GPU weights keep 16 bits and so do
 /// keys and values.
-fn predicted_bytes(config: &Config, model: &Model, on_host: bool) -> PredictedBytes {
+fn predicted_bytes(
+    config: &Config,
+    model: &Model,
+    on_host: bool,
+    file_bytes: Option<u64>,
+) -> PredictedBytes {
     let (float, kv_bytes) = if on_host { (DType::F32, 4) } else { (DType::Bf16, 2) };
-    modelgate_model::predict(
-        config,
-        model.quantization,
-        &float,
-        context(model, config) as usize,
-        kv_bytes,
-    )
+    let context = context(model, config) as usize;
+    let bytes = modelgate_model::predict(config, model.quantization, &float, context, kv_bytes);
+    match (file_bytes, mix(model.quantization)) {
+        (Some(weights), Some(_)) => PredictedBytes { weights, ..bytes },
+        _ => bytes,
+    }
 }
 
 /// Whether the expectation's ranges leave no room for the weights and the key/value cache.
@@ -69,10 +70,11 @@ pub fn impossible(
     model: &Model,
     expect: &Expect,
     devices: &[Device],
+    file_bytes: Option<u64>,
 ) -> Option<Impossible> {
     let on_gpu = devices.iter().any(|device| matches!(device, Device::Cuda(_)));
     let on_cpu = devices.contains(&Device::Cpu);
-    let bytes = predicted_bytes(config, model, !on_gpu);
+    let bytes = predicted_bytes(config, model, !on_gpu, file_bytes);
     let needed = bytes.weights.saturating_add(bytes.kv_cache);
     let most = |range: Option<ByteRange>| range.map_or(u64::MAX, |range| range.max);
     let (name, room) = match (on_gpu, on_cpu) {

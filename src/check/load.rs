@@ -30,7 +30,7 @@ pub(super) fn check(measurement: &Measurement) -> Verdict {
         grouped(weights),
         crate::manifest::format_bytes(bytes)
     );
-    if !inventory.omitted.is_empty() {
+    if measurement.is_partial() {
         observed.push_str(&format!("; parts: {}", measurement.parts.join(", ")));
     }
     for omitted in &inventory.omitted {
@@ -99,7 +99,7 @@ fn not_as_called_for(list: &[Tensor], config: &Config) -> Option<String> {
         let mut name = needed.name;
         if from_gguf && let Some(gguf) = gguf_name(&name) {
             name = gguf.name;
-            if let (Some((merged, _)), Some(experts)) = (gguf.merged, config.experts) {
+            if let (Some(merged), Some(experts)) = (gguf.merged, config.experts) {
                 if merged_seen.contains(&merged) {
                     continue;
                 }
@@ -157,8 +157,8 @@ mod tests {
             let shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
             let name = gguf_name(&needed.name).expect("a GGUF name");
             match name.merged {
-                Some((_, number)) if merged && number > 0 => {}
-                Some((name, _)) if merged => {
+                Some(name) if merged && list.iter().any(|tensor| tensor.name == name) => {}
+                Some(name) if merged => {
                     list.push(tensor(&name, &[&[4], shape.as_slice()].concat()));
                 }
                 _ => list.push(tensor(&name.name, &shape)),

@@ -27,6 +27,9 @@ fn error_bound(dtype: &DType) -> Option<f64> {
     })
 }
 
+/// The smallest block of any type: rows that it does not divide cannot be quantized.
+const LEAST_BLOCK: u64 = 32;
+
 /// Holds every tensor against the rule.
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
     let scheme = expectation.quantization;
@@ -83,12 +86,10 @@ fn is_kept(tensor: &Tensor) -> bool {
 /// What is wrong with the bits per weight of a mix: each tensor may be of a type that the mix has,
 /// and all together not be the mix.
 fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
-    let counted = || list.iter().filter(|tensor| mix.counts(&tensor.name, &tensor.shape));
-    let weights: u64 = counted().map(Tensor::elements).sum();
-    let bytes: u64 = counted().map(|tensor| tensor.bytes).sum();
-    let bits = bytes as f64 * 8.0 / weights as f64;
-    let (least, most) = mix.bits_per_weight;
-    (weights > 0 && !(least..=most).contains(&bits)).then(|| {
+    let sizes = list.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.bytes));
+    let bits = mix.bits_per_weight(sizes)?;
+    let (least, most) = mix.bounds;
+    (!(least..=most).contains(&bits)).then(|| {
         format!(
             "the matrices of the layers take {bits:.2} bits per weight, and those of {scheme} take \
              {least} to {most}"
@@ -100,14 +101,23 @@ fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
 fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     let Tensor { name, file, dtype, .. } = tensor;
     let placed = residence(name, &tensor.shape, expectation.quantization);
-    let mix = mix(expectation.quantization).filter(|_| is_kept(tensor));
-    let of_the_mix = mix.is_some_and(|mix| mix.permits(name, &tensor.shape, dtype));
-    match &placed.quantized {
-        _ if of_the_mix => {}
-        Some(expected) if dtype != expected => {
+    let scheme = expectation.quantization;
+    let mix = mix(scheme).filter(|_| is_kept(tensor) || scheme.is_gguf_only());
+    let in_blocks = tensor.shape.last().is_some_and(|row| row.is_multiple_of(LEAST_BLOCK));
+    match (&placed.quantized, mix) {
+        (_, Some(mix)) if placed.role.is_quantizable() && in_blocks => {
+            if !mix.permits(name, &tensor.shape, dtype) {
+                return Some(format!(
+                    "{name} of {file} is resident in {dtype}, expected {} or what else {scheme} \
+                     has there",
+                    mix.bulk(&tensor.shape)
+                ));
+            }
+        }
+        (Some(expected), _) if dtype != expected => {
             return Some(format!("{name} of {file} is resident in {dtype}, expected {expected}"));
         }
-        None if dtype.is_quantized() => {
+        (None, _) if dtype.is_quantized() => {
             return Some(format!(
                 "{name} of {file} is resident in {dtype}, expected unquantized: {}",
                 placed.reason.as_deref().unwrap_or("no quantization was asked for")

@@ -80,7 +80,7 @@ impl Resolver<'_> {
         let DeviceChoice::Listed(devices) = &model.device else {
             return Ok(());
         };
-        match (vram.or(ram), predict::impossible(&config, model, expect, devices)) {
+        match (vram.or(ram), predict::impossible(&config, model, expect, devices, None)) {
             (Some(span), Some(impossible)) => self.error(span, impossible.message, impossible.hint),
             _ => Ok(()),
         }

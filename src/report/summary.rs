@@ -271,7 +271,7 @@ fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
         let count = tensors.list.iter().filter(|tensor| tensor.dtype.name() == name).count();
         writeln!(out, "| {name} | {count} | {} |", format_bytes(*bytes))?;
     }
-    if !tensors.omitted.is_empty() {
+    if seen.is_partial() {
         writeln!(out, "\nParts: {}.", seen.parts.join(", "))?;
     }
     for omitted in &tensors.omitted {

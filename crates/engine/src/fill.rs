@@ -39,8 +39,10 @@ pub(crate) struct Filled {
     pub(crate) nmse: Option<f64>,
     /// The same of the worst piece: one wrong row is lost in the mean over a large tensor.
     pub(crate) worst_nmse: Option<f64>,
-    /// Whether every value is zero.
-    pub(crate) all_zero: bool,
+    /// Matrices that the tensor holds: one, or as many as there are experts.
+    pub(crate) matrices: usize,
+    /// The first of them whose every value is zero.
+    pub(crate) zero: Option<usize>,
     /// NaN and infinite values of the source.
     pub(crate) nonfinite: u64,
     /// Why its values cannot be used.
@@ -82,6 +84,8 @@ struct Seen {
     error: SquaredError,
     nonfinite: u64,
     values: u64,
+    /// Which matrix of the tensor it belongs to.
+    matrix: usize,
     all_zero: bool,
     spoiled: Option<Spoiled>,
 }
@@ -132,18 +136,29 @@ impl Job<'_> {
         let row_bytes = (self.tensor.bytes / rows.max(1) as u64).max(1);
         let rows_at_once = (PIECE_BYTES / row_bytes).max(1) as usize;
         let blocks_in_row = columns / T::BLCK_SIZE;
+        // experts that are one tensor are looked at one by one
+        let matrices = match self.tensor.shape.as_slice() {
+            [count, _, _] => *count,
+            _ => 1,
+        };
+        let rows_in_matrix = rows / matrices.max(1);
         let count = rows * blocks_in_row;
         let mut blocks = zeroed::<T>(count).ok_or_else(|| {
             let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
             fail::host_memory(bytes, &format!("tensor {}", self.name))
         })?;
         let seen = blocks
-            .par_chunks_mut(rows_at_once * blocks_in_row)
+            .par_chunks_mut((rows_in_matrix * blocks_in_row).max(1))
             .enumerate()
-            .map(|(piece, blocks)| {
-                let row = (piece * rows_at_once) as u64;
+            .flat_map(|(matrix, blocks)| {
+                let pieces = blocks.par_chunks_mut(rows_at_once * blocks_in_row).enumerate();
+                pieces.map(move |(piece, blocks)| (matrix, piece, blocks))
+            })
+            .map(|(matrix, piece, blocks)| {
+                let row = (matrix * rows_in_matrix + piece * rows_at_once) as u64;
                 SCRATCH.with_borrow_mut(|scratch| {
-                    self.piece(blocks, row * row_bytes, row * columns as u64, scratch)
+                    let seen = self.piece(blocks, row * row_bytes, row * columns as u64, scratch);
+                    seen.map(|seen| Seen { matrix, ..seen })
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -224,7 +239,12 @@ fn filled(resident: Resident, errors: Option<(f64, f64)>, seen: &[Seen]) -> Fill
         resident,
         nmse: errors.map(|(whole, _)| whole),
         worst_nmse: errors.map(|(_, worst)| worst),
-        all_zero: seen.iter().all(|seen| seen.all_zero),
+        matrices: seen.last().map_or(0, |seen| seen.matrix + 1),
+        zero: seen
+            .chunk_by(|a, b| a.matrix == b.matrix)
+            .find(|pieces| pieces.iter().all(|seen| seen.all_zero))
+            .and_then(|pieces| pieces.first())
+            .map(|seen| seen.matrix),
         nonfinite: seen.iter().map(|seen| seen.nonfinite).sum(),
         spoiled: seen.iter().find_map(|seen| seen.spoiled),
     }
@@ -273,10 +293,15 @@ fn decode(dtype: &DType, bytes: &[u8], values: &mut [f32]) {
 
 /// The failure of a tensor that cannot be used.
 pub(crate) fn spoiled(name: &str, file: &str, role: Role, filled: &Filled) -> Option<Failure> {
-    if filled.all_zero && (role.is_quantizable() || role == Role::Norm) {
+    let matters = role.is_quantizable() || matches!(role, Role::Norm | Role::Router);
+    if let Some(matrix) = filled.zero.filter(|_| matters) {
+        let what = match role {
+            Role::Expert if filled.matrices > 1 => format!("expert {matrix} of tensor {name}"),
+            _ => format!("tensor {name}"),
+        };
         return Some(fail::load(
             FailureKind::Corrupt,
-            format!("tensor {name} in {file} holds nothing but zeros"),
+            format!("{what} in {file} holds nothing but zeros"),
             "an interrupted download leaves files of the right size and no content: fetch it again",
         ));
     }

@@ -74,7 +74,10 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        if format == WeightFormat::Gguf && source.tensors.contains_key(ROPE_FACTORS) {
+        // llama.cpp has such a table for these families alone
+        let factored = matches!(config.family, Family::Llama | Family::Mixtral);
+        let gguf = format == WeightFormat::Gguf;
+        if gguf && factored && source.tensors.contains_key(ROPE_FACTORS) {
             let held = TensorShape { name: ROPE_FACTORS.into(), shape: vec![config.head_dim / 2] };
             jobs.push(job(source, ROPE_FACTORS.into(), held, format, scheme)?);
         }
@@ -113,14 +116,12 @@ impl<'a> Plan<'a> {
         meter.finish(events);
         let mut weights = Weights::new();
         for (job, resident) in self.jobs.iter().zip(loaded?) {
-            match job.needed.as_slice() {
-                [name] => drop(weights.insert(name.clone(), resident)),
-                experts => {
-                    let parts = resident.split(experts.len());
-                    let parts = parts.map_err(fail::internal(Stage::Load))?;
-                    weights.extend(experts.iter().cloned().zip(parts));
-                }
-            }
+            let parts = match job.tensor.shape.as_slice() {
+                [experts, _, _] => resident.split(*experts),
+                _ => Ok(vec![resident]),
+            };
+            let parts = parts.map_err(fail::internal(Stage::Load))?;
+            weights.extend(job.needed.iter().cloned().zip(parts));
         }
         Ok(weights)
     }
@@ -153,7 +154,7 @@ fn held(
     };
     let Some(gguf) = gguf else { return needed.clone() };
     match (gguf.merged, config.experts) {
-        (Some((merged, _)), Some(experts)) if source.tensors.contains_key(&merged) => {
+        (Some(merged), Some(experts)) if source.tensors.contains_key(&merged) => {
             let shape = [&[experts.count], needed.shape.as_slice()].concat();
             TensorShape { name: merged, shape }
         }

@@ -326,7 +326,17 @@ fn assemble(
     let factors = match weights.remove(ROPE_FACTORS) {
         Some(factors) => {
             let values = factors.float().and_then(|factors| factors.to_vec1::<f32>());
-            Some(values.map_err(&internal)?)
+            let values = values.map_err(&internal)?;
+            if let Some(factor) =
+                values.iter().find(|factor| !factor.is_finite() || **factor <= 0.0)
+            {
+                return Err(fail::load(
+                    FailureKind::Corrupt,
+                    format!("tensor {ROPE_FACTORS} holds {factor}, expected positive numbers"),
+                    fail::FETCH_AGAIN,
+                ));
+            }
+            Some(values)
         }
         None => None,
     };

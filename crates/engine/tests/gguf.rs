@@ -6,11 +6,12 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use common::{
-    failed, gguf_request, inventory, largest_difference, load, loaded, request, rows, tiny,
+    failed, fixtures, gguf_alone, gguf_request, inventory, largest_difference, load, loaded,
+    request, rows, tiny,
 };
 use modelgate_protocol::{DType, FailureKind, Scheme};
 use modelgate_testkit::gguf::{GgufWriter, Vocabulary, uniform, write_from_safetensors};
-use modelgate_testkit::safetensors_edit::truncate;
+use modelgate_testkit::safetensors_edit::{copy_model, edit, truncate};
 use std::path::{Path, PathBuf};
 
 fn written(dir: &Path, dtype: GgmlDType) -> PathBuf {
@@ -161,4 +162,68 @@ fn a_file_with_a_tokenizer_needs_no_other() {
     let expected = modelgate_engine::answer(&mut beside, &question, &|_| ()).unwrap();
     assert_eq!(answer.prompt_tokens, expected.prompt_tokens);
     assert_eq!(answer.tokens, expected.tokens);
+}
+
+#[test]
+fn an_expert_or_a_router_of_zeros_is_refused() {
+    let dir = copy_model(&fixtures().join("tiny/mixtral"));
+    let expert = "model.layers.1.block_sparse_moe.experts.3.w1.weight";
+    edit(dir.path(), expert, |shard| {
+        let raw = shard.get_mut(expert).unwrap();
+        raw.data.fill(0);
+    });
+    let dtype = uniform(GgmlDType::Q8_0);
+    let file = dir.path().join("tiny.gguf");
+    GgufWriter { vocabulary: Vocabulary::OfFolder, ..GgufWriter::new(&dtype) }
+        .write(dir.path(), &file);
+    let failure = failed(&gguf_alone(&file, Scheme::Q8_0));
+    assert_eq!(failure.kind, FailureKind::Corrupt);
+    let expected = "expert 3 of tensor blk.1.ffn_gate_exps.weight";
+    assert!(failure.message.contains(expected), "{failure}");
+
+    let dir = copy_model(&fixtures().join("tiny/mixtral"));
+    let router = "model.layers.0.block_sparse_moe.gate.weight";
+    edit(dir.path(), router, |shard| shard.get_mut(router).unwrap().data.fill(0));
+    let failure = failed(&request(dir.path(), Scheme::Q4K));
+    assert_eq!(failure.kind, FailureKind::Corrupt);
+    assert!(failure.message.contains(router), "{failure}");
+}
+
+#[test]
+fn metadata_that_are_missing_are_named_by_their_own_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), GgmlDType::Q8_0);
+    let sound = std::fs::read(&file).unwrap();
+    for key in [
+        "llama.block_count",
+        "llama.embedding_length",
+        "llama.context_length",
+        "llama.attention.layer_norm_rms_epsilon",
+    ] {
+        let mut bytes = sound.clone();
+        let at = bytes.windows(key.len()).position(|part| part == key.as_bytes()).unwrap();
+        bytes[at + key.len() - 1] = b'X';
+        std::fs::write(&file, bytes).unwrap();
+        let failure = failed(&gguf_request(&file, Scheme::Q8_0));
+        assert_eq!(failure.kind, FailureKind::Corrupt, "{failure}");
+        assert!(failure.message.contains(&format!("{key} is missing")), "{failure}");
+    }
+}
+
+#[test]
+fn factors_on_frequencies_that_are_none_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), GgmlDType::Q8_0);
+    let content = {
+        let mut opened = std::fs::File::open(&file).unwrap();
+        candle_core::quantized::gguf_file::Content::read(&mut opened).unwrap()
+    };
+    let at = content.tensor_data_offset + content.tensor_infos["rope_freqs.weight"].offset;
+    for bad in [0f32, -1.0, f32::NAN] {
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[at as usize..at as usize + 4].copy_from_slice(&bad.to_le_bytes());
+        std::fs::write(&file, bytes).unwrap();
+        let failure = failed(&gguf_request(&file, Scheme::Q8_0));
+        assert!(failure.message.contains("rope_freqs.weight"), "{failure}");
+    }
 }

@@ -140,7 +140,10 @@ struct Raw {
     num_hidden_layers: Option<usize>,
     hidden_size: Option<usize>,
     num_attention_heads: Option<usize>,
-    num_key_value_heads: Option<usize>,
+    /// Written as null it means as many as there are query heads.
+    #[serde(default, deserialize_with = "written")]
+    num_key_value_heads: Option<Option<usize>>,
+    partial_rotary_factor: Option<f64>,
     head_dim: Option<usize>,
     intermediate_size: Option<usize>,
     vocab_size: Option<usize>,
@@ -268,7 +271,7 @@ impl Config {
         let hidden = size("hidden_size", raw.hidden_size)?;
         let heads = size("num_attention_heads", raw.num_attention_heads)?;
         let defaults = Defaults::of(&architecture);
-        let kv_heads = match raw.num_key_value_heads.or(defaults.kv_heads) {
+        let kv_heads = match raw.num_key_value_heads.unwrap_or(defaults.kv_heads) {
             Some(n) => size("num_key_value_heads", Some(n))?,
             None => heads,
         };
@@ -294,6 +297,11 @@ impl Config {
         if let Some(act) = raw.hidden_act.as_deref().filter(|act| *act != "silu") {
             return Err(ConfigError::Unsupported(format!(
                 "hidden_act \"{act}\" is not supported; supported is silu"
+            )));
+        }
+        if let Some(part) = raw.partial_rotary_factor.filter(|part| *part != 1.0) {
+            return Err(ConfigError::Unsupported(format!(
+                "partial_rotary_factor {part} is not supported; supported is 1"
             )));
         }
         if family == Family::Llama
@@ -464,6 +472,9 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
         positive(key, value.ok_or_else(|| missing(&format!("rope_scaling.{key}")))?)
     };
     match raw.rope_type.as_deref().or(raw.r#type.as_deref()) {
+        None if raw.factor.is_some() => Err(ConfigError::Malformed(
+            "rope_scaling has a factor and no rope_type, expected both or neither".into(),
+        )),
         // mrope's three axes agree where there is only text: then it is ordinary RoPE.
         None | Some("default" | "mrope") => Ok(None),
         Some("llama3") => Ok(Some(RopeScaling {

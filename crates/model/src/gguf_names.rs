@@ -5,9 +5,9 @@
 pub struct GgufName {
     /// Name of the tensor alone.
     pub name: String,
-    /// Name of the tensor that holds it with those of all other experts of its layer, and its
-    /// place among them; only for an expert's matrix.
-    pub merged: Option<(String, usize)>,
+    /// Name of the tensor that holds it with those of all other experts of its layer, in the order
+    /// in which [`crate::tensors`] lists them; only for an expert's matrix.
+    pub merged: Option<String>,
 }
 
 /// llama.cpp's name of a tensor that [`crate::tensors`] calls by its Hugging Face name; none for a
@@ -35,7 +35,7 @@ pub fn gguf_name(name: &str) -> Option<GgufName> {
         };
         return Some(GgufName {
             name: format!("blk.{layer}.{matrix}.{number}.{kind}"),
-            merged: Some((format!("blk.{layer}.{matrix}_exps.{kind}"), number.parse().ok()?)),
+            merged: Some(format!("blk.{layer}.{matrix}_exps.{kind}")),
         });
     }
     let stem = match stem {

@@ -12,10 +12,9 @@ use modelgate_protocol::{DType, Scheme};
 pub struct Mix {
     /// The type of its bulk; no matrix has fewer bits.
     pub base: DType,
-    /// Bits per weight, least and most, over the matrices of the layers whose rows the base's block
-    /// divides. Embedding and output matrix are left out: how much of a model they are differs
-    /// from a twentieth to a third.
-    pub bits_per_weight: (f64, f64),
+    /// What [`Mix::bits_per_weight`] is at least and at most. Embedding and output matrix are left
+    /// out: how much of a model they are differs from a twentieth to a third.
+    pub bounds: (f64, f64),
 }
 
 /// The largest type that a matrix of a mix has.
@@ -44,7 +43,7 @@ pub fn mix(scheme: Scheme) -> Option<Mix> {
         Scheme::Q6K => (6.5, 6.7),
         Scheme::None | Scheme::Q4K | Scheme::Q5K | Scheme::Q8_0 => return None,
     };
-    Some(Mix { base, bits_per_weight: (least, most) })
+    Some(Mix { base, bounds: (least, most) })
 }
 
 impl Mix {
@@ -58,18 +57,55 @@ impl Mix {
         if !role.is_quantizable() || !dtype.is_quantized() || bits < least || bits > most {
             return false;
         }
-        // Where the block does not divide the rows, llama.cpp takes blocks of 32 instead.
-        let row = shape.last().copied().unwrap_or(0);
-        let divides = |dtype: &DType| dtype.block().is_some_and(|(n, _)| row.is_multiple_of(n));
-        *dtype == self.base || !divides(&self.base) || !is_bulk(name, role)
+        if is_bulk(name, role) {
+            return *dtype == self.bulk(shape);
+        }
+        !falls_back(&self.base, shape) || FALLBACKS.iter().any(|(_, other)| dtype == other)
     }
 
-    /// Whether a tensor counts in [`Mix::bits_per_weight`].
-    pub fn counts(&self, name: &str, shape: &[u64]) -> bool {
-        let row = shape.last().copied().unwrap_or(0);
-        let divided = self.base.block().is_some_and(|(block, _)| row.is_multiple_of(block));
-        divided && matches!(role(name, shape), Role::Linear | Role::Expert)
+    /// The type of the bulk's matrices of that shape.
+    pub fn bulk(&self, shape: &[u64]) -> DType {
+        let fallback = FALLBACKS.iter().find(|(dtype, _)| *dtype == self.base);
+        match fallback {
+            Some((_, other)) if falls_back(&self.base, shape) => other.clone(),
+            _ => self.base.clone(),
+        }
     }
+
+    /// Bits per weight of `tensors` (name, shape, bytes), as far as they are bounded; none where
+    /// the block divides the rows of less than half of the layers' weights.
+    pub fn bits_per_weight<'a>(
+        &self,
+        tensors: impl Iterator<Item = (&'a str, &'a [u64], u64)>,
+    ) -> Option<f64> {
+        let (mut weights, mut counted, mut bytes) = (0u64, 0u64, 0u64);
+        for (name, shape, size) in tensors {
+            if !matches!(role(name, shape), Role::Linear | Role::Expert) {
+                continue;
+            }
+            let elements = shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size));
+            weights = weights.saturating_add(elements);
+            if !falls_back(&self.base, shape) {
+                counted = counted.saturating_add(elements);
+                bytes = bytes.saturating_add(size);
+            }
+        }
+        (counted > 0 && counted >= weights / 2).then(|| bytes as f64 * 8.0 / counted as f64)
+    }
+}
+
+/// What llama.cpp takes where a type's block does not divide the rows (`tensor_type_fallback`).
+const FALLBACKS: [(DType, DType); 5] = [
+    (DType::Q2K, DType::Q4_0),
+    (DType::Q3K, DType::Q4_0),
+    (DType::Q4K, DType::Q5_0),
+    (DType::Q5K, DType::Q5_1),
+    (DType::Q6K, DType::Q8_0),
+];
+
+fn falls_back(dtype: &DType, shape: &[u64]) -> bool {
+    let row = shape.last().copied().unwrap_or(0);
+    !dtype.block().is_some_and(|(block, _)| row.is_multiple_of(block))
 }
 
 /// Bits per weight of a type.
@@ -105,7 +141,28 @@ mod tests {
         }
         assert!(permits("blk.0.attn_k.weight", DType::Q8_0), "as Mixtral's");
         assert!(!permits("blk.0.attn_norm.weight", DType::Q4K));
-        assert!(mix.permits("blk.0.ffn_up.weight", &[512, 896], &DType::Q5_0));
+    }
+
+    #[test]
+    fn rows_that_the_block_does_not_divide_have_their_own_types() {
+        let mix = mix(Scheme::Q4KM).expect("a mix");
+        let permits = |name: &str, dtype: DType| mix.permits(name, &[512, 896], &dtype);
+        assert!(permits("blk.0.ffn_up.weight", DType::Q5_0));
+        assert!(!permits("blk.0.ffn_up.weight", DType::Q8_0));
+        assert!(permits("blk.0.attn_v.weight", DType::Q8_0));
+        assert!(!permits("blk.0.attn_v.weight", DType::F16));
+        let q2_k = super::mix(Scheme::Q2K).expect("a mix");
+        assert!(!q2_k.permits("blk.0.ffn_up.weight", &[512, 896], &DType::Q8_0));
+        // as Qwen2.5 0.5B has it: of each layer the block divides the rows of one matrix
+        let (wide, down) = ([4864u64, 896], [896u64, 4864]);
+        let layer = [
+            ("blk.0.ffn_up.weight", &wide[..], 4864 * 896 / 32 * 22),
+            ("blk.0.ffn_gate.weight", &wide[..], 4864 * 896 / 32 * 22),
+            ("blk.0.ffn_down.weight", &down[..], 4864 * 896 / 256 * 210),
+        ];
+        assert_eq!(mix.bits_per_weight(layer.into_iter()), None);
+        let bits = mix.bits_per_weight(layer.into_iter().skip(1)).expect("half of the weights");
+        assert!((bits - 6.5625).abs() < 1e-9, "{bits}");
     }
 
     #[test]

@@ -62,6 +62,15 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// Whether a part of the model was not loaded: its files hold more, or it is of a kind that has
+    /// more in other files.
+    pub fn is_partial(&self) -> bool {
+        let architecture = self.architecture.as_deref().unwrap_or_default();
+        !self.tensors.omitted.is_empty()
+            || architecture == "qwen2vl"
+            || architecture.starts_with("qwen2_5_omni")
+    }
+
     /// A measurement in which nothing has been seen yet.
     pub fn empty() -> Measurement {
         Measurement {

@@ -6,7 +6,7 @@
 use super::Linear;
 use super::feed_forward::Gated;
 use crate::storage::Resident;
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use modelgate_model::Experts;
 use std::collections::HashMap;
 
@@ -38,7 +38,10 @@ impl MixtureOfExperts {
                 Gated::new(weights, &format!("{prefix}experts.{number}."), ["w1", "w3", "w2"])
             })
             .collect::<Result<_>>()?;
-        let Experts { per_token, renormalised, .. } = config;
+        let Experts { count, per_token, renormalised } = config;
+        if per_token == 0 || per_token > count {
+            bail!("{per_token} of {count} experts for a token")
+        }
         Ok(MixtureOfExperts { router, experts, per_token, renormalised })
     }
 

@@ -60,15 +60,18 @@ pub(super) fn round<const GROUP: usize>(
         // many at a time.
         let largest = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).fold(0, u32::max);
         let largest = f32::from_bits(largest);
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        let mut sum = 0;
+        let inverse = 127.0 / largest;
+        // of zeros, of values whose inverse no float can hold, and of what is no number
+        let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+        let mut sum = 0i32;
         for (quant, x) in quants.iter_mut().zip(x) {
             let rounded = nearest(x * inverse);
-            sum += rounded;
+            // what is no number rounds to anything
+            sum = sum.wrapping_add(rounded);
             *quant = rounded as i8;
         }
         let scale = largest / 127.0;
-        *group = Group { scale, correction: -zero * sum, sum: scale * sum as f32 };
+        *group = Group { scale, correction: (-zero).wrapping_mul(sum), sum: scale * sum as f32 };
     }
 }
 

@@ -103,16 +103,29 @@ fn a_row_is_the_same_alone_and_among_others() {
 
 #[test]
 fn what_is_not_finite_stays_so() {
-    let (k, n) = (256, 40);
-    let weights = blocks::<BlockQ8_0>(&normal(n * k, 1));
-    for bad in [f32::NAN, f32::INFINITY] {
-        for m in [1, 3] {
-            let mut x = normal(m * k, 2);
-            x[100] = bad;
-            let mut out = vec![0.0; m * n];
-            product((m, k, n), &x, &weights, &mut out).expect("a product");
-            assert!(out[..n].iter().all(|value| !value.is_finite()), "{bad} {m}");
-            assert!(out[n..].iter().all(|value| value.is_finite()), "{bad} {m}");
+    fn check<T: Block>() {
+        let (k, n) = (256, 40);
+        let weights = blocks::<T>(&normal(n * k, 1));
+        for bad in [f32::NAN, f32::INFINITY] {
+            for m in [1, 3] {
+                let mut x = normal(m * k, 2);
+                x[100] = bad;
+                let mut out = vec![0.0; m * n];
+                product((m, k, n), &x, &weights, &mut out).expect("a product");
+                let name = std::any::type_name::<T>();
+                assert!(out[..n].iter().all(|value| !value.is_finite()), "{name} {bad} {m}");
+                assert!(out[n..].iter().all(|value| value.is_finite()), "{name} {bad} {m}");
+            }
         }
     }
+    check::<BlockQ4_0>();
+    check::<BlockQ4_1>();
+    check::<BlockQ5_0>();
+    check::<BlockQ5_1>();
+    check::<BlockQ8_0>();
+    check::<BlockQ2K>();
+    check::<BlockQ3K>();
+    check::<BlockQ4K>();
+    check::<BlockQ5K>();
+    check::<BlockQ6K>();
 }

@@ -268,6 +268,10 @@ impl Metadata<'_> {
         let key = |name: &str| format!("{}.{name}", architecture.name());
         let number = |name: &str| self.number(&key(name));
         let float = |name: &str| self.float(&key(name));
+        let missing =
+            |name: &str| fail::corrupt(self.path, format!("metadata: {} is missing", key(name)));
+        // named by their own keys, before they become those of a config
+        let required = |name: &str| number(name)?.map(Some).ok_or_else(|| missing(name));
         self.refuse_scaling(architecture)?;
         let embedding = tensors.get("token_embd.weight").map(|tensor| tensor.shape.as_slice());
         let experts = number("expert_count")?.unwrap_or(0);
@@ -275,26 +279,32 @@ impl Metadata<'_> {
         for kind in ["eos", "eot", "eom"] {
             stop_tokens.extend(self.number(&format!("tokenizer.ggml.{kind}_token_id"))?);
         }
-        let heads = number("attention.head_count")?;
+        let heads = required("attention.head_count")?;
+        let eps = float("attention.layer_norm_rms_epsilon")?;
+        let eps = eps.ok_or_else(|| missing("attention.layer_norm_rms_epsilon"))?;
+        let experts_used = match experts {
+            0 => None,
+            _ => required("expert_used_count")?,
+        };
         let text = json!({
             "model_type": match architecture {
                 Architecture::Llama if experts > 0 => "mixtral",
                 Architecture::Llama => "llama",
                 Architecture::Qwen2 | Architecture::Qwen2Vl => "qwen2",
             },
-            "num_hidden_layers": number("block_count")?,
-            "hidden_size": number("embedding_length")?,
+            "num_hidden_layers": required("block_count")?,
+            "hidden_size": required("embedding_length")?,
             "num_attention_heads": heads,
             "num_key_value_heads": number("attention.head_count_kv")?.or(heads),
             "head_dim": number("attention.key_length")?,
-            "intermediate_size": number("feed_forward_length")?,
+            "intermediate_size": required("feed_forward_length")?,
             "vocab_size": embedding.and_then(|shape| shape.first()),
             "num_local_experts": experts,
-            "num_experts_per_tok": number("expert_used_count")?,
+            "num_experts_per_tok": experts_used,
             "tie_word_embeddings": !tensors.contains_key("output.weight"),
-            "rms_norm_eps": float("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            "rms_norm_eps": eps,
             "rope_theta": float("rope.freq_base")?.unwrap_or(10_000.0),
-            "max_position_embeddings": number("context_length")?,
+            "max_position_embeddings": required("context_length")?,
             "eos_token_id": stop_tokens,
         })
         .to_string();
@@ -320,7 +330,15 @@ impl Metadata<'_> {
             let factor = self.float(&key(name))?;
             scaled |= factor.is_some_and(|factor| factor != 0.0 && factor != 1.0);
         }
-        match self.text(&key("scaling.type")) {
+        let kind = self.values.get(&key("scaling.type"));
+        let kind = match kind.map(Value::to_string) {
+            Some(Err(_)) => {
+                let what = format!("metadata: {} is not a text", key("scaling.type"));
+                return Err(fail::corrupt(self.path, what));
+            }
+            kind => kind.and_then(Result::ok).map(String::as_str),
+        };
+        match kind {
             // llama.cpp takes a factor without a type for linear scaling
             None if scaled => Err(self.unsupported("linear RoPE scaling".into())),
             None | Some("none") => Ok(()),
