@@ -104,20 +104,21 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     let scheme = expectation.quantization;
     let mix = mix(scheme).filter(|_| is_kept(tensor) || scheme.is_gguf_only());
     let in_blocks = tensor.shape.last().is_some_and(|row| row.is_multiple_of(LEAST_BLOCK));
-    match (&placed.quantized, mix) {
-        (_, Some(mix)) if placed.role.is_quantizable() && in_blocks => {
-            if !mix.permits(name, &tensor.shape, dtype) {
-                return Some(format!(
-                    "{name} of {file} is resident in {dtype}, expected {} or what else {scheme} \
-                     has there",
-                    mix.bulk(&tensor.shape)
-                ));
-            }
-        }
-        (Some(expected), _) if dtype != expected => {
+    let mix = mix.filter(|_| placed.role.is_quantizable() && in_blocks);
+    if let Some(mix) = &mix
+        && !mix.permits(name, &tensor.shape, dtype)
+    {
+        return Some(format!(
+            "{name} of {file} is resident in {dtype}, expected {} or what else {scheme} has there",
+            mix.bulk(&tensor.shape)
+        ));
+    }
+    match &placed.quantized {
+        _ if mix.is_some() => {}
+        Some(expected) if dtype != expected => {
             return Some(format!("{name} of {file} is resident in {dtype}, expected {expected}"));
         }
-        (None, _) if dtype.is_quantized() => {
+        None if dtype.is_quantized() => {
             return Some(format!(
                 "{name} of {file} is resident in {dtype}, expected unquantized: {}",
                 placed.reason.as_deref().unwrap_or("no quantization was asked for")
