@@ -3,17 +3,15 @@
 use crate::decoder::{CacheError, Decoder, KvCache, Layout, inverse_frequencies};
 use crate::load::{Plan, ROPE_FACTORS};
 use crate::meter::Reporter;
-use crate::source::{Architecture, Gguf, Source, open_safetensors};
+use crate::source::{Architecture, Gguf, Metadata, Source, open_safetensors};
 use crate::tokenizer::{GgufVocabulary, Prompt, TextCodec};
 use crate::{chat::ChatTemplate, fail};
 use candle_core::Tensor;
-use candle_core::quantized::gguf_file;
 use modelgate_model::{Config, ConfigError, PREFILL_CHUNK};
 use modelgate_protocol::{
     Device, Event, Failure, FailureKind, Message, ProgressUnit, Request, Stage, WeightFormat,
 };
 use serde_json::Value;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Where events go. Called from several threads at once while a model loads.
@@ -43,10 +41,7 @@ impl Model {
         let Opened { source, config, config_json, metadata, architecture, layout } = open(request)?;
         let context = request.context.unwrap_or_else(|| config.default_context());
         refuse(context, &config)?;
-        let vocabulary = match files.weights.first() {
-            Some(path) => metadata.as_ref().map(|values| GgufVocabulary::new(path, values)),
-            None => None,
-        };
+        let vocabulary = metadata.as_ref().map(GgufVocabulary::new);
         let codec = TextCodec::open(files, vocabulary.as_ref(), &config)?;
         let stop_tokens = stop_tokens(files.generation_config.as_deref(), &config)?;
         let template = ChatTemplate::open(files, vocabulary.as_ref());
@@ -213,7 +208,7 @@ struct Opened {
     /// The config in the words of a `config.json`, where the files have none.
     config_json: Option<String>,
     /// The metadata of GGUF files.
-    metadata: Option<HashMap<String, gguf_file::Value>>,
+    metadata: Option<Metadata>,
     /// Its name in reports.
     architecture: String,
     /// How the rows of q and k are ordered.

@@ -1,13 +1,13 @@
 //! GGUF files, one or the parts of a split one, by llama.cpp's names and metadata
 //! (`gguf-py/gguf/constants.py`, `llama-arch.cpp`).
 
-use super::{Source, SourceFile, SourceTensor};
+use super::{Metadata, Source, SourceFile, SourceTensor};
 use crate::{fail, storage};
-use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::gguf_file::Content;
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{Failure, FailureKind};
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,14 @@ pub(crate) struct Gguf {
     /// The same in the words of a `config.json`.
     pub(crate) config_json: String,
     /// Metadata of the first file, which are those of the model.
-    pub(crate) metadata: HashMap<String, Value>,
+    pub(crate) metadata: Metadata,
+}
+
+/// One file, its header read.
+struct Part {
+    file: SourceFile,
+    content: Content,
+    metadata: Metadata,
 }
 
 /// An architecture by llama.cpp's name of it.
@@ -62,14 +69,14 @@ impl Gguf {
         let mut parts = Vec::new();
         for path in paths {
             let file = SourceFile::open(root, path)?;
-            let content = read_header(&file)?;
+            let mut content = read_header(&file)?;
             refuse_duplicates(&file, &content)?;
-            parts.push((file, content));
+            let metadata = Metadata::new(path, std::mem::take(&mut content.metadata));
+            parts.push(Part { file, content, metadata });
         }
-        let parts = in_order(parts)?;
         let mut source = Source::new();
-        let mut metadata = None;
-        for (file, content) in parts {
+        let mut first = None;
+        for Part { file, content, metadata } in in_order(parts)? {
             for (name, tensor) in tensors(&file, source.files.len(), &content)? {
                 if let Some(earlier) = source.tensors.insert(name.clone(), tensor) {
                     let first = source.file_name(&earlier);
@@ -77,60 +84,51 @@ impl Gguf {
                     return Err(fail::corrupt(&file.path, what));
                 }
             }
-            metadata.get_or_insert(content.metadata);
+            first.get_or_insert(metadata);
             source.files.push(file);
         }
-        let (Some(first), Some(values)) = (source.files.first(), metadata) else {
-            return Err(fail::corrupt(root, "no GGUF file"));
-        };
-        let metadata = Metadata { path: &first.path, values: &values };
-        let architecture = metadata.architecture()?;
-        let (config, config_json) = metadata.config(architecture, &source.tensors)?;
-        Ok(Gguf { source, architecture, config, config_json, metadata: values })
+        let metadata = first.ok_or_else(|| fail::corrupt(root, "no GGUF file"))?;
+        let described = Described(&metadata);
+        let architecture = described.architecture()?;
+        let (config, config_json) = described.config(architecture, &source.tensors)?;
+        Ok(Gguf { source, architecture, config, config_json, metadata })
     }
 }
 
 /// The parts of a split model in their order (`llama-gguf-split`: `split.no` counts from 0).
-fn in_order(mut parts: Vec<(SourceFile, Content)>) -> Result<Vec<(SourceFile, Content)>, Failure> {
-    let split = |(file, content): &(SourceFile, Content)| -> Result<(u64, u64), Failure> {
-        let metadata = Metadata { path: &file.path, values: &content.metadata };
-        let number = metadata.number("split.no")?.unwrap_or(0);
-        let count = metadata.number("split.count")?.unwrap_or(1);
-        // llama.cpp writes 0 where it merges the parts into one again
-        Ok((number, count.max(1)))
-    };
-    let mut numbered = Vec::new();
+fn in_order(parts: Vec<Part>) -> Result<Vec<Part>, Failure> {
     let total = parts.len() as u64;
-    for part in parts.drain(..) {
-        let (number, count) = split(&part)?;
+    let found: u64 = parts.iter().map(|part| part.content.tensor_infos.len() as u64).sum();
+    let mut numbered = Vec::new();
+    for part in parts {
+        let split = Described(&part.metadata);
+        let number = split.number("split.no")?.unwrap_or(0);
+        // llama.cpp writes 0 where it merges the parts into one again
+        let count = split.number("split.count")?.unwrap_or(1).max(1);
         if count != total {
             return Err(fail::load(
                 FailureKind::NotFound,
-                format!("{}: one of {count} parts, and {total} are there", part.0.path.display()),
+                format!(
+                    "{}: one of {count} parts, and {total} are there",
+                    part.file.path.display()
+                ),
                 "put all parts, NAME-00001-of-0000N.gguf and so on, into one folder",
             ));
+        }
+        let declared = split.number("split.tensors.count")?.filter(|_| total > 1);
+        if let Some(declared) = declared.filter(|declared| *declared != found) {
+            let what =
+                format!("split.tensors.count is {declared}, and all parts hold {found} tensors");
+            return Err(fail::corrupt(&part.file.path, what));
         }
         numbered.push((number, part));
     }
     numbered.sort_by_key(|(number, _)| *number);
-    for (expected, (number, (file, _))) in numbered.iter().enumerate() {
-        if *number != expected as u64 {
+    for (expected, (number, part)) in (0..).zip(&numbered) {
+        if *number != expected {
             let what = format!("split.no is {number}, expected {expected}");
-            return Err(fail::corrupt(&file.path, what));
+            return Err(fail::corrupt(&part.file.path, what));
         }
-    }
-    let declared = match numbered.first() {
-        Some((_, (file, content))) => Metadata { path: &file.path, values: &content.metadata }
-            .number("split.tensors.count")?,
-        None => None,
-    };
-    let found: u64 = numbered.iter().map(|(_, (_, part))| part.tensor_infos.len() as u64).sum();
-    if let (Some(declared), Some((_, (file, _)))) = (declared, numbered.first())
-        && total > 1
-        && declared != found
-    {
-        let what = format!("split.tensors.count is {declared}, and all parts hold {found} tensors");
-        return Err(fail::corrupt(&file.path, what));
     }
     Ok(numbered.into_iter().map(|(_, part)| part).collect())
 }
@@ -241,17 +239,13 @@ fn tensors(
     Ok(list)
 }
 
-/// The metadata of a file, for messages that name it.
-struct Metadata<'a> {
-    path: &'a Path,
-    values: &'a HashMap<String, Value>,
-}
+/// What metadata say of a model.
+struct Described<'a>(&'a Metadata);
 
-impl Metadata<'_> {
+impl Described<'_> {
     fn architecture(&self) -> Result<Architecture, Failure> {
-        let Some(name) = self.text("general.architecture") else {
-            return Err(fail::corrupt(self.path, "general.architecture is missing"));
-        };
+        let name = self.0.text("general.architecture").map_err(|what| self.corrupt(what))?;
+        let name = name.ok_or_else(|| self.corrupt("general.architecture is missing".into()))?;
         Architecture::from_name(name).ok_or_else(|| {
             let known = Architecture::ALL.map(Architecture::name).join(", ");
             self.unsupported(format!(
@@ -268,8 +262,7 @@ impl Metadata<'_> {
         let key = |name: &str| format!("{}.{name}", architecture.name());
         let number = |name: &str| self.number(&key(name));
         let float = |name: &str| self.float(&key(name));
-        let missing =
-            |name: &str| fail::corrupt(self.path, format!("metadata: {} is missing", key(name)));
+        let missing = |name: &str| self.corrupt(format!("metadata: {} is missing", key(name)));
         // named by their own keys, before they become those of a config
         let required = |name: &str| number(name)?.map(Some).ok_or_else(|| missing(name));
         self.refuse_scaling(architecture)?;
@@ -330,14 +323,7 @@ impl Metadata<'_> {
             let factor = self.float(&key(name))?;
             scaled |= factor.is_some_and(|factor| factor != 0.0 && factor != 1.0);
         }
-        let kind = self.values.get(&key("scaling.type"));
-        let kind = match kind.map(Value::to_string) {
-            Some(Err(_)) => {
-                let what = format!("metadata: {} is not a text", key("scaling.type"));
-                return Err(fail::corrupt(self.path, what));
-            }
-            kind => kind.and_then(Result::ok).map(String::as_str),
-        };
+        let kind = self.0.text(&key("scaling.type")).map_err(|what| self.corrupt(what))?;
         match kind {
             // llama.cpp takes a factor without a type for linear scaling
             None if scaled => Err(self.unsupported("linear RoPE scaling".into())),
@@ -351,36 +337,27 @@ impl Metadata<'_> {
     fn unsupported(&self, what: String) -> Failure {
         fail::load(
             FailureKind::Unsupported,
-            format!("{}: {what}", self.path.display()),
+            format!("{}: {what}", self.0.path().display()),
             "use the model's safetensors files, or a GGUF file of a supported architecture",
         )
     }
 
     fn refused(&self, error: ConfigError) -> Failure {
         match error {
-            ConfigError::Malformed(what) => fail::corrupt(self.path, format!("metadata: {what}")),
+            ConfigError::Malformed(what) => self.corrupt(format!("metadata: {what}")),
             ConfigError::Unsupported(what) => self.unsupported(what),
         }
     }
 
-    fn text(&self, key: &str) -> Option<&str> {
-        self.values.get(key)?.to_string().ok().map(String::as_str)
+    fn corrupt(&self, what: String) -> Failure {
+        fail::corrupt(self.0.path(), what)
     }
 
     fn number(&self, key: &str) -> Result<Option<u64>, Failure> {
-        let Some(value) = self.values.get(key) else { return Ok(None) };
-        let number = value.to_u64().ok();
-        let number = number.or_else(|| value.to_i32().ok().and_then(|n| u64::try_from(n).ok()));
-        number.map(Some).ok_or_else(|| {
-            fail::corrupt(self.path, format!("metadata: {key} is not a single whole number"))
-        })
+        self.0.number(key).map_err(|what| self.corrupt(what))
     }
 
     fn float(&self, key: &str) -> Result<Option<f64>, Failure> {
-        let Some(value) = self.values.get(key) else { return Ok(None) };
-        let number = value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok();
-        number.filter(|number| number.is_finite()).map(Some).ok_or_else(|| {
-            fail::corrupt(self.path, format!("metadata: {key} is not a finite number"))
-        })
+        self.0.float(key).map_err(|what| self.corrupt(what))
     }
 }

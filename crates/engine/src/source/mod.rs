@@ -6,9 +6,11 @@
 //! mapped kills it. Knows nothing of what a model needs.
 
 mod gguf;
+mod metadata;
 mod safetensors;
 
 pub(crate) use gguf::{Architecture, Gguf};
+pub(crate) use metadata::{Metadata, whole_number};
 pub(crate) use safetensors::open as open_safetensors;
 
 use crate::fail;

@@ -4,6 +4,7 @@
 //! them is what the model's own `tokenizer.json` says, so that both give the same ids: Qwen2's text
 //! is normalized, as the reference does and llama.cpp does not. Must not know how text is encoded.
 
+use crate::source::{Metadata, whole_number};
 use crate::{fail, tokenizer};
 use candle_core::quantized::gguf_file::Value;
 use modelgate_protocol::{Failure, Stage};
@@ -21,25 +22,22 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const BLANK: &str = "\u{2581}";
 
 /// The vocabulary in the metadata of a GGUF file.
-pub(crate) struct GgufVocabulary<'a> {
-    path: &'a Path,
-    metadata: &'a HashMap<String, Value>,
-}
+pub(crate) struct GgufVocabulary<'a>(&'a Metadata);
 
 impl<'a> GgufVocabulary<'a> {
-    /// That of a file at `path`.
-    pub(crate) fn new(path: &'a Path, metadata: &'a HashMap<String, Value>) -> Self {
-        GgufVocabulary { path, metadata }
+    /// That of a file.
+    pub(crate) fn new(metadata: &'a Metadata) -> Self {
+        GgufVocabulary(metadata)
     }
 
     /// The file.
     pub(crate) fn path(&self) -> &Path {
-        self.path
+        self.0.path()
     }
 
     /// The tokenizer as a `tokenizer.json` has it; none where the file has none.
     pub(crate) fn tokenizer(&self) -> Result<Option<serde_json::Value>, Failure> {
-        let kind = match self.text("tokenizer.ggml.model")? {
+        let kind = match self.of(self.0.text("tokenizer.ggml.model"))? {
             // llama.cpp's names for a model without tokenizer
             None | Some("none" | "no_vocab") => return Ok(None),
             Some(kind) => kind,
@@ -58,23 +56,18 @@ impl<'a> GgufVocabulary<'a> {
 
     /// The template for chats.
     pub(crate) fn chat_template(&self) -> Option<&str> {
-        match self.metadata.get("tokenizer.chat_template") {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        }
+        self.0.text("tokenizer.chat_template").ok()?
     }
 
     /// The special tokens that a template may name, in the words of a `tokenizer_config.json`.
     pub(crate) fn special_tokens(&self) -> serde_json::Value {
-        let Some(Value::Array(tokens)) = self.metadata.get(TOKENS) else {
-            return serde_json::Value::Null;
-        };
+        let Ok(Some(tokens)) = self.0.list(TOKENS) else { return serde_json::Value::Null };
         // llama.cpp spells one of them so.
         let keys = ["bos", "eos", "unknown", "seperator", "padding", "cls", "mask"];
         let names = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
         let text = |(name, key): (&str, &str)| {
-            let id = self.metadata.get(&format!("tokenizer.ggml.{key}_token_id"))?;
-            let token = tokens.get(usize::try_from(integer(id)?).ok()?)?;
+            let id = self.0.number(&format!("tokenizer.ggml.{key}_token_id")).ok()??;
+            let token = tokens.get(usize::try_from(id).ok()?)?;
             Some((format!("{name}_token"), token.to_string().ok()?.as_str().into()))
         };
         names.into_iter().zip(keys).filter_map(text).collect::<Map<_, _>>().into()
@@ -87,7 +80,9 @@ impl<'a> GgufVocabulary<'a> {
         let mut merges = Vec::new();
         for (number, merge) in self.array("tokenizer.ggml.merges")?.iter().enumerate() {
             let unsound = |what: &str| {
-                self.unsound(format!("merge {number} of tokenizer.ggml.merges {what}: {merge:?}"))
+                self.unsound(format!(
+                    "metadata: merge {number} of tokenizer.ggml.merges {what}: {merge:?}"
+                ))
             };
             // A token may begin with a blank: the one between the two is behind the first letter.
             let pair = match merge {
@@ -136,7 +131,7 @@ impl<'a> GgufVocabulary<'a> {
     /// Sentencepiece's BPE, as Llama 2's and Mistral's.
     fn sentencepiece(&self, tokens: &[Token]) -> Result<serde_json::Value, Failure> {
         let unknown = tokens.iter().find(|token| token.kind == Kind::Unknown);
-        let prefix = self.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+        let prefix = self.of(self.0.flag("tokenizer.ggml.add_space_prefix"))?.unwrap_or(true);
         let blanks = json!({
             "type": "Replace", "pattern": { "String": " " }, "content": BLANK
         });
@@ -201,14 +196,18 @@ impl<'a> GgufVocabulary<'a> {
         let mut around = vec![json!({ "Sequence": { "id": "A", "type_id": 0 } })];
         let mut special = Map::new();
         for (name, default, at_end) in [("bos", begins, false), ("eos", false, true)] {
-            if !self.flag(&format!("tokenizer.ggml.add_{name}_token"))?.unwrap_or(default) {
+            let added = self.of(self.0.flag(&format!("tokenizer.ggml.add_{name}_token")))?;
+            if !added.unwrap_or(default) {
                 continue;
             }
             let key = format!("tokenizer.ggml.{name}_token_id");
-            let id = self.number(&key)?;
-            let id = id.ok_or_else(|| self.unsound(format!("{key} is missing")))?;
+            let id = self.of(self.0.number(&key))?;
+            let id = id.ok_or_else(|| self.unsound(format!("metadata: {key} is missing")))?;
             let token = tokens.iter().find(|token| token.id as u64 == id).ok_or_else(|| {
-                self.unsound(format!("{key} is {id}, and there are {} tokens", tokens.len()))
+                self.unsound(format!(
+                    "metadata: {key} is {id}, and there are {} tokens",
+                    tokens.len()
+                ))
             })?;
             let place = if at_end { around.len() } else { 0 };
             around.insert(place, json!({ "SpecialToken": { "id": token.text, "type_id": 0 } }));
@@ -231,16 +230,14 @@ impl<'a> GgufVocabulary<'a> {
 
     fn tokens(&self) -> Result<Vec<Token<'a>>, Failure> {
         let texts = self.array(TOKENS)?;
-        let kinds = match self.metadata.get("tokenizer.ggml.token_type") {
-            Some(_) => self.array("tokenizer.ggml.token_type")?,
-            None => &[],
-        };
+        let kinds = self.of(self.0.list("tokenizer.ggml.token_type"))?.unwrap_or_default();
         if !kinds.is_empty() {
             self.same_length("tokenizer.ggml.token_type", kinds.len(), texts.len())?;
         }
         let mut tokens = Vec::with_capacity(texts.len());
         for (id, text) in texts.iter().enumerate() {
-            let unsound = |what: String| self.unsound(format!("token {id} of {TOKENS} {what}"));
+            let unsound =
+                |what: String| self.unsound(format!("metadata: token {id} of {TOKENS} {what}"));
             let Value::String(text) = text else {
                 return Err(unsound("is no text".into()));
             };
@@ -248,7 +245,7 @@ impl<'a> GgufVocabulary<'a> {
                 let what = format!("has {} bytes, expected at most {LONGEST}", text.len());
                 return Err(unsound(what));
             }
-            let kind = match kinds.get(id).map(integer) {
+            let kind = match kinds.get(id).map(whole_number) {
                 None => Kind::Normal,
                 Some(number) => number.and_then(Kind::of).ok_or_else(|| {
                     unsound(format!("is of type {:?}, expected 1 to 6", kinds[id]))
@@ -265,7 +262,7 @@ impl<'a> GgufVocabulary<'a> {
         self.same_length(key, values.len(), tokens)?;
         let score = |(id, value): (usize, &Value)| {
             let score = value.to_f32().ok().filter(|score| !score.is_nan());
-            score.ok_or_else(|| self.unsound(format!("{key} of token {id} is {value:?}")))
+            score.ok_or_else(|| self.unsound(format!("metadata: {key} of token {id} is {value:?}")))
         };
         values.iter().enumerate().map(score).collect()
     }
@@ -274,12 +271,13 @@ impl<'a> GgufVocabulary<'a> {
         if found == tokens {
             return Ok(());
         }
-        Err(self.unsound(format!("{key} has {found} values, and there are {tokens} tokens")))
+        Err(self
+            .unsound(format!("metadata: {key} has {found} values, and there are {tokens} tokens")))
     }
 
     fn words(&self) -> Result<&'static Words, Failure> {
         // Files from before there was such a name get what llama.cpp gives them.
-        let name = self.text("tokenizer.ggml.pre")?.unwrap_or("default");
+        let name = self.of(self.0.text("tokenizer.ggml.pre"))?.unwrap_or("default");
         WORDS.iter().find(|words| words.names.contains(&name)).ok_or_else(|| {
             let known: Vec<&str> = WORDS.iter().flat_map(|words| words.names).copied().collect();
             let what = format!("tokenizer.ggml.pre \"{name}\"; supported are {}", known.join(", "));
@@ -287,45 +285,24 @@ impl<'a> GgufVocabulary<'a> {
         })
     }
 
-    fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
-        match self.metadata.get(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.unsound(format!("{key} is no text"))),
-        }
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>, Failure> {
-        match self.metadata.get(key) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(self.unsound(format!("{key} is neither true nor false"))),
-        }
-    }
-
-    fn number(&self, key: &str) -> Result<Option<u64>, Failure> {
-        let Some(value) = self.metadata.get(key) else { return Ok(None) };
-        let number = integer(value);
-        number.map(Some).ok_or_else(|| self.unsound(format!("{key} is no token id")))
-    }
-
     fn array(&self, key: &str) -> Result<&'a [Value], Failure> {
-        match self.metadata.get(key) {
-            Some(Value::Array(values)) => Ok(values),
-            Some(_) => Err(self.unsound(format!("{key} is no list"))),
-            None => Err(self.unsound(format!("{key} is missing"))),
-        }
+        let missing = || self.unsound(format!("metadata: {key} is missing"));
+        self.of(self.0.list(key))?.ok_or_else(missing)
+    }
+
+    fn of<T>(&self, value: Result<T, String>) -> Result<T, Failure> {
+        value.map_err(|what| self.unsound(what))
     }
 
     fn unsound(&self, what: String) -> Failure {
-        let message = format!("{}: metadata: {what}", self.path.display());
+        let message = format!("{}: {what}", self.path().display());
         tokenizer::failure(Stage::Load, message, fail::FETCH_AGAIN)
     }
 
     fn unsupported(&self, what: String) -> Failure {
         tokenizer::failure(
             Stage::Load,
-            format!("{}: no tokenizer can be made of {what}", self.path.display()),
+            format!("{}: no tokenizer can be made of {what}", self.path().display()),
             "put the tokenizer.json of the original repository beside the weights",
         )
     }
@@ -458,11 +435,6 @@ fn merges_by_score(tokens: &[Token], scores: &[f32]) -> serde_json::Value {
     merges.into_iter().map(|(_, left, right, _)| json!([left, right])).collect()
 }
 
-fn integer(value: &Value) -> Option<u64> {
-    let number = value.to_u64().ok();
-    number.or_else(|| value.to_i32().ok().and_then(|number| u64::try_from(number).ok()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -500,8 +472,8 @@ mod tests {
     }
 
     fn tokenizer(metadata: &HashMap<String, Value>) -> Result<Option<serde_json::Value>, String> {
-        let vocabulary = GgufVocabulary::new(Path::new("x/y.gguf"), metadata);
-        vocabulary.tokenizer().map_err(|failure| failure.message)
+        let metadata = Metadata::new(Path::new("x/y.gguf"), metadata.clone());
+        GgufVocabulary::new(&metadata).tokenizer().map_err(|failure| failure.message)
     }
 
     #[test]
