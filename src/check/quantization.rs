@@ -55,7 +55,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let verdict = Verdict::passed(expected, format!("{types}; {bits:.2} bits per weight"), false);
     let wrong: Vec<String> =
         list.iter().filter_map(|tensor| wrong_tensor(tensor, expectation)).collect();
-    let mixed = list.iter().filter(|tensor| is_kept(tensor)).count() > 0;
+    let mixed = list.iter().any(is_kept);
     let wrong_bits = mix(scheme).filter(|_| mixed).and_then(|mix| wrong_bits(list, scheme, &mix));
     if let Some(first) = wrong.first().or(wrong_bits.as_ref()) {
         let more = match wrong.len().saturating_sub(1) {
@@ -100,11 +100,12 @@ fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
 /// What is wrong with one tensor.
 fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     let Tensor { name, file, dtype, .. } = tensor;
-    let placed = residence(name, &tensor.shape, expectation.quantization);
     let scheme = expectation.quantization;
-    let mix = mix(scheme).filter(|_| is_kept(tensor) || scheme.is_gguf_only());
+    let placed = residence(name, &tensor.shape, scheme);
     let in_blocks = tensor.shape.last().is_some_and(|row| row.is_multiple_of(LEAST_BLOCK));
-    let mix = mix.filter(|_| placed.role.is_quantizable() && in_blocks);
+    let mixed =
+        (is_kept(tensor) || scheme.is_gguf_only()) && placed.role.is_quantizable() && in_blocks;
+    let mix = mix(scheme).filter(|_| mixed);
     if let Some(mix) = &mix
         && !mix.permits(name, &tensor.shape, dtype)
     {
