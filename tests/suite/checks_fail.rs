@@ -161,13 +161,19 @@ fn generation_of_interleaved_weights_taken_for_half_split() {
     );
 }
 
+/// A folder with what the tiny Llama has beside its weights.
+fn folder_for_gguf() -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        let file = fixture("tiny/llama").join(name);
+        std::fs::copy(file, folder.path().join(name)).expect("copied");
+    }
+    folder
+}
+
 #[test]
 fn quantization_of_a_file_made_with_another() {
-    let folder = TempDir::new().expect("a folder");
-    let tiny = fixture("tiny/llama");
-    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        std::fs::copy(tiny.join(name), folder.path().join(name)).expect("copied");
-    }
+    let (folder, tiny) = (folder_for_gguf(), fixture("tiny/llama"));
     let path = folder.path().join("model.gguf");
     gguf::write_from_safetensors(&tiny, &path, &gguf::uniform(GgmlDType::Q4K));
     fails(
@@ -180,11 +186,7 @@ fn quantization_of_a_file_made_with_another() {
 
 #[test]
 fn quantization_of_a_mix_that_is_none() {
-    let folder = TempDir::new().expect("a folder");
-    let tiny = fixture("tiny/llama");
-    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        std::fs::copy(tiny.join(name), folder.path().join(name)).expect("copied");
-    }
+    let (folder, tiny) = (folder_for_gguf(), fixture("tiny/llama"));
     let fails = |dtype: &dyn Fn(&str, &[usize]) -> GgmlDType, says: &str| {
         let path = folder.path().join("model.gguf");
         gguf::write_from_safetensors(&tiny, &path, dtype);

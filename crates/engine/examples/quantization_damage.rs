@@ -9,6 +9,7 @@ use modelgate_protocol::{
     ContentPart, Device, Event, Failure, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
     Request, Scheme, Tensor, WeightFormat,
 };
+use modelgate_testkit::distributions::{divergence, log_softmax};
 use modelgate_testkit::gguf::{GgmlDType, GgufWriter, TypeOf, Vocabulary, q4_k_m, uniform};
 use serde::Deserialize;
 use std::error::Error;
@@ -90,7 +91,7 @@ fn row(
     println!(
         "| {name} | {form} | {bytes} | {:.2} | {value:.4} | {:.2e} | {right} of {} |",
         bytes as f64 * 8.0 / weights as f64,
-        divergence(reference, &log_probabilities),
+        mean_divergence(reference, &log_probabilities),
         questions.facts.len()
     );
     Ok(())
@@ -148,18 +149,10 @@ fn log_probabilities(model: &mut Model, text: &str) -> Result<Vec<Vec<f64>>, Box
     Ok(logits.iter().map(|row| log_softmax(row)).collect())
 }
 
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
-    logits.iter().map(|logit| f64::from(logit - highest) - sum.ln()).collect()
-}
-
-/// Mean over positions of the Kullback-Leibler divergence from `reference` to `other`, in nats.
-fn divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
-    let at = |(p, q): (&Vec<f64>, &Vec<f64>)| -> f64 {
-        p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
-    };
-    reference.iter().zip(other).map(at).sum::<f64>() / reference.len() as f64
+/// Mean over positions of the divergence of `other` from `reference`, in nats.
+fn mean_divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
+    let sum: f64 = reference.iter().zip(other).map(|(p, q)| divergence(p, q)).sum();
+    sum / reference.len() as f64
 }
 
 fn right_answers(model: &mut Model, facts: &[Fact]) -> Result<usize, Failure> {

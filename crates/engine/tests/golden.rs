@@ -6,10 +6,10 @@
 mod common;
 
 use common::{
-    fixtures, largest_difference, load, loaded, message, question, request, rows, sha256, tiny,
+    fixtures, largest_difference, load, loaded, messages, question, request, rows, sha256, tiny,
 };
 use modelgate_engine::{Model, answer, perplexity};
-use modelgate_protocol::{Event, FinishReason, GenerationRequest, Message, Scheme};
+use modelgate_protocol::{Event, FinishReason, GenerationRequest, Scheme};
 use modelgate_testkit::safetensors_edit::read_shard;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -38,12 +38,9 @@ impl Golden {
         let path = |ending: &str| fixtures().join(format!("golden/tiny-{model}.{ending}"));
         let text = std::fs::read_to_string(path("json")).unwrap();
         let logits = read_shard(&path("safetensors"));
-        let rows = |raw: &modelgate_testkit::safetensors_edit::RawTensor| {
-            raw.to_f32().chunks(raw.shape[1]).map(<[f32]>::to_vec).collect()
-        };
         Golden {
             json: serde_json::from_str(&text).unwrap(),
-            logits: logits.iter().map(|(name, raw)| (name.clone(), rows(raw))).collect(),
+            logits: logits.iter().map(|(name, raw)| (name.clone(), raw.rows())).collect(),
         }
     }
 
@@ -58,13 +55,6 @@ fn name(prompt: &Value) -> &str {
 
 fn ids(prompt: &Value, key: &str) -> Vec<u32> {
     serde_json::from_value(prompt[key].clone()).unwrap()
-}
-
-/// The messages of a chat; none for a bare text.
-fn messages(prompt: &Value) -> Option<Vec<Message>> {
-    let text = |turn: &Value, key: &str| turn[key].as_str().unwrap().to_owned();
-    let turns = prompt["messages"].as_array()?;
-    Some(turns.iter().map(|turn| message(&text(turn, "role"), &text(turn, "content"))).collect())
 }
 
 fn at(rows: &[Vec<f32>], positions: &[u32]) -> Vec<Vec<f32>> {

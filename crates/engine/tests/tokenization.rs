@@ -6,9 +6,9 @@
 
 mod common;
 
-use common::{fixtures, gguf_alone, loaded, message, request, sha256};
+use common::{fixtures, gguf_alone, loaded, messages, request, sha256};
 use modelgate_engine::Model;
-use modelgate_protocol::{Message, Scheme};
+use modelgate_protocol::Scheme;
 use modelgate_testkit::gguf::{GgmlDType, GgufWriter, Vocabulary, uniform};
 use modelgate_testkit::shapes::write_random_model;
 use serde_json::{Value, json};
@@ -68,12 +68,6 @@ fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-fn messages(chat: &Value) -> Vec<Message> {
-    let text = |turn: &Value, key: &str| turn[key].as_str().unwrap().to_owned();
-    let turns = chat["messages"].as_array().unwrap();
-    turns.iter().map(|turn| message(&text(turn, "role"), &text(turn, "content"))).collect()
-}
-
 /// Every difference from the reference.
 fn compare(model: &Model, golden: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -91,7 +85,7 @@ fn compare(model: &Model, golden: &Value) -> Vec<String> {
     }
     for chat in golden["chats"].as_array().unwrap() {
         let name = &chat["name"];
-        match (model.render(&messages(chat)), chat["text"].as_str()) {
+        match (model.render(&messages(chat).unwrap()), chat["text"].as_str()) {
             (Ok(prompt), Some(text)) => {
                 assert_eq!(prompt.text(), text, "{name}");
                 same(name, "chat", model.encode_prompt(&prompt).unwrap(), &chat["ids"]);

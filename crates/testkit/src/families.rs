@@ -1,7 +1,7 @@
 //! What transformers computes from random weights of every supported family
 //! (`fixtures/golden/families.py`).
 
-use crate::safetensors_edit::{RawTensor, Shard, read_shard};
+use crate::safetensors_edit::{Shard, read_shard};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,6 @@ impl Golden {
 
     /// The reference's logits at the prompt's kept positions.
     pub fn logits(&self, variant: &Variant, prompt: &Prompt) -> Vec<Vec<f32>> {
-        let raw: &RawTensor = &self.logits[&format!("{}/{}", variant.name, prompt.length)];
-        raw.to_f32().chunks(raw.shape[1]).map(<[f32]>::to_vec).collect()
+        self.logits[&format!("{}/{}", variant.name, prompt.length)].rows()
     }
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub mod distributions;
 pub mod families;
 pub mod gguf;
 pub mod random;

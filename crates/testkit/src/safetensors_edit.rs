@@ -41,6 +41,11 @@ impl RawTensor {
         }
     }
 
+    /// The rows of a matrix, in f32.
+    pub fn rows(&self) -> Vec<Vec<f32>> {
+        self.to_f32().chunks(self.shape[1]).map(<[f32]>::to_vec).collect()
+    }
+
     /// Sets its values, rounded to its type.
     pub fn set_f32(&mut self, values: &[f32]) {
         let encode = |value: &f32| match self.dtype {

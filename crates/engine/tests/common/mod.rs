@@ -7,6 +7,7 @@ use modelgate_protocol::{
     ContentPart, Device, Event, Failure, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
     Request, Scheme, Tensor, WeightFormat,
 };
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -113,6 +114,13 @@ pub fn inventory(events: &[Event]) -> Vec<Tensor> {
 /// A turn of one text.
 pub fn message(role: &str, text: &str) -> Message {
     Message { role: role.into(), content: vec![ContentPart::Text(text.into())] }
+}
+
+/// The messages of a golden chat; none for a bare text.
+pub fn messages(golden: &Value) -> Option<Vec<Message>> {
+    let text = |turn: &Value, key: &str| turn[key].as_str().unwrap().to_owned();
+    let turns = golden["messages"].as_array()?;
+    Some(turns.iter().map(|turn| message(&text(turn, "role"), &text(turn, "content"))).collect())
 }
 
 /// One question of a user.
