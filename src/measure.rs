@@ -11,7 +11,7 @@ use crate::worker::{self, Limits};
 use crate::{known, predict};
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Finite, Measurement, ModelFiles, Outcome,
+    Device, Event, Evidence, Failure, FailureKind, Finite, Measurement, ModelFiles, Outcome,
     PROTOCOL_VERSION, Prediction, Request, Stage,
 };
 use std::path::Path;
@@ -154,8 +154,10 @@ fn prepare(
         protocol: PROTOCOL_VERSION,
         model: model.id.clone(),
         files: acquired.files,
+        evidence: Evidence::Real,
         quantization: model.quantization,
         devices,
+        device_limit: None,
         context: model.context,
         generations: generation_requests(model),
         perplexity_text: Some(text),

@@ -143,6 +143,7 @@ pub fn generation_requests(model: &Model) -> Vec<GenerationRequest> {
         .map(|question| GenerationRequest {
             name: question.name,
             messages: question.messages,
+            tokens: Vec::new(),
             max_tokens: question.max_tokens,
         })
         .collect()

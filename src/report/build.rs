@@ -1,12 +1,12 @@
 //! From the run's folder to a report.
 
-use super::{Evidence, ModelReport, Report, Run, RunState, SCHEMA_VERSION};
+use super::{ModelReport, Report, Run, RunState, SCHEMA_VERSION};
 use crate::check::{Check, Expectation, Status, Verdict, perplexity_text};
 use crate::host::Host;
 use crate::manifest::{Manifest, Model, Source};
 use crate::plan::Plan;
 use crate::store::{RunRecord, Store};
-use modelgate_protocol::{Failure, FailureKind, Measurement, Outcome, Stage};
+use modelgate_protocol::{Evidence, Failure, FailureKind, Measurement, Outcome, Stage};
 use std::collections::BTreeMap;
 
 /// Builds the report of the run in `store` as it stands now.

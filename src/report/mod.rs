@@ -14,7 +14,7 @@ pub(crate) use write::{claim, remove};
 
 use crate::check::Verdict;
 use crate::host::Host;
-use modelgate_protocol::{Engine, Finite, Measurement, Scheme};
+use modelgate_protocol::{Ceiling, Engine, Evidence, Measurement, Scheme};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,17 +81,6 @@ pub enum RunState {
     Interrupted,
 }
 
-/// What the hardware can do at most.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Ceiling {
-    /// What was measured, such as `page_cache_read`.
-    pub name: String,
-    /// Where.
-    pub device: String,
-    /// Bytes per second.
-    pub bytes_per_s: Finite,
-}
-
 /// One model: what it is, what was seen of it, and what the checks say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelReport {
@@ -112,14 +101,4 @@ pub struct ModelReport {
     pub measurement: Measurement,
     /// What the checks say: always all that were planned.
     pub checks: Vec<Verdict>,
-}
-
-/// Whether weights are the model's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Evidence {
-    /// Trained weights from the model's files.
-    Real,
-    /// Random weights of the model's shapes.
-    Synthetic,
 }

@@ -52,9 +52,13 @@ impl<'a> Fold<'a> {
     /// The stage that the worker is in.
     pub(super) fn stage(&self) -> Stage {
         match self.phase {
-            PhaseName::Start | PhaseName::Device => Stage::Start,
+            PhaseName::Start | PhaseName::Device | PhaseName::Kernels => Stage::Start,
             PhaseName::Load => Stage::Load,
-            PhaseName::Warmup | PhaseName::Generate | PhaseName::Perplexity => Stage::Generate,
+            PhaseName::Warmup
+            | PhaseName::Generate
+            | PhaseName::Perplexity
+            | PhaseName::Agreement
+            | PhaseName::Ceilings => Stage::Generate,
             PhaseName::Unload => Stage::Unload,
         }
     }
@@ -109,15 +113,16 @@ impl<'a> Fold<'a> {
             Event::Activity(activity) => {
                 replace(&mut seen.activities, activity, |a, b| a.name == b.name);
             }
-            Event::DeviceMemory(memory) => {
-                replace(&mut seen.memory.devices, memory, |a, b| a.device == b.device);
-            }
+            Event::Device(device) => seen.devices_seen.push(device),
+            Event::DeviceMemory(_) => {}
+            Event::Ceiling(ceiling) => seen.ceilings.push(ceiling),
             Event::Loaded => {
                 self.loaded = true;
                 seen.load_s = Some(since_spawn);
             }
             Event::Generation(generation) => seen.generations.push(generation),
             Event::Perplexity(perplexity) => seen.perplexity = Some(perplexity),
+            Event::Agreement(agreement) => seen.agreement = Some(agreement),
             Event::Failure(failure) => return Step::Failed(failure),
             Event::Done => return Step::Done,
         }

@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
 use half::f16;
 use modelgate_engine::Model;
-use modelgate_protocol::{ModelFiles, PROTOCOL_VERSION, Request, Scheme, WeightFormat};
+use modelgate_protocol::{Evidence, ModelFiles, PROTOCOL_VERSION, Request, Scheme, WeightFormat};
 use modelgate_testkit::gguf::{uniform, write_from_safetensors};
 use modelgate_testkit::random::Random;
 use modelgate_testkit::tokenizers::numbered;
@@ -193,8 +193,10 @@ fn request(file: &Path, tokenizer: &Path) -> Request {
             tokenizer_config: None,
             chat_template: None,
         },
+        evidence: Evidence::Real,
         quantization: Scheme::Q8_0,
         devices: vec![modelgate_protocol::Device::Cpu],
+        device_limit: None,
         context: Some((PROMPT + DECODED) as u32),
         generations: Vec::new(),
         perplexity_text: None,

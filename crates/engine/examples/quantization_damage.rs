@@ -6,8 +6,8 @@
 use modelgate_engine::{Model, answer, perplexity};
 use modelgate_model::Config;
 use modelgate_protocol::{
-    ContentPart, Device, Event, Failure, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
-    Request, Scheme, Tensor, WeightFormat,
+    ContentPart, Device, Event, Evidence, Failure, GenerationRequest, Message, ModelFiles,
+    PROTOCOL_VERSION, Request, Scheme, Tensor, WeightFormat,
 };
 use modelgate_testkit::distributions::{divergence, log_softmax};
 use modelgate_testkit::gguf::{GgmlDType, GgufWriter, TypeOf, Vocabulary, q4_k_m, uniform};
@@ -133,8 +133,10 @@ fn request(files: ModelFiles, quantization: Scheme) -> Request {
         protocol: PROTOCOL_VERSION,
         model: files.root.display().to_string(),
         files,
+        evidence: Evidence::Real,
         quantization,
         devices: vec![Device::Cpu],
+        device_limit: None,
         context: None,
         generations: Vec::new(),
         perplexity_text: None,
@@ -164,6 +166,7 @@ fn right_answers(model: &mut Model, facts: &[Fact]) -> Result<usize, Failure> {
                 role: "user".into(),
                 content: vec![ContentPart::Text(fact.question.clone())],
             }],
+            tokens: Vec::new(),
             max_tokens: 128,
         };
         let text = answer(model, &request, &|_| {})?.text.to_lowercase();

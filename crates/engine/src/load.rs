@@ -149,7 +149,7 @@ fn held(
     format: WeightFormat,
 ) -> TensorShape {
     let gguf = match format {
-        WeightFormat::Safetensors => None,
+        WeightFormat::Safetensors | WeightFormat::Synthetic => None,
         WeightFormat::Gguf => gguf_name(&needed.name),
     };
     let Some(gguf) = gguf else { return needed.clone() };

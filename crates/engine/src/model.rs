@@ -237,6 +237,11 @@ fn open(request: &Request) -> Result<Opened, Failure> {
                 layout: Layout::Halves,
             })
         }
+        WeightFormat::Synthetic => Err(fail::load(
+            FailureKind::Unsupported,
+            "synthetic weights are not supported by this engine",
+            "use a model's own files",
+        )),
         WeightFormat::Gguf => {
             let gguf = Gguf::open(&files.root, &files.weights)?;
             Ok(Opened {

@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::perplexity::perplexity;
 use modelgate_protocol::{
     Device, EVENTS_FD, Engine, Event, Failure, FailureKind, PROTOCOL_VERSION, PhaseName, Request,
-    Stage,
+    Stage, TELL_ENGINE,
 };
 use std::any::Any;
 use std::cell::Cell;
@@ -30,11 +30,15 @@ const LONGEST_REQUEST: u64 = 64 << 20;
 /// Variables at which candle switches quantization off without a word.
 const TRAPS: [&str; 2] = ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16"];
 
-/// Answers the one request on standard input, and ends when standard input is closed.
+/// Answers the one request on standard input, and ends when standard input is closed. With the
+/// argument `--engine` it tells what it is, one line of JSON, and asks for nothing.
 ///
 /// Exit codes: 0 when all was done and said, 1 after a failure that was said, 2 where nobody is
 /// there to be told, 3 where standard input closed before the work was done.
 pub fn run_worker() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(TELL_ENGINE) {
+        return tell_engine();
+    }
     limit_threads();
     ignore_signals();
     let number = std::env::var(EVENTS_FD).unwrap_or_default();
@@ -66,6 +70,16 @@ pub fn run_worker() -> ExitCode {
             channel.send(&Event::Failure(failure));
             ExitCode::FAILURE
         }
+    }
+}
+
+fn tell_engine() -> ExitCode {
+    match serde_json::to_string(&engine()) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

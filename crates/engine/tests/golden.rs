@@ -149,6 +149,7 @@ fn greedy_answers_are_the_references() {
             let request = GenerationRequest {
                 name: name(prompt).into(),
                 messages,
+                tokens: Vec::new(),
                 max_tokens: expected.len() as u32,
             };
             let answer = answer(&mut model, &request, &|_| ()).unwrap();

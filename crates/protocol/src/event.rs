@@ -1,6 +1,9 @@
 //! What a worker tells while it works, one JSON object a line.
 
-use crate::{Activity, DeviceMemory, Engine, Failure, Generation, Omitted, Perplexity, Tensor};
+use crate::{
+    Activity, Agreement, Ceiling, DeviceSeen, Engine, Failure, Generation, Omitted, Perplexity,
+    PoolMemory, Tensor,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,14 +52,21 @@ pub enum Event {
     Omitted(Omitted),
     /// A running total of an activity; the last one of a name counts.
     Activity(Activity),
-    /// Memory of one device as the worker itself knows it; the last one of a device counts.
-    DeviceMemory(DeviceMemory),
+    /// A device is open, and takes what it takes before the first weight.
+    Device(DeviceSeen),
+    /// Memory of one device as the worker itself sees it, now and then; one comes before `loaded`
+    /// and one before `done`.
+    DeviceMemory(PoolMemory),
+    /// What the hardware can do at most, measured by this worker.
+    Ceiling(Ceiling),
     /// The last tensor is resident and the devices are synchronised.
     Loaded,
     /// One answer, after it was generated twice.
     Generation(Generation),
     /// The perplexity of the text that was asked for.
     Perplexity(Perplexity),
+    /// How well a prefix of the model on its device agrees with the same on the CPU.
+    Agreement(Agreement),
     /// The worker cannot go on; it ends after this.
     Failure(Failure),
     /// All that was asked is done. The worker now waits for its standard input to close.
@@ -69,8 +79,10 @@ pub enum Event {
 pub enum PhaseName {
     /// From spawn until the worker says otherwise; never sent.
     Start,
-    /// Devices are opened, contexts made, kernels compiled.
+    /// Devices are opened and contexts made.
     Device,
+    /// Kernels are loaded, compiled by the driver where it has not done so before, and proved.
+    Kernels,
     /// Weights are read, quantized and placed.
     Load,
     /// Tokenizer, template, first use of kernels.
@@ -79,6 +91,10 @@ pub enum PhaseName {
     Generate,
     /// The perplexity text is evaluated.
     Perplexity,
+    /// A prefix of the model is evaluated on the CPU too.
+    Agreement,
+    /// What the hardware can do at most is measured.
+    Ceilings,
     /// From `done` until the process is reaped; never sent.
     Unload,
 }
@@ -89,10 +105,13 @@ impl PhaseName {
         match self {
             PhaseName::Start => "start",
             PhaseName::Device => "device",
+            PhaseName::Kernels => "kernels",
             PhaseName::Load => "load",
             PhaseName::Warmup => "warmup",
             PhaseName::Generate => "generate",
             PhaseName::Perplexity => "perplexity",
+            PhaseName::Agreement => "agreement",
+            PhaseName::Ceilings => "ceilings",
             PhaseName::Unload => "unload",
         }
     }

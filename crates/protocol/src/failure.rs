@@ -82,6 +82,12 @@ pub enum FailureKind {
     DeviceMemory,
     /// The device that the manifest asks for is not on this host.
     NoDevice,
+    /// Another run holds the device.
+    DeviceBusy,
+    /// Driver, device and worker do not fit together: too old, or built for another one.
+    DeviceMismatch,
+    /// The device computes something else than the CPU does.
+    DeviceWrong,
     /// No worker program, or one that cannot be started.
     NoWorker,
     /// An expectation that no load of this model could satisfy.
@@ -120,6 +126,9 @@ impl FailureKind {
             FailureKind::HostMemory => "host_memory",
             FailureKind::DeviceMemory => "device_memory",
             FailureKind::NoDevice => "no_device",
+            FailureKind::DeviceBusy => "device_busy",
+            FailureKind::DeviceMismatch => "device_mismatch",
+            FailureKind::DeviceWrong => "device_wrong",
             FailureKind::NoWorker => "no_worker",
             FailureKind::Impossible => "impossible",
             FailureKind::Unoptimised => "unoptimised",

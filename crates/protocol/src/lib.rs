@@ -24,18 +24,22 @@ pub use event::{Event, PhaseName, Progress, ProgressUnit};
 pub use failure::{Failure, FailureKind, Stage};
 pub use finite::Finite;
 pub use measurement::{
-    Activity, DeviceMemory, Engine, FileSeen, FinishReason, Generation, HostMemory, Measurement,
-    Memory, Omitted, Outcome, PeakSource, Perplexity, Phase, Prediction, Tensor, Tensors, Timeline,
-    Verified, WorkerExit,
+    Activity, Agreement, Ceiling, DeviceMemory, DeviceSeen, Engine, FileSeen, FinishReason,
+    ForeignProcess, Generation, HostMemory, Measurement, Memory, Omitted, Outcome, PeakSource,
+    Perplexity, Phase, PoolMemory, Prediction, Tensor, Tensors, Timeline, Verified, WorkerExit,
 };
 pub use request::{
-    ContentPart, Device, GenerationRequest, Message, ModelFiles, Request, WeightFormat,
+    ContentPart, Device, Evidence, GenerationRequest, Message, ModelFiles, Request, WeightFormat,
 };
 pub use scheme::Scheme;
 
 /// Version of the conversation between harness and worker. A worker that was built for another one
 /// is refused by name of both.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Environment variable that tells the worker the number of the file descriptor to write events to.
 pub const EVENTS_FD: &str = "MODELGATE_EVENTS_FD";
+
+/// Argument with which a worker prints its [`Engine`] as one line of JSON and ends, so that the
+/// harness knows what it was built for before it trusts a model to it.
+pub const TELL_ENGINE: &str = "--engine";

@@ -42,6 +42,10 @@ pub struct Measurement {
     pub phases: Vec<Phase>,
     /// What was busy, which may overlap.
     pub activities: Vec<Activity>,
+    /// What the hardware can do at most, measured by the same worker.
+    pub ceilings: Vec<Ceiling>,
+    /// The devices that were opened.
+    pub devices_seen: Vec<DeviceSeen>,
     /// Seconds to turn the source into local files.
     pub acquire_s: Option<Finite>,
     /// Seconds from spawn until the last tensor was resident and synchronised; none where that
@@ -55,6 +59,9 @@ pub struct Measurement {
     pub generations: Vec<Generation>,
     /// Perplexity of the bundled or given text.
     pub perplexity: Option<Perplexity>,
+    /// How well a prefix of the model on its device agrees with the same on the CPU; none where
+    /// that was not compared.
+    pub agreement: Option<Agreement>,
     /// How the worker's process ended; none where none was started.
     pub worker_exit: Option<WorkerExit>,
     /// The last 64 KiB that the worker wrote to standard output and standard error.
@@ -89,12 +96,15 @@ impl Measurement {
             downloaded_bytes: 0,
             phases: Vec::new(),
             activities: Vec::new(),
+            ceilings: Vec::new(),
+            devices_seen: Vec::new(),
             acquire_s: None,
             load_s: None,
             memory: Memory::default(),
             tensors: Tensors::default(),
             generations: Vec::new(),
             perplexity: None,
+            agreement: None,
             worker_exit: None,
             worker_stderr: String::new(),
         }
@@ -205,6 +215,57 @@ pub struct Activity {
     pub ceiling_bytes_per_s: Option<Finite>,
 }
 
+/// What the hardware can do at most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ceiling {
+    /// What was measured: `page_cache_read`, `disk_read`, `pinned_copy`, `device_memory`.
+    pub name: String,
+    /// Where: `host`, or a device.
+    pub device: String,
+    /// Bytes per second.
+    pub bytes_per_s: Finite,
+}
+
+/// A device that a worker has opened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceSeen {
+    /// Such as `cuda:0`.
+    pub device: String,
+    /// The device's UUID as the driver gives it: `GPU-` and 32 hexadecimal digits in five groups.
+    pub uuid: String,
+    /// Its name.
+    pub name: String,
+    /// Such as `9.0`.
+    pub compute_capability: String,
+    /// Its memory.
+    pub total: u64,
+    /// What the worker takes of it before the first weight: context, kernels, workspaces.
+    pub baseline: u64,
+    /// Whether the driver had compiled the kernels before; none where that cannot be told.
+    pub kernels_cached: Option<bool>,
+}
+
+/// Memory of one device as a worker itself sees it. What its allocator reserves has exact marks;
+/// what is taken outside of it (contexts, kernels, libraries, other processes) is sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolMemory {
+    /// Such as `cuda:0`.
+    pub device: String,
+    /// The device's UUID.
+    pub uuid: String,
+    /// Reserved by the allocator now.
+    pub reserved: u64,
+    /// The most that it ever reserved.
+    pub reserved_peak: u64,
+    /// In use outside the allocator now, by all processes.
+    pub outside: u64,
+    /// The most of that among all samples.
+    pub outside_peak: u64,
+    /// The longest time between two samples, in seconds: what is taken outside the allocator for
+    /// less can have been missed.
+    pub longest_gap_s: Finite,
+}
+
 /// What a model took in memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
@@ -219,7 +280,7 @@ pub struct Memory {
 }
 
 /// Device memory over a worker's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceMemory {
     /// Such as `cuda:0`.
     pub device: String,
@@ -231,7 +292,8 @@ pub struct DeviceMemory {
     pub after_load: u64,
     /// The worker's highest use during the load.
     pub peak_load: u64,
-    /// The worker's highest use.
+    /// The worker's highest use: the most that its allocator reserved and the most that it took
+    /// outside of it.
     pub peak: u64,
     /// How the peaks were had.
     pub peak_source: PeakSource,
@@ -239,15 +301,41 @@ pub struct DeviceMemory {
     pub after_unload: Option<u64>,
     /// What was predicted for `peak`; none where the shapes are not known.
     pub predicted_peak: Option<u64>,
-    /// The highest use of other processes while the worker lived.
+    /// The highest use of other processes while the worker lived, which is not in the figures
+    /// above.
     pub foreign_peak: u64,
+    /// Those processes that took more than they had when the worker started.
+    #[serde(default)]
+    pub foreign: Vec<ForeignProcess>,
+    /// Memory that is taken outside the worker's allocator for less than this, in seconds, can have
+    /// been missed; none where the peak is of samples alone.
+    #[serde(default)]
+    pub outside_gap_s: Option<Finite>,
+    /// Samples that were taken from outside the worker.
+    #[serde(default)]
+    pub samples: u64,
+    /// The longest time between two of them, in seconds.
+    #[serde(default)]
+    pub longest_gap_s: Option<Finite>,
+}
+
+/// Another process on a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ForeignProcess {
+    /// Its process id, as the driver gives it.
+    pub pid: u32,
+    /// Its name; none where the system does not tell it.
+    pub name: Option<String>,
+    /// What it took beyond what it had when the worker started.
+    pub bytes: u64,
 }
 
 /// How a peak was had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeakSource {
-    /// From high-water marks that the allocator or the system keeps: exact.
+    /// From high-water marks that the allocator or the system keeps: exact for what goes through
+    /// it. What a worker takes of a device outside its allocator is sampled all the same.
     Pool,
     /// From samples: a shorter spike can be missed.
     Samples,
@@ -414,6 +502,18 @@ pub struct Perplexity {
     pub tokens: u64,
     /// exp of the mean negative log likelihood; null where it is not finite.
     pub value: Option<Finite>,
+}
+
+/// How well the first layers of a model on its device agree with the same layers on the CPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Agreement {
+    /// Layers that were compared.
+    pub layers: u32,
+    /// Tokens that went through them.
+    pub tokens: u32,
+    /// Norm of the difference of the logits over the norm of the CPU's; null where it is not
+    /// finite.
+    pub relative_error: Option<Finite>,
 }
 
 /// How the worker's process ended.

@@ -16,10 +16,16 @@ pub struct Request {
     pub model: String,
     /// Local, verified files.
     pub files: ModelFiles,
+    /// Whether the weights are the model's own. Of a synthetic model no tokenizer is asked for, and
+    /// on a device a prefix of it is compared with the CPU.
+    pub evidence: Evidence,
     /// The quantization to load with.
     pub quantization: Scheme,
-    /// Where the model is to live, in the order of preference.
+    /// Where the model is to live, in the order of preference. The CUDA devices among them are
+    /// those that `CUDA_VISIBLE_DEVICES` shows the worker, in this order.
     pub devices: Vec<Device>,
+    /// Bytes of each device's memory that the worker may take; none for all that there is.
+    pub device_limit: Option<u64>,
     /// Positions that the key/value cache must hold; none for the engine's own choice by the
     /// model.
     pub context: Option<u32>,
@@ -61,6 +67,18 @@ pub enum WeightFormat {
     Safetensors,
     /// GGUF of llama.cpp.
     Gguf,
+    /// No files: random weights of the shapes that the config calls for, made in place.
+    Synthetic,
+}
+
+/// Whether weights are the model's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Trained weights from the model's files.
+    Real,
+    /// Random weights of the model's shapes.
+    Synthetic,
 }
 
 /// A device by its kind and ordinal.
@@ -82,13 +100,16 @@ impl std::fmt::Display for Device {
     }
 }
 
-/// One chat whose answer is wanted.
+/// One chat, or a run of token ids, whose answer is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GenerationRequest {
     /// Its name in the report.
     pub name: String,
     /// The chat so far; rendered with the model's own chat template.
     pub messages: Vec<Message>,
+    /// Token ids to go on from, where there is no chat.
+    #[serde(default)]
+    pub tokens: Vec<u32>,
     /// Tokens to generate at most; a stop token ends earlier.
     pub max_tokens: u32,
 }

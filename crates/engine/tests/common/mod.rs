@@ -4,8 +4,8 @@
 
 use modelgate_engine::Model;
 use modelgate_protocol::{
-    ContentPart, Device, Event, Failure, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
-    Request, Scheme, Tensor, WeightFormat,
+    ContentPart, Device, Event, Evidence, Failure, GenerationRequest, Message, ModelFiles,
+    PROTOCOL_VERSION, Request, Scheme, Tensor, WeightFormat,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -35,8 +35,10 @@ pub fn request(dir: &Path, quantization: Scheme) -> Request {
             config: Some(dir.join("config.json")),
             ..beside(dir)
         },
+        evidence: Evidence::Real,
         quantization,
         devices: vec![Device::Cpu],
+        device_limit: None,
         context: Some(2048),
         generations: Vec::new(),
         perplexity_text: None,
@@ -125,7 +127,12 @@ pub fn messages(golden: &Value) -> Option<Vec<Message>> {
 
 /// One question of a user.
 pub fn question(text: &str) -> GenerationRequest {
-    GenerationRequest { name: text.into(), messages: vec![message("user", text)], max_tokens: 32 }
+    GenerationRequest {
+        name: text.into(),
+        messages: vec![message("user", text)],
+        tokens: Vec::new(),
+        max_tokens: 32,
+    }
 }
 
 /// Logits as rows.
