@@ -53,9 +53,9 @@ fn predicted_bytes(
     on_host: bool,
     file_bytes: Option<u64>,
 ) -> PredictedBytes {
-    let (float, kv_bytes) = if on_host { (DType::F32, 4) } else { (DType::Bf16, 2) };
     let context = context(model, config) as usize;
-    let bytes = modelgate_model::predict(config, model.quantization, &float, context, kv_bytes);
+    let bytes =
+        modelgate_model::predict(config, model.quantization, &DType::Bf16, context, !on_host);
     match (file_bytes, mix(model.quantization)) {
         (Some(weights), Some(_)) => PredictedBytes { weights, ..bytes },
         _ => bytes,

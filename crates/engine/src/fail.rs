@@ -51,9 +51,24 @@ pub(crate) fn host_memory(bytes: u64, what: &str) -> Failure {
     )
 }
 
+/// Device memory that could not be had.
+pub(crate) fn device_memory(stage: Stage, what: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        stage,
+        FailureKind::DeviceMemory,
+        format!("device memory ran out: {what}"),
+        "use a smaller context or a scheme of fewer bits, end other processes on the device, or \
+         use a device with more memory",
+    )
+}
+
 /// What candle says where nothing should go wrong.
 pub(crate) fn internal(stage: Stage) -> impl Fn(candle_core::Error) -> Failure {
     move |error| {
+        let text = error.to_string();
+        if text.contains("CUDA_ERROR_OUT_OF_MEMORY") {
+            return device_memory(stage, text.lines().next().unwrap_or_default());
+        }
         Failure::new(
             stage,
             FailureKind::Internal,

@@ -4,15 +4,18 @@
 //! to a thread and are used again, so that no tensor is ever in memory a second time.
 
 use crate::fail;
+use crate::gpu::Region;
 use crate::meter::Meter;
 use crate::quantize::{SquaredError, quantize};
 use crate::source::{Source, SourceTensor};
-use crate::storage::{Block, HostMatrix, Resident, bytes_mut, with_block, zeroed};
-use candle_core::{Device, Tensor};
+use crate::staging::StagingPool;
+use crate::storage::{Block, HostMatrix, Resident, blocks_mut, bytes_mut, with_block, zeroed};
+use crate::synthetic::{self, BlockRecipe};
+use candle_core::{Device, Tensor, WithDType};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use modelgate_model::Role;
-use modelgate_protocol::{DType, Failure, FailureKind};
+use modelgate_protocol::{DType, Failure, FailureKind, Stage};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -20,33 +23,53 @@ use std::cell::RefCell;
 /// its copying, small enough that all threads' buffers together are nothing beside a model.
 const PIECE_BYTES: u64 = 1 << 20;
 
+/// Bytes of a file that go to a device as they are, at once: a copy of so many takes much longer
+/// than to ask for it.
+const COPY_BYTES: u64 = 4 << 20;
+
 /// What is to become of a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Form {
-    /// f32, from any float type.
-    Float,
+    /// A float type, from any.
+    Float(DType),
     /// Blocks, quantized from any float type.
     Quantize(DType),
     /// The blocks of the file as they are.
     Keep,
+    /// Random values or blocks of the type that the tensor has, made in place.
+    Make,
+}
+
+/// Where the values of a tensor go.
+pub(crate) enum Target {
+    /// New memory of the host.
+    Host,
+    /// Memory of a device that is taken already: one stretch and one matrix for each that the
+    /// tensor holds.
+    Device(Vec<(Region, Resident)>),
 }
 
 /// A tensor that is resident, and what was seen while it came.
 pub(crate) struct Filled {
-    /// The tensor.
-    pub(crate) resident: Resident,
+    /// Its matrices: one, or as many as there are experts.
+    pub(crate) residents: Vec<Resident>,
     /// Error of quantizing; none where nothing was quantized.
     pub(crate) nmse: Option<f64>,
     /// The same of the worst piece: one wrong row is lost in the mean over a large tensor.
     pub(crate) worst_nmse: Option<f64>,
-    /// Matrices that the tensor holds: one, or as many as there are experts.
-    pub(crate) matrices: usize,
-    /// The first of them whose every value is zero.
+    /// The first matrix whose every value is zero.
     pub(crate) zero: Option<usize>,
     /// NaN and infinite values of the source.
     pub(crate) nonfinite: u64,
     /// Why its values cannot be used.
     pub(crate) spoiled: Option<Spoiled>,
+}
+
+impl Filled {
+    /// Matrices whose values nobody had to look at.
+    pub(crate) fn made(residents: Vec<Resident>) -> Filled {
+        filled(residents, None, &[])
+    }
 }
 
 /// A value that makes a tensor useless.
@@ -58,23 +81,34 @@ pub(crate) enum Spoiled {
     Scale(u64),
 }
 
+/// What a tensor is loaded from and through.
+pub(crate) struct Loading<'a> {
+    /// The files.
+    pub(crate) source: &'a Source,
+    /// What is kept of the time.
+    pub(crate) meter: &'a Meter<'a>,
+    /// Buffers on the way to a device; none where the model lives on the host.
+    pub(crate) staging: Option<&'a StagingPool>,
+}
+
 /// Loads one tensor.
 pub(crate) fn fill(
-    source: &Source,
+    loading: &Loading,
     name: &str,
     tensor: &SourceTensor,
     form: &Form,
-    meter: &Meter,
+    target: Target,
 ) -> Result<Filled, Failure> {
-    let job = Job { source, name, tensor, keep: *form == Form::Keep, meter };
-    let quantized = match form {
-        Form::Float => None,
-        Form::Quantize(dtype) => Some(dtype),
-        Form::Keep => Some(&tensor.dtype),
+    let raw = match form {
+        Form::Float(dtype) => *dtype == tensor.dtype,
+        form => *form == Form::Keep,
     };
-    match quantized {
-        None => job.float(),
-        Some(dtype) => with_block!(dtype, B => job.matrix::<B>(), else job.float()),
+    let job = Job { loading, name, tensor, raw, made: *form == Form::Make };
+    match form {
+        Form::Float(dtype) => job.values(dtype, target),
+        Form::Quantize(dtype) => job.matrices(dtype, target),
+        Form::Make if !tensor.dtype.is_quantized() => job.values(&tensor.dtype, target),
+        Form::Keep | Form::Make => job.matrices(&tensor.dtype, target),
     }
 }
 
@@ -91,11 +125,30 @@ struct Seen {
 }
 
 struct Job<'a> {
-    source: &'a Source,
+    loading: &'a Loading<'a>,
     name: &'a str,
     tensor: &'a SourceTensor,
-    keep: bool,
-    meter: &'a Meter<'a>,
+    /// Whether the bytes of the file are those that are to be resident.
+    raw: bool,
+    /// Whether there is no file.
+    made: bool,
+}
+
+/// Where the values of a piece begin in the tensor, in bytes of the file and counted.
+#[derive(Clone, Copy)]
+struct Start {
+    byte: u64,
+    value: u64,
+}
+
+/// How a tensor is cut into pieces.
+struct Cut {
+    /// Matrices that it holds.
+    matrices: usize,
+    rows_in_matrix: usize,
+    columns: usize,
+    row_bytes: u64,
+    rows_at_once: usize,
 }
 
 #[derive(Default)]
@@ -109,91 +162,182 @@ thread_local! {
 }
 
 impl Job<'_> {
-    fn float(&self) -> Result<Filled, Failure> {
-        let (values, seen) = self.pieces::<f32>()?;
-        let tensor = Tensor::from_vec(values, self.tensor.shape.as_slice(), &Device::Cpu)
-            .map_err(fail::internal(modelgate_protocol::Stage::Load))?;
-        Ok(filled(Resident::Float(tensor), None, &seen))
+    fn values(&self, dtype: &DType, target: Target) -> Result<Filled, Failure> {
+        match dtype {
+            DType::F16 => self.floats::<f16>(target),
+            DType::Bf16 => self.floats::<bf16>(target),
+            _ => self.floats::<f32>(target),
+        }
     }
 
-    fn matrix<T: Block>(&self) -> Result<Filled, Failure> {
-        let (blocks, seen) = self.pieces::<T>()?;
-        let (rows, columns) = self.rows_and_columns();
-        let matrix = HostMatrix::new(blocks, rows, columns);
+    fn floats<T: Block + WithDType>(&self, target: Target) -> Result<Filled, Failure> {
+        let resident = |values: Vec<T>| {
+            let tensor = Tensor::from_vec(values, self.tensor.shape.as_slice(), &Device::Cpu)?;
+            Resident::Float(tensor).split(self.cut::<T>().matrices)
+        };
+        self.filled(target, resident)
+    }
+
+    fn matrices(&self, dtype: &DType, target: Target) -> Result<Filled, Failure> {
+        with_block!(dtype, B => self.blocks::<B>(target), else self.floats::<f32>(target))
+    }
+
+    fn blocks<T: Block>(&self, target: Target) -> Result<Filled, Failure> {
+        let resident = |blocks: Vec<T>| {
+            let Cut { matrices, rows_in_matrix, columns, .. } = self.cut::<T>();
+            let matrix = HostMatrix::new(blocks, matrices * rows_in_matrix, columns);
+            Resident::Host(matrix).split(matrices)
+        };
+        self.filled(target, resident)
+    }
+
+    /// Fills the target; what is new on the host becomes resident by `resident`.
+    fn filled<T: Block>(
+        &self,
+        target: Target,
+        resident: impl FnOnce(Vec<T>) -> candle_core::Result<Vec<Resident>>,
+    ) -> Result<Filled, Failure> {
+        let (residents, seen) = match target {
+            Target::Host => {
+                let (blocks, seen) = self.on_host::<T>()?;
+                (resident(blocks).map_err(fail::internal(Stage::Load))?, seen)
+            }
+            Target::Device(parts) => {
+                let regions: Vec<Region> = parts.iter().map(|(region, _)| *region).collect();
+                let seen = self.on_device::<T>(&regions)?;
+                (parts.into_iter().map(|(_, resident)| resident).collect(), seen)
+            }
+        };
         let error = seen.iter().fold(SquaredError::default(), |sum, seen| sum + seen.error);
-        let errors = (!self.keep).then(|| (error.normalised(), worst(&seen, error)));
-        Ok(filled(Resident::Host(matrix), errors, &seen))
+        let converted = T::BLCK_SIZE > 1 && !self.raw && !self.made;
+        let errors = converted.then(|| (error.normalised(), worst(&seen, error)));
+        Ok(filled(residents, errors, &seen))
     }
 
-    fn rows_and_columns(&self) -> (usize, usize) {
+    fn cut<T: Block>(&self) -> Cut {
         let columns = self.tensor.shape.last().copied().unwrap_or(1).max(1);
-        (self.tensor.shape.iter().product::<usize>() / columns, columns)
-    }
-
-    /// All pieces of the tensor, in parallel, and what was seen of each, in order.
-    fn pieces<T: Block>(&self) -> Result<(Vec<T>, Vec<Seen>), Failure> {
-        let (rows, columns) = self.rows_and_columns();
-        let row_bytes = (self.tensor.bytes / rows.max(1) as u64).max(1);
-        let rows_at_once = (PIECE_BYTES / row_bytes).max(1) as usize;
-        let blocks_in_row = columns / T::BLCK_SIZE;
+        let rows = self.tensor.shape.iter().product::<usize>() / columns;
         // experts that are one tensor are looked at one by one
         let matrices = match self.tensor.shape.as_slice() {
-            [count, _, _] => *count,
+            [count, _, _] => (*count).max(1),
             _ => 1,
         };
-        let rows_in_matrix = rows / matrices.max(1);
-        let count = rows * blocks_in_row;
+        let row_bytes = (self.tensor.bytes / rows.max(1) as u64).max(1);
+        let to_device = self.loading.staging.is_some();
+        let piece = if self.raw && to_device { COPY_BYTES } else { PIECE_BYTES };
+        Cut {
+            matrices,
+            rows_in_matrix: rows / matrices,
+            columns,
+            row_bytes,
+            rows_at_once: (piece / row_bytes).max(1) as usize,
+        }
+    }
+
+    /// All pieces of the tensor in new memory, in parallel, and what was seen of each, in order.
+    fn on_host<T: Block>(&self) -> Result<(Vec<T>, Vec<Seen>), Failure> {
+        let cut = self.cut::<T>();
+        let blocks_in_row = cut.columns / T::BLCK_SIZE;
+        let count = cut.matrices * cut.rows_in_matrix * blocks_in_row;
         let mut blocks = zeroed::<T>(count).ok_or_else(|| {
             let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
             fail::host_memory(bytes, &format!("tensor {}", self.name))
         })?;
         let seen = blocks
-            .par_chunks_mut((rows_in_matrix * blocks_in_row).max(1))
+            .par_chunks_mut((cut.rows_in_matrix * blocks_in_row).max(1))
             .enumerate()
             .flat_map(|(matrix, blocks)| {
-                let pieces = blocks.par_chunks_mut(rows_at_once * blocks_in_row).enumerate();
+                let pieces = blocks.par_chunks_mut(cut.rows_at_once * blocks_in_row).enumerate();
                 pieces.map(move |(piece, blocks)| (matrix, piece, blocks))
             })
             .map(|(matrix, piece, blocks)| {
-                let row = (matrix * rows_in_matrix + piece * rows_at_once) as u64;
-                SCRATCH.with_borrow_mut(|scratch| {
-                    let seen = self.piece(blocks, row * row_bytes, row * columns as u64, scratch);
-                    seen.map(|seen| Seen { matrix, ..seen })
-                })
+                let seen = self.piece(blocks, cut.start(matrix, piece))?;
+                Ok(Seen { matrix, ..seen })
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok((blocks, seen))
     }
 
-    /// One piece, which begins at byte `from` and value `first` of the tensor.
-    fn piece<T: Block>(
-        &self,
-        blocks: &mut [T],
-        from: u64,
-        first: u64,
-        scratch: &mut Scratch,
-    ) -> Result<Seen, Failure> {
-        let count = blocks.len() * T::BLCK_SIZE;
-        scratch.values.resize(count, 0.0);
-        let bytes = if self.keep {
-            let target = bytes_mut(blocks);
-            self.read(from, target)?;
-            let bytes = target.len();
-            T::to_float(blocks, &mut scratch.values);
-            bytes
-        } else {
-            let bytes = self.tensor.dtype.bytes(count as u64).unwrap_or(0) as usize;
-            scratch.bytes.resize(bytes, 0);
-            self.read(from, &mut scratch.bytes)?;
-            decode(&self.tensor.dtype, &scratch.bytes, &mut scratch.values);
-            bytes
+    /// The same in memory of a device, one region for each matrix.
+    fn on_device<T: Block>(&self, regions: &[Region]) -> Result<Vec<Seen>, Failure> {
+        let cut = self.cut::<T>();
+        let row_bytes = (cut.columns / T::BLCK_SIZE * size_of::<T>()) as u64;
+        let pieces = cut.rows_in_matrix.div_ceil(cut.rows_at_once);
+        let outside = || {
+            fail::load(
+                FailureKind::Internal,
+                format!("tensor {} is larger than its place on the device", self.name),
+                "this is a defect of modelgate; please report it with the model's name",
+            )
         };
-        let mut seen = inspect(&scratch.values, first);
-        if seen.nonfinite == 0 && !self.keep {
-            self.convert(blocks, bytes as u64, first, &scratch.values, &mut seen);
+        let staging = self.loading.staging.ok_or_else(outside)?;
+        (0..cut.matrices * pieces)
+            .into_par_iter()
+            .map(|index| {
+                let (matrix, piece) = (index / pieces, index % pieces);
+                let first = piece * cut.rows_at_once;
+                let rows = cut.rows_at_once.min(cut.rows_in_matrix - first) as u64;
+                let region = regions.get(matrix).ok_or_else(outside)?;
+                let region = region.part(first as u64 * row_bytes, rows * row_bytes);
+                staging.upload(region.ok_or_else(outside)?, |bytes| {
+                    let blocks = blocks_mut::<T>(bytes).ok_or_else(outside)?;
+                    let seen = self.piece(blocks, cut.start(matrix, piece))?;
+                    Ok(Seen { matrix, ..seen })
+                })
+            })
+            .collect()
+    }
+
+    /// One piece.
+    fn piece<T: Block>(&self, blocks: &mut [T], start: Start) -> Result<Seen, Failure> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            if self.made {
+                self.make(blocks, start, scratch);
+                return Ok(Seen::default());
+            }
+            if self.raw && T::BLCK_SIZE > 1 {
+                let target = bytes_mut(blocks);
+                self.read(start.byte, target)?;
+                self.loading.meter.advance(target.len() as u64);
+                return Ok(inspect_blocks(&self.tensor.dtype, target, start.value));
+            }
+            let count = blocks.len() * T::BLCK_SIZE;
+            let bytes = self.tensor.dtype.bytes(count as u64).unwrap_or(0);
+            scratch.values.resize(count, 0.0);
+            if self.raw {
+                self.read(start.byte, bytes_mut(blocks))?;
+                T::to_float(blocks, &mut scratch.values);
+            } else {
+                scratch.bytes.resize(bytes as usize, 0);
+                self.read(start.byte, &mut scratch.bytes)?;
+                decode(&self.tensor.dtype, &scratch.bytes, &mut scratch.values);
+            }
+            let mut seen = inspect(&scratch.values, start.value);
+            if seen.nonfinite == 0 && !self.raw {
+                self.convert(blocks, bytes, start.value, &scratch.values, &mut seen);
+            }
+            self.loading.meter.advance(bytes);
+            Ok(seen)
+        })
+    }
+
+    /// Random values or blocks.
+    fn make<T: Block>(&self, blocks: &mut [T], start: Start, scratch: &mut Scratch) {
+        let seed = synthetic::seed(self.name);
+        let shape: Vec<u64> = self.tensor.shape.iter().map(|size| *size as u64).collect();
+        let role = modelgate_model::role(self.name, &shape);
+        let columns = self.tensor.shape.last().copied().unwrap_or(1);
+        let deviation = synthetic::deviation(role, columns);
+        let dtype = &self.tensor.dtype;
+        let bytes = size_of_val(blocks) as u64;
+        if let Some(recipe) = BlockRecipe::new(dtype, deviation) {
+            recipe.fill(bytes_mut(blocks), start.value / T::BLCK_SIZE as u64, seed);
+        } else {
+            scratch.values.resize(blocks.len(), 0.0);
+            synthetic::fill_floats(&mut scratch.values, start.value, role, columns, seed);
+            T::from_float(&scratch.values, blocks);
         }
-        self.meter.advance(bytes as u64);
-        Ok(seen)
+        self.loading.meter.advance(bytes);
     }
 
     fn convert<T: Block>(
@@ -208,7 +352,7 @@ impl Job<'_> {
             T::from_float(values, blocks);
             return;
         }
-        match self.meter.quantize.during(bytes, || quantize(values, blocks)) {
+        match self.loading.meter.quantize.during(bytes, || quantize(values, blocks)) {
             Ok(error) => seen.error = error,
             Err(at) => seen.spoiled = Some(Spoiled::Scale(first + at as u64)),
         }
@@ -216,7 +360,16 @@ impl Job<'_> {
 
     fn read(&self, from: u64, buffer: &mut [u8]) -> Result<(), Failure> {
         let bytes = buffer.len() as u64;
-        self.meter.read.during(bytes, || self.source.read(self.tensor, from, buffer))
+        let source = self.loading.source;
+        self.loading.meter.read.during(bytes, || source.read(self.tensor, from, buffer))
+    }
+}
+
+impl Cut {
+    /// Where a piece of a matrix begins.
+    fn start(&self, matrix: usize, piece: usize) -> Start {
+        let row = (matrix * self.rows_in_matrix + piece * self.rows_at_once) as u64;
+        Start { byte: row * self.row_bytes, value: row * self.columns as u64 }
     }
 }
 
@@ -234,12 +387,11 @@ fn worst(seen: &[Seen], whole: SquaredError) -> f64 {
         .fold(0.0, f64::max)
 }
 
-fn filled(resident: Resident, errors: Option<(f64, f64)>, seen: &[Seen]) -> Filled {
+fn filled(residents: Vec<Resident>, errors: Option<(f64, f64)>, seen: &[Seen]) -> Filled {
     Filled {
-        resident,
+        residents,
         nmse: errors.map(|(whole, _)| whole),
         worst_nmse: errors.map(|(_, worst)| worst),
-        matrices: seen.last().map_or(0, |seen| seen.matrix + 1),
         zero: seen
             .chunk_by(|a, b| a.matrix == b.matrix)
             .find(|pieces| pieces.iter().all(|seen| seen.all_zero))
@@ -260,6 +412,34 @@ fn inspect(values: &[f32], first: u64) -> Seen {
         spoiled: at.map(|at| Spoiled::Source(first + at as u64)),
         ..Seen::default()
     }
+}
+
+/// The same of blocks as they are, read off their scales: a value is finite where those of its
+/// block are, and a block without a scale holds nothing.
+fn inspect_blocks(dtype: &DType, bytes: &[u8], first: u64) -> Seen {
+    let (elements, size) = dtype.block().unwrap_or((1, 1));
+    // where the f16 scales of a block are (`ggml-common.h`)
+    let scales: &[usize] = match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
+        DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => &[0, 2],
+        DType::Q2K => &[80, 82],
+        DType::Q3K => &[108],
+        DType::Q6K => &[208],
+        _ => &[],
+    };
+    const EXPONENT: u16 = 0x7c00;
+    let mut seen = Seen { all_zero: true, ..Seen::default() };
+    for (number, block) in (0..).zip(bytes.chunks_exact(size as usize)) {
+        let scale = |at: &usize| u16::from_le_bytes([block[*at], block[at + 1]]);
+        seen.all_zero &= scales.iter().all(|at| scale(at) & 0x7fff == 0);
+        if scales.iter().any(|at| scale(at) & EXPONENT == EXPONENT) {
+            let at = first + number * elements;
+            seen.spoiled.get_or_insert(Spoiled::Source(at));
+            seen.nonfinite += elements;
+        }
+        seen.values += elements;
+    }
+    seen
 }
 
 /// Little-endian values of a float type in f32.
@@ -296,7 +476,9 @@ pub(crate) fn spoiled(name: &str, file: &str, role: Role, filled: &Filled) -> Op
     let matters = role.is_quantizable() || matches!(role, Role::Norm | Role::Router);
     if let Some(matrix) = filled.zero.filter(|_| matters) {
         let what = match role {
-            Role::Expert if filled.matrices > 1 => format!("expert {matrix} of tensor {name}"),
+            Role::Expert if filled.residents.len() > 1 => {
+                format!("expert {matrix} of tensor {name}")
+            }
             _ => format!("tensor {name}"),
         };
         return Some(fail::load(

@@ -3,7 +3,7 @@
 use crate::meter::Reporter;
 use crate::model::{Events, Model};
 use crate::{fail, tokenizer};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use modelgate_protocol::{
     Failure, FailureKind, FinishReason, Finite, Generation, GenerationRequest, ProgressUnit, Stage,
@@ -20,8 +20,7 @@ pub fn answer(
     request: &GenerationRequest,
     events: Events,
 ) -> Result<Generation, Failure> {
-    let prompt = model.render(&request.messages)?;
-    let prompt_tokens = model.encode_prompt(&prompt)?;
+    let (inputs, prompt_tokens) = prompt(model, request)?;
     let most = request.max_tokens as usize;
     refuse(model, &request.name, prompt_tokens.len(), most)?;
     let total = 2 * (prompt_tokens.len() + most) as u64;
@@ -31,7 +30,7 @@ pub fn answer(
     progress.finish();
     Ok(Generation {
         name: request.name.clone(),
-        inputs: vec![prompt.text().to_owned()],
+        inputs,
         text: model.decode(&first.tokens)?,
         prompt_tokens,
         logprobs: first.logprobs,
@@ -42,6 +41,24 @@ pub fn answer(
         repeated_identically: first.tokens == second.tokens,
         tokens: first.tokens,
     })
+}
+
+/// The prompt as it was rendered, and its tokens.
+fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Vec<u32>), Failure> {
+    if request.tokens.is_empty() {
+        let prompt = model.render(&request.messages)?;
+        return Ok((vec![prompt.text().to_owned()], model.encode_prompt(&prompt)?));
+    }
+    let vocabulary = model.config().vocab;
+    match request.tokens.iter().find(|token| **token as usize >= vocabulary) {
+        None => Ok((Vec::new(), request.tokens.clone())),
+        Some(token) => Err(Failure::new(
+            Stage::Generate,
+            FailureKind::Tokenizer,
+            format!("token {token} of \"{}\" is none of {vocabulary}", request.name),
+            "ask for token ids below the size of the model's vocabulary",
+        )),
+    }
 }
 
 fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(), Failure> {
@@ -106,10 +123,12 @@ fn run(
         position += input.len();
         input = vec![token];
     }
-    run.tokens_per_s = run.first_token.and_then(|first| {
-        let later = run.tokens.len().checked_sub(1).filter(|later| *later > 0)?;
-        Finite::new(later as f64 / (begin.elapsed() - first).as_secs_f64())
-    });
+    if let Some(first) = run.first_token {
+        let (later, decoding) = (run.tokens.len().saturating_sub(1), begin.elapsed() - first);
+        model.count_prefill(prompt.len(), first);
+        model.count_decode(prompt.len(), later, decoding);
+        run.tokens_per_s = Finite::new(later as f64 / decoding.as_secs_f64()).filter(|_| later > 0);
+    }
     Ok(run)
 }
 
@@ -121,6 +140,7 @@ impl Run {
         logits: &Tensor,
     ) -> Result<Option<u32>, Failure> {
         let internal = fail::internal(Stage::Generate);
+        let logits = &logits.to_device(&Device::Cpu).map_err(&internal)?;
         let values = logits.to_vec1::<f32>().map_err(&internal)?;
         let nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
         self.nonfinite += nonfinite;

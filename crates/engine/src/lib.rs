@@ -5,21 +5,29 @@
 //! process around it, for tests and benchmarks. Nothing here knows what would be a right answer, a
 //! fast load or too much memory: the harness judges, the engine tells.
 
+mod agreement;
+mod allocate;
 mod chat;
 mod decoder;
 mod events;
 mod fail;
+mod file_ceilings;
 mod fill;
 mod generate;
+mod gpu;
 mod load;
 mod meter;
 mod model;
 mod perplexity;
+mod place;
 mod product;
 mod quantize;
 mod source;
+mod staging;
 mod storage;
+mod synthetic;
 mod tokenizer;
+mod traffic;
 mod worker;
 
 pub use generate::answer;

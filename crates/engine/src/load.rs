@@ -1,15 +1,22 @@
 //! From opened files to resident weights: which tensors are needed, which are missing, misshapen
 //! or left over, what each is to become, and the inventory of what became of it.
 
+use crate::allocate::allocate;
 use crate::fail;
-use crate::fill::{Filled, Form, fill, spoiled};
+use crate::fill::{Filled, Form, Loading, Target, fill, spoiled};
+use crate::gpu::{Gpu, Region};
 use crate::meter::Meter;
 use crate::model::Events;
+use crate::place::Place;
 use crate::source::{Source, SourceTensor};
+use crate::staging::StagingPool;
 use crate::storage::Resident;
-use modelgate_model::{Config, Family, Placement, TensorShape, gguf_name, residence, tensors};
+use crate::synthetic::{self, BlockRecipe};
+use modelgate_model::{
+    Config, Family, Placement, TensorShape, float_dtype, gguf_name, residence, tensors,
+};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Finite, Omitted, Scheme, Stage, Tensor, WeightFormat,
+    DType, Event, Failure, FailureKind, Finite, Omitted, Scheme, Stage, Tensor, WeightFormat,
 };
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -40,14 +47,33 @@ pub(crate) struct Plan<'a> {
     omitted: Vec<Omitted>,
 }
 
-struct Job<'a> {
+/// What becomes of one tensor of the files.
+pub(crate) struct Job<'a> {
     /// Names that the decoder asks for: one, or those of all the experts that the tensor holds.
-    needed: Vec<String>,
+    pub(crate) needed: Vec<String>,
     /// Name in the file.
-    name: String,
-    tensor: &'a SourceTensor,
+    pub(crate) name: String,
+    pub(crate) tensor: &'a SourceTensor,
     placement: Placement,
     form: Form,
+}
+
+impl Job<'_> {
+    /// The type that it will have in memory.
+    pub(crate) fn dtype(&self) -> &DType {
+        match &self.form {
+            Form::Float(dtype) | Form::Quantize(dtype) => dtype,
+            Form::Keep | Form::Make => &self.tensor.dtype,
+        }
+    }
+}
+
+/// What decides what becomes of a tensor.
+#[derive(Clone, Copy)]
+struct Rule {
+    format: WeightFormat,
+    scheme: Scheme,
+    on_device: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -57,9 +83,10 @@ impl<'a> Plan<'a> {
         config: &Config,
         format: WeightFormat,
         scheme: Scheme,
+        on_device: bool,
     ) -> Result<Plan<'a>, Failure> {
         refuse_absurd(source, config)?;
-        if format == WeightFormat::Safetensors && scheme.is_gguf_only() {
+        if format != WeightFormat::Gguf && scheme.is_gguf_only() {
             return Err(mix_of_safetensors(scheme));
         }
         let mut jobs: Vec<Job> = Vec::new();
@@ -70,7 +97,8 @@ impl<'a> Plan<'a> {
                 Some(index) => jobs[*index].needed.push(needed.name),
                 None => {
                     known.insert(held.name.clone(), jobs.len());
-                    jobs.push(job(source, needed.name, held, format, scheme)?);
+                    let rule = Rule { format, scheme, on_device };
+                    jobs.push(job(source, needed.name, held, rule)?);
                 }
             }
         }
@@ -79,7 +107,8 @@ impl<'a> Plan<'a> {
         let gguf = format == WeightFormat::Gguf;
         if gguf && factored && source.tensors.contains_key(ROPE_FACTORS) {
             let held = TensorShape { name: ROPE_FACTORS.into(), shape: vec![config.head_dim / 2] };
-            jobs.push(job(source, ROPE_FACTORS.into(), held, format, scheme)?);
+            let rule = Rule { format, scheme, on_device };
+            jobs.push(job(source, ROPE_FACTORS.into(), held, rule)?);
         }
         let omitted = left_over(source, config, &jobs)?;
         Ok(Plan { source, jobs, omitted })
@@ -91,37 +120,49 @@ impl<'a> Plan<'a> {
         self.jobs.iter().map(|job| -> u64 { elements(job) }).sum()
     }
 
-    /// Loads everything, on all cores.
-    pub(crate) fn load(&self, events: Events) -> Result<Weights, Failure> {
+    /// Loads everything to `place`, on all cores.
+    pub(crate) fn load(&self, place: &Place, events: Events) -> Result<Weights, Failure> {
         for omitted in &self.omitted {
             events(Event::Omitted(omitted.clone()));
         }
+        let targets = match place {
+            Place::Host => self.jobs.iter().map(|_| Target::Host).collect(),
+            Place::Gpu(gpu) => allocate(gpu, &self.jobs)?,
+        };
         let meter = Meter::new(self.jobs.iter().map(|job| job.tensor.bytes).sum(), events);
+        let staging = place.gpu().map(StagingPool::new);
+        let loading = Loading { source: self.source, meter: &meter, staging: staging.as_ref() };
         // Threads of its own, whose buffers go when the load is over.
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|number| format!("load-{number}"))
             .build()
             .map_err(|error| fail::load(FailureKind::Internal, error.to_string(), "try again"))?;
-        let load = |job: &Job| {
-            let filled = fill(self.source, &job.name, job.tensor, &job.form, &meter)?;
+        let load = |(job, target): (&Job, Target)| {
+            let filled = match (place, &job.form, target) {
+                (Place::Gpu(gpu), Form::Make, Target::Device(parts))
+                    if job.tensor.dtype != DType::F32 =>
+                {
+                    make_on_device(gpu, job, parts, &meter)?
+                }
+                (_, form, target) => fill(&loading, &job.name, job.tensor, form, target)?,
+            };
             let file = self.source.file_name(job.tensor);
             events(Event::Tensor(inventory(job, file, &filled)));
             match spoiled(&job.name, file, job.placement.role, &filled) {
                 Some(failure) => Err(failure),
-                None => Ok(filled.resident),
+                None => Ok(filled.residents),
             }
         };
-        let loaded: Result<Vec<_>, Failure> =
-            threads.install(|| self.jobs.par_iter().with_max_len(1).map(load).collect());
+        let loaded: Result<Vec<_>, Failure> = threads
+            .install(|| self.jobs.par_iter().zip(targets).with_max_len(1).map(load).collect());
+        let loaded = loaded?;
+        if let Some(staging) = staging {
+            staging.finish(&meter.copy)?;
+        }
         meter.finish(events);
         let mut weights = Weights::new();
-        for (job, resident) in self.jobs.iter().zip(loaded?) {
-            let parts = match job.tensor.shape.as_slice() {
-                [experts, _, _] => resident.split(*experts),
-                _ => Ok(vec![resident]),
-            };
-            let parts = parts.map_err(fail::internal(Stage::Load))?;
-            weights.extend(job.needed.iter().cloned().zip(parts));
+        for (job, residents) in self.jobs.iter().zip(loaded) {
+            weights.extend(job.needed.iter().cloned().zip(residents));
         }
         Ok(weights)
     }
@@ -183,8 +224,7 @@ fn job<'a>(
     source: &'a Source,
     needed: String,
     held: TensorShape,
-    format: WeightFormat,
-    scheme: Scheme,
+    rule: Rule,
 ) -> Result<Job<'a>, Failure> {
     let TensorShape { name, shape: expected } = held;
     let tensor = source.tensors.get(&name).ok_or_else(|| {
@@ -207,8 +247,8 @@ fn job<'a>(
         ));
     }
     let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
-    let placement = residence(&name, &shape, scheme);
-    let form = form(source, &name, tensor, &placement, format)?;
+    let placement = residence(&name, &shape, rule.scheme);
+    let form = form(source, &name, tensor, &placement, rule)?;
     Ok(Job { needed: vec![needed], name, tensor, placement, form })
 }
 
@@ -219,8 +259,11 @@ fn form(
     name: &str,
     tensor: &SourceTensor,
     placement: &Placement,
-    format: WeightFormat,
+    rule: Rule,
 ) -> Result<Form, Failure> {
+    if rule.format == WeightFormat::Synthetic {
+        return Ok(Form::Make);
+    }
     if tensor.dtype.block().is_none() {
         return Err(fail::load(
             FailureKind::Unsupported,
@@ -244,10 +287,10 @@ fn form(
             "use a file that llama.cpp's converter has written",
         ));
     }
-    Ok(match (&placement.quantized, format) {
+    Ok(match (&placement.quantized, rule.format) {
         _ if tensor.dtype.is_quantized() => Form::Keep,
         (Some(dtype), WeightFormat::Safetensors) => Form::Quantize(dtype.clone()),
-        _ => Form::Float,
+        _ => Form::Float(float_dtype(placement.role, &tensor.dtype, rule.on_device)),
     })
 }
 
@@ -310,15 +353,40 @@ fn harmless(config: &Config, name: &str) -> Option<&'static str> {
     }
 }
 
+/// Makes the blocks or values of a synthetic tensor where they are to be.
+fn make_on_device(
+    gpu: &Gpu,
+    job: &Job,
+    parts: Vec<(Region, Resident)>,
+    meter: &Meter,
+) -> Result<Filled, Failure> {
+    let columns = job.tensor.shape.last().copied().unwrap_or(1);
+    let deviation = synthetic::deviation(job.placement.role, columns);
+    let seed = synthetic::seed(&job.name);
+    let recipe = BlockRecipe::new(&job.tensor.dtype, deviation);
+    let mut residents = Vec::new();
+    for (region, resident) in parts {
+        match &recipe {
+            Some(recipe) => gpu.random_blocks(region, recipe, seed),
+            None => gpu.random_bf16(region, synthetic::even_scale(deviation), seed),
+        }
+        .map_err(fail::internal(Stage::Load))?;
+        meter.advance(region.bytes);
+        residents.push(resident);
+    }
+    Ok(Filled::made(residents))
+}
+
 fn inventory(job: &Job, file: &str, filled: &Filled) -> Tensor {
+    let first = filled.residents.first();
     Tensor {
         name: job.name.clone(),
         file: file.to_owned(),
         shape: job.tensor.shape.iter().map(|size| *size as u64).collect(),
         source_dtype: job.tensor.dtype.clone(),
-        dtype: filled.resident.dtype(),
-        bytes: filled.resident.bytes(),
-        device: Device::Cpu.to_string(),
+        dtype: first.map_or(DType::Other("none".into()), Resident::dtype),
+        bytes: filled.residents.iter().map(Resident::bytes).sum(),
+        device: first.map_or_else(String::new, Resident::device),
         nmse: filled.nmse.and_then(Finite::new),
         worst_nmse: filled.worst_nmse.and_then(Finite::new),
         nonfinite: filled.nonfinite,

@@ -34,6 +34,12 @@ impl Busy {
         result
     }
 
+    /// Counts work on `bytes` bytes that somebody else has timed.
+    pub(crate) fn add(&self, bytes: u64, busy: Duration) {
+        lock(&self.clock).total += busy;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn enter(&self) {
         let mut clock = lock(&self.clock);
         clock.active += 1;
@@ -52,7 +58,8 @@ impl Busy {
         }
     }
 
-    fn activity(&self, name: &str) -> Option<Activity> {
+    /// What was done; none where nothing was.
+    pub(crate) fn activity(&self, name: &str) -> Option<Activity> {
         let bytes = self.bytes.load(Ordering::Relaxed);
         (bytes > 0).then(|| Activity {
             name: name.to_owned(),
@@ -69,6 +76,8 @@ pub(crate) struct Meter<'a> {
     pub(crate) read: Busy,
     /// Quantizing what was read.
     pub(crate) quantize: Busy,
+    /// Copying to a device.
+    pub(crate) copy: Busy,
     progress: Reporter<'a>,
 }
 
@@ -78,6 +87,7 @@ impl<'a> Meter<'a> {
         Meter {
             read: Busy::default(),
             quantize: Busy::default(),
+            copy: Busy::default(),
             progress: Reporter::new(ProgressUnit::Bytes, total, events),
         }
     }
@@ -90,7 +100,8 @@ impl<'a> Meter<'a> {
     /// Tells the totals.
     pub(crate) fn finish(&self, events: Events) {
         self.progress.finish();
-        for (busy, name) in [(&self.read, "read"), (&self.quantize, "quantize")] {
+        let clocks = [(&self.read, "read"), (&self.quantize, "quantize"), (&self.copy, "copy")];
+        for (busy, name) in clocks {
             if let Some(activity) = busy.activity(name) {
                 events(Event::Activity(activity));
             }

@@ -1,18 +1,25 @@
 //! A model that is loaded: files in, a decoder with its tokenizer out.
 
+use crate::agreement::Prefix;
 use crate::decoder::{CacheError, Decoder, KvCache, Layout, inverse_frequencies};
-use crate::load::{Plan, ROPE_FACTORS};
+use crate::gpu::Gpu;
+use crate::load::{Plan, ROPE_FACTORS, Weights};
 use crate::meter::Reporter;
+use crate::place::Place;
 use crate::source::{Architecture, Gguf, Metadata, Source, open_safetensors};
+use crate::synthetic::MADE;
 use crate::tokenizer::{GgufVocabulary, Prompt, TextCodec};
+use crate::traffic::Traffic;
 use crate::{chat::ChatTemplate, fail};
 use candle_core::Tensor;
 use modelgate_model::{Config, ConfigError, PREFILL_CHUNK};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Message, ProgressUnit, Request, Stage, WeightFormat,
+    Agreement, Device, Event, Evidence, Failure, FailureKind, Message, ModelFiles, ProgressUnit,
+    Request, Stage, WeightFormat,
 };
 use serde_json::Value;
 use std::path::Path;
+use std::time::Duration;
 
 /// Where events go. Called from several threads at once while a model loads.
 pub type Events<'a> = &'a (dyn Fn(Event) + Sync);
@@ -25,43 +32,135 @@ pub(crate) const LOGIT_ROWS: usize = 32;
 pub struct Model {
     config: Config,
     decoder: Decoder,
+    /// None of a synthetic model, whose tokens stand for nothing.
+    text: Option<Text>,
+    stop_tokens: Vec<u32>,
+    /// The first layers of a synthetic model on a device.
+    prefix: Option<Prefix>,
+    traffic: Traffic,
+    place: Place,
+}
+
+/// What turns text into tokens and back.
+struct Text {
     codec: TextCodec,
     template: Result<ChatTemplate, Failure>,
-    stop_tokens: Vec<u32>,
+}
+
+impl Text {
+    fn open(
+        files: &ModelFiles,
+        metadata: Option<&Metadata>,
+        config: &Config,
+    ) -> Result<Text, Failure> {
+        let vocabulary = metadata.map(GgufVocabulary::new);
+        let codec = TextCodec::open(files, vocabulary.as_ref(), config)?;
+        Ok(Text { codec, template: ChatTemplate::open(files, vocabulary.as_ref()) })
+    }
 }
 
 impl Model {
-    /// Loads what `request` names and tells of every tensor. Its protocol version, prompts and
-    /// devices are not looked at here.
+    /// Loads what `request` names to the first of its devices and tells of every tensor. Its
+    /// protocol version and prompts are not looked at here.
     ///
     /// # Errors
     /// Names the file, the tensor, what was expected and what was found.
     pub fn load(request: &Request, events: Events) -> Result<Model, Failure> {
+        let place = Place::open(&request.devices, request.device_limit)?;
+        if let Some(gpu) = place.gpu() {
+            gpu.load_kernels()?;
+        }
+        Model::load_to(&place, request, events)
+    }
+
+    /// The same to a place that is open.
+    pub(crate) fn load_to(
+        place: &Place,
+        request: &Request,
+        events: Events,
+    ) -> Result<Model, Failure> {
         let files = &request.files;
-        let Opened { source, config, config_json, metadata, architecture, layout } = open(request)?;
+        let opened = open(request, place)?;
+        let Opened { source, config, config_json, metadata, architecture, layout } = opened;
         let context = request.context.unwrap_or_else(|| config.default_context());
         refuse(context, &config)?;
-        let vocabulary = metadata.as_ref().map(GgufVocabulary::new);
-        let codec = TextCodec::open(files, vocabulary.as_ref(), &config)?;
-        let stop_tokens = stop_tokens(files.generation_config.as_deref(), &config)?;
-        let template = ChatTemplate::open(files, vocabulary.as_ref());
-        if let (Err(failure), false) = (&template, request.generations.is_empty()) {
+        let text = match request.evidence {
+            Evidence::Real => Some(Text::open(files, metadata.as_ref(), &config)?),
+            Evidence::Synthetic => None,
+        };
+        let chats = request.generations.iter().any(|generation| generation.tokens.is_empty());
+        if let (Some(Text { template: Err(failure), .. }), true) = (&text, chats) {
             // before the weights, which may take half an hour
             return Err(failure.clone());
         }
-        let plan = Plan::new(&source, &config, files.format, request.quantization)?;
+        let stop_tokens = stop_tokens(files.generation_config.as_deref(), &config)?;
+        let on_device = place.gpu().is_some();
+        let plan = Plan::new(&source, &config, files.format, request.quantization, on_device)?;
         events(Event::Model {
             architecture,
             parameters: plan.parameters(),
             context,
             config: config_json,
             parts: vec!["text".into()],
-            devices: vec![Device::Cpu.to_string()],
+            devices: request.devices.iter().take(1).map(Device::to_string).collect(),
         });
-        let weights = plan.load(events)?;
-        let decoder = assemble(&config, weights, layout, context as usize)?;
+        let positions = context as usize;
+        // what cannot be had is said before the weights are read
+        let cache = cache(&config, positions, place)?;
+        let mut weights = plan.load(place, events)?;
+        let frequencies = frequencies(&config, &mut weights)?;
+        let prefix = (on_device && request.evidence == Evidence::Synthetic)
+            .then(|| Prefix::of(&config, &weights, &frequencies, layout));
+        let traffic = Traffic::of(&config, &weights, on_device);
+        let decoder = Decoder::new(&config, weights, &frequencies, layout, cache)
+            .map_err(fail::internal(Stage::Load))?;
+        if let Some(gpu) = place.gpu() {
+            gpu.synchronize()?;
+            events(Event::DeviceMemory(gpu.memory()));
+        }
         events(Event::Loaded);
-        Ok(Model { config, decoder, codec, template, stop_tokens })
+        Ok(Model { config, decoder, text, stop_tokens, prefix, traffic, place: place.clone() })
+    }
+
+    /// Evaluates a chunk of tokens at the end of the context, which takes all the memory that a
+    /// prompt will ever take, and forgets it.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub(crate) fn warm_up(&mut self) -> Result<(), Failure> {
+        let internal = fail::internal(Stage::Generate);
+        let count = PREFILL_CHUNK.min(self.context());
+        in_pool(|| {
+            let hidden = self.decoder.warm_up(count).map_err(&internal)?;
+            let rows = hidden.narrow(0, 0, LOGIT_ROWS.min(count)).map_err(&internal)?;
+            self.logits(&rows).map(drop)
+        })?;
+        self.reset();
+        self.place.gpu().map_or(Ok(()), Gpu::synchronize)
+    }
+
+    /// How well the first layers agree with the same on the CPU; none where they are there anyway.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub(crate) fn agreement(&self) -> Result<Option<Agreement>, Failure> {
+        let compare = |prefix: &Prefix| in_pool(|| prefix.compare(&self.place));
+        self.prefix.as_ref().map(compare).transpose()
+    }
+
+    /// Counts a prompt of so many tokens that took so long.
+    pub(crate) fn count_prefill(&self, tokens: usize, took: Duration) {
+        self.traffic.count_prefill(tokens, took);
+    }
+
+    /// Counts tokens that were decoded one by one after `start` others.
+    pub(crate) fn count_decode(&self, start: usize, tokens: usize, took: Duration) {
+        self.traffic.count_decode(start, tokens, took);
+    }
+
+    /// Tells what was moved for prompts and answers.
+    pub(crate) fn tell_activities(&self, events: Events) {
+        self.traffic.tell(events);
     }
 
     /// What the files say the model is.
@@ -157,8 +256,9 @@ impl Model {
     /// # Errors
     /// There is no template, or it refuses the messages.
     pub fn render(&self, messages: &[Message]) -> Result<Prompt, Failure> {
-        match &self.template {
-            Ok(template) => template.render(messages, self.codec.special()),
+        let Text { codec, template } = self.text()?;
+        match template {
+            Ok(template) => template.render(messages, codec.special()),
             Err(failure) => Err(failure.clone()),
         }
     }
@@ -169,7 +269,7 @@ impl Model {
     /// # Errors
     /// The tokenizer cannot encode it.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
-        self.codec.encode_prompt(prompt)
+        self.text()?.codec.encode_prompt(prompt)
     }
 
     /// Token ids of `text`, in which nothing is special; `special` adds what the tokenizer puts
@@ -178,20 +278,31 @@ impl Model {
     /// # Errors
     /// The tokenizer cannot encode it.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, Failure> {
-        self.codec.encode(text, special)
+        self.text()?.codec.encode(text, special)
     }
 
-    /// The text of token ids, special tokens left out.
+    /// The text of token ids, special tokens left out; empty of a synthetic model.
     ///
     /// # Errors
     /// The tokenizer cannot decode them.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, Failure> {
-        self.codec.decode(tokens)
+        match &self.text {
+            Some(text) => text.codec.decode(tokens),
+            None => Ok(String::new()),
+        }
+    }
+
+    fn text(&self) -> Result<&Text, Failure> {
+        self.text.as_ref().ok_or_else(|| {
+            let message = "text is asked of a synthetic model, whose tokens stand for nothing";
+            let hint = "ask it to go on from token ids";
+            crate::tokenizer::failure(Stage::Generate, message.to_owned(), hint)
+        })
     }
 
     /// Where the tokenizer came from, for messages.
     pub(crate) fn tokenizer_path(&self) -> &Path {
-        self.codec.path()
+        self.text.as_ref().map_or(Path::new(MADE), |text| text.codec.path())
     }
 }
 
@@ -216,9 +327,10 @@ struct Opened {
 }
 
 /// Opens the weight files and reads what they say of themselves.
-fn open(request: &Request) -> Result<Opened, Failure> {
+fn open(request: &Request, place: &Place) -> Result<Opened, Failure> {
     let files = &request.files;
-    if files.weights.is_empty() && files.index.is_none() {
+    let made = files.format == WeightFormat::Synthetic;
+    if files.weights.is_empty() && files.index.is_none() && !made {
         return Err(fail::load(
             FailureKind::NotFound,
             format!("{} has no weight file", files.root.display()),
@@ -237,11 +349,18 @@ fn open(request: &Request) -> Result<Opened, Failure> {
                 layout: Layout::Halves,
             })
         }
-        WeightFormat::Synthetic => Err(fail::load(
-            FailureKind::Unsupported,
-            "synthetic weights are not supported by this engine",
-            "use a model's own files",
-        )),
+        WeightFormat::Synthetic => {
+            let config = read_config(files.config.as_deref(), &files.root)?;
+            let on_device = place.gpu().is_some();
+            Ok(Opened {
+                source: Source::synthetic(&config, request.quantization, on_device),
+                architecture: config.architecture.clone(),
+                config,
+                config_json: None,
+                metadata: None,
+                layout: Layout::Halves,
+            })
+        }
         WeightFormat::Gguf => {
             let gguf = Gguf::open(&files.root, &files.weights)?;
             Ok(Opened {
@@ -316,36 +435,28 @@ fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u32>, Failure
     Ok(tokens)
 }
 
-fn assemble(
-    config: &Config,
-    mut weights: crate::load::Weights,
-    layout: Layout,
-    context: usize,
-) -> Result<Decoder, Failure> {
-    let internal = fail::internal(Stage::Load);
-    let factors = match weights.remove(ROPE_FACTORS) {
-        Some(factors) => {
-            let values = factors.float().and_then(|factors| factors.to_vec1::<f32>());
-            let values = values.map_err(&internal)?;
-            if let Some(factor) =
-                values.iter().find(|factor| !factor.is_finite() || **factor <= 0.0)
-            {
-                return Err(fail::load(
-                    FailureKind::Corrupt,
-                    format!("tensor {ROPE_FACTORS} holds {factor}, expected positive numbers"),
-                    fail::FETCH_AGAIN,
-                ));
-            }
-            Some(values)
-        }
-        None => None,
+/// RoPE's frequencies, by the table of factors that some files have.
+fn frequencies(config: &Config, weights: &mut Weights) -> Result<Vec<f32>, Failure> {
+    let Some(factors) = weights.remove(ROPE_FACTORS) else {
+        return Ok(inverse_frequencies(config, None));
     };
-    let frequencies = inverse_frequencies(config, factors.as_deref());
-    let cache = KvCache::new(config, context).map_err(|error| match error {
+    let values = factors.float().and_then(|factors| factors.to_vec1::<f32>());
+    let values = values.map_err(fail::internal(Stage::Load))?;
+    if let Some(factor) = values.iter().find(|factor| !factor.is_finite() || **factor <= 0.0) {
+        return Err(fail::load(
+            FailureKind::Corrupt,
+            format!("tensor {ROPE_FACTORS} holds {factor}, expected positive numbers"),
+            fail::FETCH_AGAIN,
+        ));
+    }
+    Ok(inverse_frequencies(config, Some(&values)))
+}
+
+fn cache(config: &Config, positions: usize, place: &Place) -> Result<KvCache, Failure> {
+    KvCache::new(config, positions, &place.device()).map_err(|error| match error {
         CacheError::Memory(bytes) => {
-            fail::host_memory(bytes, &format!("a key/value cache of {context} positions"))
+            fail::host_memory(bytes, &format!("a key/value cache of {positions} positions"))
         }
-        CacheError::Engine(error) => internal(error),
-    })?;
-    Decoder::new(config, weights, &frequencies, layout, cache).map_err(internal)
+        CacheError::Engine(error) => fail::internal(Stage::Load)(error),
+    })
 }

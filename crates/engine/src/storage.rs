@@ -1,17 +1,20 @@
-//! Weights as they are resident. The only file that touches candle's quantized storage.
+//! Weights as they are resident: on the host, or on a device.
 //!
-//! Quantized weights are kept as the plain blocks of their file format, and products go straight
+//! On the host quantized weights are kept as the plain blocks of their file format, and products go straight
 //! to the kernels of those blocks. candle's own `QTensor` keeps a second, wider copy of q4_k, q6_k
 //! and q8_0 weights from their first product on (6 bits more for each weight of 4.5): faster, but
 //! a model would take more than twice the memory that its type says.
 
+use crate::gpu::{Gpu, Region};
 use crate::product::product;
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
     BlockQ8_0,
 };
-use candle_core::quantized::{GgmlDType, GgmlType};
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::quantized::{GgmlDType, GgmlType, QTensor};
+use candle_core::{
+    CpuStorage, CustomOp1, Device, DeviceLocation, Layout, Result, Shape, Tensor, bail,
+};
 use modelgate_protocol::DType;
 use std::alloc::Layout as Memory;
 use std::ops::Range;
@@ -28,6 +31,10 @@ pub(crate) unsafe trait Block: GgmlType + 'static {}
 
 // SAFETY: a float has a value for every pattern of bits.
 unsafe impl Block for f32 {}
+// SAFETY: as above.
+unsafe impl Block for half::f16 {}
+// SAFETY: as above.
+unsafe impl Block for half::bf16 {}
 
 macro_rules! blocks {
     ($($block:ty),*) => {$(
@@ -92,6 +99,28 @@ pub(crate) fn bytes_mut<T: Block>(blocks: &mut [T]) -> &mut [u8] {
     // SAFETY: the slice covers these bytes, they have no padding, and whatever is written to them
     // is a value of T, as `Block` promises; the borrow is handed on.
     unsafe { std::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast::<u8>(), size) }
+}
+
+/// Bytes as blocks, to write them; none where they do not lie or end as blocks do.
+pub(crate) fn blocks_mut<T: Block>(bytes: &mut [u8]) -> Option<&mut [T]> {
+    // SAFETY: every pattern of bits is a value of T, as `Block` promises.
+    match unsafe { bytes.align_to_mut::<T>() } {
+        ([], blocks, []) => Some(blocks),
+        _ => None,
+    }
+}
+
+/// The values of blocks of that type, one after the other; empty for a type without blocks.
+pub(crate) fn dequantized(dtype: &DType, bytes: &[u8]) -> Vec<f32> {
+    fn values<T: Block>(bytes: &[u8]) -> Vec<f32> {
+        let mut blocks = zeroed::<T>(bytes.len() / size_of::<T>()).unwrap_or_default();
+        let whole = size_of_val(blocks.as_slice());
+        bytes_mut(&mut blocks).copy_from_slice(&bytes[..whole]);
+        let mut out = vec![0f32; blocks.len() * T::BLCK_SIZE];
+        T::to_float(&blocks, &mut out);
+        out
+    }
+    with_block!(dtype, B => values::<B>(bytes), else Vec::new())
 }
 
 /// The bytes of blocks, to read them.
@@ -171,6 +200,69 @@ impl HostMatrix {
     }
 }
 
+/// A matrix of blocks on a device, or one of the equal matrices that are one tensor there.
+#[derive(Clone)]
+pub(crate) struct DeviceMatrix {
+    gpu: Gpu,
+    tensor: Arc<QTensor>,
+    /// Where this matrix is.
+    region: Region,
+}
+
+impl DeviceMatrix {
+    /// The matrix that takes this region of the tensor.
+    pub(crate) fn new(gpu: &Gpu, tensor: Arc<QTensor>, region: Region) -> DeviceMatrix {
+        DeviceMatrix { gpu: gpu.clone(), tensor, region }
+    }
+
+    fn shape(&self) -> Result<(usize, usize)> {
+        match *self.tensor.shape().dims() {
+            [rows, columns] | [_, rows, columns] => Ok((rows, columns)),
+            _ => bail!("a matrix of shape {:?}", self.tensor.shape()),
+        }
+    }
+
+    fn to_host(&self) -> Result<HostMatrix> {
+        let (rows, columns) = self.shape()?;
+        let bytes = self.gpu.download(self.region)?;
+        let read = |dtype: &DType| -> Result<HostMatrix> {
+            with_block!(dtype, B => {
+                let Some(mut blocks) = zeroed::<B>(bytes.len() / size_of::<B>()) else {
+                    bail!("{} bytes of host memory cannot be had", bytes.len())
+                };
+                bytes_mut(&mut blocks).copy_from_slice(&bytes);
+                Ok(HostMatrix::new(blocks, rows, columns))
+            }, else bail!("{dtype} has no blocks"))
+        };
+        read(&dtype(self.tensor.dtype()))
+    }
+}
+
+/// Whether candle has kernels for mixtures of experts in that type.
+pub(crate) fn fused_experts(dtype: &DType) -> bool {
+    use DType::{Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0};
+    matches!(dtype, Q2K | Q3K | Q4K | Q5K | Q6K | Q8_0)
+}
+
+/// The tensor whose equal parts these matrices are, in order; none where they are not.
+pub(crate) fn merged(parts: &[&Resident]) -> Option<Arc<QTensor>> {
+    let matrices: Vec<&DeviceMatrix> = parts
+        .iter()
+        .map(|part| match part {
+            Resident::Device(matrix) => Some(matrix),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    let first = matrices.first()?;
+    let [count, _, _] = *first.tensor.shape().dims() else { return None };
+    let bytes = first.region.bytes;
+    let in_order = matrices.iter().zip(0..).all(|(matrix, number)| {
+        Arc::ptr_eq(&matrix.tensor, &first.tensor)
+            && matrix.region.address == first.region.address + number * bytes
+    });
+    (in_order && count == matrices.len()).then(|| Arc::clone(&first.tensor))
+}
+
 /// `x` times the matrix transposed.
 struct Product<'a>(&'a HostMatrix);
 
@@ -202,33 +294,58 @@ pub(crate) enum Resident {
     Float(Tensor),
     /// Quantized rows in host memory.
     Host(HostMatrix),
+    /// Quantized rows on a device.
+    Device(DeviceMatrix),
 }
 
 impl Resident {
     /// The product of each row of `x` with each row of this matrix: (n, columns) to (n, rows).
     pub(crate) fn product(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Resident::Float(weight) => x.matmul(&weight.t()?),
+            Resident::Float(weight) => {
+                x.to_dtype(weight.dtype())?.matmul(&weight.t()?)?.to_dtype(candle_core::DType::F32)
+            }
             Resident::Host(matrix) => x.contiguous()?.apply_op1_no_bwd(&Product(matrix)),
+            Resident::Device(matrix) => x.contiguous()?.apply_op1_no_bwd(matrix.tensor.as_ref()),
         }
     }
 
     /// The rows of these numbers, in f32.
     pub(crate) fn rows(&self, numbers: &[u32]) -> Result<Tensor> {
         match self {
-            Resident::Float(weight) => {
-                weight.index_select(&Tensor::new(numbers, weight.device())?, 0)
-            }
+            Resident::Float(weight) => weight
+                .index_select(&Tensor::new(numbers, weight.device())?, 0)?
+                .to_dtype(candle_core::DType::F32),
             Resident::Host(matrix) => {
                 let shape = (numbers.len(), matrix.columns);
                 Tensor::from_vec(matrix.values(numbers)?, shape, &Device::Cpu)
             }
+            Resident::Device(matrix) => {
+                let (rows, _) = matrix.shape()?;
+                // the kernel reads where it is told to
+                if let Some(number) = numbers.iter().find(|number| **number as usize >= rows) {
+                    bail!("row {number} of a matrix of {rows} rows")
+                }
+                matrix.tensor.embedding(&Tensor::new(numbers, &matrix.tensor.device())?)
+            }
         }
+    }
+
+    /// The same on the host, in f32 where it is not quantized.
+    pub(crate) fn to_host(&self) -> Result<Resident> {
+        Ok(match self {
+            Resident::Float(tensor) => {
+                Resident::Float(tensor.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F32)?)
+            }
+            Resident::Host(matrix) => Resident::Host(matrix.clone()),
+            Resident::Device(matrix) => Resident::Host(matrix.to_host()?),
+        })
     }
 
     /// The `count` equal matrices that stand below each other in this one; they share its memory.
     pub(crate) fn split(&self, count: usize) -> Result<Vec<Resident>> {
         match self {
+            whole if count == 1 => Ok(vec![whole.clone()]),
             Resident::Float(tensor) => (0..count)
                 .map(|part| tensor.narrow(0, part, 1)?.squeeze(0).map(Resident::Float))
                 .collect(),
@@ -240,6 +357,7 @@ impl Resident {
                 };
                 Ok((0..count).map(part).collect())
             }
+            Resident::Device(_) => bail!("matrices on a device are apart from the beginning"),
         }
     }
 
@@ -247,9 +365,7 @@ impl Resident {
     pub(crate) fn float(&self) -> Result<Tensor> {
         match self {
             Resident::Float(tensor) => Ok(tensor.clone()),
-            Resident::Host(matrix) => {
-                bail!("expected a float tensor, found one in {:?}", matrix.blocks.dtype())
-            }
+            quantized => bail!("expected a float tensor, found one in {}", quantized.dtype()),
         }
     }
 
@@ -263,6 +379,7 @@ impl Resident {
                 other => DType::Other(other.as_str().to_owned()),
             },
             Resident::Host(matrix) => dtype(matrix.blocks.dtype()),
+            Resident::Device(matrix) => dtype(matrix.tensor.dtype()),
         }
     }
 
@@ -277,8 +394,35 @@ impl Resident {
                 let blocks = matrix.rows.len() * matrix.columns / dtype.block_size();
                 (blocks * dtype.type_size()) as u64
             }
+            Resident::Device(matrix) => {
+                let count = match matrix.tensor.shape().dims() {
+                    [count, _, _] => *count,
+                    _ => 1,
+                };
+                (matrix.tensor.storage_size_in_bytes() / count) as u64
+            }
         }
     }
+
+    /// The device that it is on, as reports name it.
+    pub(crate) fn device(&self) -> String {
+        let location = match self {
+            Resident::Float(tensor) => tensor.device().location(),
+            Resident::Host(_) => DeviceLocation::Cpu,
+            Resident::Device(matrix) => matrix.tensor.device().location(),
+        };
+        match location {
+            DeviceLocation::Cpu => "cpu".to_owned(),
+            DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+        }
+    }
+}
+
+/// candle's name of a block type.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+pub(crate) fn ggml_dtype(dtype: &DType) -> Option<GgmlDType> {
+    with_block!(dtype, B => Some(B::DTYPE), else None)
 }
 
 /// candle's name of a type in the words of the protocol.

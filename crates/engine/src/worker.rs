@@ -2,20 +2,23 @@
 //! as nobody listens. Knows no file and no tensor.
 
 use crate::events::{ABANDONED, Channel};
+use crate::file_ceilings::WeightFiles;
 use crate::generate::answer;
+use crate::gpu;
 use crate::model::Model;
 use crate::perplexity::perplexity;
+use crate::place::Place;
 use modelgate_protocol::{
-    Device, EVENTS_FD, Engine, Event, Failure, FailureKind, PROTOCOL_VERSION, PhaseName, Request,
-    Stage, TELL_ENGINE,
+    Activity, Ceiling, DType, EVENTS_FD, Engine, Event, Evidence, Failure, FailureKind, Finite,
+    PROTOCOL_VERSION, PhaseName, Request, Scheme, Stage, TELL_ENGINE, WeightFormat,
 };
 use std::any::Any;
 use std::cell::Cell;
 use std::io::{BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Version of candle-core that this crate is built with; a test compares it with the lock file.
@@ -109,8 +112,8 @@ fn engine() -> Engine {
     Engine {
         name: "candle".into(),
         version: format!("{CANDLE}, modelgate-engine {}", env!("CARGO_PKG_VERSION")),
-        build: format!("{profile}, cpu"),
-        compute_capability: None,
+        build: format!("{profile}, {}", if cfg!(feature = "cuda") { "cuda" } else { "cpu" }),
+        compute_capability: gpu::compute_capability(),
     }
 }
 
@@ -159,17 +162,36 @@ fn watch_for_the_end(done: Arc<AtomicBool>) -> JoinHandle<()> {
 
 /// All that the request asks for; `stage` says how far it came.
 fn work(request: &Request, channel: &Channel, stage: &Cell<Stage>) -> Result<(), Failure> {
-    let events = |event: Event| channel.send(&event);
+    let activities = Mutex::new(Vec::new());
+    let events = |event: Event| {
+        if let Event::Activity(activity) = &event {
+            activities.lock().unwrap_or_else(PoisonError::into_inner).push(activity.clone());
+        }
+        channel.send(&event);
+    };
     let phase = |name| channel.send(&Event::Phase { name });
     phase(PhaseName::Device);
     refuse_traps()?;
-    refuse_devices(&request.devices)?;
+    let place = Place::open(&request.devices, request.device_limit)?;
+    if let Some(gpu) = place.gpu() {
+        phase(PhaseName::Kernels);
+        gpu.load_kernels()?;
+        gpu.prove(&types(request))?;
+        events(Event::Device(gpu.seen()));
+    }
+    let tell_memory = || {
+        if let Some(gpu) = place.gpu() {
+            events(Event::DeviceMemory(gpu.memory()));
+        }
+    };
     stage.set(Stage::Load);
     phase(PhaseName::Load);
-    let mut model = Model::load(request, &events)?;
+    let files = WeightFiles::look(&request.files.weights);
+    let mut model = Model::load_to(&place, request, &events)?;
     stage.set(Stage::Generate);
     phase(PhaseName::Warmup);
-    model.forward(&[0], 0)?;
+    model.warm_up()?;
+    tell_memory();
     phase(PhaseName::Generate);
     for generation in &request.generations {
         let answer = answer(&mut model, generation, &events)?;
@@ -179,7 +201,48 @@ fn work(request: &Request, channel: &Channel, stage: &Cell<Stage>) -> Result<(),
         phase(PhaseName::Perplexity);
         events(Event::Perplexity(perplexity(&mut model, text, &events)?));
     }
+    model.tell_activities(&events);
+    if place.gpu().is_some() && request.evidence == Evidence::Synthetic {
+        phase(PhaseName::Agreement);
+        if let Some(agreement) = model.agreement()? {
+            events(Event::Agreement(agreement));
+        }
+    }
+    tell_memory();
+    phase(PhaseName::Ceilings);
+    drop(model);
+    let mut ceilings = files.ceilings();
+    if let Some(gpu) = place.gpu() {
+        ceilings.extend(gpu.ceilings()?);
+    }
+    let activities = activities.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for activity in activities {
+        let ceiling_bytes_per_s = ceiling(&activity.name, &files, &ceilings);
+        channel.send(&Event::Activity(Activity { ceiling_bytes_per_s, ..activity }));
+    }
+    for ceiling in ceilings {
+        channel.send(&Event::Ceiling(ceiling));
+    }
     Ok(())
+}
+
+/// The block types that a model may have: those of its scheme, and of a GGUF file any.
+fn types(request: &Request) -> Vec<DType> {
+    match request.files.format {
+        WeightFormat::Gguf => Scheme::all().filter_map(Scheme::dtype).collect(),
+        _ => request.quantization.dtype().into_iter().collect(),
+    }
+}
+
+/// What an activity could reach at most.
+fn ceiling(activity: &str, files: &WeightFiles, ceilings: &[Ceiling]) -> Option<Finite> {
+    let name = match activity {
+        "read" => return files.read_ceiling(ceilings).and_then(Finite::new),
+        "copy" => "pinned_copy",
+        "prefill" | "decode" => "device_memory",
+        _ => return None,
+    };
+    ceilings.iter().find(|ceiling| ceiling.name == name).map(|ceiling| ceiling.bytes_per_s)
 }
 
 fn refuse_traps() -> Result<(), Failure> {
@@ -190,24 +253,6 @@ fn refuse_traps() -> Result<(), Failure> {
             FailureKind::Unsupported,
             format!("{name} is set, which switches quantization off"),
             "unset it",
-        )),
-    }
-}
-
-/// The first device is where the model is wanted. Another one of the list is no substitute: a
-/// model that runs somewhere else than asked is not the model that was asked for.
-fn refuse_devices(devices: &[Device]) -> Result<(), Failure> {
-    match devices.first() {
-        Some(Device::Cpu) => Ok(()),
-        Some(device @ Device::Cuda(_)) => Err(start_failure(
-            FailureKind::NoDevice,
-            format!("{device} is asked for; this worker was built without CUDA"),
-            "build the worker with CUDA, or set device = \"cpu\"",
-        )),
-        None => Err(start_failure(
-            FailureKind::NoDevice,
-            "the request names no device",
-            "set device = \"cpu\"",
         )),
     }
 }
@@ -239,14 +284,5 @@ mod tests {
         let lock = include_str!("../../../Cargo.lock");
         let entry = format!("name = \"candle-core\"\nversion = \"{CANDLE}\"\n");
         assert!(lock.contains(&entry), "CANDLE is {CANDLE}");
-    }
-
-    #[test]
-    fn no_device_is_a_substitute_for_another() {
-        assert!(refuse_devices(&[Device::Cpu, Device::Cuda(0)]).is_ok());
-        for devices in [vec![Device::Cuda(0), Device::Cpu], vec![Device::Cuda(1)], vec![]] {
-            let failure = refuse_devices(&devices).expect_err("refused");
-            assert_eq!(failure.kind, FailureKind::NoDevice);
-        }
     }
 }

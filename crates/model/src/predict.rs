@@ -1,6 +1,6 @@
 //! Bytes that a model will take, from its shapes.
 
-use crate::{Config, residence, tensors};
+use crate::{Config, float_dtype, residence, tensors};
 use modelgate_protocol::{DType, Scheme};
 
 /// Predicted bytes, apart from what the process and its device take for themselves.
@@ -30,14 +30,18 @@ fn product(sizes: &[usize]) -> u64 {
     sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
 }
 
-/// What `config` takes under `scheme` where values that are not quantized have type `float`, and
-/// keys and values `kv_bytes` bytes each.
+/// Bytes of attention's scores that are in memory at once: where they would be more, fewer queries
+/// are looked at together.
+pub const SCORE_BYTES: u64 = 64 << 20;
+
+/// What `config` takes under `scheme` where its files hold values of the float type `source`, on the
+/// CPU, which computes and keeps keys and values in f32, or on a device, where they have 16 bits.
 pub fn predict(
     config: &Config,
     scheme: Scheme,
-    float: &DType,
+    source: &DType,
     context: usize,
-    kv_bytes: u64,
+    on_device: bool,
 ) -> PredictedBytes {
     let mut weights = 0u64;
     let mut parameters = 0u64;
@@ -45,25 +49,27 @@ pub fn predict(
         let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
         let elements = tensor.elements();
         let placed = residence(&tensor.name, &shape, scheme);
-        let dtype = placed.quantized.as_ref().unwrap_or(float);
+        let dtype = placed.quantized.unwrap_or_else(|| float_dtype(placed.role, source, on_device));
         parameters = elements.saturating_add(parameters);
         weights = dtype.bytes(elements).unwrap_or(0).saturating_add(weights);
     }
     PredictedBytes {
         weights,
         parameters,
-        kv_cache: kv_cache_bytes(config, context, kv_bytes),
+        kv_cache: kv_cache_bytes(config, context, if on_device { 2 } else { 4 }),
         activations: activation_bytes(config, context),
     }
 }
 
-/// f32 activations of one prefill chunk: residual stream and its norm, attention's scores and
-/// their softmax over the whole context, the feed-forward network's three wide tensors, and the
-/// logits of the last position.
+/// f32 activations of one prefill chunk: residual stream, its norm and what the projections make of
+/// it; attention's scores and their softmax, and on a device the keys and values that they are of;
+/// or the feed-forward network's three wide tensors; and the logits of the last position.
 fn activation_bytes(config: &Config, context: usize) -> u64 {
     let chunk = PREFILL_CHUNK.min(context);
-    let scores = product(&[2, config.heads, chunk, context]);
-    let wide = product(&[3, chunk, config.ffn]);
-    let narrow = product(&[6, chunk, config.hidden]);
-    scores.max(wide).saturating_add(narrow).saturating_add(config.vocab as u64).saturating_mul(4)
+    let scores = product(&[4, config.heads, chunk, context]).min(SCORE_BYTES);
+    let attention = scores.saturating_mul(2);
+    let wide = product(&[4, 3, chunk, config.ffn]);
+    let narrow = product(&[4, 6, chunk, config.hidden]);
+    let vocabulary = product(&[4, config.vocab]);
+    attention.max(wide).saturating_add(narrow).saturating_add(vocabulary)
 }

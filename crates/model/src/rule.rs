@@ -60,6 +60,16 @@ pub struct Placement {
     pub reason: Option<String>,
 }
 
+/// The type that a tensor of float values has in memory. On the CPU that is f32, in which it
+/// computes; on a device matrices keep what their file has, and what is small beside them is f32.
+pub fn float_dtype(role: Role, source: &DType, on_device: bool) -> DType {
+    if on_device && role.is_quantizable() && !source.is_quantized() {
+        source.clone()
+    } else {
+        DType::F32
+    }
+}
+
 /// The role of a tensor, from its name (Hugging Face's or GGUF's) and its shape.
 pub fn role(name: &str, shape: &[u64]) -> Role {
     if name.ends_with(".bias") {

@@ -2,11 +2,15 @@
 
 use super::kv_cache::LayerCache;
 use super::rope::Rope;
-use super::{Linear, Step};
+use super::{Linear, Mask, Step};
+use crate::gpu::{Heads, attend, rope_append};
 use crate::storage::Resident;
 use candle_core::{Result, Tensor};
-use modelgate_model::Config;
+use modelgate_model::{Config, SCORE_BYTES};
 use std::collections::HashMap;
+
+/// Widths of a head that the kernel for single tokens takes are multiples of this.
+const ALIGNED: usize = 8;
 
 /// Attention of one layer.
 pub(super) struct Attention {
@@ -14,9 +18,7 @@ pub(super) struct Attention {
     key: Linear,
     value: Linear,
     output: Linear,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    sizes: Heads,
 }
 
 impl Attention {
@@ -32,9 +34,7 @@ impl Attention {
             key: linear("k_proj", config.qkv_bias)?,
             value: linear("v_proj", config.qkv_bias)?,
             output: linear("o_proj", false)?,
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
+            sizes: Heads { heads: config.heads, kv_heads: config.kv_heads, width: config.head_dim },
         })
     }
 
@@ -43,52 +43,94 @@ impl Attention {
         &self,
         x: &Tensor,
         step: &Step,
-        mask: Option<&Tensor>,
+        mask: &Mask,
         rope: &Rope,
         memory: &LayerCache,
     ) -> Result<Tensor> {
-        let query = self.split(self.query.forward(x)?, self.heads)?;
-        let query = rope.turn(&query, &step.cos, &step.sin)?;
-        let key = self.split(self.key.forward(x)?, self.kv_heads)?;
-        let key = rope.turn(&key, &step.cos, &step.sin)?;
-        let value = self.split(self.value.forward(x)?, self.kv_heads)?;
-        let (keys, values) = memory.append(&key, &value, step.start)?;
-        let mixed = self.attend(query, &keys, &values, mask)?;
+        let query = self.query.forward(x)?;
+        let key = self.key.forward(x)?;
+        let value = self.value.forward(x)?;
+        let end = step.start + x.dim(0)?;
+        let mixed = if x.device().is_cuda() {
+            let sizes = self.sizes;
+            let query = rope_append(
+                [&query, &key, &value],
+                [&step.cos, &step.sin],
+                memory.whole(),
+                sizes,
+                step.start,
+                rope.is_interleaved(),
+            )?;
+            if x.dim(0)? == 1 && sizes.width.is_multiple_of(ALIGNED) {
+                attend(&query, memory.whole(), sizes, mask.first_seen(end)..end)?
+            } else {
+                let (keys, values) = memory.until(end)?;
+                self.attend(&query, &keys, &values, mask)?
+            }
+        } else {
+            let query = rope.turn(&self.split(query, self.sizes.heads)?, &step.cos, &step.sin)?;
+            let key = rope.turn(&self.split(key, self.sizes.kv_heads)?, &step.cos, &step.sin)?;
+            memory.append(&key, &self.split(value, self.sizes.kv_heads)?, step.start)?;
+            let (keys, values) = memory.until(end)?;
+            self.attend(&query, &keys, &values, mask)?
+        };
         self.output.forward(&mixed)
     }
 
     /// (n, heads times width) to (heads, n, width).
     fn split(&self, x: Tensor, heads: usize) -> Result<Tensor> {
-        x.reshape((x.dim(0)?, heads, self.head_dim))?.transpose(0, 1)
+        x.reshape((x.dim(0)?, heads, self.sizes.width))?.transpose(0, 1)
     }
 
-    /// Queries (heads, n, width), keys and values (kv heads, all, width) to (n, heads times width).
+    /// Queries (heads, n, width), keys and values (kv heads, all, width) to (n, heads times width),
+    /// so many queries at once that their scores stay within [`SCORE_BYTES`].
+    fn attend(
+        &self,
+        query: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+        mask: &Mask,
+    ) -> Result<Tensor> {
+        let (count, all) = (query.dim(1)?, keys.dim(1)?);
+        let bytes_of_one = (self.sizes.heads * all * size_of::<f32>()) as u64;
+        let at_once = ((SCORE_BYTES / bytes_of_one.max(1)) as usize).clamp(1, count);
+        if at_once == count {
+            return self.attend_part(query, keys, values, mask.tensor.as_ref());
+        }
+        let parts = (0..count).step_by(at_once).map(|first| {
+            let rows = at_once.min(count - first);
+            let query = query.narrow(1, first, rows)?.contiguous()?;
+            let mask = mask.tensor.as_ref().map(|mask| mask.narrow(0, first, rows)).transpose()?;
+            self.attend_part(&query, keys, values, mask.as_ref())
+        });
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// The same for all queries at once.
     ///
     /// The queries that share a key stand below each other as one matrix, so that no key is ever
     /// repeated. Of the scores, the largest tensors there are, two copies live at any time.
-    fn attend(
+    fn attend_part(
         &self,
-        query: Tensor,
+        query: &Tensor,
         keys: &Tensor,
         values: &Tensor,
         mask: Option<&Tensor>,
     ) -> Result<Tensor> {
+        let Heads { heads, kv_heads, width } = self.sizes;
         let (count, all) = (query.dim(1)?, keys.dim(1)?);
-        let group = self.heads / self.kv_heads;
-        let grouped = (self.kv_heads, group * count, self.head_dim);
-        let query = (query * (1.0 / (self.head_dim as f64).sqrt()))?.reshape(grouped)?;
+        let group = heads / kv_heads;
+        let grouped = (kv_heads, group * count, width);
+        let query = (query * (1.0 / (width as f64).sqrt()))?.reshape(grouped)?;
         let mut scores = query.matmul(&keys.transpose(1, 2)?)?;
         if let Some(mask) = mask {
-            let apart = scores.reshape((self.heads, count, all))?;
+            let apart = scores.reshape((heads, count, all))?;
             drop(scores);
-            scores = apart.broadcast_add(mask)?.reshape((self.kv_heads, group * count, all))?;
+            scores = apart.broadcast_add(mask)?.reshape((kv_heads, group * count, all))?;
         }
         let weights = candle_nn::ops::softmax_last_dim(&scores)?;
         drop(scores);
         let mixed = weights.matmul(values)?;
-        mixed
-            .reshape((self.heads, count, self.head_dim))?
-            .transpose(0, 1)?
-            .reshape((count, self.heads * self.head_dim))
+        mixed.reshape((heads, count, width))?.transpose(0, 1)?.reshape((count, heads * width))
     }
 }

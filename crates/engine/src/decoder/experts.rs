@@ -1,19 +1,24 @@
 //! A mixture of experts (Jiang et al., 2024, arXiv:2401.04088): each token goes through the few
 //! networks that a router likes best for it, and their results are weighted by how much.
 //!
-//! Each expert is evaluated once for all tokens that chose it, so that its weights are read once.
+//! On the CPU each expert is evaluated once for all tokens that chose it, so that its weights are
+//! read once.
 
 use super::Linear;
+use super::experts_on_device::{MergedExperts, all_experts, choose};
 use super::feed_forward::Gated;
-use crate::storage::Resident;
+use crate::storage::{self, Resident};
 use candle_core::{Result, Tensor, bail};
 use modelgate_model::Experts;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The experts of one layer and what chooses among them.
 pub(super) struct MixtureOfExperts {
     router: Linear,
     experts: Vec<Gated>,
+    /// The same as one tensor for each matrix, where they are that.
+    merged: Option<Arc<MergedExperts>>,
     per_token: usize,
     renormalised: bool,
 }
@@ -37,17 +42,26 @@ impl MixtureOfExperts {
             .map(|number| {
                 Gated::new(weights, &format!("{prefix}experts.{number}."), ["w1", "w3", "w2"])
             })
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
         let Experts { count, per_token, renormalised } = config;
         if per_token == 0 || per_token > count {
             bail!("{per_token} of {count} experts for a token")
         }
-        Ok(MixtureOfExperts { router, experts, per_token, renormalised })
+        let merged = merged(&experts).map(Arc::new);
+        Ok(MixtureOfExperts { router, experts, merged, per_token, renormalised })
     }
 
     /// Rows of `x` (n, width) to rows of the same width.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let logits = self.router.forward(x)?.to_vec2::<f32>()?;
+        let logits = self.router.forward(x)?;
+        if x.device().is_cuda() {
+            let (chosen, weights) = choose(&logits, self.per_token, self.renormalised)?;
+            return match &self.merged {
+                Some(experts) => experts.forward(x, &chosen, &weights),
+                None => all_experts(&self.experts, x, &chosen, &weights),
+            };
+        }
+        let logits = logits.to_vec2::<f32>()?;
         let shares = shares(&logits, self.per_token, self.renormalised);
         let mut sum = x.zeros_like()?;
         for (expert, share) in self.experts.iter().zip(shares) {
@@ -62,6 +76,19 @@ impl MixtureOfExperts {
         }
         Ok(sum)
     }
+}
+
+/// The experts as one tensor for each matrix, where they are in memory as that.
+fn merged(experts: &[Gated]) -> Option<MergedExperts> {
+    let matrix = |which: fn(&Gated) -> &Linear| {
+        let parts: Vec<&Resident> = experts.iter().map(|expert| which(expert).weight()).collect();
+        storage::merged(&parts)
+    };
+    Some(MergedExperts {
+        gate: matrix(Gated::gate)?,
+        up: matrix(Gated::up)?,
+        down: matrix(Gated::down)?,
+    })
 }
 
 /// Which tokens go to each expert, by the router's logits (n, experts): for each token the

@@ -62,6 +62,18 @@ impl Gated {
         Ok(Gated { gate: linear(gate)?, up: linear(up)?, down: linear(down)? })
     }
 
+    pub(super) fn gate(&self) -> &Linear {
+        &self.gate
+    }
+
+    pub(super) fn up(&self) -> &Linear {
+        &self.up
+    }
+
+    pub(super) fn down(&self) -> &Linear {
+        &self.down
+    }
+
     /// Rows of `x` (n, width) to rows of the same width.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gate = self.gate.forward(x)?.silu()?;

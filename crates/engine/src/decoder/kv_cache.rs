@@ -1,6 +1,7 @@
-//! Keys and values of the tokens so far, for a fixed number of positions, allocated once.
+//! Keys and values of the tokens so far, for a fixed number of positions, allocated once: f32 on the
+//! CPU, 16 bits on a device.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use modelgate_model::Config;
 
 /// The cache of all layers.
@@ -31,10 +32,14 @@ impl KvCache {
     pub(crate) fn new(
         config: &Config,
         positions: usize,
+        device: &Device,
     ) -> std::result::Result<KvCache, CacheError> {
         let shape = (config.kv_heads, positions, config.head_dim);
         let all = modelgate_model::kv_cache_bytes(config, positions, size_of::<f32>() as u64);
         let zeros = || {
+            if !device.is_cpu() {
+                return Tensor::zeros(shape, DType::F16, device).map_err(CacheError::Engine);
+            }
             let count = shape.0 * shape.1 * shape.2;
             let mut values = Vec::new();
             values.try_reserve_exact(count).map_err(|_| CacheError::Memory(all))?;
@@ -46,6 +51,14 @@ impl KvCache {
             .map(|_| Ok(LayerCache { keys: zeros()?, values: zeros()? }))
             .collect::<std::result::Result<_, _>>()?;
         Ok(KvCache { layers, positions, filled: 0 })
+    }
+
+    /// The device that it is on.
+    pub(super) fn device(&self) -> Result<&Device> {
+        match self.layers.first() {
+            Some(layer) => Ok(layer.keys.device()),
+            None => bail!("a decoder without layers"),
+        }
     }
 
     /// Positions that it holds at most.
@@ -75,17 +88,23 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Puts keys and values (kv heads, n, head width) at positions `start` on, and gives all up to
-    /// their end.
-    pub(super) fn append(
-        &self,
-        keys: &Tensor,
-        values: &Tensor,
-        start: usize,
-    ) -> Result<(Tensor, Tensor)> {
-        let end = start + keys.dim(1)?;
-        self.keys.slice_set(&keys.contiguous()?, 1, start)?;
-        self.values.slice_set(&values.contiguous()?, 1, start)?;
-        Ok((self.keys.narrow(1, 0, end)?, self.values.narrow(1, 0, end)?))
+    /// Keys and values (kv heads, positions, head width), whole.
+    pub(super) fn whole(&self) -> [&Tensor; 2] {
+        [&self.keys, &self.values]
+    }
+
+    /// Keys and values up to position `end`, in f32.
+    pub(super) fn until(&self, end: usize) -> Result<(Tensor, Tensor)> {
+        let part = |tensor: &Tensor| tensor.narrow(1, 0, end)?.to_dtype(DType::F32);
+        Ok((part(&self.keys)?, part(&self.values)?))
+    }
+
+    /// Puts keys and values (kv heads, n, head width) at positions `start` on.
+    pub(super) fn append(&self, keys: &Tensor, values: &Tensor, start: usize) -> Result<()> {
+        let put = |cache: &Tensor, new: &Tensor| {
+            cache.slice_set(&new.to_dtype(cache.dtype())?.contiguous()?, 1, start)
+        };
+        put(&self.keys, keys)?;
+        put(&self.values, values)
     }
 }

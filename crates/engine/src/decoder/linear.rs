@@ -24,6 +24,11 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
+    /// The matrix.
+    pub(super) fn weight(&self) -> &Resident {
+        &self.weight
+    }
+
     /// Rows of `x` (n, in) to rows (n, out).
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let product = self.weight.product(x)?;

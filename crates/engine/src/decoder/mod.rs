@@ -1,11 +1,12 @@
 //! A decoder of the Llama family over resident weights: RMS norms, grouped-query attention with
 //! optional bias, rotary positions, gated feed-forward networks or mixtures of them.
 //!
-//! Activations are f32. Nothing in a layer leaves its device; between two layers on different
-//! devices the residual stream is moved. Knows no file, no tokenizer, no protocol.
+//! Activations are f32, and nothing in a layer leaves its device. Knows no file, no tokenizer, no
+//! protocol.
 
 mod attention;
 mod experts;
+mod experts_on_device;
 mod feed_forward;
 mod kv_cache;
 mod linear;
@@ -13,6 +14,8 @@ mod linear;
 mod mutations;
 mod rope;
 
+#[cfg(feature = "cuda")]
+pub(crate) use experts_on_device::expert_product;
 pub(crate) use kv_cache::{CacheError, KvCache};
 pub(crate) use rope::{Layout, inverse_frequencies};
 
@@ -38,7 +41,6 @@ pub(crate) struct Decoder {
 }
 
 struct Layer {
-    device: Device,
     /// Whether it sees no further back than the window.
     windowed: bool,
     attention_norm: Norm,
@@ -64,21 +66,30 @@ struct Step {
     start: usize,
     cos: Tensor,
     sin: Tensor,
-    /// 0 where a query may look at a key, negative infinity where not; none where it may always.
-    mask: Option<Tensor>,
-    /// The same for layers that see no further back than the window.
-    windowed: Option<Tensor>,
+    mask: Mask,
+    /// The mask of layers that see no further back than the window.
+    windowed: Mask,
 }
 
-impl Step {
-    fn to_device(&self, device: &Device) -> Result<Step> {
-        Ok(Step {
-            start: self.start,
-            cos: self.cos.to_device(device)?,
-            sin: self.sin.to_device(device)?,
-            mask: self.mask.as_ref().map(|mask| mask.to_device(device)).transpose()?,
-            windowed: self.windowed.as_ref().map(|mask| mask.to_device(device)).transpose()?,
-        })
+/// Who may look at whom.
+struct Mask {
+    /// Positions that a token sees, its own among them; none where it sees all before it.
+    window: Option<usize>,
+    /// (n, all): 0 where a query may look at a key, negative infinity where not; none where it may
+    /// always.
+    tensor: Option<Tensor>,
+}
+
+impl Mask {
+    /// The mask of `count` queries from position `start` on.
+    fn new(count: usize, start: usize, window: Option<usize>, device: &Device) -> Result<Mask> {
+        let tensor = mask(count, start, window)?;
+        Ok(Mask { window, tensor: tensor.map(|mask| mask.to_device(device)).transpose()? })
+    }
+
+    /// The first position that the token before position `end` sees.
+    fn first_seen(&self, end: usize) -> usize {
+        self.window.map_or(0, |window| end.saturating_sub(window))
     }
 }
 
@@ -107,7 +118,7 @@ impl Decoder {
             layers,
             norm: norm(config, weights, &format!("{prefix}model.norm.weight"))?,
             output,
-            rope: Rope::new(frequencies, cache.positions(), layout, &Device::Cpu)?,
+            rope: Rope::new(frequencies, cache.positions(), layout, cache.device()?)?,
             cache,
             window: config.sliding_window.as_ref().map(|window| window.positions),
         })
@@ -141,18 +152,22 @@ impl Decoder {
             )
         }
         let mut x = self.embedding.rows(tokens)?;
-        let mut step = self.step(tokens.len(), start)?;
+        let step = self.step(tokens.len(), start)?;
         let share = |layers: usize| (tokens.len() * layers / self.layers.len()) as u64;
         for (index, (layer, memory)) in self.layers.iter().zip(self.cache.layers()).enumerate() {
-            if !layer.device.same_device(x.device()) {
-                x = x.to_device(&layer.device)?;
-                step = step.to_device(&layer.device)?;
-            }
             x = layer.forward(x, &step, &self.rope, memory)?;
             advance(share(index + 1) - share(index));
         }
         self.cache.set_filled(end);
-        self.norm.forward(&x.to_device(self.norm.weight.device())?)
+        self.norm.forward(&x)
+    }
+
+    /// Evaluates `count` tokens at the last positions of the cache, whatever is before them.
+    pub(crate) fn warm_up(&mut self, count: usize) -> Result<Tensor> {
+        let start = self.cache.positions().saturating_sub(count);
+        self.cache.set_filled(start);
+        let tokens = vec![0; count];
+        self.hidden(&tokens, start, &|_| {})
     }
 
     /// Logits (n, vocabulary) of hidden states.
@@ -162,11 +177,9 @@ impl Decoder {
 
     fn step(&self, count: usize, start: usize) -> Result<Step> {
         let (cos, sin) = self.rope.angles(start, count)?;
-        let windowed = match self.window {
-            Some(window) => mask(count, start, Some(window))?,
-            None => None,
-        };
-        Ok(Step { start, cos, sin, mask: mask(count, start, None)?, windowed })
+        let mask = |window| Mask::new(count, start, window, cos.device());
+        let (plain, windowed) = (mask(None)?, mask(self.window)?);
+        Ok(Step { start, mask: plain, windowed, cos, sin })
     }
 }
 
@@ -181,7 +194,6 @@ impl Layer {
         let feed_forward_norm =
             norm(config, weights, &format!("{prefix}post_attention_layernorm.weight"))?;
         Ok(Layer {
-            device: attention_norm.weight.device().clone(),
             windowed: config.window(number).is_some(),
             attention_norm,
             attention: Attention::new(config, weights, &format!("{prefix}self_attn."))?,
@@ -199,7 +211,7 @@ impl Layer {
     ) -> Result<Tensor> {
         let normed = self.attention_norm.forward(&x)?;
         let mask = if self.windowed { &step.windowed } else { &step.mask };
-        let x = (x + self.attention.forward(&normed, step, mask.as_ref(), rope, memory)?)?;
+        let x = (x + self.attention.forward(&normed, step, mask, rope, memory)?)?;
         let normed = self.feed_forward_norm.forward(&x)?;
         x + self.feed_forward.forward(&normed)?
     }

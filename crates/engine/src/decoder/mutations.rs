@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::load::{Plan, Weights};
+use crate::place::Place;
 use crate::source::open_safetensors;
 use modelgate_model::SlidingWindow;
 use modelgate_protocol::{ModelFiles, Scheme, WeightFormat};
@@ -74,8 +75,8 @@ fn load(golden: &Golden, name: &str) -> Parts {
         chat_template: None,
     };
     let source = open_safetensors(&files).unwrap();
-    let plan = Plan::new(&source, &config, WeightFormat::Safetensors, Scheme::None).unwrap();
-    Parts { weights: plan.load(&|_| ()).unwrap(), config, layout: Layout::Halves }
+    let plan = Plan::new(&source, &config, WeightFormat::Safetensors, Scheme::None, false).unwrap();
+    Parts { weights: plan.load(&Place::Host, &|_| ()).unwrap(), config, layout: Layout::Halves }
 }
 
 /// The largest difference of a logit from the reference's over the prompts of a variant, of a
@@ -90,7 +91,7 @@ fn difference(
     spoil(&mut parts);
     let Parts { config, weights, layout } = parts;
     let frequencies = inverse_frequencies(&config, None);
-    let cache = KvCache::new(&config, 512).unwrap();
+    let cache = KvCache::new(&config, 512, &Device::Cpu).unwrap();
     let mut decoder = Decoder::new(&config, weights, &frequencies, layout, cache).unwrap();
     spoil_decoder(&mut decoder);
     let variant = golden.variant(name);

@@ -72,6 +72,11 @@ impl Rope {
         Ok(Rope { cos: table(f64::cos)?, sin: table(f64::sin)?, layout })
     }
 
+    /// Whether 2 i and 2 i + 1 make a pair.
+    pub(super) fn is_interleaved(&self) -> bool {
+        self.layout == Layout::Interleaved
+    }
+
     /// Cosines and sines of `count` positions from `start` on.
     pub(super) fn angles(&self, start: usize, count: usize) -> Result<(Tensor, Tensor)> {
         // Copied, since not every kernel minds where in its storage a tensor begins.

@@ -14,7 +14,9 @@ pub(crate) use metadata::{Metadata, whole_number};
 pub(crate) use safetensors::open as open_safetensors;
 
 use crate::fail;
-use modelgate_protocol::{DType, Failure};
+use crate::synthetic::MADE;
+use modelgate_model::{Config, float_dtype, residence, tensors};
+use modelgate_protocol::{DType, Failure, Scheme};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -55,6 +57,21 @@ impl Source {
         Source { files: Vec::new(), tensors: BTreeMap::new() }
     }
 
+    /// Every tensor that `config` calls for, of no file: its weights are to be made. They have the
+    /// types that `scheme` gives them, and where it leaves them floats those of a checkpoint in
+    /// bf16.
+    pub(crate) fn synthetic(config: &Config, scheme: Scheme, on_device: bool) -> Source {
+        let tensor = |needed: modelgate_model::TensorShape| {
+            let shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
+            let placed = residence(&needed.name, &shape, scheme);
+            let float = || float_dtype(placed.role, &DType::Bf16, on_device);
+            let dtype = placed.quantized.clone().unwrap_or_else(float);
+            let bytes = dtype.bytes(needed.elements()).unwrap_or(0);
+            (needed.name, SourceTensor { file: 0, shape: needed.shape, dtype, offset: 0, bytes })
+        };
+        Source { files: Vec::new(), tensors: tensors(config).into_iter().map(tensor).collect() }
+    }
+
     /// Names of all files.
     pub(crate) fn file_names(&self) -> Vec<&str> {
         self.files.iter().map(|file| file.name.as_str()).collect()
@@ -62,7 +79,7 @@ impl Source {
 
     /// Name of the file that a tensor is in.
     pub(crate) fn file_name(&self, tensor: &SourceTensor) -> &str {
-        &self.files[tensor.file].name
+        self.files.get(tensor.file).map_or(MADE, |file| &file.name)
     }
 
     /// Fills `buffer` with the tensor's bytes from `from` on.

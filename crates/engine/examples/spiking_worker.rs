@@ -1,0 +1,43 @@
+//! A worker that takes 3 GiB of the first CUDA device for 5 ms while it loads, so that a harness can
+//! be shown to see it: `SPIKE=pool` through the memory pool that tensors come from, `SPIKE=plain`
+//! by an allocation of its own. `SPIKE_AFTER` is the number of seconds to wait before.
+//!
+//! `MODELGATE_WORKER=.../spiking_worker SPIKE=plain SPIKE_AFTER=3 cargo test --release --test models`
+
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result};
+use std::time::Duration;
+
+const BYTES: usize = 3 << 30;
+
+fn main() -> std::process::ExitCode {
+    if std::env::args().len() < 2 {
+        std::thread::spawn(|| {
+            if let Err(error) = spike() {
+                eprintln!("no spike: {error}");
+            }
+        });
+    }
+    modelgate_engine::run_worker()
+}
+
+fn spike() -> Result<(), DriverError> {
+    let after: f64 =
+        std::env::var("SPIKE_AFTER").ok().and_then(|text| text.parse().ok()).unwrap_or(3.0);
+    std::thread::sleep(Duration::from_secs_f64(after));
+    let context = CudaContext::new(0)?;
+    context.bind_to_thread()?;
+    if std::env::var("SPIKE").is_ok_and(|how| how == "pool") {
+        let stream = context.per_thread_stream();
+        // SAFETY: nobody reads or writes what is allocated here.
+        let memory = unsafe { stream.alloc::<u8>(BYTES) }?;
+        stream.synchronize()?;
+        std::thread::sleep(Duration::from_millis(5));
+        drop(memory);
+        return stream.synchronize();
+    }
+    // SAFETY: as above.
+    let memory = unsafe { result::malloc_sync(BYTES) }?;
+    std::thread::sleep(Duration::from_millis(5));
+    // SAFETY: allocated just now, and used by nobody.
+    unsafe { result::free_sync(memory) }
+}

@@ -1,0 +1,157 @@
+// Attention of single tokens over a cache in 16 bits, and what puts keys and values there.
+//
+// Shapes are row-major; `width` is that of one head. Sums are in f32.
+
+#include <cuda_fp16.h>
+
+// Positions that one block looks at.
+#define SPLIT 128
+// Threads of a block.
+#define THREADS 128
+// Threads that share one key: each takes 8 of its values at a time.
+#define TEAM 8
+
+// Turns queries and keys by the angles of their positions (RoPE: Su et al., 2021, arXiv:2104.09864),
+// and puts keys and values into the cache. One block a token and head, one thread a pair.
+//
+// query (n, heads * width), key and value (n, kv heads * width), cosines and sines (n, width / 2),
+// turned (heads, n, width), keys and values of the cache (kv heads, positions, width).
+extern "C" __global__ void rope_append(
+    const float *query, const float *key, const float *value, const float *cosines,
+    const float *sines, float *turned, __half *keys, __half *values, int heads, int kv_heads,
+    int width, int positions, int start, int interleaved)
+{
+    const int token = blockIdx.x, tokens = gridDim.x, part = blockIdx.y, pairs = width / 2;
+    for (int pair = threadIdx.x; pair < pairs; pair += blockDim.x) {
+        if (part >= heads + kv_heads) {
+            const int head = part - heads - kv_heads;
+            const float *from = value + ((size_t)token * kv_heads + head) * width;
+            __half *to = values + ((size_t)head * positions + start + token) * width;
+            to[2 * pair] = __float2half(from[2 * pair]);
+            to[2 * pair + 1] = __float2half(from[2 * pair + 1]);
+            continue;
+        }
+        const int first = interleaved ? 2 * pair : pair;
+        const int second = interleaved ? 2 * pair + 1 : pair + pairs;
+        const float c = cosines[(size_t)token * pairs + pair];
+        const float s = sines[(size_t)token * pairs + pair];
+        if (part < heads) {
+            const float *from = query + ((size_t)token * heads + part) * width;
+            float *to = turned + ((size_t)part * tokens + token) * width;
+            const float a = from[first], b = from[second];
+            to[first] = a * c - b * s;
+            to[second] = a * s + b * c;
+        } else {
+            const int head = part - heads;
+            const float *from = key + ((size_t)token * kv_heads + head) * width;
+            __half *to = keys + ((size_t)head * positions + start + token) * width;
+            const float a = from[first], b = from[second];
+            to[first] = __float2half(a * c - b * s);
+            to[second] = __float2half(a * s + b * c);
+        }
+    }
+}
+
+static __device__ float largest_of_block(float value, float *shared)
+{
+    for (int offset = 16; offset > 0; offset /= 2)
+        value = fmaxf(value, __shfl_xor_sync(0xffffffff, value, offset));
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = shared[0];
+    for (int warp = 1; warp < THREADS / 32; warp++) value = fmaxf(value, shared[warp]);
+    __syncthreads();
+    return value;
+}
+
+static __device__ float sum_of_block(float value, float *shared)
+{
+    for (int offset = 16; offset > 0; offset /= 2)
+        value += __shfl_xor_sync(0xffffffff, value, offset);
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = 0.0f;
+    for (int warp = 0; warp < THREADS / 32; warp++) value += shared[warp];
+    __syncthreads();
+    return value;
+}
+
+// A softmax over SPLIT positions, as three parts that can be added up later (Dao et al., 2023,
+// "Flash-Decoding"). One block a head and split.
+//
+// query (heads, width), keys and values (kv heads, positions, width), partial (heads, splits,
+// width + 2): the weighted sum of the values, the largest score, the sum of the weights. `width` is
+// a multiple of 8. Positions from `first` to before `end` are looked at.
+extern "C" __global__ void attend_split(
+    const float *query, const __half *keys, const __half *values, float *partial, int group,
+    int positions, int width, int first, int end, float scale)
+{
+    extern __shared__ float shared[];
+    float *weights = shared, *q = shared + SPLIT, *scratch = q + width;
+    const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
+    const int begin = first + split * SPLIT;
+    const int count = min(SPLIT, end - begin);
+    const size_t base = ((size_t)(head / group) * positions + begin) * width;
+    for (int i = threadIdx.x; i < width; i += THREADS) q[i] = query[(size_t)head * width + i] * scale;
+    __syncthreads();
+
+    const int lane = threadIdx.x % TEAM;
+    float largest = -INFINITY;
+    for (int at = threadIdx.x / TEAM; at < SPLIT; at += THREADS / TEAM) {
+        float score = 0.0f;
+        if (at < count) {
+            const __half *row = keys + base + (size_t)at * width;
+            for (int i = lane * 8; i < width; i += TEAM * 8) {
+                const uint4 packed = *reinterpret_cast<const uint4 *>(row + i);
+                const __half2 *pairs = reinterpret_cast<const __half2 *>(&packed);
+                for (int j = 0; j < 4; j++) {
+                    const float2 pair = __half22float2(pairs[j]);
+                    score += pair.x * q[i + 2 * j] + pair.y * q[i + 2 * j + 1];
+                }
+            }
+        }
+        for (int offset = TEAM / 2; offset > 0; offset /= 2)
+            score += __shfl_xor_sync(0xffffffff, score, offset);
+        if (at >= count) score = -INFINITY;
+        if (lane == 0) weights[at] = score;
+        largest = fmaxf(largest, score);
+    }
+    largest = largest_of_block(largest, scratch);
+    const float weight = threadIdx.x < count ? __expf(weights[threadIdx.x] - largest) : 0.0f;
+    __syncthreads();
+    weights[threadIdx.x] = weight;
+    const float sum = sum_of_block(weight, scratch);
+
+    float *out = partial + ((size_t)head * splits + split) * (width + 2);
+    for (int i = threadIdx.x; i < width; i += THREADS) {
+        float mixed = 0.0f;
+#pragma unroll 8
+        for (int at = 0; at < count; at++)
+            mixed += weights[at] * __half2float(values[base + (size_t)at * width + i]);
+        out[i] = mixed;
+    }
+    if (threadIdx.x == 0) {
+        out[width] = largest;
+        out[width + 1] = sum;
+    }
+}
+
+// Adds up the parts of a head. One block a head; mixed (heads, width).
+extern "C" __global__ void attend_combine(
+    const float *partial, float *mixed, int splits, int width)
+{
+    const float *parts = partial + (size_t)blockIdx.x * splits * (width + 2);
+    float largest = -INFINITY;
+    for (int split = 0; split < splits; split++)
+        largest = fmaxf(largest, parts[(size_t)split * (width + 2) + width]);
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+        float value = 0.0f, sum = 0.0f;
+        for (int split = 0; split < splits; split++) {
+            const float *part = parts + (size_t)split * (width + 2);
+            const float share = __expf(part[width] - largest);
+            value += share * part[i];
+            sum += share * part[width + 1];
+        }
+        mixed[(size_t)blockIdx.x * width + i] = value / sum;
+    }
+}

@@ -1,0 +1,41 @@
+// Random weights in place. `src/synthetic.rs` makes the same ones on the host, bit for bit.
+
+#include <cuda_bf16.h>
+#include <stdint.h>
+
+// The finaliser of SplitMix64 (Steele et al., 2014, "Fast splittable pseudorandom number
+// generators") over a counter.
+static __device__ uint64_t random_word(uint64_t seed, uint64_t counter)
+{
+    uint64_t z = seed + (counter + 1) * 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+// 16 random bits; four of them come of one word.
+static __device__ uint16_t random_half(uint64_t seed, uint64_t index)
+{
+    return (uint16_t)(random_word(seed, index / 4) >> (16 * (index % 4)));
+}
+
+// Blocks of quantized values: copies of `block` (`size` halves of 16 bits) in which the halves from
+// `from` to before `to` are random.
+extern "C" __global__ void random_blocks(
+    uint16_t *out, uint64_t halves, const uint16_t *block, uint32_t size, uint32_t from, uint32_t to,
+    uint64_t seed)
+{
+    const uint64_t step = (uint64_t)gridDim.x * blockDim.x;
+    for (uint64_t i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; i < halves; i += step) {
+        const uint32_t at = (uint32_t)(i % size);
+        out[i] = at >= from && at < to ? random_half(seed, i) : block[at];
+    }
+}
+
+// Values spread evenly from -scale to scale.
+extern "C" __global__ void random_bf16(__nv_bfloat16 *out, uint64_t count, float scale, uint64_t seed)
+{
+    const uint64_t step = (uint64_t)gridDim.x * blockDim.x;
+    for (uint64_t i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
+        out[i] = __float2bfloat16(((float)random_half(seed, i) - 32767.5f) / 32767.5f * scale);
+}

@@ -1,0 +1,148 @@
+//! Attention of a device over a cache in 16 bits: what candle has no single kernel for.
+
+use super::{Heads, kernels};
+use candle_core::cuda_backend::cudarc::driver::{
+    DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::{CudaDType, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, Result, Storage, Tensor, bail};
+use half::f16;
+use std::ops::Range;
+
+const MODULE: &str = "modelgate_attention";
+/// Positions that one block looks at; as `SPLIT` in the kernel.
+const SPLIT: usize = 128;
+/// Threads of a block; as `THREADS` in the kernel.
+const THREADS: u32 = 128;
+
+/// Makes the driver compile the kernels of this file.
+pub(super) fn load(cuda: &CudaDevice) -> Result<()> {
+    cuda.get_or_load_custom_func("attend_split", MODULE, kernels::ATTENTION).map(drop)
+}
+
+/// Turns queries and keys by the angles of their positions, and puts keys and values into the cache
+/// at positions `start` on.
+///
+/// `projected` are queries, keys and values (n, heads times width), `angles` cosines and sines (n,
+/// width / 2), `cache` keys and values (kv heads, positions, width) in f16. Gives the turned queries
+/// (heads, n, width).
+pub(crate) fn rope_append(
+    projected: [&Tensor; 3],
+    angles: [&Tensor; 2],
+    cache: [&Tensor; 2],
+    sizes: Heads,
+    start: usize,
+    interleaved: bool,
+) -> Result<Tensor> {
+    let cuda = projected[0].device().as_cuda_device()?;
+    let count = projected[0].dim(0)?;
+    let positions = cache[0].dim(1)?;
+    if start + count > positions {
+        bail!("{count} tokens from {start} on do not fit a cache of {positions} positions")
+    }
+    let Heads { heads, kv_heads, width } = sizes;
+    // SAFETY: the kernel writes all of it.
+    let turned = unsafe { cuda.alloc::<f32>(count * heads * width) }?;
+    let [query, key, value] = projected.map(address::<f32>);
+    let [cosines, sines] = angles.map(address::<f32>);
+    let [keys, values] = cache.map(address::<f16>);
+    let (query, key, value, cosines, sines) = (query?, key?, value?, cosines?, sines?);
+    let (keys, values) = (keys?, values?);
+    let sizes = [heads, kv_heads, width, positions, start].map(|size| size as i32);
+    let interleaved = i32::from(interleaved);
+    let function = cuda.get_or_load_custom_func("rope_append", MODULE, kernels::ATTENTION)?;
+    let mut builder = function.builder();
+    builder.arg(&query).arg(&key).arg(&value).arg(&cosines).arg(&sines);
+    builder.arg(&turned).arg(&keys).arg(&values);
+    for size in &sizes {
+        builder.arg(size);
+    }
+    builder.arg(&interleaved);
+    let config = LaunchConfig {
+        grid_dim: (count as u32, (heads + 2 * kv_heads) as u32, 1),
+        block_dim: ((width as u32 / 2).clamp(1, 1024), 1, 1),
+        shared_mem_bytes: 0,
+    };
+    // SAFETY: the shapes were compared with what the kernel reads and writes, by `address` (whole,
+    // contiguous tensors) and above.
+    unsafe { builder.launch(config) }.w()?;
+    Ok(tensor(turned, cuda, &[heads, count, width]))
+}
+
+/// Attention of one token: queries (heads, 1, width), `cache` as for [`rope_append`], of which the
+/// positions `seen` are looked at. Gives (1, heads times width). The width is a multiple of 8.
+pub(crate) fn attend(
+    query: &Tensor,
+    cache: [&Tensor; 2],
+    sizes: Heads,
+    seen: Range<usize>,
+) -> Result<Tensor> {
+    let cuda = query.device().as_cuda_device()?;
+    let Heads { heads, kv_heads, width } = sizes;
+    let positions = cache[0].dim(1)?;
+    if query.elem_count() != heads * width || seen.is_empty() || seen.end > positions {
+        bail!("attention of {:?} over {seen:?} of {positions} positions", query.shape())
+    }
+    let splits = seen.len().div_ceil(SPLIT);
+    // SAFETY: the first kernel writes all of `partial`, the second all of `mixed`.
+    let partial = unsafe { cuda.alloc::<f32>(heads * splits * (width + 2)) }?;
+    // SAFETY: as above.
+    let mixed = unsafe { cuda.alloc::<f32>(heads * width) }?;
+    let query = address::<f32>(query)?;
+    let [keys, values] = cache.map(address::<f16>);
+    let (keys, values) = (keys?, values?);
+    let sizes = [heads / kv_heads, positions, width, seen.start, seen.end].map(|size| size as i32);
+    let scale = 1.0 / (width as f32).sqrt();
+    let function = cuda.get_or_load_custom_func("attend_split", MODULE, kernels::ATTENTION)?;
+    let mut builder = function.builder();
+    builder.arg(&query).arg(&keys).arg(&values).arg(&partial);
+    for size in &sizes {
+        builder.arg(size);
+    }
+    builder.arg(&scale);
+    let shared = (SPLIT + width + THREADS as usize / 32) * size_of::<f32>();
+    let config = LaunchConfig {
+        grid_dim: (heads as u32, splits as u32, 1),
+        block_dim: (THREADS, 1, 1),
+        shared_mem_bytes: shared as u32,
+    };
+    // SAFETY: the shapes were compared with what the kernel reads and writes.
+    unsafe { builder.launch(config) }.w()?;
+    let function = cuda.get_or_load_custom_func("attend_combine", MODULE, kernels::ATTENTION)?;
+    let mut builder = function.builder();
+    let (splits, columns) = (splits as i32, width as i32);
+    builder.arg(&partial).arg(&mixed).arg(&splits).arg(&columns);
+    let config = LaunchConfig {
+        grid_dim: (heads as u32, 1, 1),
+        block_dim: (THREADS, 1, 1),
+        shared_mem_bytes: 0,
+    };
+    // SAFETY: as above.
+    unsafe { builder.launch(config) }.w()?;
+    Ok(tensor(mixed, cuda, &[1, heads * width]))
+}
+
+/// The address of a contiguous tensor's first value.
+fn address<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("expected a contiguous tensor, found {layout:?}")
+    };
+    match &*storage {
+        Storage::Cuda(storage) => {
+            let slice = storage.as_cuda_slice::<T>()?;
+            Ok(slice.device_ptr(slice.stream()).0 + (start * size_of::<T>()) as u64)
+        }
+        _ => bail!("expected a tensor on a CUDA device"),
+    }
+}
+
+fn tensor(
+    memory: candle_core::cuda_backend::cudarc::driver::CudaSlice<f32>,
+    cuda: &CudaDevice,
+    shape: &[usize],
+) -> Tensor {
+    let storage = CudaStorage::wrap_cuda_slice(memory, cuda.clone());
+    Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
+}

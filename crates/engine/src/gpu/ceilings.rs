@@ -1,0 +1,78 @@
+//! What the device can do at most: copies from page-locked memory, and its own memory.
+
+use super::device::driver_failure;
+use super::{Gpu, Region};
+use crate::fail;
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DriverError, result, sys};
+use modelgate_protocol::{Ceiling, DType, Failure, Finite, Stage};
+
+/// Bytes of the two tensors between which the device copies: several times its caches.
+const DEVICE_BYTES: u64 = 512 << 20;
+/// Bytes of the page-locked buffer.
+const HOST_BYTES: usize = 64 << 20;
+/// Copies that are timed together, after one that is not.
+const COPIES: u32 = 8;
+
+impl Gpu {
+    /// Measures the ceilings. Takes a gigabyte of the device meanwhile.
+    ///
+    /// # Errors
+    /// The memory cannot be had, or a copy fails.
+    pub(crate) fn ceilings(&self) -> Result<Vec<Ceiling>, Failure> {
+        let shape = [(DEVICE_BYTES / 4) as usize];
+        let memory = || self.values(&DType::F32, &shape).map_err(fail::internal(Stage::Generate));
+        let (from, to) = (memory()?, memory()?);
+        let measured = self.measure(from.1, to.1).map_err(driver_failure(self.name()))?;
+        drop((from, to));
+        self.marks().trim().map_err(driver_failure(self.name()))?;
+        let ceiling = |(name, rate): (&str, f64)| {
+            let bytes_per_s = Finite::new(rate)?;
+            Some(Ceiling { name: name.to_owned(), device: self.name().to_owned(), bytes_per_s })
+        };
+        let (copied, moved) = measured;
+        let rates = [("pinned_copy", copied), ("device_memory", moved)];
+        Ok(rates.into_iter().filter_map(ceiling).collect())
+    }
+
+    /// Bytes per second from page-locked memory, and read and written by the device itself.
+    fn measure(&self, from: Region, to: Region) -> Result<(f64, f64), DriverError> {
+        let cuda = self.context();
+        cuda.bind_to_thread()?;
+        cuda.synchronize()?;
+        let stream = self.copies();
+        // SAFETY: what it holds is of no matter.
+        let host = unsafe { cuda.alloc_pinned_with_flags::<u8>(HOST_BYTES, 0) }?;
+        let host = host.as_slice()?;
+        let copied = timed(stream, || {
+            // SAFETY: the region is longer than the buffer, and both outlive the copy, which is
+            // waited for.
+            unsafe { result::memcpy_htod_async(to.address, host, stream.cu_stream()) }
+        })?;
+        let moved = timed(stream, || {
+            let bytes = from.bytes.min(to.bytes) as usize;
+            // SAFETY: both regions are that long, and outlive the copy.
+            unsafe {
+                result::memcpy_dtod_async(to.address, from.address, bytes, stream.cu_stream())
+            }
+        })?;
+        let moved_bytes = 2 * from.bytes.min(to.bytes);
+        Ok((HOST_BYTES as f64 / copied, moved_bytes as f64 / moved))
+    }
+}
+
+/// Seconds that a copy takes, the mean of several after one that is not timed.
+fn timed(
+    stream: &CudaStream,
+    copy: impl Fn() -> Result<(), DriverError>,
+) -> Result<f64, DriverError> {
+    let event = || stream.context().new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+    let (begin, end) = (event()?, event()?);
+    copy()?;
+    begin.record(stream)?;
+    for _ in 0..COPIES {
+        copy()?;
+    }
+    end.record(stream)?;
+    end.synchronize()?;
+    Ok(f64::from(begin.elapsed_ms(&end)?) / 1000.0 / f64::from(COPIES))
+}

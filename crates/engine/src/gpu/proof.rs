@@ -1,0 +1,152 @@
+//! Products on a device held against the same on the CPU, before any figure of it is believed.
+//!
+//! candle launches its quantized kernels without looking at errors, and a kernel for another kind
+//! of device computes garbage in silence.
+
+use super::device::driver_failure;
+use super::{Gpu, Region};
+use crate::quantize::quantize_rows;
+use crate::storage::{dequantized, fused_experts};
+use candle_core::cuda_backend::cudarc::driver::result;
+use candle_core::{Result, Tensor};
+use modelgate_protocol::{DType, Failure, FailureKind, Stage};
+
+/// Rows and columns of the matrix that is multiplied: no power of two, more than one tile.
+const ROWS: usize = 192;
+const COLUMNS: usize = 768;
+/// Tokens: one goes through the kernels for vectors, many through those for matrices.
+const TOKENS: [usize; 2] = [1, 40];
+/// Norm of the difference over the norm of what is right. The kernels round activations to 8 bits in
+/// blocks of 32, which gives 4e-3 to 8e-3.
+const TOLERANCE: f64 = 2.5e-2;
+
+impl Gpu {
+    /// Multiplies by a matrix of each of these types, looks up its rows and, where the type has
+    /// kernels for mixtures of experts, goes through those, each compared with the CPU.
+    ///
+    /// # Errors
+    /// `device_wrong`, with the type and the difference.
+    pub(crate) fn prove(&self, dtypes: &[DType]) -> std::result::Result<(), Failure> {
+        for dtype in dtypes.iter().filter(|dtype| dtype.is_quantized()) {
+            let failed = |what: &str| {
+                Failure::new(
+                    Stage::Start,
+                    FailureKind::DeviceWrong,
+                    format!(
+                        "{}: {what} with {dtype} weights is not what the CPU gives",
+                        self.name()
+                    ),
+                    "the worker may have been built for another GPU, or the GPU is damaged: build \
+                     it again on this host, and look at the system's log for Xid errors",
+                )
+            };
+            match self.differences(dtype) {
+                Ok(differences) => {
+                    // a NaN is no small difference
+                    let wrong = differences.iter().find(|(_, error)| !(*error <= TOLERANCE));
+                    if let Some((what, error)) = wrong {
+                        return Err(failed(&format!("{what} (relative difference {error:.1e})")));
+                    }
+                }
+                Err(error) => return Err(failed(&format!("a product ({error})"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn differences(&self, dtype: &DType) -> Result<Vec<(&'static str, f64)>> {
+        let values = spread(ROWS * COLUMNS, 1);
+        let Some(quantized) = quantize_rows(&values, dtype) else { return Ok(Vec::new()) };
+        let weights = dequantized(dtype, &quantized.bytes);
+        let (matrix, region) = self.blocks(dtype, &[ROWS, COLUMNS])?;
+        self.write(region, &quantized.bytes)?;
+        let mut differences = Vec::new();
+        for tokens in TOKENS {
+            let input = spread(tokens * COLUMNS, 2);
+            let x = Tensor::from_slice(&input, (tokens, COLUMNS), self.device())?;
+            let found = x.apply_op1_no_bwd(matrix.as_ref())?.to_vec2::<f32>()?.concat();
+            differences.push(("a product", difference(&found, &product(&input, &weights, ROWS))));
+        }
+        let numbers = [0u32, 7, ROWS as u32 - 1];
+        let ids = Tensor::new(&numbers, self.device())?;
+        let found = matrix.embedding(&ids)?.to_vec2::<f32>()?.concat();
+        let rows = numbers.iter().flat_map(|row| {
+            let start = *row as usize * COLUMNS;
+            weights[start..start + COLUMNS].iter().map(|value| f64::from(*value))
+        });
+        differences.push(("a lookup", difference(&found, &rows.collect::<Vec<_>>())));
+        if fused_experts(dtype) {
+            differences.extend(self.expert_differences(dtype, &quantized.bytes, &weights)?);
+        }
+        Ok(differences)
+    }
+
+    /// The matrix as two experts of half its rows, of which each token goes to one.
+    fn expert_differences(
+        &self,
+        dtype: &DType,
+        bytes: &[u8],
+        weights: &[f32],
+    ) -> Result<Vec<(&'static str, f64)>> {
+        let rows = ROWS / 2;
+        let (experts, region) = self.blocks(dtype, &[2, rows, COLUMNS])?;
+        self.write(region, bytes)?;
+        let mut differences = Vec::new();
+        for tokens in TOKENS {
+            let input = spread(tokens * COLUMNS, 3);
+            let x = Tensor::from_slice(&input, (tokens, COLUMNS), self.device())?;
+            let chosen: Vec<u32> = (0..tokens as u32).map(|token| (token + 1) % 2).collect();
+            let ids = Tensor::from_slice(&chosen, (tokens, 1), self.device())?;
+            let found = crate::decoder::expert_product(&x, &experts, None, &ids)?;
+            let found = found.to_vec2::<f32>()?.concat();
+            let right: Vec<f64> = input
+                .chunks(COLUMNS)
+                .zip(&chosen)
+                .flat_map(|(x, expert)| {
+                    let start = *expert as usize * rows * COLUMNS;
+                    product(x, &weights[start..start + rows * COLUMNS], rows)
+                })
+                .collect();
+            differences.push(("a product of experts", difference(&found, &right)));
+        }
+        Ok(differences)
+    }
+
+    fn write(&self, region: Region, bytes: &[u8]) -> Result<()> {
+        debug_assert_eq!(region.bytes, bytes.len() as u64);
+        let copy = || {
+            self.context().bind_to_thread()?;
+            self.context().synchronize()?;
+            // SAFETY: the region is as long as the bytes and belongs to a live tensor; the copy is
+            // over when this returns.
+            unsafe { result::memcpy_htod_sync(region.address, bytes) }
+        };
+        copy().map_err(|error| candle_core::Error::Msg(driver_failure(self.name())(error).message))
+    }
+}
+
+/// Values between -1 and 1, the same in every run.
+fn spread(count: usize, seed: u64) -> Vec<f32> {
+    let mut values = vec![0.0; count];
+    crate::synthetic::fill_values(&mut values, 0, 1.0, seed);
+    values
+}
+
+fn product(x: &[f32], weights: &[f32], rows: usize) -> Vec<f64> {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    x.chunks(COLUMNS)
+        .flat_map(|x| weights.chunks(COLUMNS).take(rows).map(move |row| dot(x, row)))
+        .collect()
+}
+
+/// Norm of the difference over the norm of what is right.
+fn difference(found: &[f32], right: &[f64]) -> f64 {
+    if found.len() != right.len() {
+        return f64::INFINITY;
+    }
+    let squares = found.iter().zip(right).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>();
+    let norm = right.iter().map(|value| value * value).sum::<f64>();
+    (squares / norm).sqrt()
+}

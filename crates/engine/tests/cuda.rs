@@ -1,0 +1,225 @@
+//! The engine on a CUDA device: against what transformers computes in f32, and against itself on the
+//! CPU. Needs a GPU, so it is there only in a build with the feature `cuda`.
+
+#![cfg(feature = "cuda")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{fixtures, gguf_alone, inventory, largest_difference, load, loaded, request, rows};
+use modelgate_engine::{Model, perplexity};
+use modelgate_protocol::{
+    DType, Device, Evidence, GenerationRequest, ModelFiles, Request, Scheme, WeightFormat,
+};
+use modelgate_testkit::families::Golden;
+use modelgate_testkit::tokenizers;
+use std::path::Path;
+
+/// The largest difference of a logit in the families, whose logits spread by 2 to 3: keys and values
+/// are rounded to 11 bits.
+const LOGIT: f32 = 5e-2;
+
+/// The bundled models, and the quantization that each is bundled with.
+const MODELS: [&str; 3] = ["llama", "mixtral", "qwen2.5-omni"];
+
+fn on_cuda(request: Request) -> Request {
+    Request { devices: vec![Device::Cuda(0)], ..request }
+}
+
+#[test]
+fn logits_of_every_family_are_the_references_within_what_16_bits_cost() {
+    let golden = Golden::read(&fixtures());
+    let (mut compared, mut all) = (0, 0);
+    for variant in &golden.variants {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(golden.config(variant), folder.path().join("config.json")).unwrap();
+        std::fs::copy(golden.weights(variant), folder.path().join("model.safetensors")).unwrap();
+        let vocabulary = golden.logits(variant, &variant.prompts[0])[0].len();
+        let tokenizer = tokenizers::numbered(vocabulary);
+        std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+        let mut request = on_cuda(request(folder.path(), Scheme::None));
+        request.context = Some(512);
+        let mut model = loaded(&request);
+        let mut largest = [0f32; 3];
+        for prompt in &variant.prompts {
+            let expected = golden.logits(variant, prompt);
+            for (found, piece) in largest.iter_mut().zip([300, 1, 7]) {
+                model.reset();
+                let mut logits = Vec::new();
+                for (number, part) in prompt.token_ids.chunks(piece).enumerate() {
+                    logits.extend(rows(&model.forward(part, number * piece).unwrap()));
+                }
+                let kept: Vec<_> = prompt.positions.iter().map(|at| logits[*at].clone()).collect();
+                *found = found.max(largest_difference(&kept, &expected));
+            }
+            model.reset();
+            let (mut input, mut position) = (prompt.token_ids.clone(), 0);
+            all += prompt.greedy.len();
+            for (token, margin) in prompt.greedy.iter().zip(&prompt.greedy_margins) {
+                if *margin < 2.0 * f64::from(LOGIT) {
+                    break;
+                }
+                let found = rows(&model.forward(&input, position).unwrap());
+                let last = found.last().unwrap();
+                let best = (0..last.len()).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap();
+                assert_eq!(best as u32, *token, "{} after {position}", variant.name);
+                position += input.len();
+                input = vec![*token];
+                compared += 1;
+            }
+        }
+        println!("{}: at once, one by one, by seven: {largest:?}", variant.name);
+        assert!(largest.iter().all(|found| *found <= LOGIT), "{}: {largest:?}", variant.name);
+    }
+    println!("{compared} of {all} greedy tokens compared");
+    assert!(compared * 2 >= all, "{compared} of {all}");
+}
+
+/// Norm of the difference of two tables over the norm of the second.
+fn relative(found: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
+    let square = |value: f64| value * value;
+    let pairs = found.iter().flatten().zip(right.iter().flatten());
+    let difference: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let norm: f64 = right.iter().flatten().map(|value| square(f64::from(*value))).sum();
+    (difference / norm).sqrt()
+}
+
+/// Logits of some tokens, at once and one by one.
+fn both_ways(model: &mut Model, tokens: &[u32]) -> [Vec<Vec<f32>>; 2] {
+    model.reset();
+    let at_once = rows(&model.forward(tokens, 0).unwrap());
+    model.reset();
+    let one_by_one = tokens.iter().enumerate();
+    let one_by_one =
+        one_by_one.flat_map(|(at, token)| rows(&model.forward(&[*token], at).unwrap()));
+    [at_once, one_by_one.collect()]
+}
+
+#[test]
+fn quantized_models_give_what_they_give_on_the_cpu() {
+    let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
+    for name in MODELS {
+        for scheme in Scheme::UNIFORM {
+            let folder = fixtures().join("tiny").join(name);
+            let (model, events) = load(&on_cuda(request(&folder, scheme)));
+            let mut device = model.unwrap();
+            let told = inventory(&events);
+            let (mut host, host_told) = {
+                let (model, events) = load(&request(&folder, scheme));
+                (model.unwrap(), inventory(&events))
+            };
+            for (tensor, other) in told.iter().zip(&host_told) {
+                assert_eq!(tensor.device, "cuda:0", "{}", tensor.name);
+                assert_eq!((&tensor.name, tensor.nmse), (&other.name, other.nmse));
+                if other.dtype.is_quantized() {
+                    assert_eq!((&tensor.dtype, tensor.bytes), (&other.dtype, other.bytes));
+                }
+            }
+            let mut tokens = host.encode(&text, true).unwrap();
+            tokens.truncate(200);
+            let right = both_ways(&mut host, &tokens);
+            let found = both_ways(&mut device, &tokens);
+            let errors = [0, 1].map(|way| relative(&found[way], &right[way]));
+            let value =
+                |model: &mut Model| perplexity(model, &text, &|_| ()).unwrap().value.unwrap().get();
+            let (there, here) = (value(&mut device), value(&mut host));
+            println!(
+                "{name} in {scheme}: relative errors {errors:?}, perplexity {there} and {here}"
+            );
+            assert!(errors.iter().all(|error| *error < 0.03), "{name} in {scheme}: {errors:?}");
+            assert!((there / here - 1.0).abs() < 0.01, "{name} in {scheme}: {there}, {here}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_llama_cpp_quantized_gives_what_it_gives_on_the_cpu() {
+    let file = fixtures().join("golden/llama_cpp/tiny-llama-q4_k_m.gguf");
+    let request = gguf_alone(&file, Scheme::Q4KM);
+    let (mut host, mut device) = (loaded(&request), loaded(&on_cuda(request)));
+    let tokens: Vec<u32> = (0..100).map(|n| (n * 37 + n / 11) % 490).collect();
+    let right = both_ways(&mut host, &tokens);
+    let found = both_ways(&mut device, &tokens);
+    let errors = [0, 1].map(|way| relative(&found[way], &right[way]));
+    println!("relative errors {errors:?}");
+    assert!(errors.iter().all(|error| *error < 0.03), "{errors:?}");
+}
+
+/// A request for random weights of a tiny model's shapes.
+fn synthetic(config: &Path, scheme: Scheme, device: Device) -> Request {
+    let request = request(config.parent().unwrap(), scheme);
+    Request {
+        files: ModelFiles {
+            format: WeightFormat::Synthetic,
+            weights: Vec::new(),
+            index: None,
+            config: Some(config.to_owned()),
+            generation_config: None,
+            tokenizer: None,
+            tokenizer_config: None,
+            chat_template: None,
+            ..request.files.clone()
+        },
+        evidence: Evidence::Synthetic,
+        devices: vec![device],
+        ..request
+    }
+}
+
+#[test]
+fn weights_made_on_the_device_are_those_made_on_the_host() {
+    for name in MODELS {
+        let config = fixtures().join("tiny").join(name).join("config.json");
+        for scheme in [Scheme::Q4_0, Scheme::Q4K, Scheme::Q5K, Scheme::Q6K, Scheme::Q8_0] {
+            let mut host = loaded(&synthetic(&config, scheme, Device::Cpu));
+            let mut device = loaded(&synthetic(&config, scheme, Device::Cuda(0)));
+            let tokens: Vec<u32> = (0..40).map(|n| (n * 37) % 490).collect();
+            let right = both_ways(&mut host, &tokens);
+            let found = both_ways(&mut device, &tokens);
+            let errors = [0, 1].map(|way| relative(&found[way], &right[way]));
+            println!("{name} in {scheme}: relative errors {errors:?}");
+            assert!(errors.iter().all(|error| *error < 0.05), "{name} in {scheme}: {errors:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused_by_name() {
+    let request = request(&fixtures().join("tiny/llama"), Scheme::Q8_0);
+    let failure = common::failed(&Request { devices: vec![Device::Cuda(99)], ..request });
+    assert_eq!(failure.kind.name(), "no_device", "{failure}");
+    assert!(failure.message.contains("cuda:99"), "{failure}");
+}
+
+#[test]
+fn a_limit_makes_any_device_small() {
+    let request = on_cuda(request(&fixtures().join("tiny/mixtral"), Scheme::Q8_0));
+    let small = Request { device_limit: Some(1 << 20), ..request.clone() };
+    let failure = common::failed(&small);
+    assert_eq!(failure.kind.name(), "device_memory", "{failure}");
+    assert!(loaded(&Request { device_limit: Some(1 << 30), ..request }).context() > 0);
+}
+
+#[test]
+fn unquantized_weights_keep_the_type_of_their_file() {
+    let (_, events) = load(&on_cuda(request(&fixtures().join("tiny/llama"), Scheme::None)));
+    for tensor in inventory(&events) {
+        let expected = if tensor.rule == "norm" { DType::F32 } else { DType::Bf16 };
+        assert_eq!(tensor.dtype, expected, "{}", tensor.name);
+    }
+}
+
+#[test]
+fn a_question_of_token_ids_is_answered_twice_alike() {
+    let config = fixtures().join("tiny/mixtral/config.json");
+    let mut model = loaded(&synthetic(&config, Scheme::Q4K, Device::Cuda(0)));
+    let question = GenerationRequest {
+        name: "fixed".into(),
+        messages: Vec::new(),
+        tokens: (0..100).collect(),
+        max_tokens: 20,
+    };
+    let answer = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap();
+    assert!(answer.repeated_identically && answer.nonfinite_logits == 0);
+    assert_eq!((answer.prompt_tokens, answer.text.as_str()), (question.tokens, ""));
+}
