@@ -12,4 +12,5 @@ pub mod gguf;
 pub mod random;
 pub mod safetensors_edit;
 pub mod shapes;
+pub mod synthetic;
 pub mod tokenizers;

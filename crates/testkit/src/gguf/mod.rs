@@ -14,10 +14,12 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::{Device, Tensor};
 use modelgate_model::{Config, Family, RopeScaling};
 pub use names::gguf_name;
+pub(crate) use names::merged;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-pub use types::{q4_k_m, uniform};
+pub(crate) use types::type_number;
+pub use types::{named, q4_k_m, uniform};
 
 /// The type of a tensor by its GGUF name and its shape.
 pub type TypeOf<'a> = &'a dyn Fn(&str, &[usize]) -> GgmlDType;
@@ -65,14 +67,12 @@ impl<'a> GgufWriter<'a> {
     pub fn write(&self, source: &Path, target: &Path) -> Vec<PathBuf> {
         let json = fs::read_to_string(source.join("config.json")).expect("config.json");
         let config = Config::from_json(&json).expect("a config of a known model");
-        let mut metadata = metadata::of_model(&config, &json);
+        let mut metadata = match self.vocabulary {
+            Vocabulary::None => metadata_without_tokenizer(&config, &json),
+            _ => metadata::of_model(&config, &json),
+        };
         match self.vocabulary {
-            Vocabulary::None => metadata.extend(
-                config
-                    .stop_tokens
-                    .first()
-                    .map(|stop| ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(*stop))),
-            ),
+            Vocabulary::None => {}
             Vocabulary::OfFolder => metadata.extend(vocabulary::of_folder(source, config.vocab)),
             Vocabulary::OfFile(path) => metadata.extend(vocabulary::of_file(path)),
         }
@@ -150,6 +150,14 @@ struct Floats {
     values: Vec<f32>,
 }
 
+/// The metadata of a file without a tokenizer: those of the model, and the token that ends an
+/// answer; `json` is the text of its config.
+pub(crate) fn metadata_without_tokenizer(config: &Config, json: &str) -> Vec<(String, Value)> {
+    let stop = config.stop_tokens.first();
+    let stop = stop.map(|stop| ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(*stop)));
+    metadata::of_model(config, json).into_iter().chain(stop).collect()
+}
+
 /// Writes the model in `source` as one GGUF file without a tokenizer.
 pub fn write_from_safetensors(source: &Path, target: &Path, dtype: TypeOf) {
     GgufWriter::new(dtype).write(source, target);
@@ -191,7 +199,7 @@ fn permuted(config: &Config, name: &str, shape: &[usize], values: Vec<f32>) -> V
 }
 
 /// What each of RoPE's frequencies is divided by, as llama.cpp's converter works it out.
-fn rope_factors(config: &Config, scaling: RopeScaling) -> Vec<f32> {
+pub(crate) fn rope_factors(config: &Config, scaling: RopeScaling) -> Vec<f32> {
     let low = scaling.original_context / scaling.low_freq_factor;
     let high = scaling.original_context / scaling.high_freq_factor;
     let factor = |pair: usize| {

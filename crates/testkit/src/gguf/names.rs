@@ -47,7 +47,7 @@ pub(super) fn is_left_out(name: &str) -> bool {
 
 /// The name of the tensor that all experts of a layer are merged to, and the expert's number, by
 /// the name of one expert's.
-pub(super) fn merged(name: &str) -> Option<(String, usize)> {
+pub(crate) fn merged(name: &str) -> Option<(String, usize)> {
     let parts: Vec<&str> = name.split('.').collect();
     let ["blk", layer, matrix, expert, "weight"] = parts.as_slice() else { return None };
     Some((format!("blk.{layer}.{matrix}_exps.weight"), expert.parse().ok()?))

@@ -1,7 +1,35 @@
-//! Which type each tensor of a file gets.
+//! The types of tensors: their names, and which type each tensor of a file gets.
 
 use candle_core::quantized::GgmlDType;
 use modelgate_model::Config;
+
+/// Every type that weights can have, by its name and its number in `ggml.h`.
+const TYPES: [(&str, GgmlDType, u32); 13] = [
+    ("f32", GgmlDType::F32, 0),
+    ("f16", GgmlDType::F16, 1),
+    ("bf16", GgmlDType::BF16, 30),
+    ("q4_0", GgmlDType::Q4_0, 2),
+    ("q4_1", GgmlDType::Q4_1, 3),
+    ("q5_0", GgmlDType::Q5_0, 6),
+    ("q5_1", GgmlDType::Q5_1, 7),
+    ("q8_0", GgmlDType::Q8_0, 8),
+    ("q2_k", GgmlDType::Q2K, 10),
+    ("q3_k", GgmlDType::Q3K, 11),
+    ("q4_k", GgmlDType::Q4K, 12),
+    ("q5_k", GgmlDType::Q5K, 13),
+    ("q6_k", GgmlDType::Q6K, 14),
+];
+
+/// The type of that name.
+pub fn named(name: &str) -> Option<GgmlDType> {
+    TYPES.iter().find(|(known, ..)| *known == name).map(|(_, dtype, _)| *dtype)
+}
+
+/// The number by which a file names a type.
+pub(crate) fn type_number(dtype: GgmlDType) -> u32 {
+    let known = TYPES.iter().find(|(_, known, _)| *known == dtype);
+    known.unwrap_or_else(|| panic!("no weights have type {dtype:?}")).2
+}
 
 /// One type for all: `matrix` for matrices whose rows its block divides, f32 for all else.
 pub fn uniform(matrix: GgmlDType) -> impl Fn(&str, &[usize]) -> GgmlDType {
