@@ -1,35 +1,56 @@
-//! Prefill and decoding in q8_0 beside candle-transformers' own quantized_llama: the same files,
-//! the same threads, repeats in turns, as a Markdown table.
+//! Prefill and decoding beside candle-transformers' own quantized_llama: the same files, the same
+//! threads or the same GPU, as a Markdown table.
 //!
 //! `cargo bench -p modelgate-engine --bench against_quantized_llama [-- tiny|1b [REPEATS [THREADS]]]`
 //!
-//! Two files are written to a temporary folder: the bundled tiny Llama, and a synthetic one of the
-//! shape of Llama 3.2 1B, whose weights are random (1.3 GB).
+//! Two files in q8_0 are written to a temporary folder: the bundled tiny Llama, and a synthetic one
+//! of the shape of Llama 3.2 1B, whose weights are random (1.3 GB). Both engines hold a model at
+//! once, and take turns.
+//!
+//! `cargo bench -p modelgate-engine --features cuda --bench against_quantized_llama -- cuda:0 FILE.gguf..`
+//!
+//! Files that are there already (`synthetic_files` of the testkit writes them), on any device. One
+//! engine after the other, since a device need not have room for both. A file without a tokenizer
+//! in it or beside it is taken for a synthetic one.
 
-use candle_core::quantized::gguf_file::{self, Content, Value};
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Tensor};
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::gguf_file::Content;
+use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
-use half::f16;
 use modelgate_engine::Model;
-use modelgate_protocol::{Evidence, ModelFiles, PROTOCOL_VERSION, Request, Scheme, WeightFormat};
-use modelgate_testkit::gguf::{uniform, write_from_safetensors};
-use modelgate_testkit::random::Random;
+use modelgate_protocol::{
+    Device as Place, Evidence, ModelFiles, PROTOCOL_VERSION, Request, Scheme, WeightFormat,
+};
+use modelgate_testkit::gguf::{Experts, uniform, write_from_safetensors};
+use modelgate_testkit::synthetic::write_gguf;
 use modelgate_testkit::tokenizers::numbered;
-use std::borrow::Cow;
 use std::error::Error;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Tokens of the prompt.
-const PROMPT: usize = 300;
+/// How much is evaluated.
+#[derive(Clone, Copy)]
+struct Work {
+    /// Tokens of the prompt.
+    prompt: usize,
+    /// Tokens that are decoded after it, one by one.
+    decoded: usize,
+    /// Positions of the key/value cache.
+    context: usize,
+}
 
-/// Tokens that are decoded after it, one by one.
-const DECODED: usize = 64;
+/// What the files that are written here are measured with.
+const SHORT: Work = Work { prompt: 300, decoded: 64, context: 364 };
+
+/// What given files are measured with.
+const GIVEN: Work = Work { prompt: 512, decoded: 64, context: 1024 };
+
+/// How often given files are measured.
+const GIVEN_REPEATS: usize = 5;
 
 fn main() -> Outcome<()> {
     // cargo gives `--bench` where it benchmarks, and nothing where it tests all targets
@@ -37,6 +58,22 @@ fn main() -> Outcome<()> {
         return Ok(());
     }
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match arguments.split_first().map(|(first, rest)| (place(first), rest)) {
+        Some((Some(place), files)) => given(place, files),
+        _ => written(&arguments),
+    }
+}
+
+/// The device of that name.
+fn place(name: &str) -> Option<Place> {
+    match name.strip_prefix("cuda:") {
+        Some(ordinal) => ordinal.parse().ok().map(Place::Cuda),
+        None => (name == "cpu").then_some(Place::Cpu),
+    }
+}
+
+/// Compares on the CPU, with files that are written for it.
+fn written(arguments: &[String]) -> Outcome<()> {
     let threads = match arguments.get(2) {
         Some(threads) => threads.clone(),
         None => std::thread::available_parallelism()?.to_string(),
@@ -51,25 +88,30 @@ fn main() -> Outcome<()> {
     let wanted = |name| arguments.first().is_none_or(|only| only == name);
     let repeats = |usual| arguments.get(1).map_or(Ok(usual), |number| number.parse::<usize>());
     println!("{threads} threads; tokens/s, median (best); q8_0\n");
-    println!(
-        "| model | {PROMPT} tokens of prefill: ours | theirs | ratio | {DECODED} tokens \
-              decoded: ours | theirs | ratio |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    print_head(SHORT, "");
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("model.gguf");
     if wanted("tiny") {
         write_from_safetensors(&tiny(), &file, &uniform(GgmlDType::Q8_0));
-        compare("tiny", &file, &tiny().join("tokenizer.json"), repeats(50)?)?;
+        in_turns("tiny", &file, &tiny().join("tokenizer.json"), repeats(50)?)?;
     }
     if wanted("1b") {
         let tokenizer = folder.path().join("tokenizer.json");
-        std::fs::write(&tokenizer, numbered(ONE_B.vocab))?;
-        ONE_B.write(&file)?;
-        compare("synthetic 1B", &file, &tokenizer, repeats(5)?)?;
+        std::fs::write(&tokenizer, numbered(128_256))?;
+        let types = uniform(GgmlDType::Q8_0);
+        write_gguf(ONE_B, &file, &types, Experts::Apart, 1, &|_, _| {})?;
+        in_turns("synthetic 1B", &file, &tokenizer, repeats(5)?)?;
     }
     Ok(())
 }
+
+/// The shape of Llama 3.2 1B. Without its scaling of RoPE, which quantized_llama does not do.
+const ONE_B: &str = r#"{
+    "model_type": "llama", "num_hidden_layers": 16, "hidden_size": 2048, "intermediate_size": 8192,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+    "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "rope_theta": 500000.0,
+    "tie_word_embeddings": true
+}"#;
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama")
@@ -77,20 +119,40 @@ fn tiny() -> PathBuf {
 
 /// One of the two that are compared.
 trait Side {
-    /// Logits of what follows `tokens`, which stand at positions `start` on.
+    /// Logits of what follows `tokens`, which stand at positions `start` on; forgets all others
+    /// where that is 0.
     fn last_logits(&mut self, tokens: &[u32], start: usize) -> Outcome<Tensor>;
 }
 
 impl Side for Model {
     fn last_logits(&mut self, tokens: &[u32], start: usize) -> Outcome<Tensor> {
+        if start == 0 {
+            self.reset();
+        }
         Ok(Model::last_logits(self, tokens, start)?)
     }
 }
 
-impl Side for ModelWeights {
+/// candle-transformers' model and where it is.
+struct Theirs {
+    weights: ModelWeights,
+    device: Device,
+}
+
+impl Theirs {
+    fn load(file: &Path, device: &Device) -> Outcome<Theirs> {
+        let mut reader = BufReader::new(File::open(file)?);
+        let content = Content::read(&mut reader)?;
+        let weights = ModelWeights::from_gguf(content, &mut reader, device)?;
+        device.synchronize()?;
+        Ok(Theirs { weights, device: device.clone() })
+    }
+}
+
+impl Side for Theirs {
     fn last_logits(&mut self, tokens: &[u32], start: usize) -> Outcome<Tensor> {
-        let tokens = Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?;
-        Ok(self.forward(&tokens, start)?.squeeze(0)?)
+        let tokens = Tensor::new(tokens, &self.device)?.unsqueeze(0)?;
+        Ok(self.weights.forward(&tokens, start)?.squeeze(0)?)
     }
 }
 
@@ -99,38 +161,28 @@ impl Side for ModelWeights {
 struct Times {
     /// Of each prompt.
     prefill: Vec<f64>,
-    /// Of each token.
+    /// Of all tokens decoded after it.
     decode: Vec<f64>,
 }
 
-fn compare(name: &str, file: &Path, tokenizer: &Path, repeats: usize) -> Outcome<()> {
+/// Compares two that are loaded both.
+fn in_turns(name: &str, file: &Path, tokenizer: &Path, repeats: usize) -> Outcome<()> {
+    let prompt = tokens(SHORT.prompt);
     let before = resident_bytes()?;
-    let mut ours = Model::load(&request(file, tokenizer), &|_| {})?;
-    ours.last_logits(&tokens(), 0)?;
+    let request = request(file, Some(tokenizer), Evidence::Real, Place::Cpu, SHORT.context);
+    let mut ours = Model::load(&request, &|_| {})?;
+    ours.last_logits(&prompt, 0)?;
     let between = resident_bytes()?;
-    let mut reader = BufReader::new(File::open(file)?);
-    let content = Content::read(&mut reader)?;
-    let mut theirs = ModelWeights::from_gguf(content, &mut reader, &Device::Cpu)?;
-    theirs.last_logits(&tokens(), 0)?;
+    let mut theirs = Theirs::load(file, &Device::Cpu)?;
+    theirs.last_logits(&prompt, 0)?;
     let after = resident_bytes()?;
 
     let (mut our_times, mut their_times) = (Times::default(), Times::default());
     for _ in 0..repeats {
-        ours.reset();
-        measure(&mut ours, &mut our_times)?;
-        measure(&mut theirs, &mut their_times)?;
+        measure(&mut ours, SHORT, &mut our_times)?;
+        measure(&mut theirs, SHORT, &mut their_times)?;
     }
-    let cells = |tokens: usize, ours: &[f64], theirs: &[f64]| {
-        let rate = |seconds: f64| tokens as f64 / seconds;
-        let both = |times| format!("{:.1} ({:.1})", rate(median(times)), rate(least(times)));
-        let (medians, bests) = (median(theirs) / median(ours), least(theirs) / least(ours));
-        format!("{} | {} | {medians:.2} ({bests:.2})", both(ours), both(theirs))
-    };
-    println!(
-        "| {name} | {} | {} |",
-        cells(PROMPT, &our_times.prefill, &their_times.prefill),
-        cells(1, &our_times.decode, &their_times.decode)
-    );
+    print_row(name, SHORT, &our_times, &their_times, "");
     println!(
         "\n{name}: file of {} bytes; resident after the first products: ours {}, theirs {}\n",
         std::fs::metadata(file)?.len(),
@@ -140,21 +192,100 @@ fn compare(name: &str, file: &Path, tokenizer: &Path, repeats: usize) -> Outcome
     Ok(())
 }
 
-fn measure(side: &mut dyn Side, times: &mut Times) -> Outcome<()> {
-    let tokens = tokens();
-    let begin = Instant::now();
-    side.last_logits(&tokens, 0)?;
-    times.prefill.push(begin.elapsed().as_secs_f64());
-    for (number, token) in tokens[..DECODED].iter().enumerate() {
-        let begin = Instant::now();
-        side.last_logits(&[*token], PROMPT + number)?;
-        times.decode.push(begin.elapsed().as_secs_f64());
+/// Compares with given files, of which there is room for one at a time.
+fn given(place: Place, files: &[String]) -> Outcome<()> {
+    if files.is_empty() {
+        return Err(format!("no GGUF file is named after {place}").into());
+    }
+    let device = match place {
+        Place::Cpu => Device::Cpu,
+        Place::Cuda(ordinal) => Device::new_cuda(ordinal as usize)?,
+    };
+    println!("{place}; tokens/s, median (best) of {GIVEN_REPEATS}; load in s, from page cache\n");
+    print_head(GIVEN, " load: ours | theirs | ratio |");
+    for file in files.iter().map(Path::new) {
+        read_through(file)?;
+        let request = request_of_given(file, place)?;
+        let (our_load, our_times) = alone(|| Ok(Model::load(&request, &|_| {})?))?;
+        let (their_load, their_times) = alone(|| Theirs::load(file, &device))?;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        let ratio = their_load / our_load;
+        let load = format!(" {our_load:.2} | {their_load:.2} | {ratio:.2} |");
+        print_row(&name, GIVEN, &our_times, &their_times, &load);
     }
     Ok(())
 }
 
-fn tokens() -> Vec<u32> {
-    (0..PROMPT as u32).map(|n| (n * 31 + n / 7) % 490).collect()
+/// Loads one side, measures it, and drops it: seconds of the load, and the rest.
+fn alone<S: Side>(load: impl FnOnce() -> Outcome<S>) -> Outcome<(f64, Times)> {
+    let begin = Instant::now();
+    let mut side = load()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let mut times = Times::default();
+    // Kernels are compiled with their first use, and memory is had for the first time.
+    measure(&mut side, GIVEN, &mut Times::default())?;
+    for _ in 0..GIVEN_REPEATS {
+        measure(&mut side, GIVEN, &mut times)?;
+    }
+    Ok((seconds, times))
+}
+
+/// Reads a file to its end, so that whoever loads it first has no disk to wait for.
+fn read_through(file: &Path) -> Outcome<()> {
+    let mut reader = File::open(file)?;
+    let mut buffer = vec![0; 8 << 20];
+    while reader.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+fn measure(side: &mut dyn Side, work: Work, times: &mut Times) -> Outcome<()> {
+    let prompt = tokens(work.prompt);
+    times.prefill.push(seconds(side, &prompt, 0)?);
+    let mut decode = 0.0;
+    for (number, token) in prompt[..work.decoded].iter().enumerate() {
+        decode += seconds(side, &[*token], work.prompt + number)?;
+    }
+    times.decode.push(decode);
+    Ok(())
+}
+
+/// Seconds until the logits are on the host, which waits for the device, as choosing the next token
+/// does.
+fn seconds(side: &mut dyn Side, tokens: &[u32], start: usize) -> Outcome<f64> {
+    let begin = Instant::now();
+    let logits = side.last_logits(tokens, start)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    match logits.iter().all(|logit| logit.is_finite()) {
+        true => Ok(seconds),
+        false => Err(format!("logits at position {start} are not finite").into()),
+    }
+}
+
+fn print_head(work: Work, more: &str) {
+    println!(
+        "| model | {} tokens of prefill: ours | theirs | ratio | {} tokens decoded: ours | \
+         theirs | ratio |{more}",
+        work.prompt, work.decoded
+    );
+    println!("|{}", " --- |".repeat(7 + more.matches('|').count()));
+}
+
+fn print_row(name: &str, work: Work, ours: &Times, theirs: &Times, more: &str) {
+    let cells = |tokens: usize, ours: &[f64], theirs: &[f64]| {
+        let rate = |seconds: f64| tokens as f64 / seconds;
+        let both = |times| format!("{:.1} ({:.1})", rate(median(times)), rate(least(times)));
+        let (medians, bests) = (median(theirs) / median(ours), least(theirs) / least(ours));
+        format!("{} | {} | {medians:.2} ({bests:.2})", both(ours), both(theirs))
+    };
+    println!(
+        "| {name} | {} | {} |{more}",
+        cells(work.prompt, &ours.prefill, &theirs.prefill),
+        cells(work.decoded, &ours.decode, &theirs.decode)
+    );
+}
+
+fn tokens(count: usize) -> Vec<u32> {
+    (0..count as u32).map(|n| (n * 31 + n / 7) % 490).collect()
 }
 
 fn sorted(times: &[f64]) -> Vec<f64> {
@@ -178,7 +309,23 @@ fn resident_bytes() -> Outcome<i64> {
     Ok(kilobytes * 1024)
 }
 
-fn request(file: &Path, tokenizer: &Path) -> Request {
+/// A request for a given file. Its tokenizer is in it or beside it, or it has none.
+fn request_of_given(file: &Path, place: Place) -> Outcome<Request> {
+    let beside = file.with_file_name("tokenizer.json");
+    let beside = Some(beside.as_path()).filter(|path| path.is_file());
+    let content = Content::read(&mut BufReader::new(File::open(file)?))?;
+    let has_one = beside.is_some() || content.metadata.contains_key("tokenizer.ggml.tokens");
+    let evidence = if has_one { Evidence::Real } else { Evidence::Synthetic };
+    Ok(request(file, beside, evidence, place, GIVEN.context))
+}
+
+fn request(
+    file: &Path,
+    tokenizer: Option<&Path>,
+    evidence: Evidence,
+    place: Place,
+    context: usize,
+) -> Request {
     Request {
         protocol: PROTOCOL_VERSION,
         model: file.display().to_string(),
@@ -189,101 +336,17 @@ fn request(file: &Path, tokenizer: &Path) -> Request {
             index: None,
             config: None,
             generation_config: None,
-            tokenizer: Some(tokenizer.to_owned()),
+            tokenizer: tokenizer.map(Path::to_owned),
             tokenizer_config: None,
             chat_template: None,
         },
-        evidence: Evidence::Real,
-        quantization: Scheme::Q8_0,
-        devices: vec![modelgate_protocol::Device::Cpu],
+        evidence,
+        // A file is loaded as it is, whatever is asked for.
+        quantization: Scheme::None,
+        devices: vec![place],
         device_limit: None,
-        context: Some((PROMPT + DECODED) as u32),
+        context: Some(context as u32),
         generations: Vec::new(),
         perplexity_text: None,
     }
-}
-
-/// Sizes of a Llama, whose output matrix is its embedding.
-struct Sizes {
-    layers: usize,
-    hidden: usize,
-    heads: usize,
-    kv_heads: usize,
-    ffn: usize,
-    vocab: usize,
-}
-
-/// Llama 3.2 1B.
-const ONE_B: Sizes =
-    Sizes { layers: 16, hidden: 2048, heads: 32, kv_heads: 8, ffn: 8192, vocab: 128_256 };
-
-impl Sizes {
-    /// Writes a model of random q8_0 weights, whose activations stay of ordinary size.
-    fn write(&self, path: &Path) -> Outcome<()> {
-        let kv = self.hidden / self.heads * self.kv_heads;
-        let mut random = Random::new(1);
-        let mut tensors = vec![
-            ("token_embd.weight".to_owned(), matrix(self.vocab, self.hidden, &mut random)?),
-            ("output_norm.weight".to_owned(), ones(self.hidden)?),
-        ];
-        for layer in 0..self.layers {
-            let mut add = |name: &str, tensor| {
-                tensors.push((format!("blk.{layer}.{name}.weight"), tensor));
-            };
-            add("attn_norm", ones(self.hidden)?);
-            add("ffn_norm", ones(self.hidden)?);
-            for (name, rows, columns) in [
-                ("attn_q", self.hidden, self.hidden),
-                ("attn_k", kv, self.hidden),
-                ("attn_v", kv, self.hidden),
-                ("attn_output", self.hidden, self.hidden),
-                ("ffn_gate", self.ffn, self.hidden),
-                ("ffn_up", self.ffn, self.hidden),
-                ("ffn_down", self.hidden, self.ffn),
-            ] {
-                add(name, matrix(rows, columns, &mut random)?);
-            }
-        }
-        let metadata = self.metadata();
-        let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(k, v)| (*k, v)).collect();
-        let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(k, v)| (k.as_str(), v)).collect();
-        Ok(gguf_file::write(&mut File::create(path)?, &metadata, &tensors)?)
-    }
-
-    fn metadata(&self) -> Vec<(&'static str, Value)> {
-        let number = |value: usize| Value::U32(value as u32);
-        let head = self.hidden / self.heads;
-        vec![
-            ("general.architecture", Value::String("llama".into())),
-            ("llama.block_count", number(self.layers)),
-            ("llama.context_length", number(4096)),
-            ("llama.embedding_length", number(self.hidden)),
-            ("llama.feed_forward_length", number(self.ffn)),
-            ("llama.attention.head_count", number(self.heads)),
-            ("llama.attention.head_count_kv", number(self.kv_heads)),
-            ("llama.attention.key_length", number(head)),
-            ("llama.attention.value_length", number(head)),
-            ("llama.rope.dimension_count", number(head)),
-            ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-            ("llama.rope.freq_base", Value::F32(500_000.0)),
-        ]
-    }
-}
-
-/// Random blocks: uniform quants under one scale, so that values have variance 1 over a row.
-fn matrix(rows: usize, columns: usize, random: &mut Random) -> Outcome<QTensor> {
-    let deviation = 256.0 / 12f32.sqrt();
-    let scale = f16::from_f32(1.0 / (deviation * (columns as f32).sqrt())).to_le_bytes();
-    let mut bytes = Vec::with_capacity(rows * columns / 32 * 34);
-    for _ in 0..rows * columns / 32 {
-        bytes.extend(scale);
-        (0..4).for_each(|_| bytes.extend(random.bits().to_le_bytes()));
-    }
-    let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, GgmlDType::Q8_0)?;
-    Ok(QTensor::new(storage, (rows, columns))?)
-}
-
-fn ones(count: usize) -> Outcome<QTensor> {
-    let ones = Tensor::ones(count, candle_core::DType::F32, &Device::Cpu)?;
-    Ok(QTensor::quantize(&ones, GgmlDType::F32)?)
 }

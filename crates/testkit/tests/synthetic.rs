@@ -204,6 +204,18 @@ fn progress_ends_at_the_size_of_the_files_and_nothing_half_written_is_left() {
 }
 
 #[test]
+fn a_file_that_cannot_be_finished_is_taken_away_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    // A folder is where the whole file is to go.
+    let path = dir.path().join("model.gguf");
+    std::fs::create_dir(&path).unwrap();
+    let types = uniform(GgmlDType::Q4_0);
+    let error = write_gguf(QWEN2, &path, &types, Experts::Apart, 1, &|_, _| {}).unwrap_err();
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn what_does_not_fit_is_refused_before_a_byte_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let huge = LLAMA
