@@ -191,7 +191,8 @@ fn exact(arguments: &Arguments, plan: &Plan, selection: &Selection) -> Arguments
 
 fn trial(session: &Arc<Session>, case: &Case) -> Trial {
     let session = Arc::clone(session);
-    let ignored = case.ignored;
+    let (ignored, kind) = (case.ignored, case.kind);
     let case = case.clone();
-    Trial::test(case.name.clone(), move || session.judge(&case)).with_ignored_flag(ignored)
+    let trial = Trial::test(case.name.clone(), move || session.judge(&case));
+    trial.with_ignored_flag(ignored).with_kind(kind)
 }

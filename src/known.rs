@@ -38,13 +38,15 @@ pub fn meant(repo: &str) -> Option<&'static str> {
         .find(|known| !known.eq_ignore_ascii_case(repo) && letters(known) == letters(repo))
 }
 
+/// The text of the `config.json` of `repo` (in any case), where it is embedded.
+pub fn text(repo: &str) -> Option<&'static str> {
+    KNOWN.iter().find(|known| known.repo.eq_ignore_ascii_case(repo)).map(|known| known.config)
+}
+
 /// The config of `repo` (in any case), where it is embedded.
 ///
 /// # Errors
 /// The embedded config is not one that the decoder knows: a defect that a test excludes.
 pub fn config(repo: &str) -> Option<Result<Config, ConfigError>> {
-    KNOWN
-        .iter()
-        .find(|known| known.repo.eq_ignore_ascii_case(repo))
-        .map(|known| Config::from_json(known.config))
+    text(repo).map(Config::from_json)
 }

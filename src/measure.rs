@@ -11,7 +11,7 @@ use crate::worker::{self, Limits};
 use crate::{known, predict};
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{
-    Device, Event, Evidence, Failure, FailureKind, Finite, Measurement, ModelFiles, Outcome,
+    Device, Event, Failure, FailureKind, Finite, Measurement, ModelFiles, Outcome,
     PROTOCOL_VERSION, Prediction, Request, Stage,
 };
 use std::path::Path;
@@ -37,7 +37,7 @@ pub struct Surroundings<'a> {
 /// Measures `model`. Never fails: what goes wrong is part of the measurement.
 pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
     let mut measurement = Measurement::empty();
-    let mut progress = ModelProgress::new(&model.id);
+    let mut progress = ModelProgress::new(&model.title());
     match prepare(model, surroundings, &mut measurement) {
         Ok((program, request)) => {
             let limits = Limits {
@@ -144,23 +144,24 @@ fn prepare(
     measurement.files = acquired.seen;
     measurement.commit = acquired.commit;
     measurement.downloaded_bytes = acquired.downloaded_bytes;
-    if let Some((text, config)) = config(&acquired.files)? {
-        measurement.config = Some(text);
-        measurement.memory.prediction = Some(predict::predict(&config, model, &devices, None));
-        refuse_unoptimised(&config, surroundings)?;
-        refuse_impossible(&config, model, &devices, None)?;
+    let config = config(&acquired.files)?;
+    if let Some((text, config)) = &config {
+        measurement.config = Some(text.clone());
+        measurement.memory.prediction = Some(predict::predict(config, model, &devices, None));
+        refuse_unoptimised(config, surroundings)?;
+        refuse_impossible(config, model, &devices, None)?;
     }
     let request = Request {
         protocol: PROTOCOL_VERSION,
         model: model.id.clone(),
         files: acquired.files,
-        evidence: Evidence::Real,
+        evidence: model.weights.evidence(),
         quantization: model.quantization,
         devices,
         device_limit: None,
         context: model.context,
-        generations: generation_requests(model),
-        perplexity_text: Some(text),
+        generations: generation_requests(model, config.as_ref().map(|(_, config)| config)),
+        perplexity_text: text,
     };
     Ok((program, request))
 }

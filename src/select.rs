@@ -3,7 +3,7 @@
 //! The test runner's own filter is a plain substring; ours knows ids and hub repositories. So the
 //! choice is made here, and the runner is told exact names.
 
-use crate::manifest::{Manifest, Model, Source, nearest};
+use crate::manifest::{Manifest, Model, Source, Weights, nearest};
 use crate::plan::{Case, Plan};
 use libtest_mimic::Arguments;
 
@@ -96,7 +96,10 @@ fn named_models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     if !by_id.is_empty() {
         return by_id;
     }
-    let is_repo = |model: &Model| matches!(&model.source, Source::Hub { repo, .. } if repo.eq_ignore_ascii_case(filter));
+    let is_repo = |model: &Model| {
+        model.weights != Weights::InPlace
+            && matches!(&model.source, Source::Hub { repo, .. } if repo.eq_ignore_ascii_case(filter))
+    };
     let plain = find(&|model| is_repo(model) && !model.id.contains('@'));
     // a manifest may hold nothing but variants of a repository
     if plain.is_empty() { find(&|model| is_repo(model)) } else { plain }
@@ -108,4 +111,45 @@ fn contains(text: &str, part: &str) -> bool {
 
 fn repo_contains(case: &Case, filter: &str, manifest: &Manifest) -> bool {
     matches!(&manifest.models[case.model].source, Source::Hub { repo, .. } if contains(repo, filter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODELS: &str = "schema = 1\n\
+        [[model]]\nid = \"llama-3.1-70b-instruct\"\nquantization = \"q4_k\"\nsynthetic = true\n\
+        repo = \"meta-llama/Llama-3.1-70B-Instruct\"\n\
+        [[model]]\nid = \"omni@q8_0\"\nquantization = \"q8_0\"\nsynthetic = true\n\
+        repo = \"Qwen/Qwen2.5-Omni-7B\"\n";
+
+    /// The models of which `filter` selects a case.
+    fn selected(filter: &str) -> Vec<String> {
+        let manifest = Manifest::parse(MODELS, "test", None).expect("a manifest");
+        let arguments = Arguments { filter: Some(filter.to_owned()), ..Arguments::default() };
+        let selection = Selection::of(&Plan::of(&manifest), &manifest, &arguments);
+        let mut ids: Vec<String> =
+            selection.matched.iter().map(|case| manifest.models[case.model].id.clone()).collect();
+        ids.dedup();
+        ids
+    }
+
+    #[test]
+    fn a_model_s_own_name_does_not_select_its_synthetic_variant() {
+        for filter in ["llama-3.1-70b-instruct", "META-llama/Llama-3.1-70B-Instruct"] {
+            assert_eq!(selected(filter), ["llama-3.1-70b-instruct"], "{filter}");
+        }
+        for filter in ["omni@q8_0", "Qwen/Qwen2.5-Omni-7B"] {
+            assert_eq!(selected(filter), ["omni@q8_0"], "{filter}");
+        }
+    }
+
+    #[test]
+    fn synthetic_variants_are_selected_by_their_ids_and_by_what_these_end_with() {
+        assert_eq!(selected("omni@q8_0@synthetic"), ["omni@q8_0@synthetic"]);
+        assert_eq!(
+            selected("@synthetic"),
+            ["llama-3.1-70b-instruct@synthetic", "omni@q8_0@synthetic"]
+        );
+    }
 }

@@ -11,7 +11,12 @@ const MOST_PARTS: u32 = 10_000;
 
 /// The files of a bundled model.
 pub(super) fn bundled(path: &Path, scratch: &Path) -> Result<ModelFiles, Failure> {
-    let folder = bundled::extract(path, scratch).map_err(|error| {
+    files(&extracted(path, scratch)?)
+}
+
+/// The folder to which a bundled model is written.
+pub(super) fn extracted(path: &Path, scratch: &Path) -> Result<PathBuf, Failure> {
+    bundled::extract(path, scratch).map_err(|error| {
         Failure::new(
             Stage::Acquire,
             FailureKind::Io,
@@ -22,8 +27,7 @@ pub(super) fn bundled(path: &Path, scratch: &Path) -> Result<ModelFiles, Failure
             ),
             "TMPDIR names a folder with some megabytes of room",
         )
-    })?;
-    files(&folder)
+    })
 }
 
 /// The files of the model at `path`.
@@ -196,7 +200,8 @@ fn no_model(root: &Path) -> Failure {
     )
 }
 
-fn not_found(message: String, hint: &str) -> Failure {
+/// The failure for a file that is not there.
+pub(super) fn not_found(message: String, hint: &str) -> Failure {
     Failure::new(Stage::Acquire, FailureKind::NotFound, message, hint)
 }
 

@@ -1,11 +1,13 @@
 //! From a model's source to local files.
 //!
-//! Knows folders, GGUF files and the hub's cache. Reads no weights and knows no engine.
+//! Knows folders, GGUF files, the hub's cache, and models that have no files at all. Reads no weights
+//! and knows no engine.
 
 mod hub_cache;
+mod in_place;
 mod local;
 
-use crate::manifest::{Manifest, Model, Source};
+use crate::manifest::{Manifest, Model, Source, Weights};
 use modelgate_protocol::{Failure, FailureKind, FileSeen, ModelFiles, Verified};
 use std::io;
 use std::path::Path;
@@ -26,12 +28,15 @@ pub struct Acquired {
     pub downloaded_bytes: u64,
 }
 
-/// Finds the files of `model`. `scratch` is where bundled models are written to.
+/// Finds the files of `model`. `scratch` is where bundled files are written to.
 ///
 /// # Errors
 /// What is not there, where it was looked for, and the remedy.
 pub fn acquire(model: &Model, manifest: &Manifest, scratch: &Path) -> Result<Acquired, Failure> {
     let (files, commit) = match &model.source {
+        _ if model.weights == Weights::InPlace => {
+            (in_place::files(model, manifest, scratch)?, None)
+        }
         Source::Local { path } => match manifest.folder() {
             Some(folder) => (local::files(&folder.join(path))?, None),
             None => (local::bundled(path, scratch)?, None),

@@ -1,7 +1,11 @@
 //! What a measurement is held against: from the manifest, or derived where it says nothing.
 
-use crate::manifest::{ByteRange, Manifest, Model, Question};
-use modelgate_protocol::{ContentPart, GenerationRequest, Message, Prediction, Scheme};
+use super::fixed_run::fixed_run;
+use crate::manifest::{ByteRange, Manifest, Model, Question, Weights};
+use modelgate_model::Config;
+use modelgate_protocol::{
+    ContentPart, Evidence, GenerationRequest, Measurement, Message, Prediction, Scheme,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,6 +45,11 @@ impl<T> Given<T> {
 pub struct Expectation {
     /// The quantization that was asked for.
     pub quantization: Scheme,
+    /// Whose the weights are.
+    pub weights: Weights,
+    /// What a synthetic model was asked to go on from; none where the answers to questions are
+    /// judged.
+    pub fixed_run: Option<GenerationRequest>,
     /// Time from spawn until loaded.
     pub load_cached: Given<Duration>,
     /// The same with the download, where anything was downloaded.
@@ -71,10 +80,15 @@ pub struct Answer {
 }
 
 impl Expectation {
-    /// What is expected of `model`, whose perplexity is measured on `text`.
-    pub fn of(model: &Model, text: &str) -> Expectation {
+    /// What is expected of `model`, whose perplexity is measured on `text`. `measurement` says
+    /// nothing but what the model's config is.
+    pub fn of(model: &Model, text: &str, measurement: &Measurement) -> Expectation {
+        let synthetic = model.weights.evidence() == Evidence::Synthetic;
+        let config = || Config::from_json(measurement.config.as_deref()?).ok();
         Expectation {
             quantization: model.quantization,
+            weights: model.weights,
+            fixed_run: synthetic.then(|| fixed_run(model, config().as_ref())),
             load_cached: Given::or(model.expect.load_time.cached, DERIVED_CACHED),
             load_first: Given::or(model.expect.load_time.first, DERIVED_FIRST),
             vram: model.expect.vram,
@@ -136,8 +150,12 @@ fn questions(model: &Model) -> Vec<Question> {
     ]
 }
 
-/// What a worker is asked to generate: the questions without their answers.
-pub fn generation_requests(model: &Model) -> Vec<GenerationRequest> {
+/// What a worker is asked to generate: the questions without their answers, or of a synthetic
+/// model of that config a fixed run of tokens.
+pub fn generation_requests(model: &Model, config: Option<&Config>) -> Vec<GenerationRequest> {
+    if model.weights.evidence() == Evidence::Synthetic {
+        return vec![fixed_run(model, config)];
+    }
     questions(model)
         .into_iter()
         .map(|question| GenerationRequest {
@@ -149,13 +167,16 @@ pub fn generation_requests(model: &Model) -> Vec<GenerationRequest> {
         .collect()
 }
 
-/// The text whose perplexity is measured.
+/// The text whose perplexity is measured; none for a synthetic model, which no text surprises.
 ///
 /// # Errors
 /// The file that the manifest names cannot be read or is empty.
-pub fn perplexity_text(model: &Model, manifest: &Manifest) -> Result<String, String> {
+pub fn perplexity_text(model: &Model, manifest: &Manifest) -> Result<Option<String>, String> {
+    if model.weights.evidence() == Evidence::Synthetic {
+        return Ok(None);
+    }
     let Some(path) = &model.expect.perplexity.text else {
-        return Ok(BUILT_IN_TEXT.to_owned());
+        return Ok(Some(BUILT_IN_TEXT.to_owned()));
     };
     let read = |path: &Path| {
         crate::acquire::read_small(path).map_err(|error| {
@@ -171,5 +192,5 @@ pub fn perplexity_text(model: &Model, manifest: &Manifest) -> Result<String, Str
     if text.trim().is_empty() {
         return Err(format!("{}: expect.perplexity.text is empty", path.display()));
     }
-    Ok(text)
+    Ok(Some(text))
 }

@@ -42,7 +42,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
 }
 
 /// Whether all answers were given: a worker that only failed to end well had given them.
-fn is_complete(measurement: &Measurement) -> bool {
+pub(super) fn is_complete(measurement: &Measurement) -> bool {
     let failed_at = measurement.failure.as_ref().map(|failure| failure.stage);
     measurement.outcome == Outcome::Measured || failed_at == Some(Stage::Unload)
 }
@@ -65,16 +65,8 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
     let Some(generation) = generation.filter(|generation| generation.name == *name) else {
         return Some(format!("{name}: the worker gave no answer"));
     };
-    if generation.nonfinite_logits > 0 {
-        return Some(format!("{name}: {} logits are NaN or infinite", generation.nonfinite_logits));
-    }
-    if generation.tokens.is_empty() || generation.prompt_tokens.is_empty() {
-        return Some(format!("{name}: the worker reports no tokens"));
-    }
-    if generation.logprobs.len() != generation.tokens.len()
-        || generation.logprobs.iter().any(Option::is_none)
-    {
-        return Some(format!("{name}: not every token has a finite log-probability"));
+    if let Some(wrong) = wrong_numbers(generation) {
+        return Some(wrong);
     }
     let text = shortened(&generation.text);
     if generation.text.contains(char::REPLACEMENT_CHARACTER) {
@@ -92,8 +84,26 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
             generation.tokens.len()
         ));
     }
+    not_repeated(generation)
+}
+
+/// What is wrong with an answer whatever it says.
+pub(super) fn wrong_numbers(generation: &Generation) -> Option<String> {
+    let name = &generation.name;
+    if generation.nonfinite_logits > 0 {
+        return Some(format!("{name}: {} logits are NaN or infinite", generation.nonfinite_logits));
+    }
+    if generation.tokens.is_empty() || generation.prompt_tokens.is_empty() {
+        return Some(format!("{name}: the worker reports no tokens"));
+    }
+    (generation.logprobs.len() != generation.tokens.len()
+        || generation.logprobs.iter().any(Option::is_none))
+    .then(|| format!("{name}: not every token has a finite log-probability"))
+}
+
+pub(super) fn not_repeated(generation: &Generation) -> Option<String> {
     (!generation.repeated_identically)
-        .then(|| format!("{name}: the same prompt gave other tokens the second time"))
+        .then(|| format!("{}: the same prompt gave other tokens the second time", generation.name))
 }
 
 fn extra_answers(measurement: &Measurement, expectation: &Expectation) -> Option<String> {

@@ -3,10 +3,12 @@
 //! They know no manifest file, no process and no device; each is tested without any model.
 
 mod expectation;
+mod fixed_run;
 mod generation;
 mod load;
 mod memory_range;
 mod quantization;
+mod synthetic_generation;
 mod time_budget;
 mod words;
 
@@ -64,7 +66,10 @@ impl Check {
             Check::Load => load::check(measurement),
             Check::TimeBudget => time_budget::check(measurement, expectation),
             Check::MemoryRange => memory_range::check(measurement, expectation),
-            Check::Generation => generation::check(measurement, expectation),
+            Check::Generation => match &expectation.fixed_run {
+                None => generation::check(measurement, expectation),
+                Some(asked) => synthetic_generation::check(measurement, asked),
+            },
             Check::Quantization => quantization::check(measurement, expectation),
         };
         Verdict { check: self, ..verdict }

@@ -4,6 +4,7 @@
 //! looked at is the resident storage as the engine reports it, not a config's word.
 
 use super::{Expectation, Verdict, without_evidence};
+use crate::manifest::Weights;
 use modelgate_model::{Mix, mix, residence};
 use modelgate_protocol::{DType, Measurement, Scheme, Tensor};
 
@@ -38,6 +39,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         Some(_) if scheme.is_gguf_only() => {
             format!("every tensor as llama.cpp's {scheme} has it")
         }
+        Some(dtype) if in_place(expectation) => format!("every quantizable tensor in {dtype}"),
         Some(dtype) => format!("every quantizable tensor in {dtype}, within its error"),
     };
     if measurement.load_s.is_none() || measurement.tensors.list.is_empty() {
@@ -55,7 +57,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let verdict = Verdict::passed(expected, format!("{types}; {bits:.2} bits per weight"), false);
     let wrong: Vec<String> =
         list.iter().filter_map(|tensor| wrong_tensor(tensor, expectation)).collect();
-    let mixed = list.iter().any(is_kept);
+    let mixed = !in_place(expectation) && list.iter().any(is_kept);
     let wrong_bits = mix(scheme).filter(|_| mixed).and_then(|mix| wrong_bits(list, scheme, &mix));
     if let Some(first) = wrong.first().or(wrong_bits.as_ref()) {
         let more = match wrong.len().saturating_sub(1) {
@@ -76,6 +78,12 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         );
     }
     verdict
+}
+
+/// Whether there is no source: the type of every tensor is then the scheme's own, as no file can have
+/// brought another one, and nothing was converted that could have an error.
+fn in_place(expectation: &Expectation) -> bool {
+    expectation.weights == Weights::InPlace
 }
 
 /// Whether its blocks are those of its file, as a GGUF file's stay.
@@ -103,8 +111,8 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     let scheme = expectation.quantization;
     let placed = residence(name, &tensor.shape, scheme);
     let in_blocks = tensor.shape.last().is_some_and(|row| row.is_multiple_of(LEAST_BLOCK));
-    let mixed =
-        (is_kept(tensor) || scheme.is_gguf_only()) && placed.role.is_quantizable() && in_blocks;
+    let from_file = !in_place(expectation) && (is_kept(tensor) || scheme.is_gguf_only());
+    let mixed = from_file && placed.role.is_quantizable() && in_blocks;
     let mix = mix(scheme).filter(|_| mixed);
     if let Some(mix) = &mix
         && !mix.permits(name, &tensor.shape, dtype)
@@ -136,7 +144,7 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
             tensor.bytes
         ));
     }
-    let converted = dtype.is_quantized() && tensor.source_dtype != *dtype;
+    let converted = !in_place(expectation) && dtype.is_quantized() && tensor.source_dtype != *dtype;
     let nmse = tensor.nmse.map(|nmse| match tensor.worst_nmse {
         Some(worst) if worst > nmse => worst,
         _ => nmse,
@@ -151,5 +159,91 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
             nmse.get()
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Status;
+    use crate::manifest::Manifest;
+    use modelgate_protocol::{Finite, Tensors};
+    use std::collections::BTreeMap;
+
+    fn tensor(name: &str, shape: &[u64], dtype: DType) -> Tensor {
+        let elements = shape.iter().product();
+        Tensor {
+            name: name.into(),
+            file: "made".into(),
+            shape: shape.to_vec(),
+            source_dtype: dtype.clone(),
+            bytes: dtype.bytes(elements).expect("whole blocks"),
+            dtype,
+            device: "cpu".into(),
+            nmse: None,
+            worst_nmse: None,
+            nonfinite: 0,
+            rule: String::new(),
+            reason: None,
+        }
+    }
+
+    fn layer(dtype: &DType) -> Vec<Tensor> {
+        vec![
+            tensor("model.layers.0.self_attn.v_proj.weight", &[256, 512], dtype.clone()),
+            tensor("model.layers.0.mlp.down_proj.weight", &[512, 256], dtype.clone()),
+            tensor("model.layers.0.input_layernorm.weight", &[512], DType::F32),
+        ]
+    }
+
+    fn verdict(scheme: &str, weights: Weights, list: Vec<Tensor>) -> Verdict {
+        let text =
+            format!("schema = 1\n[[model]]\nid = \"m\"\npath = \"x\"\nquantization = \"{scheme}\"");
+        let model = Manifest::parse(&text, "test", None).expect("a manifest").models.remove(0);
+        let measurement = Measurement {
+            load_s: Finite::new(1.0),
+            tensors: Tensors { list, by_type: BTreeMap::new(), ..Tensors::default() },
+            ..Measurement::empty()
+        };
+        let expectation = Expectation { weights, ..Expectation::of(&model, "text", &measurement) };
+        check(&measurement, &expectation)
+    }
+
+    fn fails(scheme: &str, list: Vec<Tensor>, says: &str) {
+        let verdict = verdict(scheme, Weights::InPlace, list);
+        assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+        let message = verdict.message.unwrap_or_default();
+        assert!(message.contains(says), "expected {says:?} in {message}");
+    }
+
+    #[test]
+    fn weights_made_in_place_have_no_error_to_be_measured() {
+        // whatever the engine calls the type that they were made from
+        for source in [DType::Q4K, DType::F32] {
+            let mut list = layer(&DType::Q4K);
+            list.iter_mut().for_each(|tensor| tensor.source_dtype = source.clone());
+            let made = verdict("q4_k", Weights::InPlace, list.clone());
+            assert_eq!(made.status, Status::Passed, "{made:?}");
+            let read = verdict("q4_k", Weights::RandomFiles, list);
+            let expected = if source == DType::F32 { Status::Failed } else { Status::Passed };
+            assert_eq!(read.status, expected, "files have an error: {read:?}");
+        }
+        let plain = verdict("none", Weights::InPlace, layer(&DType::Bf16));
+        assert_eq!(plain.status, Status::Passed, "{plain:?}");
+    }
+
+    #[test]
+    fn weights_made_in_place_are_of_the_scheme_s_own_type_and_no_mix() {
+        // llama.cpp's q4_0 has more bits in the values and in the network's output
+        let mut list = layer(&DType::Q4_0);
+        list[0] = tensor("model.layers.0.self_attn.v_proj.weight", &[256, 512], DType::Q4_1);
+        fails("q4_0", list, "v_proj.weight of made is resident in q4_1, expected q4_0");
+        let mut list = layer(&DType::Q4K);
+        list[1] = tensor("model.layers.0.mlp.down_proj.weight", &[512, 256], DType::Bf16);
+        fails("q4_k", list, "is resident in bf16, expected q4_k");
+        fails("none", layer(&DType::Q8_0), "expected unquantized");
+        let mut list = layer(&DType::Q8_0);
+        list[0].bytes /= 2;
+        fails("q8_0", list, "bytes, expected");
     }
 }

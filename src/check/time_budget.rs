@@ -1,7 +1,7 @@
 //! `time_budget`: the model was loaded in the time that was planned.
 
 use super::{Expectation, Verdict, without_evidence};
-use crate::manifest::format_duration;
+use crate::manifest::{format_bytes, format_duration};
 use modelgate_protocol::{Activity, Measurement};
 use std::time::Duration;
 
@@ -34,15 +34,57 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     )
 }
 
-/// The activity that was busy longest.
+/// What a model is busy with after it is loaded.
+const AFTER_LOAD: [&str; 2] = ["prefill", "decode"];
+
+/// The activity of the load that was busy longest, and what it reached of what the hardware can do.
 fn culprit(activities: &[Activity]) -> String {
-    let longest = activities.iter().max_by(|a, b| a.busy_s.get().total_cmp(&b.busy_s.get()));
+    let of_load = activities.iter().filter(|a| !AFTER_LOAD.contains(&a.name.as_str()));
+    let longest = of_load.max_by(|a, b| a.busy_s.get().total_cmp(&b.busy_s.get()));
     longest.map_or(String::new(), |activity| {
+        let reached = match (activity.ceiling_bytes_per_s, activity.ceiling_fraction()) {
+            (Some(ceiling), Some(fraction)) => format!(
+                ", {:.0} % of the {}/s that this host can do",
+                100.0 * fraction.get(),
+                format_bytes(ceiling.get() as u64)
+            ),
+            _ => String::new(),
+        };
         format!(
-            "; busiest was {}: {} in {:.1} s",
+            "; busiest was {}: {} in {:.1} s{reached}",
             activity.name,
-            crate::manifest::format_bytes(activity.bytes),
+            format_bytes(activity.bytes),
             activity.busy_s.get()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::Finite;
+
+    fn activity(name: &str, bytes: u64, busy_s: f64, ceiling: Option<f64>) -> Activity {
+        Activity {
+            name: name.into(),
+            bytes,
+            busy_s: Finite::new(busy_s).expect("finite"),
+            ceiling_bytes_per_s: ceiling.and_then(Finite::new),
+        }
+    }
+
+    #[test]
+    fn the_culprit_stands_beside_its_ceiling() {
+        let read = activity("read", 40_000_000_000, 20.0, Some(50e9));
+        let copy = activity("copy", 40_000_000_000, 1.0, Some(55e9));
+        // which was busy for longer, but not while the model was loaded
+        let decode = activity("decode", 40_000_000_000, 90.0, None);
+        assert_eq!(
+            culprit(&[copy.clone(), read, decode]),
+            "; busiest was read: 40.0 GB in 20.0 s, 4 % of the 50.0 GB/s that this host can do"
+        );
+        let unknown = activity("quantize", 1_000_000, 2.0, None);
+        assert_eq!(culprit(&[copy, unknown]), "; busiest was quantize: 1.00 MB in 2.0 s");
+        assert_eq!(culprit(&[activity("decode", 1, 1.0, None)]), "");
+    }
 }

@@ -32,6 +32,7 @@ impl Resolver<'_> {
         let perplexity = match raw.perplexity {
             None => PerplexityBound::default(),
             Some(raw) => {
+                let raw = raw.into_inner();
                 if let Some(max) = &raw.max
                     && (!max.get_ref().is_finite() || *max.get_ref() <= 1.0)
                 {

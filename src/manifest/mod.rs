@@ -9,6 +9,7 @@ mod questions;
 mod read;
 mod resolve;
 mod source;
+mod synthetic;
 mod units;
 
 pub(crate) use error::nearest;
@@ -16,7 +17,7 @@ pub use error::{ManifestError, Place};
 pub(crate) use resolve::parse_device;
 pub use units::{format_bytes, format_duration};
 
-use modelgate_protocol::{Device, Message, Scheme};
+use modelgate_protocol::{Device, Evidence, Message, Scheme};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub struct Manifest {
     pub path: Option<PathBuf>,
     /// SHA-256 of its text, in hexadecimal.
     pub sha256: String,
-    /// Its models, in the order of the file; at least one, ids distinct.
+    /// Its models, in the order of the file, each followed by its synthetic variant where it has
+    /// one; at least one, ids distinct.
     pub models: Vec<Model>,
 }
 
@@ -38,6 +40,8 @@ pub struct Model {
     pub id: String,
     /// Where it comes from.
     pub source: Source,
+    /// Whose its weights are.
+    pub weights: Weights,
     /// The quantization to load it with.
     pub quantization: Scheme,
     /// Where it is to live.
@@ -50,8 +54,50 @@ pub struct Model {
     pub stall: Duration,
     /// What is expected; what is not given is derived.
     pub expect: Expect,
-    /// What to generate; empty where the built-in questions are to be asked.
+    /// What to generate; empty where the built-in questions are to be asked, and for a synthetic
+    /// model, which is asked nothing.
     pub generations: Vec<Question>,
+}
+
+impl Model {
+    /// The id for a person to read, with a word where the weights are random and the id does not say
+    /// so.
+    pub fn title(&self) -> String {
+        title(&self.id, self.weights.evidence())
+    }
+}
+
+/// The id of a model for a person to read: a model of random weights is never shown without a word
+/// on it.
+pub fn title(id: &str, evidence: Evidence) -> String {
+    match evidence {
+        Evidence::Synthetic if !id.ends_with(SYNTHETIC_VARIANT) => format!("{id} (synthetic)"),
+        _ => id.to_owned(),
+    }
+}
+
+/// What the ids of synthetic variants end with. They are made here, not by a manifest's author.
+const SYNTHETIC_VARIANT: &str = "@synthetic";
+
+/// Whose a model's weights are. Only the manifest says it, never the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// Trained weights from the model's files.
+    Files,
+    /// Random weights from files of the model's shapes.
+    RandomFiles,
+    /// Random weights that the worker makes in place from the config alone: no files are needed.
+    InPlace,
+}
+
+impl Weights {
+    /// What a measurement of such weights is evidence of.
+    pub fn evidence(self) -> Evidence {
+        match self {
+            Weights::Files => Evidence::Real,
+            Weights::RandomFiles | Weights::InPlace => Evidence::Synthetic,
+        }
+    }
 }
 
 /// Where a model comes from.
@@ -72,6 +118,15 @@ pub enum Source {
         /// As the manifest writes it.
         path: PathBuf,
     },
+}
+
+impl Source {
+    /// Whether it is a local GGUF file, by its name.
+    pub fn is_gguf_file(&self) -> bool {
+        matches!(self, Source::Local { path } if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")))
+    }
 }
 
 /// Where a model is to live.

@@ -27,6 +27,7 @@ pub(super) struct RawModel {
     pub(super) device: Option<Spanned<OneOrMany<String>>>,
     pub(super) context: Option<Spanned<u32>>,
     pub(super) synthetic: Option<Spanned<bool>>,
+    pub(super) evidence: Option<Spanned<String>>,
     pub(super) deadline: Option<Spanned<String>>,
     pub(super) stall: Option<Spanned<String>>,
     #[serde(default)]
@@ -40,7 +41,7 @@ pub(super) struct RawExpect {
     pub(super) load_time: Option<RawLoadTime>,
     pub(super) vram: Option<Spanned<RawRange>>,
     pub(super) ram: Option<Spanned<RawRange>>,
-    pub(super) perplexity: Option<RawPerplexity>,
+    pub(super) perplexity: Option<Spanned<RawPerplexity>>,
 }
 
 #[derive(serde::Deserialize)]

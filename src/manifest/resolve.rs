@@ -4,7 +4,7 @@ use super::error::{ManifestError, Place, nearest};
 use super::read::{OneOrMany, RawManifest, RawModel, Spanned};
 use super::source::SourceKeys;
 use super::units::parse_duration;
-use super::{DeviceChoice, Expect, Model};
+use super::{DeviceChoice, Expect, Model, SYNTHETIC_VARIANT};
 use modelgate_protocol::{Device, Scheme};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,9 +16,7 @@ const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
 /// The longest context that a manifest may ask for; no model of today goes beyond it.
 pub(super) const LONGEST_CONTEXT: u32 = 1 << 22;
 /// An id is part of file names.
-const LONGEST_ID: usize = 100;
-/// Ids ending so are made by the planner, not by a manifest's author.
-const RESERVED_VARIANT: &str = "@synthetic";
+pub(super) const LONGEST_ID: usize = 100;
 
 pub(super) type Result<T> = std::result::Result<T, ManifestError>;
 
@@ -40,24 +38,23 @@ pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> 
             "three lines make a model: id, repo or path, quantization",
         ));
     }
-    let mut seen = HashSet::new();
-    raw.model
-        .into_iter()
-        .map(|model| {
-            let id = model.get_ref().id.clone();
-            let model = Resolver { place }.model(model)?;
-            if seen.insert(model.id.clone()) {
-                return Ok(model);
-            }
-            Err(ManifestError::at(
+    let (mut seen, mut models) = (HashSet::new(), Vec::new());
+    for raw in raw.model {
+        let id = raw.get_ref().id.clone();
+        let resolved = Resolver { place }.models(raw)?;
+        // no other id ends like those of synthetic variants, so they are distinct where models are
+        if !seen.insert(id.get_ref().clone()) {
+            return Err(ManifestError::at(
                 place,
                 id.span(),
-                format!("id \"{}\" stands twice", model.id),
+                format!("id \"{}\" stands twice", id.get_ref()),
                 "ids are distinct; variants of a model differ after an @, as in \
                  \"my-model@q8_0\"",
-            ))
-        })
-        .collect()
+            ));
+        }
+        models.extend(resolved);
+    }
+    Ok(models)
 }
 
 pub(super) struct Resolver<'a> {
@@ -74,23 +71,19 @@ impl Resolver<'_> {
         Err(ManifestError::at(self.place, span, message, hint))
     }
 
-    fn model(&self, raw: Spanned<RawModel>) -> Result<Model> {
+    /// The model of an entry, and its synthetic variant where the entry asks for one.
+    fn models(&self, raw: Spanned<RawModel>) -> Result<Vec<Model>> {
         let span = raw.span();
         let raw = raw.into_inner();
-        if let Some(synthetic) = raw.synthetic.filter(|value| *value.get_ref()) {
-            return self.error(
-                synthetic.span(),
-                "synthetic models are not supported by this version",
-                "remove the key",
-            );
-        }
         let id = self.id(&raw.id)?;
+        let weights = self.weights(&raw)?;
         let keys =
             SourceKeys { repo: raw.repo, path: raw.path, file: raw.file, revision: raw.revision };
         let source = self.source(&id, span, keys)?;
         let model = Model {
             id,
             source,
+            weights,
             quantization: self.scheme(&raw.quantization)?,
             device: self.device(raw.device)?,
             context: self.context(raw.context)?,
@@ -100,7 +93,12 @@ impl Resolver<'_> {
             expect: Expect::default(),
         };
         let expect = self.expect(&model, raw.expect)?;
-        Ok(Model { expect, ..model })
+        let model = Model { expect, ..model };
+        let variant = match raw.synthetic {
+            Some(wanted) if *wanted.get_ref() => Some(self.variant(&model, wanted.span())?),
+            _ => None,
+        };
+        Ok(std::iter::once(model).chain(variant).collect())
     }
 
     fn id(&self, id: &Spanned<String>) -> Result<String> {
@@ -116,10 +114,10 @@ impl Resolver<'_> {
                  letter or digit",
             );
         }
-        if text.ends_with(RESERVED_VARIANT) {
+        if text.ends_with(SYNTHETIC_VARIANT) {
             return self.error(
                 id.span(),
-                format!("id \"{text}\" ends with {RESERVED_VARIANT}, which is reserved"),
+                format!("id \"{text}\" ends with {SYNTHETIC_VARIANT}, which is reserved"),
                 "synthetic = true in the model's own entry plans its synthetic variant",
             );
         }

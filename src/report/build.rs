@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::manifest::{Manifest, Model, Source};
 use crate::plan::Plan;
 use crate::store::{RunRecord, Store};
-use modelgate_protocol::{Evidence, Failure, FailureKind, Measurement, Outcome, Stage};
+use modelgate_protocol::{Ceiling, Failure, FailureKind, Measurement, Outcome, Stage};
 use std::collections::BTreeMap;
 
 /// Builds the report of the run in `store` as it stands now.
@@ -54,9 +54,25 @@ pub fn build(
             engine: models.iter().find_map(|model| model.measurement.engine.clone()),
         },
         host: host.clone(),
-        ceilings: Vec::new(),
+        ceilings: ceilings(&models),
         models,
     }
+}
+
+/// The highest of each ceiling that any worker measured: what else the machine did makes one lower,
+/// and nothing makes it higher than it is.
+fn ceilings(models: &[ModelReport]) -> Vec<Ceiling> {
+    let mut highest: Vec<Ceiling> = Vec::new();
+    for ceiling in models.iter().flat_map(|model| &model.measurement.ceilings) {
+        let same =
+            |other: &&mut Ceiling| (&other.name, &other.device) == (&ceiling.name, &ceiling.device);
+        match highest.iter_mut().find(same) {
+            Some(other) if other.bytes_per_s < ceiling.bytes_per_s => *other = ceiling.clone(),
+            Some(_) => {}
+            None => highest.push(ceiling.clone()),
+        }
+    }
+    highest
 }
 
 /// The report of one model; none where no check of it was selected.
@@ -91,7 +107,7 @@ fn model_report(
         path,
         revision,
         quantization: model.quantization,
-        evidence: Evidence::Real,
+        evidence: model.weights.evidence(),
         measurement,
         checks,
     })
@@ -105,8 +121,8 @@ pub(crate) fn verdict(
     manifest: &Manifest,
 ) -> Verdict {
     // a text that cannot be read kept the model from being measured, which the verdict then says
-    let text = perplexity_text(model, manifest).unwrap_or_default();
-    check.verdict(measurement, &Expectation::of(model, &text))
+    let text = perplexity_text(model, manifest).ok().flatten().unwrap_or_default();
+    check.verdict(measurement, &Expectation::of(model, &text, measurement))
 }
 
 fn not_run(store: &Store) -> Measurement {

@@ -14,6 +14,7 @@ pub(crate) use write::{claim, remove};
 
 use crate::check::Verdict;
 use crate::host::Host;
+use crate::manifest::title;
 use modelgate_protocol::{Ceiling, Engine, Evidence, Measurement, Scheme};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,7 @@ pub struct Report {
     pub run: Run,
     /// The host.
     pub host: Host,
-    /// What the hardware can do at most, measured in this run.
+    /// What the hardware can do at most: the highest that was measured in this run.
     pub ceilings: Vec<Ceiling>,
     /// The models of which at least one check was selected, in the manifest's order.
     pub models: Vec<ModelReport>,
@@ -101,4 +102,11 @@ pub struct ModelReport {
     pub measurement: Measurement,
     /// What the checks say: always all that were planned.
     pub checks: Vec<Verdict>,
+}
+
+impl ModelReport {
+    /// The id, with a word where the weights are random and the id does not say so.
+    pub fn title(&self) -> String {
+        title(&self.id, self.evidence)
+    }
 }

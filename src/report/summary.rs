@@ -1,10 +1,13 @@
 //! The report in Markdown, for a person to read.
 
+mod memory;
+mod time;
+
 use super::{ModelReport, Report, RunState};
 use crate::check::{Check, Status, Verdict};
 use crate::manifest::{format_bytes, format_duration};
 use crate::predict::grouped;
-use modelgate_protocol::{Finite, Measurement, Outcome};
+use modelgate_protocol::{Evidence, Generation, Measurement, Outcome};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -47,8 +50,11 @@ fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
 /// The one-line verdict. A model is validated where every check that was planned for it passed.
 fn headline(report: &Report) -> String {
     let total = report.models.len();
-    let with = |test: &dyn Fn(&ModelReport) -> bool| -> Vec<&str> {
-        report.models.iter().filter(|model| test(model)).map(|model| model.id.as_str()).collect()
+    let with = |test: &dyn Fn(&ModelReport) -> bool| -> Vec<&ModelReport> {
+        report.models.iter().filter(|model| test(model)).collect()
+    };
+    let names = |models: &[&ModelReport]| {
+        models.iter().map(|model| model.title()).collect::<Vec<_>>().join(", ")
     };
     let has = |model: &ModelReport, statuses: &[Status]| {
         model.checks.iter().any(|verdict| statuses.contains(&verdict.status))
@@ -63,15 +69,20 @@ fn headline(report: &Report) -> String {
             || (!has(model, &[Status::Failed, Status::Blocked])
                 && has(model, &[Status::NotSelected]))
     });
-    let validated = total - failed.len() - partial.len();
-    let counted = format!("{validated} of {total} models validated");
+    let validated =
+        with(&|model| model.checks.iter().all(|verdict| verdict.status == Status::Passed));
+    let mut counted = format!("{} of {total} models validated", validated.len());
+    match validated.iter().filter(|model| model.evidence == Evidence::Synthetic).count() {
+        0 => {}
+        synthetic => counted.push_str(&format!(", {synthetic} of them synthetic")),
+    }
     let mut parts = Vec::new();
     if !failed.is_empty() {
-        parts.push(format!("FAILED: {}", failed.join(", ")));
+        parts.push(format!("FAILED: {}", names(&failed)));
     }
     if !partial.is_empty() || report.run.state != RunState::Finished {
-        let names = if partial.is_empty() { "the run".into() } else { partial.join(", ") };
-        parts.push(format!("INCOMPLETE: {names}"));
+        let which = if partial.is_empty() { "the run".into() } else { names(&partial) };
+        parts.push(format!("INCOMPLETE: {which}"));
     }
     if parts.is_empty() { counted } else { format!("{} ({counted})", parts.join("; ")) }
 }
@@ -97,7 +108,7 @@ fn write_table(out: &mut String, report: &Report) -> std::fmt::Result {
                 verdict.map_or("not planned", |verdict| word(verdict.status))
             })
             .collect();
-        writeln!(out, "| {} | {} |", model.id, cells.join(" | "))?;
+        writeln!(out, "| {} | {} |", model.title(), cells.join(" | "))?;
     }
     writeln!(out)
 }
@@ -113,7 +124,7 @@ fn word(status: Status) -> &'static str {
 
 fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
     let seen = &model.measurement;
-    writeln!(out, "## {}\n", model.id)?;
+    writeln!(out, "## {}\n", model.title())?;
     let source = model.repo.as_deref().or(model.path.as_deref()).unwrap_or_default();
     let revision = seen.commit.as_deref().or(model.revision.as_deref());
     writeln!(
@@ -124,6 +135,13 @@ fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
         seen.devices.first().map_or_else(|| "no device".to_owned(), |_| seen.devices.join(", ")),
         seen.outcome.name(),
     )?;
+    if model.evidence == Evidence::Synthetic {
+        writeln!(
+            out,
+            "Evidence: synthetic. The weights are random and of the model's shapes: types, memory and \
+             speed are the model's own, what it says is not.\n"
+        )?;
+    }
     write_failure(out, seen)?;
     writeln!(out, "| check | status | expected | observed |\n| --- | --- | --- | --- |")?;
     for verdict in &model.checks {
@@ -138,8 +156,8 @@ fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
             writeln!(out, "  Remedy: {}.", line(verdict.hint.as_deref().unwrap_or_default()))?;
         }
     }
-    write_time(out, seen)?;
-    write_memory(out, seen)?;
+    time::write(out, seen)?;
+    memory::write(out, seen)?;
     write_tensors(out, seen)?;
     write_answers(out, seen)
 }
@@ -168,89 +186,6 @@ fn write_verdict(out: &mut String, verdict: &Verdict) -> std::fmt::Result {
         cell(&verdict.expected),
         cell(&verdict.observed)
     )
-}
-
-fn write_time(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    if seen.phases.is_empty() {
-        return Ok(());
-    }
-    let phases: Vec<String> = seen
-        .phases
-        .iter()
-        .map(|phase| format!("{} {}", phase.name, seconds(phase.end_s.get() - phase.start_s.get())))
-        .collect();
-    writeln!(out, "\nPhases: {}.", phases.join(", "))?;
-    if let Some(load) = seen.load_s {
-        writeln!(out, "Loaded {} after the start.", seconds(load.get()))?;
-    }
-    if seen.activities.is_empty() {
-        return Ok(());
-    }
-    writeln!(
-        out,
-        "\n| activity | bytes | busy | rate | ceiling |\n| --- | --- | --- | --- | --- |"
-    )?;
-    for activity in &seen.activities {
-        let rate = activity.bytes as f64 / activity.busy_s.get();
-        writeln!(
-            out,
-            "| {} | {} | {} | {} | {} |",
-            activity.name,
-            format_bytes(activity.bytes),
-            seconds(activity.busy_s.get()),
-            rate_text(Finite::new(rate)),
-            rate_text(activity.ceiling_bytes_per_s)
-        )?;
-    }
-    Ok(())
-}
-
-fn rate_text(rate: Option<Finite>) -> String {
-    rate.map_or("not measured".into(), |rate| format!("{}/s", format_bytes(rate.get() as u64)))
-}
-
-fn write_memory(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    let memory = &seen.memory;
-    if memory.host.is_none() && memory.prediction.is_none() {
-        return Ok(());
-    }
-    writeln!(
-        out,
-        "\n| memory | before | after load | peak | predicted |\n| --- | --- | --- | --- | --- |"
-    )?;
-    for device in &memory.devices {
-        writeln!(
-            out,
-            "| {} | {} | {} | {} | {} |",
-            device.device,
-            format_bytes(device.before),
-            format_bytes(device.after_load),
-            format_bytes(device.peak),
-            device.predicted_peak.map_or("unknown".into(), format_bytes)
-        )?;
-    }
-    if let Some(host) = &memory.host {
-        writeln!(
-            out,
-            "| host, private | {} | {} | {} | {} |",
-            format_bytes(host.before),
-            host.after_load.map_or("never loaded".into(), format_bytes),
-            format_bytes(host.peak_private),
-            host.predicted_peak.map_or("unknown".into(), format_bytes)
-        )?;
-        writeln!(out, "| host, resident | | | {} | |", format_bytes(host.peak_rss))?;
-    }
-    if let Some(predicted) = &memory.prediction {
-        writeln!(
-            out,
-            "\nPredicted: weights {}, key/value cache {}, activations {}, process {}.",
-            format_bytes(predicted.weights),
-            format_bytes(predicted.kv_cache),
-            format_bytes(predicted.activations),
-            format_bytes(predicted.baseline)
-        )?;
-    }
-    Ok(())
 }
 
 fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
@@ -288,31 +223,51 @@ fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
 
 fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     for generation in &seen.generations {
-        let speed = match (generation.time_to_first_token_s, generation.decode_tokens_per_s) {
-            (Some(first), Some(rate)) => {
-                format!(
-                    ", first token after {}, then {:.1} tokens/s",
-                    seconds(first.get()),
-                    rate.get()
-                )
-            }
-            (Some(first), None) => format!(", first token after {}", seconds(first.get())),
-            _ => String::new(),
-        };
         writeln!(
             out,
-            "\n{} ({} prompt tokens, {} generated{speed}):\n\n> {}",
+            "\n{} ({} prompt tokens, {} generated{})",
             generation.name,
             generation.prompt_tokens.len(),
             generation.tokens.len(),
-            line(&generation.text)
+            speed(generation),
         )?;
+        // a synthetic model has no text
+        let text = line(&generation.text);
+        if !text.is_empty() {
+            writeln!(out, "\n> {text}")?;
+        }
     }
     if let Some(perplexity) = &seen.perplexity {
         let value = perplexity.value.map_or("not finite".into(), |v| format!("{:.3}", v.get()));
         writeln!(out, "\nPerplexity {value} over {} tokens.", perplexity.tokens)?;
     }
+    if let Some(agreement) = &seen.agreement {
+        writeln!(
+            out,
+            "\nAgreement with the CPU: the logits of the first {} layers differ by {} of their norm \
+             ({} tokens).",
+            agreement.layers,
+            agreement.relative_error.map_or("NaN".into(), |error| format!("{:.2e}", error.get())),
+            agreement.tokens
+        )?;
+    }
     writeln!(out)
+}
+
+/// How fast a prompt was taken in and its answer given.
+fn speed(generation: &Generation) -> String {
+    let mut text = String::new();
+    if let Some(first) = generation.time_to_first_token_s {
+        text.push_str(&format!(", first token after {}", seconds(first.get())));
+        let prefill = generation.prompt_tokens.len() as f64 / first.get();
+        if prefill.is_finite() {
+            text.push_str(&format!(": {prefill:.1} tokens/s of prefill"));
+        }
+    }
+    if let Some(rate) = generation.decode_tokens_per_s {
+        text.push_str(&format!(", then {:.1} tokens/s of decode", rate.get()));
+    }
+    text
 }
 
 fn seconds(value: f64) -> String {

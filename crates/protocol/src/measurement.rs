@@ -215,6 +215,18 @@ pub struct Activity {
     pub ceiling_bytes_per_s: Option<Finite>,
 }
 
+impl Activity {
+    /// Bytes per second while it was busy; none where that was no time at all.
+    pub fn bytes_per_s(&self) -> Option<Finite> {
+        Finite::new(self.bytes as f64 / self.busy_s.get())
+    }
+
+    /// What it reached of the ceiling, as a ratio; none where there is none.
+    pub fn ceiling_fraction(&self) -> Option<Finite> {
+        Finite::new(self.bytes_per_s()?.get() / self.ceiling_bytes_per_s?.get())
+    }
+}
+
 /// What the hardware can do at most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ceiling {
