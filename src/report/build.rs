@@ -54,16 +54,16 @@ pub fn build(
             engine: models.iter().find_map(|model| model.measurement.engine.clone()),
         },
         host: host.clone(),
-        ceilings: ceilings(&models),
+        ceilings: highest(models.iter().flat_map(|model| &model.measurement.ceilings)),
         models,
     }
 }
 
 /// The highest of each ceiling that any worker measured: what else the machine did makes one lower,
 /// and nothing makes it higher than it is.
-fn ceilings(models: &[ModelReport]) -> Vec<Ceiling> {
+fn highest<'a>(measured: impl Iterator<Item = &'a Ceiling>) -> Vec<Ceiling> {
     let mut highest: Vec<Ceiling> = Vec::new();
-    for ceiling in models.iter().flat_map(|model| &model.measurement.ceilings) {
+    for ceiling in measured {
         let same =
             |other: &&mut Ceiling| (&other.name, &other.device) == (&ceiling.name, &ceiling.device);
         match highest.iter_mut().find(same) {
@@ -135,4 +135,28 @@ fn not_run(store: &Store) -> Measurement {
     let kind = FailureKind::Interrupted;
     let failure = Failure::new(Stage::Prepare, kind, message, "start the run again");
     Measurement { failure: Some(failure), ..Measurement::empty() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::Finite;
+
+    #[test]
+    fn of_each_ceiling_the_highest_stands() {
+        let ceiling = |name: &str, device: &str, rate: f64| Ceiling {
+            name: name.into(),
+            device: device.into(),
+            bytes_per_s: Finite::new(rate).expect("finite"),
+        };
+        let measured = [
+            ceiling("pinned_copy", "cuda:0", 50e9),
+            ceiling("pinned_copy", "cuda:1", 20e9),
+            ceiling("pinned_copy", "cuda:0", 55e9),
+            ceiling("device_memory", "cuda:0", 4e12),
+            ceiling("pinned_copy", "cuda:0", 40e9),
+        ];
+        let expected = [measured[2].clone(), measured[1].clone(), measured[3].clone()];
+        assert_eq!(highest(measured.iter()), expected);
+    }
 }

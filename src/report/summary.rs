@@ -47,6 +47,10 @@ fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
+fn has_passed(verdict: &Verdict) -> bool {
+    verdict.status == Status::Passed
+}
+
 /// The one-line verdict. A model is validated where every check that was planned for it passed.
 fn headline(report: &Report) -> String {
     let total = report.models.len();
@@ -69,8 +73,7 @@ fn headline(report: &Report) -> String {
             || (!has(model, &[Status::Failed, Status::Blocked])
                 && has(model, &[Status::NotSelected]))
     });
-    let validated =
-        with(&|model| model.checks.iter().all(|verdict| verdict.status == Status::Passed));
+    let validated = with(&|model| !is_waiting(model) && model.checks.iter().all(has_passed));
     let mut counted = format!("{} of {total} models validated", validated.len());
     match validated.iter().filter(|model| model.evidence == Evidence::Synthetic).count() {
         0 => {}

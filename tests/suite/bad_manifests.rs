@@ -93,10 +93,40 @@ fn rows() -> Vec<Row> {
         row("no device", "path = \"x\"\ndevice = []\n", ":6:10:", &["empty list"]),
         row("context of nothing", "path = \"x\"\ncontext = 0\n", ":6:11:", &["context is 0"]),
         row(
-            "synthetic, which comes later",
-            "path = \"x\"\nsynthetic = true\n",
+            "a synthetic variant of unknown shapes",
+            "repo = \"some-owner/Some-Model\"\nsynthetic = true\n",
             ":6:13:",
-            &["synthetic"],
+            &["shapes of some-owner/Some-Model are not known", "Qwen2.5-Omni-7B", "config.json"],
+        ),
+        row(
+            "a synthetic variant of a GGUF file",
+            "path = \"x.GGUF\"\nsynthetic = true\n",
+            ":6:13:",
+            &["a GGUF file has none", "config.json"],
+        ),
+        row(
+            "evidence of a third kind",
+            "path = \"x\"\nevidence = \"syntetic\"\n",
+            ":6:12:",
+            &["\"real\" or \"synthetic\"", "the nearest is \"synthetic\""],
+        ),
+        row(
+            "a repository of random weights",
+            "repo = \"a/b\"\nevidence = \"synthetic\"\n",
+            ":6:12:",
+            &["with path, not with repo", "synthetic = true"],
+        ),
+        row(
+            "answers of random weights",
+            "path = \"x\"\nevidence = \"synthetic\"\ngeneration = { prompt = \"p\", expect = \"e\" }\n",
+            ":7:14:",
+            &["generation of a model of random weights", "not judged"],
+        ),
+        row(
+            "perplexity of random weights",
+            "path = \"x\"\nevidence = \"synthetic\"\nexpect.perplexity = { max = 9 }\n",
+            ":7:21:",
+            &["expect.perplexity of a model of random weights"],
         ),
         row(
             "an answer that anything satisfies",
@@ -142,6 +172,19 @@ fn rows() -> Vec<Row> {
             models: HEAD.replace("\"a\"", "\"a@synthetic\"") + "path = \"x\"\n",
             place: ":3:6:",
             says: &["reserved"],
+        },
+        Row {
+            name: "a synthetic variant in a mix",
+            models: HEAD.replace("q8_0", "q4_k_m") + "path = \"x\"\nsynthetic = true\n",
+            place: ":6:13:",
+            says: &["cannot be in q4_k_m", "quantization = \"q4_k\""],
+        },
+        Row {
+            name: "a synthetic variant whose id is too long",
+            models: HEAD.replace("\"a\"", &format!("\"{}\"", "a".repeat(91)))
+                + "path = \"x\"\nsynthetic = true\n",
+            place: ":6:13:",
+            says: &["longer than 100 characters", "shorten"],
         },
         Row {
             name: "id twice",

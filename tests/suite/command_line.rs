@@ -49,7 +49,7 @@ fn a_closed_pipe_is_no_error() {
 fn the_bundled_models_pass_from_one_command() {
     let ended = Run::bundled().run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
-    assert!(ended.stdout.contains("25 passed; 0 failed; 15 ignored"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("25 passed; 0 failed; 27 ignored"), "{}", ended.stdout);
     for id in TINY {
         ended.passes(id);
     }
@@ -68,7 +68,7 @@ fn one_case_loads_once_and_runs_alone() {
     let ended = Run::bundled().arg("tiny-llama@q4_k::generation").run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     assert!(ended.stdout.contains("1 passed; 0 failed; 0 ignored"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("39 filtered out"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("51 filtered out"), "{}", ended.stdout);
     let model = ended.model("tiny-llama@q4_k");
     assert_eq!(model.measurement.outcome, Outcome::Measured);
     for verdict in &model.checks {
@@ -164,7 +164,9 @@ fn a_wrong_command_line_is_a_usage_error() {
 fn without_a_gpu_the_primary_models_fail_and_say_what_is_missing() {
     let ended = Run::bundled().arg("--include-ignored").run();
     assert_eq!(ended.code, Some(101), "{}", ended.all());
-    for id in ["llama-3.1-70b-instruct", "qwen2.5-omni-7b", "mixtral-8x22b-instruct-v0.1"] {
+    let primary = ["llama-3.1-70b-instruct", "qwen2.5-omni-7b", "mixtral-8x22b-instruct-v0.1"];
+    let variants = primary.map(|id| format!("{id}@synthetic"));
+    for id in primary.into_iter().chain(variants.iter().map(String::as_str)) {
         let model = ended.model(id);
         let failure = model.measurement.failure.as_ref().expect("a failure");
         if ended.report.as_ref().is_some_and(|report| report.host.gpus.is_empty()) {
@@ -179,7 +181,7 @@ fn without_a_gpu_the_primary_models_fail_and_say_what_is_missing() {
         ended.passes(id);
     }
     let first = ended.summary.as_deref().and_then(|summary| summary.lines().next());
-    assert!(first.is_some_and(|line| line.contains("5 of 8 models validated")), "{first:?}");
+    assert!(first.is_some_and(|line| line.contains("5 of 11 models validated")), "{first:?}");
 }
 
 #[test]

@@ -14,5 +14,6 @@ mod report_files;
 mod schemas;
 mod signals;
 mod support;
+mod synthetic;
 mod tiny_models;
 mod worker_faults;

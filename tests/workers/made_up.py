@@ -49,11 +49,15 @@ tell("loaded")
 tell("phase", name="generate")
 for generation in request["generations"]:
     print("generating", generation["name"])  # standard output is free for anything
-    tell("generation", name=generation["name"], inputs=["made up"], prompt_tokens=[1, 2],
-         tokens=[3, 4], text="Paris is made up.", logprobs=[-0.5, -0.25], nonfinite_logits=0,
-         time_to_first_token_s=0.01, decode_tokens_per_s=100.0, finish_reason="stop",
+    fixed = generation["tokens"]  # a synthetic model is given token ids in place of a chat
+    tokens = [3] * generation["max_tokens"] if fixed else [3, 4]
+    tell("generation", name=generation["name"], inputs=[] if fixed else ["made up"],
+         prompt_tokens=fixed or [1, 2], tokens=tokens, text="" if fixed else "Paris is made up.",
+         logprobs=[-0.5] * len(tokens), nonfinite_logits=0, time_to_first_token_s=0.01,
+         decode_tokens_per_s=100.0, finish_reason="length" if fixed else "stop",
          repeated_identically=True)
 text = request["perplexity_text"]
-tell("perplexity", text_sha256=hashlib.sha256(text.encode()).hexdigest(), tokens=1000, value=7.5)
+if text is not None:
+    tell("perplexity", text_sha256=hashlib.sha256(text.encode()).hexdigest(), tokens=1000, value=7.5)
 tell("done")
 sys.stdin.read()  # returns when the harness closes it: then it is time to end
