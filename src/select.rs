@@ -96,9 +96,11 @@ fn named_models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     if !by_id.is_empty() {
         return by_id;
     }
-    let is_repo = |model: &Model| {
-        model.weights != Weights::InPlace
-            && matches!(&model.source, Source::Hub { repo, .. } if repo.eq_ignore_ascii_case(filter))
+    let is_repo = |model: &Model| match &model.source {
+        Source::Hub { repo, .. } => {
+            model.weights != Weights::InPlace && repo.eq_ignore_ascii_case(filter)
+        }
+        Source::Local { .. } => false,
     };
     let plain = find(&|model| is_repo(model) && !model.id.contains('@'));
     // a manifest may hold nothing but variants of a repository

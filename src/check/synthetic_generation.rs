@@ -1,5 +1,5 @@
-//! `generation` of a synthetic model: numbers, the same tokens twice, and on a device a prefix of the
-//! model that agrees with the CPU. What random weights say is not judged.
+//! `generation` of a synthetic model: numbers, the same tokens twice, and on a device a prefix of
+//! the model that agrees with the CPU. What random weights say is not judged.
 
 use super::generation::{is_complete, not_repeated, wrong_numbers};
 use super::{Verdict, without_evidence};
@@ -15,7 +15,8 @@ const LOOK: &str = "the weights are random but their products are not: logits th
 const COMPARED_LAYERS: usize = 2;
 
 /// Relative error of the logits that the arithmetic of a device costs at most: its products of
-/// quantized weights quantize activations to 8 bits, and what is not quantized has 8 bits of mantissa.
+/// quantized weights quantize activations to 8 bits, and what is not quantized has 8 bits of
+/// mantissa.
 const LARGEST_ERROR: f64 = 0.05;
 
 /// Holds the one answer against what was asked, and the agreement against what it must be.

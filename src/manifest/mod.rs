@@ -60,8 +60,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// The id for a person to read, with a word where the weights are random and the id does not say
-    /// so.
+    /// The id for a person to read, with a word where the weights are random and the id does not
+    /// say so.
     pub fn title(&self) -> String {
         title(&self.id, self.weights.evidence())
     }

@@ -141,8 +141,8 @@ fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
     if model.evidence == Evidence::Synthetic {
         writeln!(
             out,
-            "Evidence: synthetic. The weights are random and of the model's shapes: types, memory and \
-             speed are the model's own, what it says is not.\n"
+            "Evidence: synthetic. The weights are random and of the model's shapes: types, memory \
+             and speed are the model's own, what it says is not.\n"
         )?;
     }
     write_failure(out, seen)?;
@@ -247,8 +247,8 @@ fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     if let Some(agreement) = &seen.agreement {
         writeln!(
             out,
-            "\nAgreement with the CPU: the logits of the first {} layers differ by {} of their norm \
-             ({} tokens).",
+            "\nAgreement with the CPU: the logits of the first {} layers differ by {} of their \
+             norm ({} tokens).",
             agreement.layers,
             agreement.relative_error.map_or("NaN".into(), |error| format!("{:.2e}", error.get())),
             agreement.tokens

@@ -118,7 +118,8 @@ fn rows() -> Vec<Row> {
         ),
         row(
             "answers of random weights",
-            "path = \"x\"\nevidence = \"synthetic\"\ngeneration = { prompt = \"p\", expect = \"e\" }\n",
+            "path = \"x\"\nevidence = \"synthetic\"\n\
+             generation = { prompt = \"p\", expect = \"e\" }\n",
             ":7:14:",
             &["generation of a model of random weights", "not judged"],
         ),

@@ -1,6 +1,6 @@
 //! Synthetic models: variants whose weights are made in place of nothing but a config, and files of
-//! random weights. By the real worker where it can run them, by a scripted one where a true size or a
-//! device is needed.
+//! random weights. By the real worker where it can run them, by a scripted one where a true size or
+//! a device is needed.
 
 use crate::support::{Ended, Run, fixture, script};
 use modelgate::check::{Check, Status};

@@ -15,7 +15,8 @@ pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     writeln!(
         out,
         "\n### Memory\n\n\
-         | memory | before | baseline | after load | peak | predicted | difference | after unload |\n\
+         | memory | before | baseline | after load | peak | predicted | difference \
+         | after unload |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |"
     )?;
     for device in &memory.devices {
@@ -98,16 +99,16 @@ fn write_reservations(out: &mut String, device: &DeviceMemory) -> std::fmt::Resu
     if let Some(gap) = device.outside_gap_s {
         writeln!(
             out,
-            "\n{name}: what goes through the allocator is marked exactly; what is taken outside of it \
-             for less than {} can have been missed.",
+            "\n{name}: what goes through the allocator is marked exactly; what is taken outside of \
+             it for less than {} can have been missed.",
             seconds(gap.get())
         )?;
     }
     if device.foreign_peak > 0 || !device.foreign.is_empty() {
         writeln!(
             out,
-            "\n**{name}: other processes took up to {}** while the worker lived{}. It is not in the \
-             figures above.",
+            "\n**{name}: other processes took up to {}** while the worker lived{}. It is not in \
+             the figures above.",
             format_bytes(device.foreign_peak),
             foreign(&device.foreign)
         )?;
