@@ -1,6 +1,7 @@
 //! Every environment variable that modelgate reads, and nothing else. Read once, at the start.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// Another manifest (a path).
@@ -11,6 +12,10 @@ pub const REPORT_DIR: &str = "MODELGATE_REPORT_DIR";
 pub const DEVICE: &str = "MODELGATE_DEVICE";
 /// A worker built elsewhere.
 pub const WORKER: &str = "MODELGATE_WORKER";
+/// [`NEVER`]: do not build a worker with CUDA.
+pub const BUILD: &str = "MODELGATE_BUILD";
+/// The one value of [`BUILD`].
+pub const NEVER: &str = "never";
 /// Set by continuous-integration services: a filter that selects nothing is then a failure.
 pub const CI: &str = "CI";
 /// Set: no colours.
@@ -26,6 +31,62 @@ pub const NEXTEST_WORKER: [&str; 2] =
 pub const CARGO_WORKER: &str = "CARGO_BIN_EXE_modelgate-worker";
 /// The package's folder, set by cargo and nextest while tests run.
 pub const CARGO_MANIFEST_DIR: &str = "CARGO_MANIFEST_DIR";
+/// The cargo that runs the tests, set by it.
+pub const CARGO: &str = "CARGO";
+/// Where programs are looked for.
+pub const PATH: &str = "PATH";
+/// CUDA's compiler, as the kernels' build scripts mean it.
+pub const NVCC: &str = "NVCC";
+/// Folders of a CUDA toolkit.
+pub const CUDA_FOLDERS: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
+/// The compute capability that kernels are built for, such as `90`; set for the build alone.
+pub const CUDA_COMPUTE_CAP: &str = "CUDA_COMPUTE_CAP";
+/// Where the linker looks for libraries.
+pub const LIBRARY_PATH: &str = "LIBRARY_PATH";
+/// Where programs look for libraries as they start.
+pub const LD_LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+/// The user's folder for what can be made again.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
+/// The user's folder.
+pub const HOME: &str = "HOME";
+
+/// All variables of a process, for the programs that it starts.
+#[derive(Clone, Default)]
+pub struct Variables(BTreeMap<OsString, OsString>);
+
+impl Variables {
+    /// Those of this process.
+    pub fn from_process() -> Variables {
+        Variables(std::env::vars_os().collect())
+    }
+
+    /// The value of `name`, where it is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// Sets `name`.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.insert(name.into(), value.into());
+    }
+
+    /// Removes those whose name `unwanted` picks.
+    pub fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| !name.to_str().is_some_and(&unwanted));
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
+        self.0.iter()
+    }
+}
+
+impl std::fmt::Debug for Variables {
+    /// Names alone: among the values are secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 /// What the environment asks for.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +99,8 @@ pub struct Environment {
     pub device: Option<OsString>,
     /// [`WORKER`].
     pub worker: Option<PathBuf>,
+    /// [`BUILD`] is [`NEVER`].
+    pub never_build: bool,
     /// [`CI`] is set, and neither empty nor `false`.
     pub ci: bool,
     /// [`NO_COLOR`] is set.
@@ -50,17 +113,21 @@ pub struct Environment {
     pub built_worker: Option<PathBuf>,
     /// The folder that the default report folder is in.
     pub package_dir: Option<PathBuf>,
+    /// All of it, for a build that is started.
+    pub variables: Variables,
 }
 
 impl Environment {
     /// Reads the process's environment.
     pub fn from_process() -> Environment {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let variables = Variables::from_process();
+        let set = |name: &str| variables.get(name).map(OsStr::to_owned);
         Environment {
             manifest: set(MANIFEST).map(PathBuf::from),
             report_dir: set(REPORT_DIR).map(PathBuf::from),
             device: set(DEVICE),
             worker: set(WORKER).map(PathBuf::from),
+            never_build: set(BUILD).is_some_and(|value| value == NEVER),
             ci: set(CI).is_some_and(|value| value != "false" && value != "0"),
             no_color: set(NO_COLOR).is_some(),
             nextest_run_id: set(NEXTEST_RUN_ID).and_then(|id| id.into_string().ok()),
@@ -73,6 +140,7 @@ impl Environment {
                 .or_else(|| set(CARGO_WORKER))
                 .map(PathBuf::from),
             package_dir: set(CARGO_MANIFEST_DIR).map(PathBuf::from),
+            variables,
         }
     }
 }

@@ -139,6 +139,7 @@ fn run(
         }
     };
     session.write_report();
+    session.prepare_workers(selection);
     let trials = session.plan().cases.iter().map(|case| trial(&session, case)).collect();
     let mut arguments = exact(arguments, session.plan(), selection);
     if no_color && arguments.color.is_none() {

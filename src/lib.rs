@@ -8,6 +8,7 @@
 pub mod acquire;
 pub mod bundled;
 pub mod check;
+pub mod cuda_build;
 pub mod env;
 pub mod harness;
 pub mod hash;
@@ -24,3 +25,4 @@ mod session;
 pub mod signal;
 pub mod store;
 pub mod worker;
+pub mod workers;

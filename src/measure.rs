@@ -7,7 +7,8 @@ use crate::host::Host;
 use crate::manifest::{DeviceChoice, Manifest, Model, Source, parse_device};
 use crate::progress::ModelProgress;
 use crate::signal::Interrupt;
-use crate::worker::{self, Limits};
+use crate::worker::{self, BuiltWorker, Limits};
+use crate::workers::Workers;
 use crate::{known, predict};
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{
@@ -28,6 +29,8 @@ pub struct Surroundings<'a> {
     pub environment: &'a Environment,
     /// The host.
     pub host: &'a Host,
+    /// The worker programs.
+    pub workers: &'a Workers,
     /// A folder for what lives as long as the program's version.
     pub scratch: &'a Path,
     /// Signals to the harness.
@@ -39,7 +42,7 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
     let mut measurement = Measurement::empty();
     let mut progress = ModelProgress::new(&model.title());
     match prepare(model, surroundings, &mut measurement) {
-        Ok((program, request)) => {
+        Ok((built, request)) => {
             let limits = Limits {
                 deadline: model.deadline,
                 stall: model.stall,
@@ -59,7 +62,7 @@ pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
                 }
                 Ok(())
             };
-            worker::run(&program, &request, &limits, &mut measurement, &mut watch);
+            worker::run(&built, &request, &limits, &mut measurement, &mut watch);
             if let Some(prediction) = told {
                 if let Some(host) = &mut measurement.memory.host {
                     host.predicted_peak = Some(prediction.host_peak);
@@ -118,7 +121,7 @@ fn prepare(
     model: &Model,
     surroundings: &Surroundings<'_>,
     measurement: &mut Measurement,
-) -> Result<(std::path::PathBuf, Request), Failure> {
+) -> Result<(BuiltWorker, Request), Failure> {
     let devices = devices(model, surroundings.environment)?;
     measurement.requested_devices = devices.iter().map(Device::to_string).collect();
     if let Source::Hub { repo, .. } = &model.source
@@ -128,7 +131,7 @@ fn prepare(
         refuse_unoptimised(&config, surroundings)?;
     }
     require(&devices, model, surroundings.host)?;
-    let program = worker::locate(surroundings.environment)?;
+    let built = surroundings.workers.for_devices(&devices, surroundings.host)?;
     let text = perplexity_text(model, surroundings.manifest).map_err(|message| {
         Failure::new(
             Stage::Prepare,
@@ -163,11 +166,11 @@ fn prepare(
         generations: generation_requests(model, config.as_ref().map(|(_, config)| config)),
         perplexity_text: text,
     };
-    Ok((program, request))
+    Ok((built, request))
 }
 
 /// The devices that the model is to live on.
-fn devices(model: &Model, environment: &Environment) -> Result<Vec<Device>, Failure> {
+pub(crate) fn devices(model: &Model, environment: &Environment) -> Result<Vec<Device>, Failure> {
     match &model.device {
         DeviceChoice::Listed(devices) => Ok(devices.clone()),
         DeviceChoice::Auto => Ok(vec![automatic(environment)?]),

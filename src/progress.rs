@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two lines where there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// The same for a build, which takes minutes.
+const BETWEEN_BUILD_LINES: Duration = Duration::from_secs(30);
 
 /// Shows how far one model is.
 pub struct ModelProgress {
@@ -73,6 +75,58 @@ impl ModelProgress {
 }
 
 impl Drop for ModelProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows that a worker is being built, and what of it.
+pub struct BuildProgress {
+    what: String,
+    bar: Option<ProgressBar>,
+    began: Instant,
+    last_line: Instant,
+}
+
+impl BuildProgress {
+    /// For `what`, such as `building the worker`, which begins now.
+    pub fn new(what: &str) -> BuildProgress {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.set_message(what.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        let now = Instant::now();
+        let progress = BuildProgress { what: what.to_owned(), bar, began: now, last_line: now };
+        if progress.bar.is_none() {
+            progress.print("");
+        }
+        progress
+    }
+
+    /// Says what is being done, in a few words; may be called as often as one likes.
+    pub fn step(&mut self, step: &str) {
+        let text = format!(": {step} ({} s)", self.began.elapsed().as_secs());
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{}{text}", self.what)),
+            None if self.last_line.elapsed() >= BETWEEN_BUILD_LINES => {
+                self.last_line = Instant::now();
+                self.print(&text);
+            }
+            None => {}
+        }
+    }
+
+    fn print(&self, more: &str) {
+        // progress that nobody can be shown is no error
+        let _ = writeln!(std::io::stderr(), "modelgate: {}{more}", self.what);
+    }
+}
+
+impl Drop for BuildProgress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

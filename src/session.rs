@@ -2,16 +2,18 @@
 //! line and no exit code.
 
 use crate::check::{Status, Verdict};
+use crate::cuda_build::CudaBuild;
 use crate::env::Environment;
 use crate::hash;
 use crate::host::Host;
-use crate::manifest::{Manifest, Source};
+use crate::manifest::{Manifest, Model, Source};
 use crate::measure::{Surroundings, measure};
 use crate::plan::{Case, Plan};
 use crate::report;
 use crate::select::Selection;
 use crate::signal::Interrupt;
 use crate::store::{RunRecord, Store};
+use crate::workers::Workers;
 use libtest_mimic::Failed;
 use modelgate_protocol::Measurement;
 use std::fs::DirBuilder;
@@ -36,6 +38,7 @@ pub(crate) struct Session {
     scratch: PathBuf,
     interrupt: Interrupt,
     host: OnceLock<Host>,
+    workers: OnceLock<Workers>,
     report_error: OnceLock<String>,
     /// Held while a case is judged: a second thread that polled the store's lock would print its
     /// line out of order.
@@ -75,6 +78,7 @@ impl Session {
             store,
             scratch,
             host: OnceLock::new(),
+            workers: OnceLock::new(),
             report_error: OnceLock::new(),
             turn: Mutex::new(()),
             passed: AtomicUsize::new(0),
@@ -105,6 +109,28 @@ impl Session {
         self.host.get_or_init(Host::inspect)
     }
 
+    /// Finds the worker programs that the cases of `selection` need, and builds what is missing:
+    /// minutes that belong to no test.
+    pub(crate) fn prepare_workers(&self, selection: &Selection) {
+        self.workers.get_or_init(|| {
+            let mut models: Vec<usize> = selection.to_run.iter().map(|case| case.model).collect();
+            models.dedup();
+            // under nextest another process may have measured it
+            let is_open = |model: &&Model| {
+                self.environment.attempt > 1 || self.store.measurement(&model.id).is_none()
+            };
+            let models = models.into_iter().map(|index| &self.manifest.models[index]);
+            let models = models.filter(is_open);
+            let build = CudaBuild::of_process(&self.environment, &self.interrupt);
+            Workers::prepare(models, &self.environment, self.host(), &build)
+        });
+    }
+
+    /// The worker programs.
+    fn workers(&self) -> &Workers {
+        self.workers.get_or_init(|| Workers::at_hand(&self.environment))
+    }
+
     /// Measures the case's model, unless that was done, and says what its check says.
     pub(crate) fn judge(&self, case: &Case) -> Result<(), Failed> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,6 +142,7 @@ impl Session {
             manifest: &self.manifest,
             environment: &self.environment,
             host: self.host(),
+            workers: self.workers(),
             scratch: &self.scratch,
             interrupt: &self.interrupt,
         };

@@ -38,6 +38,13 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// As if `signal` had come.
+    #[cfg(test)]
+    pub(crate) fn ask(&self, signal: i32) {
+        self.signal.store(signal as usize, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
     /// The signal that came, if one did.
     pub fn signal(&self) -> Option<i32> {
         if !self.asked.load(Ordering::Relaxed) {

@@ -3,15 +3,20 @@
 //! Whatever the process does (crash, hang, fill the memory, talk nonsense) becomes part of one
 //! model's measurement. Knows the protocol; knows nothing of engines.
 
+mod built;
 mod channel;
 mod control_group;
 mod ending;
+mod engine;
 mod fold;
 mod locate;
 mod probe;
 mod process;
 mod timeline;
 
+pub use built::BuiltWorker;
+pub(crate) use built::appended;
+pub use engine::engine_of;
 pub use locate::locate;
 
 use crate::signal::Interrupt;
@@ -21,7 +26,6 @@ use ending::Ending;
 use fold::Fold;
 use modelgate_protocol::{Event, Failure, FailureKind, Measurement, Request, Stage};
 use process::Worker;
-use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -42,20 +46,20 @@ pub struct Limits {
 /// Is told each event; an error ends the worker.
 pub type Watch<'a> = dyn FnMut(&Event) -> Result<(), Failure> + 'a;
 
-/// Runs the worker `program` on `request` and adds what is seen of it to `measurement`. `watch` is
+/// Runs the worker `built` on `request` and adds what is seen of it to `measurement`. `watch` is
 /// told each event as it arrives, and may refuse to go on.
 pub fn run(
-    program: &Path,
+    built: &BuiltWorker,
     request: &Request,
     limits: &Limits,
     measurement: &mut Measurement,
     watch: &mut Watch<'_>,
 ) {
     let kills = OutOfMemoryKills::now();
-    let mut worker = match Worker::spawn(program, request) {
+    let mut worker = match Worker::spawn(built, request) {
         Ok(worker) => worker,
         Err(error) => {
-            ending::no_worker(measurement, program, &error);
+            ending::no_worker(measurement, &built.program, &error);
             return;
         }
     };

@@ -1,5 +1,6 @@
 //! The worker's process: spawned with a channel of its own, ended in two steps, always reaped.
 
+use super::BuiltWorker;
 use super::channel::{self, Line};
 use command_fds::{CommandFdExt, FdMapping};
 use modelgate_protocol::{EVENTS_FD, Request, WorkerExit};
@@ -8,8 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,14 +36,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts `program` and sends it `request`.
+    /// Starts the program of `built` and sends it `request`.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(super) fn spawn(program: &Path, request: &Request) -> io::Result<Worker> {
+    pub(super) fn spawn(built: &BuiltWorker, request: &Request) -> io::Result<Worker> {
         let line = serde_json::to_string(request)?;
         let (reader, writer) = io::pipe()?;
-        let mut command = Command::new(program);
+        let mut command = built.command();
         for name in NOT_INHERITED {
             command.env_remove(name);
         }

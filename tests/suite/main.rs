@@ -7,6 +7,7 @@ mod checks_fail;
 mod command_line;
 mod foreign_worker;
 mod hub_cache;
+mod nested_build;
 mod nextest;
 mod primary_models;
 mod process_memory;

@@ -1,0 +1,100 @@
+//! Which worker program runs which model: the one at hand for the CPU, and for a GPU one that was
+//! built for its compute capability, which is built here where there is none.
+
+use crate::cuda_build::CudaBuild;
+use crate::env::Environment;
+use crate::host::{Gpu, Host};
+use crate::manifest::Model;
+use crate::measure;
+use crate::worker::{self, BuiltWorker, engine_of};
+use modelgate_protocol::{Device, Failure};
+use std::collections::BTreeMap;
+
+/// The worker programs of a run.
+#[derive(Debug)]
+pub struct Workers {
+    at_hand: Result<BuiltWorker, Failure>,
+    /// By compute capability, such as `9.0`; those that the run needs.
+    cuda: BTreeMap<String, Result<BuiltWorker, Failure>>,
+}
+
+impl Workers {
+    /// The worker at hand for everything.
+    pub fn at_hand(environment: &Environment) -> Workers {
+        let at_hand = worker::locate(environment).map(BuiltWorker::at);
+        Workers { at_hand, cuda: BTreeMap::new() }
+    }
+
+    /// The workers that `models` need on `host`. A worker that the user names is the user's word
+    /// and stays; otherwise what is missing is built now, by `build`.
+    pub fn prepare<'a>(
+        models: impl Iterator<Item = &'a Model>,
+        environment: &Environment,
+        host: &Host,
+        build: &CudaBuild<'_>,
+    ) -> Workers {
+        let mut workers = Workers::at_hand(environment);
+        if environment.worker.is_some() {
+            return workers;
+        }
+        for model in models {
+            // a model whose device cannot be said fails by itself, with that reason
+            let devices = measure::devices(model, environment).unwrap_or_default();
+            if let Some(gpu) = gpu(&devices, host)
+                && build.interrupt.signal().is_none()
+            {
+                workers.prepare_for(gpu, build);
+            }
+        }
+        workers
+    }
+
+    /// Makes sure of a worker for `gpu`, once for each compute capability.
+    fn prepare_for(&mut self, gpu: &Gpu, build: &CudaBuild<'_>) {
+        let capability = &gpu.compute_capability;
+        if self.cuda.contains_key(capability) {
+            return;
+        }
+        let worker = match unfit(&self.at_hand, capability) {
+            None => self.at_hand.clone(),
+            Some(why) => build.worker_for(gpu, &why),
+        };
+        self.cuda.insert(capability.clone(), worker);
+    }
+
+    /// The worker for a model that lives on `devices`.
+    ///
+    /// # Errors
+    /// There is none, and why.
+    pub fn for_devices(&self, devices: &[Device], host: &Host) -> Result<BuiltWorker, Failure> {
+        gpu(devices, host)
+            .and_then(|gpu| self.cuda.get(&gpu.compute_capability))
+            .unwrap_or(&self.at_hand)
+            .clone()
+    }
+}
+
+/// The GPU that decides what a worker must be built for: the first among `devices`.
+fn gpu<'a>(devices: &[Device], host: &'a Host) -> Option<&'a Gpu> {
+    devices.iter().find_map(|device| match device {
+        Device::Cuda(ordinal) => host.gpus.get(*ordinal as usize),
+        Device::Cpu => None,
+    })
+}
+
+/// Why the worker at hand cannot run on a GPU of `capability`; none where it can.
+fn unfit(at_hand: &Result<BuiltWorker, Failure>, capability: &str) -> Option<String> {
+    let built = match at_hand {
+        Ok(built) => built,
+        Err(failure) => return Some(failure.message.clone()),
+    };
+    let program = built.program.display();
+    match engine_of(built) {
+        Err(failure) => Some(failure.message),
+        Ok(engine) => match engine.compute_capability {
+            Some(of) if of == capability => None,
+            Some(of) => Some(format!("{program} was built for compute capability {of}")),
+            None => Some(format!("{program} was built without CUDA")),
+        },
+    }
+}
