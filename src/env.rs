@@ -10,12 +10,16 @@ pub const MANIFEST: &str = "MODELGATE_MANIFEST";
 pub const REPORT_DIR: &str = "MODELGATE_REPORT_DIR";
 /// What the device `auto` means: `cpu` or `cuda:N`.
 pub const DEVICE: &str = "MODELGATE_DEVICE";
+/// What a worker may take of each GPU's memory, such as `20GB`.
+pub const VRAM_LIMIT: &str = "MODELGATE_VRAM_LIMIT";
 /// A worker built elsewhere.
 pub const WORKER: &str = "MODELGATE_WORKER";
 /// [`NEVER`]: do not build a worker with CUDA.
 pub const BUILD: &str = "MODELGATE_BUILD";
 /// The one value of [`BUILD`].
 pub const NEVER: &str = "never";
+/// Which GPUs there are and in which order, as CUDA means it.
+pub const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 /// Set by continuous-integration services: a filter that selects nothing is then a failure.
 pub const CI: &str = "CI";
 /// Set: no colours.
@@ -97,6 +101,10 @@ pub struct Environment {
     pub report_dir: Option<PathBuf>,
     /// [`DEVICE`].
     pub device: Option<OsString>,
+    /// [`VRAM_LIMIT`].
+    pub vram_limit: Option<OsString>,
+    /// [`CUDA_VISIBLE_DEVICES`]; the empty text, which hides every GPU, is not the same as none.
+    pub visible_devices: Option<String>,
     /// [`WORKER`].
     pub worker: Option<PathBuf>,
     /// [`BUILD`] is [`NEVER`].
@@ -126,6 +134,9 @@ impl Environment {
             manifest: set(MANIFEST).map(PathBuf::from),
             report_dir: set(REPORT_DIR).map(PathBuf::from),
             device: set(DEVICE),
+            vram_limit: set(VRAM_LIMIT),
+            visible_devices: std::env::var_os(CUDA_VISIBLE_DEVICES)
+                .map(|value| value.to_string_lossy().into_owned()),
             worker: set(WORKER).map(PathBuf::from),
             never_build: set(BUILD).is_some_and(|value| value == NEVER),
             ci: set(CI).is_some_and(|value| value != "false" && value != "0"),

@@ -1,6 +1,6 @@
 //! The host: processor, memory, GPUs. What is absent is a value, never an error.
 
-use nvml_wrapper::Nvml;
+use crate::gpu::{self, Gpu};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
@@ -20,27 +20,10 @@ pub struct Host {
     pub cores: u64,
     /// Memory, or the control group's limit where that is less.
     pub ram_bytes: u64,
-    /// GPUs that NVIDIA's driver shows, in NVML's order.
+    /// GPUs that NVIDIA's driver shows, in the order of the PCI bus.
     pub gpus: Vec<Gpu>,
     /// Why there are none, where there are none.
     pub no_gpu_reason: Option<String>,
-}
-
-/// A GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Gpu {
-    /// Its name.
-    pub name: String,
-    /// Its UUID, which CUDA and NVML agree on.
-    pub uuid: String,
-    /// Memory.
-    pub vram_bytes: u64,
-    /// Version of the driver.
-    pub driver: String,
-    /// The newest CUDA version that the driver supports.
-    pub cuda: String,
-    /// Such as `9.0`.
-    pub compute_capability: String,
 }
 
 impl Host {
@@ -57,7 +40,7 @@ impl Host {
             .as_ref()
             .and_then(System::cgroup_limits)
             .map_or(total, |limits| limits.total_memory);
-        let (gpus, no_gpu_reason) = match gpus() {
+        let (gpus, no_gpu_reason) = match gpu::inventory() {
             Ok(gpus) if gpus.is_empty() => (gpus, Some("the driver shows no GPU".to_owned())),
             Ok(gpus) => (gpus, None),
             Err(reason) => (Vec::new(), Some(reason)),
@@ -90,27 +73,4 @@ fn machine_id() -> String {
         .unwrap_or_default();
     // the id itself is not to be published: `man machine-id`
     crate::hash::sha256_hex(format!("modelgate {}", id.trim()).as_bytes())[..16].to_owned()
-}
-
-fn gpus() -> Result<Vec<Gpu>, String> {
-    let nvml = Nvml::init().map_err(|error| format!("no NVIDIA driver: {error}"))?;
-    let read = || -> Result<Vec<Gpu>, nvml_wrapper::error::NvmlError> {
-        let driver = nvml.sys_driver_version()?;
-        let cuda = nvml.sys_cuda_driver_version()?;
-        (0..nvml.device_count()?)
-            .map(|index| {
-                let device = nvml.device_by_index(index)?;
-                let capability = device.cuda_compute_capability()?;
-                Ok(Gpu {
-                    name: device.name()?,
-                    uuid: device.uuid()?,
-                    vram_bytes: device.memory_info()?.total,
-                    driver: driver.clone(),
-                    cuda: format!("{}.{}", cuda / 1000, cuda % 1000 / 10),
-                    compute_capability: format!("{}.{}", capability.major, capability.minor),
-                })
-            })
-            .collect()
-    };
-    read().map_err(|error| format!("the NVIDIA driver does not answer: {error}"))
 }

@@ -10,6 +10,7 @@ pub mod bundled;
 pub mod check;
 pub mod cuda_build;
 pub mod env;
+pub mod gpu;
 pub mod harness;
 pub mod hash;
 pub mod host;

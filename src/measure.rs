@@ -3,11 +3,12 @@
 use crate::acquire;
 use crate::check::{generation_requests, perplexity_text};
 use crate::env::{self, Environment};
+use crate::gpu::{self, Assigned, Readings};
 use crate::host::Host;
-use crate::manifest::{DeviceChoice, Manifest, Model, Source, parse_device};
+use crate::manifest::{DeviceChoice, Manifest, Model, Source, parse_bytes, parse_device};
 use crate::progress::ModelProgress;
 use crate::signal::Interrupt;
-use crate::worker::{self, BuiltWorker, Limits};
+use crate::worker::{self, BuiltWorker, Gpus, Limits};
 use crate::workers::Workers;
 use crate::{known, predict};
 use modelgate_model::{Config, ConfigError};
@@ -16,6 +17,7 @@ use modelgate_protocol::{
     PROTOCOL_VERSION, Prediction, Request, Stage,
 };
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Parameters above which an unoptimised build would take hours.
@@ -31,6 +33,8 @@ pub struct Surroundings<'a> {
     pub host: &'a Host,
     /// The worker programs.
     pub workers: &'a Workers,
+    /// What is in use on its GPUs.
+    pub readings: &'a Arc<dyn Readings>,
     /// A folder for what lives as long as the program's version.
     pub scratch: &'a Path,
     /// Signals to the harness.
@@ -40,66 +44,192 @@ pub struct Surroundings<'a> {
 /// Measures `model`. Never fails: what goes wrong is part of the measurement.
 pub fn measure(model: &Model, surroundings: &Surroundings<'_>) -> Measurement {
     let mut measurement = Measurement::empty();
-    let mut progress = ModelProgress::new(&model.title());
-    match prepare(model, surroundings, &mut measurement) {
-        Ok((built, request)) => {
-            let limits = Limits {
-                deadline: model.deadline,
-                stall: model.stall,
-                interrupt: surroundings.interrupt.clone(),
-            };
-            // what the files say themselves needs no word of the worker
-            let unforeseen = request.files.config.is_none();
-            let file_bytes = measurement.files.iter().map(|file| file.bytes).sum();
-            let mut told = None;
-            let mut watch = |event: &Event| {
-                progress.event(event);
-                if let Event::Model { config: Some(config), .. } = event
-                    && unforeseen
-                {
-                    told =
-                        Some(foresee(config, model, &request.devices, file_bytes, surroundings)?);
-                }
-                Ok(())
-            };
-            worker::run(&built, &request, &limits, &mut measurement, &mut watch);
-            if let Some(prediction) = told {
-                if let Some(host) = &mut measurement.memory.host {
-                    host.predicted_peak = Some(prediction.host_peak);
-                }
-                measurement.memory.prediction = Some(prediction);
-            }
-        }
-        Err(failure) => {
-            measurement.outcome = match failure.stage {
-                Stage::Acquire => Outcome::NotAcquired,
-                _ => Outcome::Failed,
-            };
-            measurement.failure = Some(failure);
-        }
+    let result = prepare(model, surroundings, &mut measurement)
+        .and_then(|prepared| run(prepared, model, surroundings, &mut measurement));
+    if let Err(failure) = result {
+        measurement.outcome = match (failure.kind, failure.stage) {
+            (FailureKind::Interrupted, _) => Outcome::Interrupted,
+            (_, Stage::Acquire) => Outcome::NotAcquired,
+            _ => Outcome::Failed,
+        };
+        measurement.failure = Some(failure);
     }
     measurement
 }
 
-/// The prediction for a model whose config only the worker could read.
-fn foresee(
-    config: &str,
+/// What [`prepare`] makes: the worker program, what it is asked, and the GPUs that it gets.
+type Prepared = (BuiltWorker, Request, Vec<Assigned>);
+
+/// The worker's life, while nobody else measures on its GPUs.
+fn run(
+    (built, request, assigned): Prepared,
     model: &Model,
-    devices: &[Device],
-    file_bytes: u64,
     surroundings: &Surroundings<'_>,
-) -> Result<Prediction, Failure> {
-    let config = Config::from_json(config).map_err(|error| {
+    measurement: &mut Measurement,
+) -> Result<(), Failure> {
+    let (interrupt, folder) = (surroundings.interrupt, Path::new(gpu::FOLDER));
+    let _held = gpu::hold(folder, &assigned, &model.id, model.stall, interrupt)?;
+    let gpus = Gpus::look(assigned, Arc::clone(surroundings.readings))?;
+    let mut progress = ModelProgress::new(&model.title());
+    let limits =
+        Limits { deadline: model.deadline, stall: model.stall, interrupt: interrupt.clone() };
+    let mut foresight = Foresight::new(model, surroundings, &request, &gpus, measurement);
+    let mut watch = |event: &Event| {
+        progress.event(event);
+        foresight.take(event)
+    };
+    worker::run(&built, &request, &gpus, &limits, measurement, &mut watch);
+    foresight.tell(measurement);
+    Ok(())
+}
+
+/// The prediction as it grows with what the worker tells: the config, where only it could read
+/// that, and what it takes of each device before the first weight.
+struct Foresight<'a> {
+    model: &'a Model,
+    surroundings: &'a Surroundings<'a>,
+    devices: &'a [Device],
+    gpus: &'a Gpus,
+    limit: Option<u64>,
+    /// Bytes of files whose blocks stay what they are.
+    file_bytes: Option<u64>,
+    /// Once it is known.
+    config: Option<Config>,
+    /// Of the devices that are open, in the order of `gpus`.
+    rooms: Vec<Option<predict::Room>>,
+    prediction: Option<Prediction>,
+}
+
+impl<'a> Foresight<'a> {
+    fn new(
+        model: &'a Model,
+        surroundings: &'a Surroundings<'a>,
+        request: &'a Request,
+        gpus: &'a Gpus,
+        measurement: &Measurement,
+    ) -> Foresight<'a> {
+        // what the files say themselves needs no word of the worker
+        let foreseen = request.files.config.is_some();
+        let text = measurement.config.as_deref().filter(|_| foreseen);
+        Foresight {
+            model,
+            surroundings,
+            devices: &request.devices,
+            gpus,
+            limit: request.device_limit,
+            file_bytes: (!foreseen).then(|| measurement.files.iter().map(|file| file.bytes).sum()),
+            config: text.and_then(|text| Config::from_json(text).ok()),
+            rooms: vec![None; gpus.assigned.len()],
+            prediction: measurement.memory.prediction.clone(),
+        }
+    }
+
+    /// Takes an event in.
+    ///
+    /// # Errors
+    /// The model cannot be what was expected, or does not fit.
+    fn take(&mut self, event: &Event) -> Result<(), Failure> {
+        match event {
+            Event::Model { config: Some(text), .. } if self.config.is_none() => {
+                let config = read_told(text)?;
+                refuse_unoptimised(&config, self.surroundings)?;
+                refuse_impossible(&config, self.model, self.devices, self.file_bytes)?;
+                let prediction =
+                    predict::predict(&config, self.model, self.devices, self.file_bytes);
+                self.prediction = Some(prediction);
+                self.config = Some(config);
+                self.complete()
+            }
+            Event::Device(seen) => {
+                let given = &self.gpus.assigned;
+                let index = given.iter().position(|assigned| assigned.device == seen.device);
+                // a device that was not given is refused where the event is folded
+                if let Some(index) = index {
+                    self.rooms[index] = Some(predict::Room {
+                        total: seen.total,
+                        others: self.gpus.before[index].memory.used,
+                        limit: self.limit,
+                        baseline: Some(seen.baseline),
+                    });
+                }
+                self.complete()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds the devices' baselines once all of them and the config are known.
+    ///
+    /// # Errors
+    /// The model does not fit.
+    fn complete(&mut self) -> Result<(), Failure> {
+        let rooms: Option<Vec<predict::Room>> = self.rooms.iter().copied().collect();
+        let (Some(config), Some(rooms)) = (&self.config, rooms) else {
+            return Ok(());
+        };
+        if rooms.is_empty() {
+            return Ok(());
+        }
+        let baseline = rooms.iter().filter_map(|room| room.baseline).fold(0, u64::saturating_add);
+        self.prediction = self.prediction.take().map(|old| predict::on_devices(old, baseline));
+        refuse_too_large(config, self.model, self.devices, self.file_bytes, &rooms)
+    }
+
+    /// Adds the prediction to the measurement.
+    fn tell(self, measurement: &mut Measurement) {
+        let Some(prediction) = self.prediction else {
+            return;
+        };
+        if let Some(host) = &mut measurement.memory.host {
+            host.predicted_peak = Some(prediction.host_peak);
+        }
+        // how an engine shares a model out among several devices is not known here
+        if let ([device], false) =
+            (&mut measurement.memory.devices[..], self.devices.contains(&Device::Cpu))
+        {
+            device.predicted_peak = Some(prediction.device_peak);
+        }
+        measurement.memory.prediction = Some(prediction);
+    }
+}
+
+/// The config of a model that only the worker could read.
+fn read_told(config: &str) -> Result<Config, Failure> {
+    Config::from_json(config).map_err(|error| {
         Failure::new(
             Stage::Load,
             FailureKind::Protocol,
             format!("the worker describes the model by a config that cannot be used: {error}"),
             "a defect of the engine",
         )
-    })?;
-    refuse_unoptimised(&config, surroundings)?;
-    refuse_impossible(&config, model, devices, Some(file_bytes))?;
-    Ok(predict::predict(&config, model, devices, Some(file_bytes)))
+    })
+}
+
+/// Refuses a model that is too large for its GPUs.
+fn refuse_too_large(
+    config: &Config,
+    model: &Model,
+    devices: &[Device],
+    file_bytes: Option<u64>,
+    rooms: &[predict::Room],
+) -> Result<(), Failure> {
+    match predict::too_large(config, model, devices, file_bytes, rooms) {
+        None => Ok(()),
+        Some(predict::Impossible { message, hint }) => {
+            Err(Failure::new(Stage::Prepare, FailureKind::DeviceMemory, message, hint))
+        }
+    }
+}
+
+/// What there is to be had of GPUs of which nothing but their size is known.
+fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<predict::Room> {
+    let room = |Assigned { gpu, .. }: &Assigned| predict::Room {
+        total: gpu.vram_bytes,
+        others: 0,
+        limit,
+        baseline: None,
+    };
+    assigned.iter().map(room).collect()
 }
 
 fn refuse_impossible(
@@ -121,17 +251,26 @@ fn prepare(
     model: &Model,
     surroundings: &Surroundings<'_>,
     measurement: &mut Measurement,
-) -> Result<(BuiltWorker, Request), Failure> {
     let devices = devices(model, surroundings.environment)?;
     measurement.requested_devices = devices.iter().map(Device::to_string).collect();
-    if let Source::Hub { repo, .. } = &model.source
-        && let Some(Ok(config)) = known::config(repo)
-    {
-        measurement.memory.prediction = Some(predict::predict(&config, model, &devices, None));
-        refuse_unoptimised(&config, surroundings)?;
+    let known = match &model.source {
+        Source::Hub { repo, .. } => known::config(repo).and_then(Result::ok),
+        Source::Local { .. } => None,
+    };
+    if let Some(config) = &known {
+        measurement.memory.prediction = Some(predict::predict(config, model, &devices, None));
+        refuse_unoptimised(config, surroundings)?;
     }
-    require(&devices, model, surroundings.host)?;
-    let built = surroundings.workers.for_devices(&devices, surroundings.host)?;
+    let device_limit = vram_limit(surroundings.environment)?;
+    let assigned = assigned(model, surroundings.environment, surroundings.host)?;
+    let rooms = empty_rooms(&assigned, device_limit);
+    if let Some(config) = &known {
+        refuse_too_large(config, model, &devices, None, &rooms)?;
+    }
+    let built = surroundings.workers.for_gpus(&assigned)?;
+    if !assigned.is_empty() {
+        gpu::suits(&worker::engine_of(&built)?, &built.program, &assigned)?;
+    }
     let text = perplexity_text(model, surroundings.manifest).map_err(|message| {
         Failure::new(
             Stage::Prepare,
@@ -153,6 +292,7 @@ fn prepare(
         measurement.memory.prediction = Some(predict::predict(config, model, &devices, None));
         refuse_unoptimised(config, surroundings)?;
         refuse_impossible(config, model, &devices, None)?;
+        refuse_too_large(config, model, &devices, None, &rooms)?;
     }
     let request = Request {
         protocol: PROTOCOL_VERSION,
@@ -161,40 +301,49 @@ fn prepare(
         evidence: model.weights.evidence(),
         quantization: model.quantization,
         devices,
-        device_limit: None,
+        device_limit,
         context: model.context,
         generations: generation_requests(model, config.as_ref().map(|(_, config)| config)),
         perplexity_text: text,
     };
-    Ok((built, request))
+    Ok((built, request, assigned))
 }
 
 /// The devices that the model is to live on.
-pub(crate) fn devices(model: &Model, environment: &Environment) -> Result<Vec<Device>, Failure> {
+fn devices(model: &Model, environment: &Environment) -> Result<Vec<Device>, Failure> {
     match &model.device {
         DeviceChoice::Listed(devices) => Ok(devices.clone()),
         DeviceChoice::Auto => Ok(vec![automatic(environment)?]),
     }
 }
 
-/// Refuses devices that the host does not have.
-fn require(devices: &[Device], model: &Model, host: &Host) -> Result<(), Failure> {
-    let count = host.gpus.len();
-    let missing =
-        |device: &&Device| matches!(device, Device::Cuda(ordinal) if *ordinal as usize >= count);
-    let Some(device) = devices.iter().find(missing) else {
-        return Ok(());
+/// The GPUs that the model is to live on.
+///
+/// # Errors
+/// A device that cannot be said, or that the host does not have.
+pub(crate) fn assigned(
+    model: &Model,
+    environment: &Environment,
+    host: &Host,
+) -> Result<Vec<Assigned>, Failure> {
+    let devices = devices(model, environment)?;
+    gpu::assign(&devices, &model.id, host, environment.visible_devices.as_deref())
+}
+
+/// What a worker may take of each GPU; none for all that there is.
+pub(crate) fn vram_limit(environment: &Environment) -> Result<Option<u64>, Failure> {
+    let Some(value) = &environment.vram_limit else {
+        return Ok(None);
     };
-    let found = match &host.no_gpu_reason {
-        Some(reason) => reason.clone(),
-        None => format!("the host has {count} of them"),
-    };
-    Err(Failure::new(
-        Stage::Prepare,
-        FailureKind::NoDevice,
-        format!("{} needs the GPU {device}, and there is none here: {found}", model.id),
-        "run on a host with an NVIDIA GPU and its driver, or change `device` in the manifest",
-    ))
+    let parsed = parse_bytes(&value.to_string_lossy());
+    parsed.map(Some).map_err(|expected| {
+        Failure::new(
+            Stage::Prepare,
+            FailureKind::DeviceMemory,
+            format!("{}: {expected}", env::VRAM_LIMIT),
+            "such as MODELGATE_VRAM_LIMIT=20GB; unset it for all that there is",
+        )
+    })
 }
 
 /// What `auto` means here.

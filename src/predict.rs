@@ -4,14 +4,26 @@
 
 use crate::manifest::{ByteRange, Expect, Model, format_bytes};
 use modelgate_model::{Config, PredictedBytes, mix};
-use modelgate_protocol::{DType, Device, Prediction};
+use modelgate_protocol::{DType, Device, Prediction, Scheme};
 
 /// What the engine's process takes on the host beside what the shapes say: runtime, tokenizer,
 /// thread stacks, staging buffers, and freed memory that the allocator keeps. With it the prediction
 /// for 270 million weights on 2 cores is within 1 % of the measured peak at none, q4_k and q8_0.
 const HOST_BASELINE: u64 = 32_000_000;
 
-/// An expectation that no load of the model could satisfy.
+/// The same where the model lives on GPUs: the driver's part of the process, libraries, and the
+/// page-locked buffers through which weights are read.
+const GPU_HOST_BASELINE: u64 = 250_000_000;
+const GPU_STAGING: u64 = 100_000_000;
+
+/// Schemes that are proposed where a model is too large, most bits first.
+const PROPOSED: [Scheme; 6] =
+    [Scheme::None, Scheme::Q8_0, Scheme::Q6K, Scheme::Q5K, Scheme::Q4K, Scheme::Q4_0];
+
+/// The shortest context that is proposed.
+const SHORTEST_CONTEXT: usize = 256;
+
+/// An expectation that no load of the model could satisfy, or a GPU that is too small for it.
 pub struct Impossible {
     /// The arithmetic.
     pub message: String,
@@ -35,14 +47,133 @@ pub fn predict(
     let on_host = devices.iter().all(|device| *device == Device::Cpu);
     let bytes = predicted_bytes(config, model, on_host, file_bytes);
     let sum = bytes.weights.saturating_add(bytes.kv_cache).saturating_add(bytes.activations);
+    let (baseline, on_top) =
+        if on_host { (HOST_BASELINE, sum) } else { (GPU_HOST_BASELINE, GPU_STAGING) };
     Prediction {
         weights: bytes.weights,
         kv_cache: bytes.kv_cache,
         activations: bytes.activations,
-        baseline: HOST_BASELINE,
-        host_peak: HOST_BASELINE.saturating_add(if on_host { sum } else { 0 }),
+        baseline,
+        device_baseline: None,
+        host_peak: baseline.saturating_add(on_top),
         device_peak: if on_host { 0 } else { sum },
+        // of safetensors every parameter has 16 bits in nearly all repositories
+        disk: file_bytes.unwrap_or_else(|| bytes.parameters.saturating_mul(2)),
     }
+}
+
+/// `prediction` with what the worker itself has measured that it takes on its devices before the
+/// first weight.
+pub fn on_devices(prediction: Prediction, baseline: u64) -> Prediction {
+    let old = prediction.device_baseline.unwrap_or(0);
+    let device_peak = prediction.device_peak.saturating_sub(old).saturating_add(baseline);
+    Prediction { device_baseline: Some(baseline), device_peak, ..prediction }
+}
+
+/// What there is to be had of one GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Its memory.
+    pub total: u64,
+    /// In use by others.
+    pub others: u64,
+    /// What a worker may take of it.
+    pub limit: Option<u64>,
+    /// What the worker takes of it before the first weight; none where that is not known yet.
+    pub baseline: Option<u64>,
+}
+
+impl Room {
+    /// What a worker can take.
+    fn free(&self) -> u64 {
+        self.total.saturating_sub(self.others).min(self.limit.unwrap_or(u64::MAX))
+    }
+}
+
+/// Whether the model is too large for the GPUs that it is to live on, each with what there is to be
+/// had of it. Before the workers' baselines are known, weights and key/value cache alone have to
+/// fit; then the whole predicted peak. A model that may live in host memory too always fits here.
+pub fn too_large(
+    config: &Config,
+    model: &Model,
+    devices: &[Device],
+    file_bytes: Option<u64>,
+    rooms: &[Room],
+) -> Option<Impossible> {
+    if rooms.is_empty() || devices.contains(&Device::Cpu) {
+        return None;
+    }
+    let sum = |of: &dyn Fn(&Room) -> u64| rooms.iter().map(of).fold(0, u64::saturating_add);
+    let free = sum(&Room::free);
+    let baseline = rooms.iter().map(|room| room.baseline).sum::<Option<u64>>();
+    let needed = |bytes: &PredictedBytes| {
+        let fixed = bytes.weights.saturating_add(bytes.kv_cache);
+        match baseline {
+            Some(baseline) => fixed.saturating_add(bytes.activations).saturating_add(baseline),
+            None => fixed,
+        }
+    };
+    let context = context(model, config);
+    let bytes = predicted_bytes(config, model, false, file_bytes);
+    let needs = needed(&bytes);
+    if needs <= free {
+        return None;
+    }
+    let on_top = baseline.map_or(String::new(), |baseline| {
+        format!(
+            ", {} of activations and {} before the first weight",
+            format_bytes(bytes.activations),
+            format_bytes(baseline)
+        )
+    });
+    let limit: Vec<String> = rooms.iter().filter_map(|room| room.limit).map(format_bytes).collect();
+    let limited = limit.first().map_or(String::new(), |limit| {
+        format!(", {} allows {limit} of each", crate::env::VRAM_LIMIT)
+    });
+    let gpus = if rooms.len() == 1 { "the GPU".into() } else { format!("{} GPUs", rooms.len()) };
+    let message = format!(
+        "the model does not fit on {gpus}: {} parameters in {} take {}, the key/value cache for a \
+         context of {context} {}{on_top}: {} in all; of {} others use {}{limited}: {} are to be had",
+        grouped(bytes.parameters),
+        model.quantization,
+        format_bytes(bytes.weights),
+        format_bytes(bytes.kv_cache),
+        format_bytes(needs),
+        format_bytes(sum(&|room| room.total)),
+        format_bytes(sum(&|room| room.others)),
+        format_bytes(free),
+    );
+    let with = |scheme, context: usize| {
+        let float = DType::Bf16;
+        needed(&modelgate_model::predict(config, scheme, &float, context, 2))
+    };
+    let mut ways = Vec::new();
+    // the blocks of a file stay what they are
+    let scheme = PROPOSED.iter().find(|scheme| with(**scheme, context as usize) <= free);
+    match (file_bytes, scheme) {
+        (None, Some(scheme)) => ways.push(format!(
+            "quantization = \"{scheme}\" would fit ({})",
+            format_bytes(with(*scheme, context as usize))
+        )),
+        (None, None) => ways.push("no quantization would fit with this context".into()),
+        (Some(_), _) => ways.push("a file of fewer bits".into()),
+    }
+    let shorter = std::iter::successors(Some(context as usize / 2), |context| Some(context / 2))
+        .take_while(|context| *context >= SHORTEST_CONTEXT)
+        .find(|context| {
+            let saved = bytes.kv_cache.saturating_sub(kv_bytes(config, *context));
+            needs.saturating_sub(saved) <= free
+        });
+    if let Some(context) = shorter {
+        ways.push(format!("context = {context} would fit"));
+    }
+    ways.push(format!("a GPU with {} free", format_bytes(needs)));
+    Some(Impossible { message, hint: ways.join("; ") })
+}
+
+/// Bytes of a key/value cache of 16 bits.
+fn kv_bytes(config: &Config, context: usize) -> u64 {
+    modelgate_model::kv_cache_bytes(config, context, 2)
 }
 
 /// On the CPU everything that is not quantized is f32; on a GPU weights keep 16 bits and so do
@@ -119,4 +250,102 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Manifest;
+
+    const GB: u64 = 1_000_000_000;
+
+    fn llama_70b() -> Config {
+        let config = crate::known::config("meta-llama/Llama-3.1-70B-Instruct");
+        config.expect("embedded").expect("sound")
+    }
+
+    fn model(quantization: &str) -> Model {
+        let text = format!(
+            "schema = 1\n[[model]]\nid = \"m\"\npath = \"/m\"\ndevice = \"cuda\"\n\
+             context = 4096\nquantization = \"{quantization}\"\n"
+        );
+        Manifest::parse(&text, "m.toml", None).expect("sound").models.remove(0)
+    }
+
+    fn refusal(quantization: &str, file_bytes: Option<u64>, room: Room) -> Option<Impossible> {
+        let devices = [Device::Cuda(0)];
+        too_large(&llama_70b(), &model(quantization), &devices, file_bytes, &[room])
+    }
+
+    fn room(total: u64) -> Room {
+        Room { total: total * GB, others: 0, limit: None, baseline: Some(GB / 2) }
+    }
+
+    #[test]
+    fn a_model_that_fits_is_not_refused() {
+        assert!(refusal("q4_k", None, room(48)).is_none());
+        assert!(refusal("none", None, room(150)).is_none());
+        let both = [Device::Cuda(0), Device::Cpu];
+        let fits = too_large(&llama_70b(), &model("none"), &both, None, &[room(24)]);
+        assert!(fits.is_none(), "host memory takes the rest");
+        let two = [Device::Cuda(0), Device::Cuda(1)];
+        let fits = too_large(&llama_70b(), &model("none"), &two, None, &[room(80), room(80)]);
+        assert!(fits.is_none(), "two GPUs together");
+    }
+
+    #[test]
+    fn one_that_does_not_is_refused_with_the_arithmetic_and_what_would_fit() {
+        let refused = refusal("none", None, room(48)).expect("refused");
+        for part in [
+            "70,553,706,496 parameters in none take 141 GB",
+            "a context of 4096 1.34 GB",
+            "500 MB before the first weight",
+            "of 48.0 GB others use 0 B: 48.0 GB are to be had",
+        ] {
+            assert!(refused.message.contains(part), "expected {part:?} in {}", refused.message);
+        }
+        assert!(refused.hint.contains("quantization = \"q4_k\" would fit"), "{}", refused.hint);
+        assert!(refused.hint.contains("a GPU with 14"), "{}", refused.hint);
+
+        let tiny = refusal("q4_k", None, room(8)).expect("refused");
+        assert!(tiny.hint.contains("no quantization would fit"), "{}", tiny.hint);
+        let file = refusal("q4_0", Some(39_700_000_000), room(40)).expect("refused");
+        assert!(file.message.contains("take 39.7 GB") || file.message.contains("q4_0"));
+        assert!(file.hint.contains("a file of fewer bits"), "{}", file.hint);
+    }
+
+    #[test]
+    fn what_others_use_and_a_limit_make_a_gpu_smaller() {
+        let shared = Room { others: 60 * GB, ..room(85) };
+        let refused = refusal("q4_k", None, shared).expect("refused");
+        assert!(refused.message.contains("of 85.0 GB others use 60.0 GB: 25.0 GB are to be had"));
+        let limited = Room { limit: Some(20 * GB), ..room(150) };
+        let refused = refusal("q4_k", None, limited).expect("refused");
+        let says = "MODELGATE_VRAM_LIMIT allows 20.0 GB of each: 20.0 GB are to be had";
+        assert!(refused.message.contains(says), "{}", refused.message);
+        let high = Room { limit: Some(900 * GB), ..room(48) };
+        assert!(refusal("q4_k", None, high).is_none(), "a limit above the memory is none");
+    }
+
+    #[test]
+    fn a_shorter_context_is_proposed_where_the_cache_is_what_does_not_fit() {
+        let bytes = predicted_bytes(&llama_70b(), &model("q4_k"), false, None);
+        let free = bytes.weights + bytes.kv_cache / 2;
+        let tight = Room { total: free, others: 0, limit: None, baseline: None };
+        let refused = refusal("q4_k", None, tight).expect("refused");
+        assert!(refused.hint.contains("context = 2048 would fit"), "{}", refused.hint);
+        assert!(!refused.message.contains("before the first weight"), "{}", refused.message);
+    }
+
+    #[test]
+    fn a_baseline_completes_the_prediction() {
+        let devices = [Device::Cuda(0)];
+        let rough = predict(&llama_70b(), &model("q4_k"), &devices, None);
+        assert_eq!(rough.device_baseline, None);
+        assert_eq!(rough.device_peak, rough.weights + rough.kv_cache + rough.activations);
+        assert_eq!(rough.disk, 2 * 70_553_706_496);
+        let whole = on_devices(on_devices(rough.clone(), GB), GB / 2);
+        assert_eq!(whole.device_baseline, Some(GB / 2));
+        assert_eq!(whole.device_peak, rough.device_peak + GB / 2);
+    }
 }

@@ -4,6 +4,7 @@
 use crate::check::{Status, Verdict};
 use crate::cuda_build::CudaBuild;
 use crate::env::Environment;
+use crate::gpu::{NvmlReadings, Readings};
 use crate::hash;
 use crate::host::Host;
 use crate::manifest::{Manifest, Model, Source};
@@ -21,7 +22,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The reports' folder where the environment names none.
 const REPORTS: &str = "reports";
@@ -39,6 +40,7 @@ pub(crate) struct Session {
     interrupt: Interrupt,
     host: OnceLock<Host>,
     workers: OnceLock<Workers>,
+    readings: OnceLock<Arc<dyn Readings>>,
     report_error: OnceLock<String>,
     /// Held while a case is judged: a second thread that polled the store's lock would print its
     /// line out of order.
@@ -79,6 +81,7 @@ impl Session {
             scratch,
             host: OnceLock::new(),
             workers: OnceLock::new(),
+            readings: OnceLock::new(),
             report_error: OnceLock::new(),
             turn: Mutex::new(()),
             passed: AtomicUsize::new(0),
@@ -143,6 +146,7 @@ impl Session {
             environment: &self.environment,
             host: self.host(),
             workers: self.workers(),
+            readings: self.readings.get_or_init(|| Arc::new(NvmlReadings::open())),
             scratch: &self.scratch,
             interrupt: &self.interrupt,
         };

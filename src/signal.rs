@@ -45,6 +45,14 @@ impl Interrupt {
         self.asked.store(true, Ordering::Relaxed);
     }
 
+    /// One to which `signal` has come already.
+    #[cfg(test)]
+    pub(crate) fn after(signal: i32) -> Interrupt {
+        let interrupt = Interrupt::default();
+        interrupt.ask(signal);
+        interrupt
+    }
+
     /// The signal that came, if one did.
     pub fn signal(&self) -> Option<i32> {
         if !self.asked.load(Ordering::Relaxed) {

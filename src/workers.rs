@@ -3,11 +3,12 @@
 
 use crate::cuda_build::CudaBuild;
 use crate::env::Environment;
-use crate::host::{Gpu, Host};
+use crate::gpu::{Assigned, Gpu};
+use crate::host::Host;
 use crate::manifest::Model;
 use crate::measure;
 use crate::worker::{self, BuiltWorker, engine_of};
-use modelgate_protocol::{Device, Failure};
+use modelgate_protocol::Failure;
 use std::collections::BTreeMap;
 
 /// The worker programs of a run.
@@ -38,9 +39,9 @@ impl Workers {
             return workers;
         }
         for model in models {
-            // a model whose device cannot be said fails by itself, with that reason
-            let devices = measure::devices(model, environment).unwrap_or_default();
-            if let Some(gpu) = gpu(&devices, host)
+            // a model whose devices cannot be had fails by itself, with that reason
+            let assigned = measure::assigned(model, environment, host).unwrap_or_default();
+            if let Some(Assigned { gpu, .. }) = assigned.first()
                 && build.interrupt.signal().is_none()
             {
                 workers.prepare_for(gpu, build);
@@ -62,24 +63,18 @@ impl Workers {
         self.cuda.insert(capability.clone(), worker);
     }
 
-    /// The worker for a model that lives on `devices`.
+    /// The worker for a model that lives on the GPUs `assigned`: the first of them decides what it
+    /// must be built for.
     ///
     /// # Errors
     /// There is none, and why.
-    pub fn for_devices(&self, devices: &[Device], host: &Host) -> Result<BuiltWorker, Failure> {
-        gpu(devices, host)
-            .and_then(|gpu| self.cuda.get(&gpu.compute_capability))
+    pub fn for_gpus(&self, assigned: &[Assigned]) -> Result<BuiltWorker, Failure> {
+        let first = assigned.first();
+        first
+            .and_then(|Assigned { gpu, .. }| self.cuda.get(&gpu.compute_capability))
             .unwrap_or(&self.at_hand)
             .clone()
     }
-}
-
-/// The GPU that decides what a worker must be built for: the first among `devices`.
-fn gpu<'a>(devices: &[Device], host: &'a Host) -> Option<&'a Gpu> {
-    devices.iter().find_map(|device| match device {
-        Device::Cuda(ordinal) => host.gpus.get(*ordinal as usize),
-        Device::Cpu => None,
-    })
 }
 
 /// Why the worker at hand cannot run on a GPU of `capability`; none where it can.

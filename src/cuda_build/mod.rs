@@ -12,7 +12,7 @@ mod nvcc;
 mod place;
 
 use crate::env::{self, Environment, Variables};
-use crate::host::Gpu;
+use crate::gpu::Gpu;
 use crate::progress::BuildProgress;
 use crate::signal::{self, Interrupt};
 use crate::worker::{BuiltWorker, engine_of};

@@ -21,7 +21,7 @@ const TIME_UNITS: [(&str, f64); 5] =
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let expected = || {
         format!(
             "\"{text}\" is no size: expected a number and a unit, such as \"38GB\" (10^9 bytes) \

@@ -34,6 +34,11 @@ impl Ending {
 /// Signals by which Linux ends a process for what is no fault of its own code.
 const SIGKILL: i32 = 9;
 
+/// The exit code by which the loader, and a shell, say that a program could not be loaded.
+const NOT_LOADED: i32 = 127;
+/// What the loader of glibc says then, before the library's name.
+const LOADER_SAYS: &str = "error while loading shared libraries: ";
+
 /// Sets outcome and failure.
 pub(super) fn conclude(measurement: &mut Measurement, ending: Ending, kills: &OutOfMemoryKills) {
     let (outcome, failure) = match ending {
@@ -98,7 +103,10 @@ fn silent(
     kills: &OutOfMemoryKills,
 ) -> (Outcome, Option<Failure>) {
     let exit = measurement.worker_exit.as_ref();
-    let failure = memory_failure(measurement, stage, kills).unwrap_or_else(|| {
+    let code = exit.and_then(|exit| exit.code);
+    let library = missing_library(code, &measurement.worker_stderr, stage);
+    let known = library.or_else(|| memory_failure(measurement, stage, kills));
+    let failure = known.unwrap_or_else(|| {
         Failure::new(
             stage,
             FailureKind::Crashed,
@@ -108,6 +116,35 @@ fn silent(
         )
     });
     (Outcome::Crashed, Some(failure))
+}
+
+/// The failure where the system's loader did not find a library that the worker is linked to.
+pub(super) fn missing_library(code: Option<i32>, output: &str, stage: Stage) -> Option<Failure> {
+    if code != Some(NOT_LOADED) {
+        return None;
+    }
+    let line = output.lines().find(|line| line.contains(LOADER_SAYS))?;
+    let library = line.split_once(LOADER_SAYS)?.1.split(':').next()?.trim();
+    let (kind, hint) = if library.starts_with("libcuda.so") || library.starts_with("libnvidia") {
+        (
+            FailureKind::NoDevice,
+            "this library comes with NVIDIA's driver: install the driver, or give the container \
+             the GPU and the driver's libraries",
+        )
+    } else if library.starts_with("libcu") || library.starts_with("libnv") {
+        (
+            FailureKind::NoWorker,
+            "this library comes with the CUDA toolkit that the worker was built with: install that \
+             version, or name the folder that holds the library in LD_LIBRARY_PATH",
+        )
+    } else {
+        (
+            FailureKind::NoWorker,
+            "install the library, or name the folder that holds it in LD_LIBRARY_PATH",
+        )
+    };
+    let message = format!("the worker cannot be started, for it does not find {library}: {line}");
+    Some(Failure::new(stage, kind, message, hint))
 }
 
 /// The failure where memory is the cause, certain or probable.
@@ -167,4 +204,30 @@ fn last_words(output: &str) -> String {
     let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(3)..];
     if last.is_empty() { String::new() } else { format!("; its last words: {}", last.join(" / ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_not_found_is_named_with_where_it_comes_from() {
+        for (library, kind, hint) in [
+            ("libcuda.so.1", FailureKind::NoDevice, "NVIDIA's driver"),
+            ("libcudart.so.13", FailureKind::NoWorker, "CUDA toolkit"),
+            ("libcublas.so.13", FailureKind::NoWorker, "CUDA toolkit"),
+            ("libstdc++.so.6", FailureKind::NoWorker, "install the library"),
+        ] {
+            let output = format!(
+                "noise\n/w/modelgate-worker: error while loading shared libraries: {library}: \
+                 cannot open shared object file: No such file or directory\n"
+            );
+            let failure = missing_library(Some(127), &output, Stage::Start).expect("a failure");
+            assert_eq!(failure.kind, kind, "{failure}");
+            assert!(failure.message.contains(&format!("does not find {library}: ")), "{failure}");
+            assert!(failure.hint.contains(hint), "{}", failure.hint);
+            assert_eq!(missing_library(Some(1), &output, Stage::Start), None);
+        }
+        assert_eq!(missing_library(Some(127), "sh: 1: x: not found", Stage::Start), None);
+    }
 }

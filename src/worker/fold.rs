@@ -1,8 +1,10 @@
-//! Events into a measurement: each is a fragment of it.
+//! Events into a measurement: each is a fragment of it. What a worker says of device memory is only
+//! a part of the truth, and is kept for the sum at its end.
 
+use crate::gpu::{Assigned, Mark};
 use modelgate_protocol::{
-    Event, Failure, Finite, Measurement, PROTOCOL_VERSION, Phase, PhaseName, Progress, Stage,
-    Tensors,
+    Event, Failure, FailureKind, Finite, Measurement, PROTOCOL_VERSION, Phase, PhaseName, Progress,
+    Stage, Tensors,
 };
 use std::time::Instant;
 
@@ -23,6 +25,10 @@ pub(super) enum Step {
 /// A measurement in the making.
 pub(super) struct Fold<'a> {
     measurement: &'a mut Measurement,
+    /// The GPUs that the worker is to use.
+    gpus: &'a [Assigned],
+    /// What it said of their memory.
+    marks: Vec<Mark>,
     spawned: Instant,
     phase: PhaseName,
     phase_began: Instant,
@@ -36,9 +42,15 @@ pub(super) struct Fold<'a> {
 const MOST_EVENTS: u64 = 5_000_000;
 
 impl<'a> Fold<'a> {
-    pub(super) fn new(measurement: &'a mut Measurement, spawned: Instant) -> Fold<'a> {
+    pub(super) fn new(
+        measurement: &'a mut Measurement,
+        gpus: &'a [Assigned],
+        spawned: Instant,
+    ) -> Fold<'a> {
         Fold {
             measurement,
+            gpus,
+            marks: Vec::new(),
             spawned,
             phase: PhaseName::Start,
             phase_began: spawned,
@@ -78,6 +90,16 @@ impl<'a> Fold<'a> {
             return Step::Refused("a tensor or a second `loaded` came after `loaded`".into());
         }
         let since_spawn = self.seconds(at);
+        let told = match &event {
+            Event::Device(device) => Some((&device.device, &device.uuid)),
+            Event::DeviceMemory(memory) => Some((&memory.device, &memory.uuid)),
+            _ => None,
+        };
+        if let Some((device, uuid)) = told
+            && let Err(failure) = self.is_expected(device, uuid)
+        {
+            return Step::Failed(failure);
+        }
         let seen = &mut *self.measurement;
         match event {
             Event::Hello { protocol, engine } => {
@@ -113,8 +135,12 @@ impl<'a> Fold<'a> {
             Event::Activity(activity) => {
                 replace(&mut seen.activities, activity, |a, b| a.name == b.name);
             }
-            Event::Device(device) => seen.devices_seen.push(device),
-            Event::DeviceMemory(_) => {}
+            Event::Device(device) => {
+                replace(&mut seen.devices_seen, device, |a, b| a.device == b.device);
+            }
+            Event::DeviceMemory(memory) => {
+                self.marks.push(Mark { t_s: since_spawn.get(), memory });
+            }
             Event::Ceiling(ceiling) => seen.ceilings.push(ceiling),
             Event::Loaded => {
                 self.loaded = true;
@@ -130,11 +156,32 @@ impl<'a> Fold<'a> {
     }
 
     /// Closes the last phase, adds the one from the worker's last word to its reaping, and sums the
-    /// inventory up.
-    pub(super) fn finish(mut self, said_done: Instant, reaped: Instant) {
+    /// inventory up. Gives what the worker said of device memory.
+    pub(super) fn finish(mut self, said_done: Instant, reaped: Instant) -> Vec<Mark> {
         self.begin(PhaseName::Unload, said_done);
         self.close(reaped);
         sum_up(&mut self.measurement.tensors);
+        self.marks
+    }
+
+    /// Refuses a device that is not the one that the worker was given under this name.
+    fn is_expected(&self, device: &str, uuid: &str) -> Result<(), Failure> {
+        let given = self.gpus.iter().find(|assigned| assigned.device == device);
+        if given.is_some_and(|assigned| assigned.gpu.uuid.eq_ignore_ascii_case(uuid)) {
+            return Ok(());
+        }
+        let expected = match given {
+            Some(assigned) => format!("expected {} ({})", assigned.gpu.uuid, assigned.gpu.name),
+            None => "which it was not given".to_owned(),
+        };
+        Err(Failure::new(
+            self.stage(),
+            FailureKind::DeviceMismatch,
+            format!("the worker opened {uuid} as {device}, {expected}"),
+            "the harness lists the GPUs in CUDA_VISIBLE_DEVICES, and a worker must use the k-th \
+             CUDA device of the request as CUDA's ordinal k; what changes that variable in front of \
+             the worker, such as a wrapper, has to leave it",
+        ))
     }
 
     fn begin(&mut self, name: PhaseName, at: Instant) {

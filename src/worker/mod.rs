@@ -19,18 +19,25 @@ pub(crate) use built::appended;
 pub use engine::engine_of;
 pub use locate::locate;
 
+use crate::gpu::{self, Assigned, Life, Mark, Readings, Snapshot};
 use crate::signal::Interrupt;
 use channel::Line;
 use control_group::OutOfMemoryKills;
 use ending::Ending;
 use fold::Fold;
-use modelgate_protocol::{Event, Failure, FailureKind, Measurement, Request, Stage};
+use modelgate_protocol::{Event, Failure, FailureKind, Finite, Measurement, Request, Stage};
 use process::Worker;
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
+use timeline::Series;
 
 /// How often deadlines, signals and the child's state are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// How long a GPU may take to have back what an ended worker had.
+const UNLOADING: Duration = Duration::from_secs(3);
+/// The same after a signal, which leaves the whole run little time.
+const UNLOADING_INTERRUPTED: Duration = Duration::from_millis(500);
 
 /// What ends a worker before it is done.
 #[derive(Debug, Clone)]
@@ -43,6 +50,41 @@ pub struct Limits {
     pub interrupt: Interrupt,
 }
 
+/// The GPUs that a worker is to use, and what is in use on them before it starts.
+pub struct Gpus {
+    /// In the order of the request.
+    pub assigned: Vec<Assigned>,
+    /// What is in use, in the same order.
+    pub before: Vec<Snapshot>,
+    /// How more of that is had.
+    pub readings: Arc<dyn Readings>,
+}
+
+impl Gpus {
+    /// Looks at these GPUs now.
+    ///
+    /// # Errors
+    /// The driver does not tell the memory of one.
+    pub fn look(assigned: Vec<Assigned>, readings: Arc<dyn Readings>) -> Result<Gpus, Failure> {
+        let look = |Assigned { device, gpu }: &Assigned| {
+            Snapshot::take(&*readings, &gpu.uuid).ok_or_else(|| {
+                Failure::new(
+                    Stage::Prepare,
+                    FailureKind::NoDevice,
+                    format!("the driver does not tell what is in use on {device} ({})", gpu.uuid),
+                    "`nvidia-smi` must show the GPU's memory; what is not seen cannot be measured",
+                )
+            })
+        };
+        let before = assigned.iter().map(look).collect::<Result<_, _>>()?;
+        Ok(Gpus { assigned, before, readings })
+    }
+
+    fn uuids(&self) -> Vec<&str> {
+        self.assigned.iter().map(|assigned| assigned.gpu.uuid.as_str()).collect()
+    }
+}
+
 /// Is told each event; an error ends the worker.
 pub type Watch<'a> = dyn FnMut(&Event) -> Result<(), Failure> + 'a;
 
@@ -51,29 +93,77 @@ pub type Watch<'a> = dyn FnMut(&Event) -> Result<(), Failure> + 'a;
 pub fn run(
     built: &BuiltWorker,
     request: &Request,
+    gpus: &Gpus,
     limits: &Limits,
     measurement: &mut Measurement,
     watch: &mut Watch<'_>,
 ) {
     let kills = OutOfMemoryKills::now();
-    let mut worker = match Worker::spawn(built, request) {
+    let mut worker = match Worker::spawn(built, request, &gpus.uuids()) {
         Ok(worker) => worker,
         Err(error) => {
             ending::no_worker(measurement, &built.program, &error);
             return;
         }
     };
-    let probe = probe::Probe::start(worker.pid(), worker.spawned());
-    let mut fold = Fold::new(measurement, worker.spawned());
+    let spawned = worker.spawned();
+    let probe = probe::Probe::start(worker.pid(), spawned);
+    let uuids = gpus.uuids().into_iter().map(str::to_owned).collect();
+    let gpu_probe = gpu::Probe::start(Arc::clone(&gpus.readings), uuids, spawned);
+    let mut fold = Fold::new(measurement, &gpus.assigned, spawned);
     let ending = listen(&mut worker, limits, &mut fold, &probe, watch);
     let said_done = Instant::now();
     let exit = worker.end(ending.is_forced());
     let reaped = Instant::now();
-    fold.finish(said_done, reaped);
-    probe.stop(measurement);
+    let marks = fold.finish(said_done, reaped);
+    let mut series = probe.stop(measurement);
+    let logs = gpu_probe.stop();
+    let interrupted = limits.interrupt.signal().is_some();
+    let patience = if interrupted { UNLOADING_INTERRUPTED } else { UNLOADING };
+    series.extend(account(gpus, &logs, &marks, worker.pid(), patience, measurement));
+    measurement.memory.timeline = timeline::timeline(series);
     measurement.worker_stderr = worker.output_tail();
     measurement.worker_exit = Some(exit);
     ending::conclude(measurement, ending, &kills);
+}
+
+/// Adds what the worker took of each GPU to `measurement` and gives it over time. Waits up to
+/// `patience` for a GPU to have back what the worker had.
+fn account(
+    gpus: &Gpus,
+    logs: &[gpu::Log],
+    marks: &[Mark],
+    worker: u32,
+    patience: Duration,
+    measurement: &mut Measurement,
+) -> Vec<Series> {
+    let mut series = Vec::new();
+    for ((Assigned { device, gpu }, before), log) in
+        gpus.assigned.iter().zip(&gpus.before).zip(logs)
+    {
+        let marks: Vec<Mark> =
+            marks.iter().filter(|mark| mark.memory.device == *device).cloned().collect();
+        let seen = measurement.devices_seen.iter().find(|seen| seen.device == *device);
+        let mut life = Life {
+            device,
+            uuid: &gpu.uuid,
+            before,
+            log,
+            after: None,
+            worker,
+            marks: &marks,
+            baseline: seen.map(|seen| seen.baseline),
+            loaded_s: measurement.load_s.map(Finite::get),
+        };
+        let is_back = |now: &Snapshot| life.is_back(now);
+        let after = gpu::unloaded(&*gpus.readings, &gpu.uuid, patience, is_back);
+        life.after = after.as_ref();
+        measurement.memory.devices.push(gpu::device_memory(&life));
+        for (what, points) in [("used", log.used.clone()), ("worker", life.worker_series())] {
+            series.push(Series { name: format!("{device}_{what}"), points, is_kept: true });
+        }
+    }
+    series
 }
 
 /// Takes events in until the worker is done, says that it failed, or has to be ended.

@@ -5,7 +5,8 @@
 //! `RssAnon + RssShmem`: anonymous and shared memory. Pages of mapped files are the page cache's
 //! and not counted. Page-locked memory is resident, so it is in these sums already.
 
-use super::{control_group, timeline};
+use super::control_group;
+use super::timeline::Series;
 use modelgate_protocol::{Finite, HostMemory, Measurement, PeakSource};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -23,13 +24,13 @@ const NOT_YET: u64 = u64::MAX;
 
 /// One reading, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
+struct Sample {
     /// Seconds from spawn.
-    pub(super) t_s: f64,
+    t_s: f64,
     /// Anonymous and shared memory.
-    pub(super) private: u64,
+    private: u64,
     /// Resident set, mapped files included.
-    pub(super) rss: u64,
+    rss: u64,
 }
 
 /// A sampler of one process.
@@ -75,16 +76,16 @@ impl Probe {
         }
     }
 
-    /// Ends the sampling and adds what was seen to `measurement`; nothing where the system shows
-    /// nothing.
-    pub(super) fn stop(self, measurement: &mut Measurement) {
+    /// Ends the sampling, adds what was seen to `measurement` and gives it over time; nothing where
+    /// the system shows nothing.
+    pub(super) fn stop(self, measurement: &mut Measurement) -> Vec<Series> {
         self.shared.stop.store(true, Ordering::Relaxed);
         if self.thread.join().is_err() {
-            return;
+            return Vec::new();
         }
         let log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(first) = log.samples.first() else {
-            return;
+            return Vec::new();
         };
         let after_load = match self.shared.after_load.load(Ordering::Relaxed) {
             NOT_YET => None,
@@ -102,7 +103,15 @@ impl Probe {
             samples: log.samples.len() as u64,
             longest_gap_s: Finite::seconds(log.longest_gap),
         });
-        measurement.memory.timeline = timeline::timeline(&log.samples);
+        let series = |name: &str, value: fn(&Sample) -> u64, is_kept| Series {
+            name: name.to_owned(),
+            points: log.samples.iter().map(|sample| (sample.t_s, value(sample))).collect(),
+            is_kept,
+        };
+        vec![
+            series("host_private", |sample| sample.private, true),
+            series("host_rss", |sample| sample.rss, false),
+        ]
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::BuiltWorker;
 use super::channel::{self, Line};
+use crate::env::CUDA_VISIBLE_DEVICES;
 use command_fds::{CommandFdExt, FdMapping};
 use modelgate_protocol::{EVENTS_FD, Request, WorkerExit};
 use rustix::process::{Pid, Signal};
@@ -24,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(2);
 const NOT_INHERITED: [&str; 4] =
     ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16", "HF_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
 
+/// Makes CUDA count devices as `nvidia-smi` does; the worker sees them by UUID all the same.
+const DEVICE_ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+
 /// A running worker.
 pub(super) struct Worker {
     child: Child,
@@ -36,11 +40,16 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the program of `built` and sends it `request`.
+    /// Starts the program of `built`, to which just the GPUs with these UUIDs are visible, in this
+    /// order, and sends it `request`.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(super) fn spawn(built: &BuiltWorker, request: &Request) -> io::Result<Worker> {
+    pub(super) fn spawn(
+        built: &BuiltWorker,
+        request: &Request,
+        gpus: &[&str],
+    ) -> io::Result<Worker> {
         let line = serde_json::to_string(request)?;
         let (reader, writer) = io::pipe()?;
         let mut command = built.command();
@@ -49,6 +58,8 @@ impl Worker {
         }
         command
             .env(EVENTS_FD, EVENTS.to_string())
+            .env(CUDA_VISIBLE_DEVICES, gpus.join(","))
+            .env(DEVICE_ORDER.0, DEVICE_ORDER.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,7 +3,8 @@
 
 use modelgate::cuda_build::CudaBuild;
 use modelgate::env::{Environment, Variables};
-use modelgate::host::{Gpu, Host};
+use modelgate::gpu::Gpu;
+use modelgate::host::Host;
 use modelgate::manifest::Manifest;
 use modelgate::measure::{Surroundings, measure};
 use modelgate::signal::Interrupt;

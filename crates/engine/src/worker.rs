@@ -114,6 +114,7 @@ fn engine() -> Engine {
         version: format!("{CANDLE}, modelgate-engine {}", env!("CARGO_PKG_VERSION")),
         build: format!("{profile}, {}", if cfg!(feature = "cuda") { "cuda" } else { "cpu" }),
         compute_capability: gpu::compute_capability(),
+        cuda: gpu::cuda_version(),
     }
 }
 

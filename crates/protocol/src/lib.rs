@@ -41,5 +41,5 @@ pub const PROTOCOL_VERSION: u32 = 2;
 pub const EVENTS_FD: &str = "MODELGATE_EVENTS_FD";
 
 /// Argument with which a worker prints its [`Engine`] as one line of JSON and ends, so that the
-/// harness knows what it was built for before it trusts a model to it.
+/// harness knows what it was built for before it trusts a model on a GPU to it.
 pub const TELL_ENGINE: &str = "--engine";

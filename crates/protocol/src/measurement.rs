@@ -155,8 +155,12 @@ pub struct Engine {
     pub version: String,
     /// How it was built: profile and features.
     pub build: String,
-    /// Compute capability that its kernels were built for, such as `9.0`; none without CUDA.
+    /// Compute capability that its kernels were built for, such as `9.0`; none without CUDA, or
+    /// where they run on any.
     pub compute_capability: Option<String>,
+    /// CUDA version that it was built with, such as `13.0`; none without CUDA.
+    #[serde(default)]
+    pub cuda: Option<String>,
 }
 
 /// A file that the model came from.
@@ -300,7 +304,7 @@ pub struct DeviceMemory {
     pub uuid: String,
     /// In use before the worker started.
     pub before: u64,
-    /// The worker's use after the last tensor was resident.
+    /// The worker's use after the last tensor was resident; 0 where that never happened.
     pub after_load: u64,
     /// The worker's highest use during the load.
     pub peak_load: u64,
@@ -309,7 +313,8 @@ pub struct DeviceMemory {
     pub peak: u64,
     /// How the peaks were had.
     pub peak_source: PeakSource,
-    /// In use after the worker's end.
+    /// In use after the worker's end, less what other processes took since its start; none where
+    /// it was not read.
     pub after_unload: Option<u64>,
     /// What was predicted for `peak`; none where the shapes are not known.
     pub predicted_peak: Option<u64>,
@@ -319,6 +324,13 @@ pub struct DeviceMemory {
     /// Those processes that took more than they had when the worker started.
     #[serde(default)]
     pub foreign: Vec<ForeignProcess>,
+    /// Whether the driver tells what the worker takes apart from others. Where it does not, the
+    /// worker's use is what the device's use has grown by.
+    #[serde(default)]
+    pub per_process: bool,
+    /// Why the figures may hold what other processes took; none where they do not.
+    #[serde(default)]
+    pub mixed: Option<String>,
     /// Memory that is taken outside the worker's allocator for less than this, in seconds, can have
     /// been missed; none where the peak is of samples alone.
     #[serde(default)]
@@ -387,12 +399,19 @@ pub struct Prediction {
     pub kv_cache: u64,
     /// Activations and staging buffers at their largest.
     pub activations: u64,
-    /// What a worker takes before its first weight.
+    /// What a worker takes on the host before its first weight.
     pub baseline: u64,
+    /// What it takes on all devices before its first weight, as the worker itself measured it; none
+    /// before it has, and for a model on the CPU.
+    #[serde(default)]
+    pub device_baseline: Option<u64>,
     /// The sum on the host.
     pub host_peak: u64,
     /// The sum over devices other than the host; 0 for a model on the CPU.
     pub device_peak: u64,
+    /// Bytes that the source's files take.
+    #[serde(default)]
+    pub disk: u64,
 }
 
 /// Memory over time, at most 2,000 points, extremes kept.

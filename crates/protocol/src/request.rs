@@ -21,8 +21,9 @@ pub struct Request {
     pub evidence: Evidence,
     /// The quantization to load with.
     pub quantization: Scheme,
-    /// Where the model is to live, in the order of preference. The CUDA devices among them are
-    /// those that `CUDA_VISIBLE_DEVICES` shows the worker, in this order.
+    /// Where the model is to live, in the order of preference. The harness shows the worker just the
+    /// CUDA devices among them, by UUID and in this order (`CUDA_VISIBLE_DEVICES`), so the k-th of
+    /// them is CUDA's ordinal k, whatever its number here; events use the name that it has here.
     pub devices: Vec<Device>,
     /// Bytes of each device's memory that the worker may take; none for all that there is.
     pub device_limit: Option<u64>,

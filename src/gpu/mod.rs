@@ -1,0 +1,24 @@
+//! The harness's side of NVIDIA GPUs: which there are, which a model gets, who holds them, and what
+//! is in use on them. Through NVML, which is opened at run time: a host without a driver has none,
+//! and nothing else changes.
+//!
+//! Knows the words of the protocol; nothing of CUDA, engines and models.
+
+mod account;
+mod assign;
+mod inventory;
+mod lock;
+mod nvml;
+mod probe;
+mod readings;
+
+pub(crate) use account::{Life, Mark, TOLERANCE, device_memory};
+pub(crate) use assign::suits;
+pub use assign::{Assigned, assign};
+pub use inventory::{Gpu, Slot, Visible, visible};
+pub use lock::Held;
+pub(crate) use lock::{FOLDER, hold};
+pub use nvml::NvmlReadings;
+pub(crate) use nvml::inventory;
+pub(crate) use probe::{Log, Probe, unloaded};
+pub use readings::{MemoryReading, ProcessUse, Readings, Snapshot};
