@@ -1,10 +1,16 @@
-//! `memory_range`: the peaks of device memory and of private host memory are as planned.
+//! `memory_range`: the peaks of device memory and of private host memory are as planned, and what
+//! was taken of a device is given back.
 
 use super::{Expectation, Given, Verdict, without_evidence};
-use crate::manifest::{ByteRange, format_bytes};
-use modelgate_protocol::{FailureKind, Measurement, Outcome, Prediction, Stage};
+use crate::gpu::TOLERANCE;
+use crate::manifest::{ByteRange, format_bytes, format_duration};
+use modelgate_protocol::{
+    DeviceMemory, FailureKind, Finite, ForeignProcess, Measurement, Outcome, PeakSource,
+    Prediction, Stage,
+};
+use std::time::Duration;
 
-/// Holds both peaks against their ranges.
+/// Holds both peaks against their ranges, and devices against what they were before.
 ///
 /// A measurement that did not come to its end blocks the check: the peak may have been ahead.
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
@@ -31,7 +37,9 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         measurement.memory.devices.iter().fold(0u64, |sum, device| sum.saturating_add(device.peak));
     let mut observed = format!("RAM {}", format_bytes(host.peak_private));
     if on_device {
-        observed = format!("VRAM {}, {observed}", format_bytes(device_peak));
+        let devices = &measurement.memory.devices;
+        let (missed, others) = (may_be_missed(devices), others(devices));
+        observed = format!("VRAM {}{missed}, {observed}{others}", format_bytes(device_peak));
     }
     let derived = [vram, ram].iter().flatten().all(|range| range.derived);
     let verdict = Verdict::passed(expected, observed, derived);
@@ -51,6 +59,9 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
             "set `device` to the GPU that is meant, or take expect.vram out",
         );
     }
+    if let Some((message, hint)) = measurement.memory.devices.iter().find_map(unsound) {
+        return verdict.failed(message, hint);
+    }
     let outside = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]
         .into_iter()
         .find_map(|(name, range, peak)| outside(name, range?, peak, prediction));
@@ -62,6 +73,89 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
              range with expect.vram or expect.ram where the peak is right for this host",
         ),
     }
+}
+
+/// How short a use of the devices may have been missed, in words; nothing where it was measured on
+/// no device.
+fn may_be_missed(devices: &[DeviceMemory]) -> String {
+    let longest = |of: fn(&DeviceMemory) -> Option<Finite>| {
+        let gaps = devices.iter().filter_map(of).map(Finite::get);
+        gaps.max_by(f64::total_cmp)
+            .and_then(|gap| Duration::try_from_secs_f64(gap).ok())
+            .map_or("an unknown time".to_owned(), format_duration)
+    };
+    if devices.is_empty() {
+        String::new()
+    } else if devices.iter().any(|device| device.peak_source == PeakSource::Samples) {
+        let gap = longest(|device| device.longest_gap_s);
+        format!(" (sampled: what is taken for under {gap} can be missed)")
+    } else {
+        let gap = longest(|device| device.outside_gap_s);
+        format!(" (taken outside the allocator for under {gap} can be missed)")
+    }
+}
+
+/// What other processes took of the devices meanwhile, in words.
+fn others(devices: &[DeviceMemory]) -> String {
+    let told = devices.iter().filter(|device| !device.foreign.is_empty()).map(|device| {
+        let processes: Vec<String> = device
+            .foreign
+            .iter()
+            .map(|process| format!("{} {}", named(process), format_bytes(process.bytes)))
+            .collect();
+        format!("; others took of {}, not counted: {}", device.device, processes.join(", "))
+    });
+    let unseen = devices.iter().filter(|device| !device.per_process).map(|device| {
+        format!(
+            "; the driver does not show which process is the worker: of {} its use is what the \
+             device's use has grown by",
+            device.device
+        )
+    });
+    told.chain(unseen).collect()
+}
+
+fn named(process: &ForeignProcess) -> String {
+    format!("{} (process {})", process.name.as_deref().unwrap_or("a process"), process.pid)
+}
+
+/// Why the figures of a device prove nothing, or what it was left with, and the remedy.
+fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
+    let name = &device.device;
+    if let Some(reason) = &device.mixed {
+        let message = format!(
+            "what the worker took of {name} cannot be told apart from what other processes took: \
+             {reason}"
+        );
+        let hint = "run again while nobody else uses the GPU; in a container, with the host's \
+                    process ids (`--pid=host`), where the driver tells processes apart";
+        return Some((message, hint));
+    }
+    let Some(after) = device.after_unload else {
+        let message = format!("{name} could not be read after the worker's end");
+        return Some((message, "`nvidia-smi` must show the GPU's memory"));
+    };
+    let left = after.saturating_sub(device.before);
+    if left <= TOLERANCE {
+        return None;
+    }
+    let holder = if device.foreign.is_empty() {
+        "no process that the driver shows holds it".to_owned()
+    } else {
+        let others: Vec<String> = device.foreign.iter().map(named).collect();
+        format!("perhaps held by {}", others.join(", "))
+    };
+    let message = format!(
+        "{} of {name} were not given back: {} in use before the worker, {} after its end; {holder}",
+        format_bytes(left),
+        format_bytes(device.before),
+        format_bytes(after),
+    );
+    Some((
+        message,
+        "a process that the worker started may have outlived it, or the driver may be at fault: \
+         `nvidia-smi` and `fuser -v /dev/nvidia*` show who has the GPU open",
+    ))
 }
 
 /// What is wrong where `peak` is not in `range`.
@@ -77,14 +171,176 @@ fn outside(
     let side = if peak > range.value.max { "above" } else { "below" };
     let mut message = format!("peak {name} is {}, {side} {}", format_bytes(peak), range.value);
     if let Some(prediction) = prediction {
-        message.push_str(&format!(
-            "; predicted were {} of weights, {} of key/value cache, {} of activations and {} for \
-             the process",
-            format_bytes(prediction.weights),
-            format_bytes(prediction.kv_cache),
-            format_bytes(prediction.activations),
-            format_bytes(prediction.baseline),
-        ));
+        message.push_str(&predicted(prediction, name == "VRAM"));
     }
     Some(message)
+}
+
+/// The parts of the predicted peak, of the devices or of the host.
+fn predicted(prediction: &Prediction, of_devices: bool) -> String {
+    let process = format_bytes(prediction.baseline);
+    let end = match (of_devices, prediction.device_peak > 0, prediction.device_baseline) {
+        (false, true, _) => {
+            return format!(
+                "; predicted were {}, {process} of it for the process",
+                format_bytes(prediction.host_peak)
+            );
+        }
+        (false, false, _) => format!("{process} for the process"),
+        (true, _, Some(baseline)) => format!("{} before the first weight", format_bytes(baseline)),
+        (true, _, None) => "what the device takes before the first weight".to_owned(),
+    };
+    format!(
+        "; predicted were {} of weights, {} of key/value cache, {} of activations and {end}",
+        format_bytes(prediction.weights),
+        format_bytes(prediction.kv_cache),
+        format_bytes(prediction.activations),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Check, Status};
+    use super::*;
+    use crate::manifest::Manifest;
+    use modelgate_protocol::HostMemory;
+
+    const GB: u64 = 1_000_000_000;
+
+    fn device() -> DeviceMemory {
+        DeviceMemory {
+            device: "cuda:0".into(),
+            uuid: "GPU-1".into(),
+            before: GB,
+            after_load: 40 * GB,
+            peak_load: 41 * GB,
+            peak: 41_200_000_000,
+            peak_source: PeakSource::Pool,
+            after_unload: Some(GB),
+            predicted_peak: None,
+            foreign_peak: 0,
+            foreign: Vec::new(),
+            per_process: true,
+            mixed: None,
+            outside_gap_s: Finite::new(0.003),
+            samples: 1000,
+            longest_gap_s: Finite::new(0.007),
+        }
+    }
+
+    /// A sound measurement of these devices.
+    fn measured(devices: Vec<DeviceMemory>) -> Measurement {
+        let mut measurement = Measurement::empty();
+        measurement.outcome = Outcome::Measured;
+        measurement.memory.devices = devices;
+        measurement.memory.host = Some(HostMemory {
+            before: 0,
+            after_load: None,
+            peak_private: 300_000_000,
+            peak_source: PeakSource::Samples,
+            peak_rss: 0,
+            predicted_peak: None,
+            cgroup_peak: None,
+            samples: 10,
+            longest_gap_s: Finite::seconds(Duration::ZERO),
+        });
+        measurement
+    }
+
+    fn verdict(measurement: &Measurement, expect: &str) -> Verdict {
+        let text = format!(
+            "schema = 1\n[[model]]\nid = \"m\"\npath = \"/m\"\nquantization = \"q4_k\"\n\
+             device = \"cuda\"\nexpect.ram = {{ max = \"1GB\" }}\n{expect}"
+        );
+        let manifest = Manifest::parse(&text, "m.toml", None).expect("sound");
+        let expectation = Expectation::of(&manifest.models[0], "");
+        Check::MemoryRange.verdict(measurement, &expectation)
+    }
+
+    const RANGE: &str = "expect.vram = { min = \"38GB\", max = \"45GB\" }\n";
+
+    fn fails(device: DeviceMemory, says: &str) {
+        let verdict = verdict(&measured(vec![device]), RANGE);
+        assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+        let message = verdict.message.unwrap_or_default();
+        assert!(message.contains(says), "expected {says:?} in {message}");
+        assert!(verdict.hint.is_some_and(|hint| !hint.is_empty()));
+    }
+
+    #[test]
+    fn a_sound_load_passes_and_says_what_can_have_been_missed() {
+        let passed = verdict(&measured(vec![device()]), RANGE);
+        assert_eq!(passed.status, Status::Passed, "{passed:?}");
+        assert_eq!(
+            passed.observed,
+            "VRAM 41.2 GB (taken outside the allocator for under 3 ms can be missed), RAM 300 MB"
+        );
+        let sampled = DeviceMemory { peak_source: PeakSource::Samples, ..device() };
+        let passed = verdict(&measured(vec![sampled]), RANGE);
+        let says = "VRAM 41.2 GB (sampled: what is taken for under 7 ms can be missed)";
+        assert!(passed.observed.starts_with(says), "{}", passed.observed);
+        let within = DeviceMemory { after_unload: Some(GB + TOLERANCE), ..device() };
+        assert_eq!(verdict(&measured(vec![within]), RANGE).status, Status::Passed);
+    }
+
+    #[test]
+    fn peaks_outside_the_range_fail_and_devices_are_summed() {
+        fails(DeviceMemory { peak: 46 * GB, ..device() }, "peak VRAM is 46.0 GB, above 38.0 GB to");
+        fails(DeviceMemory { peak: GB, ..device() }, "peak VRAM is 1.00 GB, below");
+        let half = DeviceMemory { peak: 21 * GB, ..device() };
+        let two = verdict(&measured(vec![half.clone(), half]), RANGE);
+        assert_eq!(two.status, Status::Passed, "{two:?}");
+        let mut measurement = measured(vec![DeviceMemory { peak: 60 * GB, ..device() }]);
+        measurement.memory.prediction = Some(Prediction {
+            weights: 40 * GB,
+            kv_cache: GB,
+            activations: GB,
+            baseline: 250_000_000,
+            device_baseline: Some(500_000_000),
+            host_peak: 350_000_000,
+            device_peak: 42_500_000_000,
+            disk: 0,
+        });
+        let failed = verdict(&measurement, "");
+        assert_eq!(failed.status, Status::Failed, "derived from the prediction");
+        let message = failed.message.unwrap_or_default();
+        assert!(message.contains("500 MB before the first weight"), "{message}");
+    }
+
+    #[test]
+    fn memory_that_is_not_given_back_fails() {
+        let left = DeviceMemory { after_unload: Some(GB + TOLERANCE + 1), ..device() };
+        fails(left.clone(), "67.1 MB of cuda:0 were not given back: 1.00 GB in use before");
+        fails(left, "no process that the driver shows holds it");
+        let foreign = vec![ForeignProcess { pid: 7, name: Some("python".into()), bytes: GB }];
+        let held = DeviceMemory { after_unload: Some(3 * GB), foreign, ..device() };
+        fails(held, "perhaps held by python (process 7)");
+        fails(DeviceMemory { after_unload: None, ..device() }, "could not be read after");
+    }
+
+    #[test]
+    fn foreign_use_is_told_and_fails_where_it_cannot_be_told_apart() {
+        let foreign =
+            vec![ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2_147_483_648 }];
+        let passed = verdict(&measured(vec![DeviceMemory { foreign, ..device() }]), RANGE);
+        assert_eq!(passed.status, Status::Passed);
+        let says = "others took of cuda:0, not counted: python (process 77) 2.15 GB";
+        assert!(passed.observed.contains(says), "{}", passed.observed);
+        let unseen = DeviceMemory { per_process: false, ..device() };
+        let passed = verdict(&measured(vec![unseen.clone()]), RANGE);
+        assert_eq!(passed.status, Status::Passed);
+        assert!(passed.observed.contains("does not show which process"), "{}", passed.observed);
+        let mixed = Some("more than one came: 7, 8".to_owned());
+        fails(
+            DeviceMemory { mixed, ..unseen },
+            "of cuda:0 cannot be told apart from what other processes took: more than one came",
+        );
+    }
+
+    #[test]
+    fn a_device_that_nobody_measured_is_no_pass() {
+        let verdict = verdict(&measured(Vec::new()), RANGE);
+        assert_eq!(verdict.status, Status::Failed);
+        assert!(verdict.message.is_some_and(|message| message.contains("none was measured")));
+    }
 }

@@ -124,7 +124,8 @@ impl<'a> Life<'a> {
     /// `used` by everybody at some time of a stretch, without what others used then.
     fn without_others(&self, used: u64, from: f64, to: f64) -> u64 {
         let growth = self.most_growth(from - self.lag(), to + self.lag());
-        used.saturating_sub(self.before.memory.used).saturating_add_signed(-growth)
+        let others = signed(self.before.memory.used).saturating_add(growth);
+        u64::try_from(signed(used).saturating_sub(others)).unwrap_or(0)
     }
 
     /// The worker's use when its last tensor was resident, at `at`.

@@ -6,6 +6,7 @@ mod bad_models;
 mod checks_fail;
 mod command_line;
 mod foreign_worker;
+mod gpus;
 mod hub_cache;
 mod nested_build;
 mod nextest;

@@ -1,0 +1,396 @@
+//! Models on GPUs, where there is none: the harness is the real one, the inventory and the readings
+//! of the driver are the test's, and the worker is a script that keeps a book of what it takes, from
+//! which the readings are read.
+
+use crate::support::{Run, Script, entry, fixture, script};
+use modelgate::check::{Check, Expectation, Status, Verdict};
+use modelgate::env::Environment;
+use modelgate::gpu::{Gpu, MemoryReading, ProcessUse, Readings};
+use modelgate::host::Host;
+use modelgate::manifest::Manifest;
+use modelgate::measure::{Surroundings, measure};
+use modelgate::signal::Interrupt;
+use modelgate_protocol::{DeviceMemory, FailureKind, Measurement, Outcome, PeakSource, Stage};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const MB: u64 = 1_000_000;
+const GIB: u64 = 1 << 30;
+/// In use before anybody comes.
+const BEFORE: u64 = 100 * MB;
+/// What the worker's context takes.
+const CONTEXT: u64 = 500 * MB;
+/// What the worker reserves for the model.
+const RESERVED: u64 = 2 * GIB;
+/// The process that the driver shows beside the worker.
+const OTHER: u32 = 1_000_000_007;
+
+/// The worker's book, in front of `made_up.py`.
+const PRELUDE: &str = r#"
+import time
+BEFORE, CONTEXT, RESERVED, GIB, OTHER = @CONSTANTS@
+ENGINE = {"name": "scripted", "version": "1", "build": "python", "compute_capability": "9.0",
+          "cuda": "13.0"}
+
+def book(own, *others, unowned=0):
+    """Writes down what is in use: by this process, by others, and by nobody."""
+    rows = ([[os.getpid(), own]] if own else []) + [list(other) for other in others]
+    used = BEFORE + unowned + sum(row[1] for row in rows)
+    with open("@BOOK@.new", "w", encoding="utf-8") as file:
+        json.dump({"used": used, "processes": rows}, file)
+    os.replace("@BOOK@.new", "@BOOK@")
+    time.sleep(0.2)  # so that it is seen
+
+def memory(reserved, reserved_peak, outside, outside_peak):
+    tell("device_memory", device="cuda:0", uuid=UUID, reserved=reserved,
+         reserved_peak=reserved_peak, outside=outside, outside_peak=outside_peak,
+         longest_gap_s=0.003)
+
+if sys.argv[1:] == ["--engine"]:
+    print(json.dumps(ENGINE))
+    sys.exit(0)
+UUID = os.environ["CUDA_VISIBLE_DEVICES"]
+print("visible:", UUID, os.environ["CUDA_DEVICE_ORDER"])
+"#;
+
+/// What the worker does before its first tensor: it opens the device, then loads.
+const OPEN: &str = r#"book(CONTEXT)
+tell("device", device="cuda:0", uuid=UUID, name="GPU", compute_capability="9.0",
+     total=80 * GIB, baseline=CONTEXT, kernels_cached=None)
+memory(0, 0, BEFORE + CONTEXT, BEFORE + CONTEXT)
+book(CONTEXT + RESERVED)
+"#;
+
+/// What it tells when all is resident.
+const TOLD: &str = "memory(RESERVED, RESERVED, BEFORE + CONTEXT, BEFORE + CONTEXT)\n";
+
+/// The GPU as the book shows it.
+struct Book(PathBuf);
+
+impl Book {
+    fn read(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(&self.0).expect("the book");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+impl Readings for Book {
+    fn memory(&self, _: &str) -> Option<MemoryReading> {
+        Some(MemoryReading { used: self.read()["used"].as_u64()?, total: 80 * GIB })
+    }
+
+    fn processes(&self, _: &str) -> Option<Vec<ProcessUse>> {
+        let book = self.read();
+        let process = |row: &serde_json::Value| {
+            Some(ProcessUse { pid: u32::try_from(row[0].as_u64()?).ok()?, used: row[1].as_u64() })
+        };
+        book["processes"].as_array()?.iter().map(process).collect()
+    }
+
+    fn name(&self, pid: u32) -> Option<String> {
+        (pid == OTHER).then(|| "intruder".to_owned())
+    }
+}
+
+/// A host with one GPU, a worker, and a model that is to live there.
+struct Scene {
+    folder: TempDir,
+    _worker: Script,
+    host: Host,
+    environment: Environment,
+    manifest: Manifest,
+    interrupt: Interrupt,
+}
+
+impl Scene {
+    /// The worker does `open` before it loads, `told` when it has loaded, and `end` when it was
+    /// asked to end. `more` is added to the manifest's entry.
+    fn new(open: &str, told: &str, end: &str, more: &str) -> Scene {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let uuid = format!("GPU-test-{}-{number}", std::process::id());
+        let folder = TempDir::new().expect("a folder");
+        let book = folder.path().join("book");
+        std::fs::write(&book, format!("{{\"used\": {BEFORE}, \"processes\": []}}"))
+            .expect("a book");
+        let prelude = PRELUDE
+            .replace("@BOOK@", &book.display().to_string())
+            .replace("@CONSTANTS@", &format!("{BEFORE}, {CONTEXT}, {RESERVED}, {GIB}, {OTHER}"));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workers/made_up.py");
+        let mut source = std::fs::read_to_string(path).expect("the worker");
+        for (from, to) in [
+            ("events = os.fdopen", format!("{prelude}\nevents = os.fdopen")),
+            ("engine = {", "engine = ENGINE or {".into()),
+            ("device=\"cpu\", nmse", "device=\"cuda:0\", nmse".into()),
+            ("devices=[\"cpu\"]", "devices=[\"cuda:0\"]".into()),
+            ("tell(\"phase\", name=\"load\")", format!("{open}\ntell(\"phase\", name=\"load\")")),
+            ("tell(\"loaded\")", format!("{told}\ntell(\"loaded\")")),
+            ("sys.stdin.read()  #", format!("sys.stdin.read()\n{end}  #")),
+        ] {
+            assert!(source.contains(from), "{from}");
+            source = source.replace(from, &to);
+        }
+        let worker = script(&source);
+        let text = format!(
+            "schema = 1\n[[model]]\nid = \"m\"\npath = \"{}\"\nquantization = \"q8_0\"\n\
+             device = \"cuda\"\nexpect.vram = {{ min = \"2GB\", max = \"3GB\" }}\n\
+             expect.ram = {{ max = \"1GB\" }}\n{more}",
+            fixture("tiny/llama").display()
+        );
+        let manifest = folder.path().join("models.toml");
+        Scene {
+            host: host(&uuid),
+            environment: Environment {
+                worker: Some(worker.path().to_owned()),
+                attempt: 1,
+                ..Environment::default()
+            },
+            manifest: Manifest::parse(&text, "models.toml", Some(manifest)).expect("sound"),
+            interrupt: Interrupt::default(),
+            _worker: worker,
+            folder,
+        }
+    }
+
+    /// One in which all is as it should be.
+    fn sound() -> Scene {
+        Scene::new(OPEN, TOLD, "book(0)", "")
+    }
+
+    fn measure(&self) -> Measurement {
+        let readings: Arc<dyn Readings> = Arc::new(Book(self.folder.path().join("book")));
+        measure(
+            &self.manifest.models[0],
+            &Surroundings {
+                manifest: &self.manifest,
+                environment: &self.environment,
+                host: &self.host,
+                readings: &readings,
+                scratch: self.folder.path(),
+                interrupt: &self.interrupt,
+            },
+        )
+    }
+
+    fn verdict(&self, measurement: &Measurement) -> Verdict {
+        let expectation = Expectation::of(&self.manifest.models[0], "");
+        Check::MemoryRange.verdict(measurement, &expectation)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for gpu in &self.host.gpus {
+            // not there where no lock was taken
+            let _ = std::fs::remove_file(format!("/tmp/modelgate-{}.lock", gpu.uuid));
+        }
+    }
+}
+
+fn host(uuid: &str) -> Host {
+    Host {
+        id: "0".into(),
+        hostname: "host".into(),
+        os: "Linux".into(),
+        cpu: "CPU".into(),
+        cores: 2,
+        ram_bytes: 8 * GIB,
+        gpus: vec![Gpu {
+            name: "GPU".into(),
+            uuid: uuid.into(),
+            bus_id: "0".into(),
+            vram_bytes: 80 * GIB,
+            driver: "580.1".into(),
+            cuda: "13.0".into(),
+            compute_capability: "9.0".into(),
+            mig: false,
+        }],
+        no_gpu_reason: None,
+    }
+}
+
+fn device(measurement: &Measurement) -> &DeviceMemory {
+    let said = (&measurement.failure, &measurement.worker_stderr);
+    measurement.memory.devices.first().unwrap_or_else(|| panic!("a device: {said:?}"))
+}
+
+/// Asserts that the model was refused, with a message that says all this.
+fn refused(measurement: &Measurement, kind: FailureKind, says: &[&str]) {
+    let failure = measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, kind, "{failure}");
+    for part in says {
+        assert!(failure.message.contains(part), "expected {part:?} in {failure}");
+    }
+    assert!(!failure.hint.is_empty());
+}
+
+#[test]
+fn a_model_s_memory_is_told_from_both_sides() {
+    let scene = Scene::sound();
+    let measurement = scene.measure();
+    assert_eq!(measurement.outcome, Outcome::Measured, "{:?}", measurement.failure);
+    let uuid = &scene.host.gpus[0].uuid;
+    let seen = format!("visible: {uuid} PCI_BUS_ID");
+    assert!(measurement.worker_stderr.contains(&seen), "{}", measurement.worker_stderr);
+    let figures = device(&measurement);
+    assert_eq!((&figures.device[..], &figures.uuid), ("cuda:0", uuid));
+    assert_eq!((figures.before, figures.after_unload), (BEFORE, Some(BEFORE)));
+    assert_eq!((figures.after_load, figures.peak), (CONTEXT + RESERVED, CONTEXT + RESERVED));
+    assert_eq!(figures.peak_source, PeakSource::Pool);
+    assert!(figures.per_process && figures.samples > 20, "{figures:?}");
+    let prediction = measurement.memory.prediction.as_ref().expect("a prediction");
+    assert_eq!(prediction.device_baseline, Some(CONTEXT));
+    let sum = prediction.weights + prediction.kv_cache + prediction.activations + CONTEXT;
+    assert_eq!((prediction.device_peak, figures.predicted_peak), (sum, Some(sum)));
+    let timeline = &measurement.memory.timeline;
+    for (name, most) in
+        [("cuda:0_used", BEFORE + CONTEXT + RESERVED), ("cuda:0_worker", CONTEXT + RESERVED)]
+    {
+        let series = &timeline.series[name];
+        assert_eq!(series.len(), timeline.t_s.len());
+        assert_eq!(series.iter().max(), Some(&most), "{name}");
+    }
+    let verdict = scene.verdict(&measurement);
+    assert_eq!(verdict.status, Status::Passed, "{verdict:?}");
+    assert!(verdict.observed.contains("for under 3 ms can be missed"), "{}", verdict.observed);
+}
+
+#[test]
+fn what_another_process_takes_during_the_load_is_flagged_and_not_counted() {
+    let told = "book(CONTEXT + RESERVED, (OTHER, 2 * GIB))\n\
+                memory(RESERVED, RESERVED, *[BEFORE + CONTEXT + 2 * GIB] * 2)\n";
+    let scene = Scene::new(OPEN, told, "book(0, (OTHER, 2 * GIB))", "");
+    let measurement = scene.measure();
+    let figures = device(&measurement);
+    assert_eq!(figures.peak, CONTEXT + RESERVED);
+    assert_eq!((figures.foreign_peak, figures.after_unload), (2 * GIB, Some(BEFORE)));
+    let verdict = scene.verdict(&measurement);
+    assert_eq!(verdict.status, Status::Passed, "{verdict:?}");
+    let says = format!("not counted: intruder (process {OTHER}) 2.15 GB");
+    assert!(verdict.observed.contains(&says), "{}", verdict.observed);
+}
+
+#[test]
+fn where_the_worker_cannot_be_told_apart_the_check_fails() {
+    // the ids that the driver shows are another namespace's
+    let open = OPEN.replace("book(CONTEXT", "book(0, (5000001, CONTEXT)").replace(
+        "(5000001, CONTEXT) + RESERVED)",
+        "(5000001, CONTEXT + RESERVED), (5000002, 2 * GIB))",
+    );
+    let scene = Scene::new(&open, TOLD, "book(0)", "");
+    let measurement = scene.measure();
+    assert!(!device(&measurement).per_process);
+    let verdict = scene.verdict(&measurement);
+    assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+    let message = verdict.message.expect("a reason");
+    assert!(message.contains("more than one came: 5000001, 5000002"), "{message}");
+}
+
+#[test]
+fn memory_that_is_not_given_back_fails_the_check() {
+    let scene = Scene::new(OPEN, TOLD, "book(0, unowned=GIB)", "");
+    let measurement = scene.measure();
+    let verdict = scene.verdict(&measurement);
+    assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+    let message = verdict.message.expect("a reason");
+    assert!(message.contains("1.07 GB of cuda:0 were not given back"), "{message}");
+}
+
+#[test]
+fn a_crash_keeps_what_was_seen_of_the_device() {
+    let scene = Scene::new(OPEN, "os.abort()", "", "");
+    let measurement = scene.measure();
+    assert_eq!(measurement.outcome, Outcome::Crashed, "{:?}", measurement.failure);
+    let figures = device(&measurement);
+    assert_eq!((figures.peak, figures.after_load), (CONTEXT + RESERVED, 0));
+    assert_eq!(scene.verdict(&measurement).status, Status::Blocked);
+}
+
+#[test]
+fn another_gpu_than_the_one_that_was_given_is_refused() {
+    let open = OPEN.replace("uuid=UUID", "uuid=\"GPU-of-somebody\"");
+    let scene = Scene::new(&open, TOLD, "book(0)", "");
+    let uuid = &scene.host.gpus[0].uuid;
+    let says = ["opened GPU-of-somebody as cuda:0", &format!("expected {uuid}")];
+    refused(&scene.measure(), FailureKind::DeviceMismatch, &says);
+}
+
+#[test]
+fn a_worker_or_driver_that_does_not_suit_is_refused_before_it_loads() {
+    let other = |change: fn(&mut Gpu), says: &[&str]| {
+        let mut scene = Scene::sound();
+        change(&mut scene.host.gpus[0]);
+        let measurement = scene.measure();
+        refused(&measurement, FailureKind::DeviceMismatch, says);
+        assert_eq!(measurement.worker_exit, None, "no model was given to it");
+    };
+    other(|gpu| gpu.compute_capability = "8.0".into(), &["capability 9.0", "has 8.0"]);
+    other(|gpu| gpu.cuda = "12.4".into(), &["built with CUDA 13.0", "driver 580.1", "up to 12.4"]);
+}
+
+#[test]
+fn a_hidden_gpu_is_missing_with_its_cause() {
+    let mut scene = Scene::sound();
+    scene.environment.visible_devices = Some("-1".into());
+    let says = ["m needs the GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 of them"];
+    refused(&scene.measure(), FailureKind::NoDevice, &says);
+}
+
+#[test]
+fn a_model_that_cannot_fit_is_refused_with_the_arithmetic() {
+    // weights alone are more: no worker is started
+    let mut scene = Scene::sound();
+    scene.environment.vram_limit = Some("1MB".into());
+    let measurement = scene.measure();
+    let says = ["parameters in q8_0 take 2.79 MB", "MODELGATE_VRAM_LIMIT allows 1.00 MB"];
+    refused(&measurement, FailureKind::DeviceMemory, &says);
+    assert_eq!(measurement.worker_exit, None);
+    // with what the device takes before the first weight it is too much
+    scene.environment.vram_limit = Some("500MB".into());
+    let measurement = scene.measure();
+    let says = ["500 MB before the first weight", "500 MB are to be had"];
+    refused(&measurement, FailureKind::DeviceMemory, &says);
+    assert_eq!(measurement.failure.as_ref().map(|failure| failure.stage), Some(Stage::Prepare));
+    assert!(measurement.worker_exit.is_some() && measurement.tensors.list.is_empty());
+    scene.environment.vram_limit = Some("900GB".into());
+    assert_eq!(scene.measure().outcome, Outcome::Measured, "more than there is, is no limit");
+}
+
+#[test]
+fn a_gpu_that_another_run_measures_on_is_busy() {
+    let scene = Scene::new(OPEN, &format!("time.sleep(3)\n{TOLD}"), "book(0)", "");
+    let mut second = Scene::new(OPEN, TOLD, "book(0)", "stall = \"500ms\"\n");
+    second.host = host(&scene.host.gpus[0].uuid);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| scene.measure());
+        std::thread::sleep(Duration::from_millis(1500));
+        let process = format!("another run (process {})", std::process::id());
+        let says = ["is held by", process.as_str(), "for the 500 ms that m waited"];
+        refused(&second.measure(), FailureKind::DeviceBusy, &says);
+        assert_eq!(first.join().expect("no panic").outcome, Outcome::Measured);
+    });
+}
+
+#[test]
+fn a_limit_that_is_no_size_is_a_usage_error() {
+    let ended = Run::bundled().env("MODELGATE_VRAM_LIMIT", "much").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("MODELGATE_VRAM_LIMIT: \"much\" is no size"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_worker_without_a_library_says_which_one_and_where_it_comes_from() {
+    let program = script(
+        "#!/bin/sh\necho \"$0: error while loading shared libraries: libcublas.so.13: cannot open \
+         shared object file: No such file or directory\" >&2\nexit 127",
+    );
+    let run = Run::manifest(&entry("a", &fixture("tiny/llama"), "q8_0", ""));
+    let ended = run.env("MODELGATE_WORKER", program.path()).run();
+    let message = ended.fails_only("a", Check::Load, Status::Blocked);
+    assert!(message.contains("does not find libcublas.so.13"), "{message}");
+    let hint = ended.verdict("a", Check::Load).hint.clone().unwrap_or_default();
+    assert!(hint.contains("CUDA toolkit"), "{hint}");
+}
