@@ -251,6 +251,7 @@ fn prepare(
     model: &Model,
     surroundings: &Surroundings<'_>,
     measurement: &mut Measurement,
+) -> Result<Prepared, Failure> {
     let devices = devices(model, surroundings.environment)?;
     measurement.requested_devices = devices.iter().map(Device::to_string).collect();
     let known = match &model.source {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How long a worker may take to say what it is: a cold disk has half a gigabyte of libraries to
 /// read.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer that is read.
 const LONGEST: u64 = 64 << 10;
 /// How often the answer is looked for.

@@ -30,7 +30,7 @@ pub(super) fn timeline(mut series: Vec<Series>) -> Timeline {
     let rows: Vec<usize> = if times.len() <= MOST_POINTS || kept.is_empty() {
         (0..times.len()).collect()
     } else {
-        let stretches = MOST_POINTS / (2 * kept.len());
+        let stretches = (MOST_POINTS / (2 * kept.len())).max(1);
         let rows: Vec<usize> = (0..times.len()).collect();
         let stretch = times.len().div_ceil(stretches);
         rows.chunks(stretch).flat_map(|rows| extremes(rows, &kept)).collect()
