@@ -26,7 +26,8 @@
 //! as long as it takes to have one. The sum can exceed the true peak where the two parts had theirs
 //! at different moments; it never falls short of what was sampled.
 //!
-//! Without marks the peak is the highest of NVML's samples. In a container NVML's process ids may
+//! Without marks, or with none before or none after the load, the peak counts as the highest of
+//! NVML's samples. In a container NVML's process ids may
 //! be the host's, and then nobody is the worker. Its use is then what everybody's has grown by, less
 //! the growth of processes that were there before. One newcomer is taken for the worker. A second
 //! one, or other signs that somebody else took or gave back memory, leave figures that hold more
@@ -86,7 +87,7 @@ pub(crate) fn device_memory(life: &Life<'_>) -> DeviceMemory {
         after_load: life.loaded_s.map_or(0, |at| life.use_at(at)),
         peak_load: life.peak(loaded),
         peak: life.peak(f64::INFINITY),
-        peak_source: if last.is_some() { PeakSource::Pool } else { PeakSource::Samples },
+        peak_source: life.source(),
         after_unload: life.after.map(|after| life.unloaded(after)),
         predicted_peak: None,
         foreign_peak: life.foreign_peak(),
@@ -100,10 +101,26 @@ pub(crate) fn device_memory(life: &Life<'_>) -> DeviceMemory {
 }
 
 impl<'a> Life<'a> {
+    /// How the peaks are had: a worker that says nothing before or nothing after its load leaves it
+    /// to the samples.
+    fn source(&self) -> PeakSource {
+        let loaded = self.loaded_s.unwrap_or(f64::INFINITY);
+        match (self.marks.first(), self.marks.last()) {
+            (Some(first), Some(last)) if first.t_s <= loaded => match self.loaded_s {
+                Some(loaded) if last.t_s <= loaded => PeakSource::Samples,
+                _ => PeakSource::Pool,
+            },
+            _ => PeakSource::Samples,
+        }
+    }
+
     /// The worker's highest use until `end`.
     fn peak(&self, end: f64) -> u64 {
         let marks = || self.marks.iter().take_while(|mark| mark.t_s <= end);
-        let reserved = marks().map(|mark| mark.memory.reserved_peak).max().unwrap_or(0);
+        let reserved = marks()
+            .map(|mark| mark.memory.reserved_peak.max(mark.memory.reserved))
+            .max()
+            .unwrap_or(0);
         reserved.saturating_add(self.outside(end)).max(self.sampled(end))
     }
 
@@ -463,9 +480,13 @@ mod tests {
     fn a_spike_through_the_pool_shows_exactly() {
         let mut story = Story::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
         let outside = BEFORE + CONTEXT;
-        story.marks = vec![mark(3.0, [5 * GIB, 8 * GIB], [outside, outside])];
+        story.marks = vec![
+            mark(1.0, [5 * GIB, 5 * GIB], [outside, outside]),
+            mark(3.0, [5 * GIB, 8 * GIB], [outside, outside]),
+        ];
         let figures = story.figures();
         assert_eq!(figures.peak, CONTEXT + 8 * GIB, "no sample saw it");
+        assert_eq!(figures.peak_source, PeakSource::Pool);
         assert_eq!(figures.peak_load, CONTEXT + 5 * GIB, "and it came after the load");
     }
 
@@ -523,6 +544,10 @@ mod tests {
         assert_eq!(figures.peak, CONTEXT + 6 * GIB);
         assert_eq!((figures.peak_load, figures.after_load), (CONTEXT + 5 * GIB, figures.peak_load));
         assert_eq!((figures.peak_source, figures.outside_gap_s), (PeakSource::Samples, None));
+        // a last word that came before the load was done says nothing of what came after it
+        story.marks = vec![mark(1.0, [GIB, GIB], [BEFORE + CONTEXT, BEFORE + CONTEXT])];
+        assert_eq!(story.figures().peak_source, PeakSource::Samples);
+        story.marks.clear();
         // no lists at all: the growth of the device's use
         story.before.processes = None;
         let figures = story.figures();

@@ -64,7 +64,7 @@ memory(0, 0, BEFORE + CONTEXT, BEFORE + CONTEXT)
 book(CONTEXT + RESERVED)
 "#;
 
-/// What it tells when all is resident.
+/// What it tells when all is resident, and once more at its end.
 const TOLD: &str = "memory(RESERVED, RESERVED, BEFORE + CONTEXT, BEFORE + CONTEXT)\n";
 
 /// The GPU as the book shows it.
@@ -128,6 +128,7 @@ impl Scene {
             ("devices=[\"cpu\"]", "devices=[\"cuda:0\"]".into()),
             ("tell(\"phase\", name=\"load\")", format!("{open}\ntell(\"phase\", name=\"load\")")),
             ("tell(\"loaded\")", format!("{told}\ntell(\"loaded\")")),
+            ("tell(\"done\")", format!("{TOLD}tell(\"done\")")),
             ("sys.stdin.read()  #", format!("sys.stdin.read()\n{end}  #")),
         ] {
             assert!(source.contains(from), "{from}");
