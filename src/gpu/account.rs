@@ -27,23 +27,27 @@
 //! at different moments; it never falls short of what was sampled.
 //!
 //! Without marks, or with none before or none after the load, the peak counts as the highest of
-//! NVML's samples. In a container NVML's process ids may
-//! be the host's, and then nobody is the worker. Its use is then what everybody's has grown by, less
-//! the growth of processes that were there before. One newcomer is taken for the worker. A second
+//! NVML's samples.
+//!
+//! In a container NVML's process ids may be the host's, and then nobody is the worker. Its use is
+//! then what everybody's has grown by, less the growth of processes that were there before. One newcomer is taken for the worker. A second
 //! one, or other signs that somebody else took or gave back memory, leave figures that hold more
 //! than the worker's, which `mixed` says.
 
 use super::{Log, ProcessUse, Snapshot};
 use crate::manifest::format_bytes;
 use modelgate_protocol::{DeviceMemory, Finite, ForeignProcess, PeakSource, PoolMemory};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Use after a worker's end may differ by so much from the use before its start.
 pub(crate) const TOLERANCE: u64 = 64 << 20;
-/// A worker whose processes cannot be seen may take so much outside its allocator beyond its
-/// baseline (kernels and workspaces that are loaded when they are first used) before that is taken
-/// for a sign of another process.
+/// Use that no process is seen to have counts as another's from here on: a worker whose process is
+/// not seen takes more than its baseline outside its allocator too (kernels and workspaces that are
+/// loaded when they are first used), and the driver counts not quite all to processes.
 const UNEXPLAINED: u64 = 512 << 20;
+/// Where every process is seen, it counts if it lasts so many seconds: a worker's own short spike is
+/// between two lists.
+const LASTING: f64 = 0.5;
 /// The least time, in seconds, by which a change of use and the list that shows it may be apart.
 const LEAST_LAG: f64 = 0.05;
 
@@ -76,28 +80,29 @@ pub(crate) struct Life<'a> {
     pub(crate) loaded_s: Option<f64>,
 }
 
-/// The figures of one GPU.
-pub(crate) fn device_memory(life: &Life<'_>) -> DeviceMemory {
+/// The figures of one GPU, and the worker's use over time as it was seen from outside.
+pub(crate) fn device_memory(life: &Life<'_>) -> (DeviceMemory, Vec<(f64, u64)>) {
+    let account = Account::of(life);
     let loaded = life.loaded_s.unwrap_or(f64::INFINITY);
-    let last = life.marks.last();
-    DeviceMemory {
+    let figures = DeviceMemory {
         device: life.device.to_owned(),
         uuid: life.uuid.to_owned(),
         before: life.before.memory.used,
-        after_load: life.loaded_s.map_or(0, |at| life.use_at(at)),
-        peak_load: life.peak(loaded),
-        peak: life.peak(f64::INFINITY),
+        after_load: life.loaded_s.map_or(0, |at| account.use_at(at)),
+        peak_load: account.peak(loaded),
+        peak: account.peak(f64::INFINITY),
         peak_source: life.source(),
         after_unload: life.after.map(|after| life.unloaded(after)),
         predicted_peak: None,
-        foreign_peak: life.foreign_peak(),
-        foreign: life.foreign(),
-        per_process: life.is_per_process(),
-        mixed: life.mixed(),
-        outside_gap_s: last.map(|mark| mark.memory.longest_gap_s),
+        foreign_peak: account.foreign_peak(),
+        foreign: account.foreign(),
+        per_process: account.per_process,
+        mixed: account.mixed(),
+        outside_gap_s: life.marks.last().map(|mark| mark.memory.longest_gap_s),
         samples: life.log.used.len() as u64,
         longest_gap_s: Finite::new(life.log.longest_gap_s),
-    }
+    };
+    (figures, account.worker)
 }
 
 impl<'a> Life<'a> {
@@ -114,82 +119,6 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// The worker's highest use until `end`.
-    fn peak(&self, end: f64) -> u64 {
-        let marks = || self.marks.iter().take_while(|mark| mark.t_s <= end);
-        let reserved = marks()
-            .map(|mark| mark.memory.reserved_peak.max(mark.memory.reserved))
-            .max()
-            .unwrap_or(0);
-        reserved.saturating_add(self.outside(end)).max(self.sampled(end))
-    }
-
-    /// The most that the worker took outside its allocator until `end`.
-    fn outside(&self, end: f64) -> u64 {
-        let (mut since, mut highest) = (0.0, 0);
-        let mut most = 0;
-        for Mark { t_s, memory } in self.marks.iter().take_while(|mark| mark.t_s <= end) {
-            let risen = memory.outside_peak > highest;
-            let outside = if risen { memory.outside_peak } else { memory.outside };
-            most = most.max(self.without_others(outside, since, *t_s));
-            highest = highest.max(memory.outside_peak);
-            since = *t_s;
-        }
-        most
-    }
-
-    /// `used` by everybody at some time of a stretch, without what others used then.
-    fn without_others(&self, used: u64, from: f64, to: f64) -> u64 {
-        let growth = self.most_growth(from - self.lag(), to + self.lag());
-        let others = signed(self.before.memory.used).saturating_add(growth);
-        u64::try_from(signed(used).saturating_sub(others)).unwrap_or(0)
-    }
-
-    /// The worker's use when its last tensor was resident, at `at`.
-    fn use_at(&self, at: f64) -> u64 {
-        let mark = self.marks.iter().take_while(|mark| mark.t_s <= at).last();
-        if let Some(Mark { t_s, memory }) = mark {
-            let outside = self.without_others(memory.outside, *t_s, *t_s);
-            return memory.reserved.saturating_add(outside);
-        }
-        if self.is_per_process() {
-            // the list that comes next may be the first to show it all
-            let list = self.lists().filter(|(t_s, _)| *t_s <= at + self.lag()).last();
-            return list.and_then(|(_, list)| use_of(list, self.worker)).unwrap_or(0);
-        }
-        let sample = self.log.used.iter().take_while(|(t_s, _)| *t_s <= at).last();
-        sample.map_or(0, |(t_s, used)| self.without_others(*used, *t_s, *t_s))
-    }
-
-    /// The worker's highest use until `end` as it was seen from outside.
-    fn sampled(&self, end: f64) -> u64 {
-        if self.is_per_process() {
-            return self
-                .lists()
-                .filter(|(t_s, _)| *t_s <= end)
-                .filter_map(|(_, list)| use_of(list, self.worker))
-                .max()
-                .unwrap_or(0);
-        }
-        self.log
-            .used
-            .iter()
-            .take_while(|(t_s, _)| *t_s <= end)
-            .map(|(t_s, used)| self.without_others(*used, *t_s, *t_s))
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// The worker's use over time as it was seen from outside.
-    pub(crate) fn worker_series(&self) -> Vec<(f64, u64)> {
-        if self.is_per_process() {
-            let used = |list| use_of(list, self.worker).unwrap_or(0);
-            return self.lists().map(|(t_s, list)| (t_s, used(list))).collect();
-        }
-        let own = |(t_s, used): &(f64, u64)| (*t_s, self.without_others(*used, *t_s, *t_s));
-        self.log.used.iter().map(own).collect()
-    }
-
     /// The lists of processes; none where the driver did not tell them from the begin.
     fn lists(&self) -> impl Iterator<Item = (f64, &'a [ProcessUse])> + use<'a> {
         let known = self.before.processes.is_some();
@@ -202,60 +131,22 @@ impl<'a> Life<'a> {
         self.before.processes.as_deref().unwrap_or_default()
     }
 
-    fn was_there(&self, pid: u32) -> bool {
-        self.earlier().iter().any(|process| process.pid == pid)
-    }
-
-    /// Whether the driver tells what the worker takes.
-    fn is_per_process(&self) -> bool {
-        self.lists().any(|(_, list)| use_of(list, self.worker).is_some())
-    }
-
-    /// Whether `pid` is certainly not the worker.
-    fn is_foreign(&self, pid: u32) -> bool {
-        pid != self.worker && (self.is_per_process() || self.was_there(pid))
-    }
-
-    /// Processes that came while the worker lived and might be the worker.
-    fn newcomers(&self) -> BTreeSet<u32> {
-        self.lists()
-            .flat_map(|(_, list)| list)
-            .map(|process| process.pid)
-            .filter(|pid| *pid != self.worker && !self.is_foreign(*pid))
-            .collect()
+    /// The processes after the worker's end.
+    fn later(&self) -> &'a [ProcessUse] {
+        self.after.and_then(|after| after.processes.as_deref()).unwrap_or_default()
     }
 
     /// By how much foreign processes use more in `list` than they did before.
     fn growth(&self, list: &[ProcessUse], is_foreign: impl Fn(u32) -> bool) -> i64 {
-        let sum = |list: &[ProcessUse]| -> i64 {
-            let foreign = list.iter().filter(|process| is_foreign(process.pid));
-            foreign.map(|process| signed(process.used.unwrap_or(0))).sum()
-        };
-        sum(list) - sum(self.earlier())
-    }
-
-    /// The largest growth at any time from `from` to `to`.
-    fn most_growth(&self, from: f64, to: f64) -> i64 {
-        let mut at_begin = 0;
-        let mut most: Option<i64> = None;
-        for (t_s, list) in self.lists().take_while(|(t_s, _)| *t_s <= to) {
-            let growth = self.growth(list, |pid| self.is_foreign(pid));
-            if t_s <= from {
-                at_begin = growth;
-            } else {
-                most = most.max(Some(growth));
-            }
-        }
-        most.unwrap_or(at_begin).max(at_begin)
+        signed(sum_of(list, &is_foreign)) - signed(sum_of(self.earlier(), &is_foreign))
     }
 
     /// By how much others use more after the worker's end: then nobody is the worker.
     fn left(&self, after: &Snapshot) -> i64 {
-        let list = match (&self.before.processes, &after.processes) {
-            (Some(_), Some(list)) => list,
-            _ => return 0,
-        };
-        self.growth(list, |pid| pid != self.worker)
+        match (&self.before.processes, &after.processes) {
+            (Some(_), Some(list)) => self.growth(list, |pid| pid != self.worker),
+            _ => 0,
+        }
     }
 
     /// Use after the worker's end, less what others took meanwhile.
@@ -267,76 +158,178 @@ impl<'a> Life<'a> {
     pub(crate) fn is_back(&self, now: &Snapshot) -> bool {
         self.unloaded(now) <= self.before.memory.used.saturating_add(TOLERANCE)
     }
+}
 
-    /// How late a list may be.
-    fn lag(&self) -> f64 {
-        self.log.processes_gap_s.max(LEAST_LAG)
+/// A life in the making of its figures.
+struct Account<'a> {
+    life: &'a Life<'a>,
+    /// Whether the driver tells what the worker takes.
+    per_process: bool,
+    /// By how much others use more than before, from each of these times on.
+    growth: Vec<(f64, i64)>,
+    /// The worker's use as it was seen from outside.
+    worker: Vec<(f64, u64)>,
+    /// How late a list may be, in seconds.
+    lag: f64,
+}
+
+impl<'a> Account<'a> {
+    fn of(life: &'a Life<'a>) -> Account<'a> {
+        let per_process = life.lists().any(|(_, list)| use_of(list, life.worker).is_some());
+        let lag = life.log.processes_gap_s.max(LEAST_LAG);
+        let mut account =
+            Account { life, per_process, growth: Vec::new(), worker: Vec::new(), lag };
+        let growth = |list| life.growth(list, |pid| account.is_foreign(pid));
+        let mut changes = vec![(0.0, 0)];
+        changes.extend(life.lists().map(|(t_s, list)| (t_s, growth(list))));
+        changes.dedup_by_key(|(_, growth)| *growth);
+        account.growth = changes;
+        account.worker = if per_process {
+            let used = |list| use_of(list, life.worker).unwrap_or(0);
+            life.lists().map(|(t_s, list)| (t_s, used(list))).collect()
+        } else {
+            let own = |(t_s, used): &(f64, u64)| (*t_s, account.without_others(*used, *t_s, *t_s));
+            life.log.used.iter().map(own).collect()
+        };
+        account
+    }
+
+    /// The worker's highest use until `end`.
+    fn peak(&self, end: f64) -> u64 {
+        let marks = self.life.marks.iter().take_while(|mark| mark.t_s <= end);
+        let reserved = marks.map(|mark| mark.memory.reserved_peak.max(mark.memory.reserved)).max();
+        let seen = self.worker.iter().take_while(|(t_s, _)| *t_s <= end).map(|(_, used)| *used);
+        let told = reserved.unwrap_or(0).saturating_add(self.outside(end));
+        told.max(seen.max().unwrap_or(0))
+    }
+
+    /// The most that the worker took outside its allocator until `end`.
+    fn outside(&self, end: f64) -> u64 {
+        let (mut since, mut highest) = (0.0, 0);
+        let mut most = 0;
+        for Mark { t_s, memory } in self.life.marks.iter().take_while(|mark| mark.t_s <= end) {
+            let risen = memory.outside_peak > highest;
+            let outside = if risen { memory.outside_peak } else { memory.outside };
+            most = most.max(self.without_others(outside, since, *t_s));
+            highest = highest.max(memory.outside_peak);
+            since = *t_s;
+        }
+        most
+    }
+
+    /// `used` by everybody at some time of a stretch, without what others used then.
+    fn without_others(&self, used: u64, from: f64, to: f64) -> u64 {
+        let growth = highest(&self.growth, from - self.lag, to + self.lag).unwrap_or(0);
+        let others = signed(self.life.before.memory.used).saturating_add(growth);
+        u64::try_from(signed(used).saturating_sub(others)).unwrap_or(0)
+    }
+
+    /// The worker's use when its last tensor was resident, at `at`.
+    fn use_at(&self, at: f64) -> u64 {
+        let mark = self.life.marks.iter().take_while(|mark| mark.t_s <= at).last();
+        if let Some(Mark { t_s, memory }) = mark {
+            let outside = self.without_others(memory.outside, *t_s, *t_s);
+            return memory.reserved.saturating_add(outside);
+        }
+        // the list that comes next may be the first to show it all
+        let at = if self.per_process { at + self.lag } else { at };
+        highest(&self.worker, at, at).unwrap_or(0)
+    }
+
+    /// Whether `pid` is certainly not the worker.
+    fn is_foreign(&self, pid: u32) -> bool {
+        let was_there = || self.life.earlier().iter().any(|process| process.pid == pid);
+        pid != self.life.worker && (self.per_process || was_there())
+    }
+
+    /// Processes that came while the worker lived and might be the worker.
+    fn newcomers(&self) -> BTreeSet<u32> {
+        let lists = self.life.lists().flat_map(|(_, list)| list);
+        let pids = lists.map(|process| process.pid);
+        pids.filter(|pid| *pid != self.life.worker && !self.is_foreign(*pid)).collect()
     }
 
     /// The most that foreign processes used together.
     fn foreign_peak(&self) -> u64 {
-        let sum = |list: &[ProcessUse]| -> u64 {
-            let foreign = list.iter().filter(|process| self.is_foreign(process.pid));
-            foreign.map(|process| process.used.unwrap_or(0)).sum()
-        };
-        let lists = self.lists().map(|(_, list)| sum(list));
-        lists.chain([sum(self.earlier())]).max().unwrap_or(0)
+        let lists = self.life.lists().map(|(_, list)| list).chain([self.life.earlier()]);
+        lists.map(|list| sum_of(list, &|pid| self.is_foreign(pid))).max().unwrap_or(0)
     }
 
     /// The foreign processes that grew.
     fn foreign(&self) -> Vec<ForeignProcess> {
-        let after = self.after.and_then(|after| after.processes.as_deref()).unwrap_or_default();
-        let stayed = |pid: u32| pid != self.worker && after.iter().any(|one| one.pid == pid);
-        let pids: BTreeSet<u32> = self
-            .lists()
-            .flat_map(|(_, list)| list)
-            .map(|process| process.pid)
-            .filter(|pid| self.is_foreign(*pid) || stayed(*pid))
-            .collect();
-        let grown = |pid: u32| {
-            let most = self.lists().filter_map(|(_, list)| use_of(list, pid)).max()?;
-            let bytes = most.saturating_sub(use_of(self.earlier(), pid).unwrap_or(0));
+        let life = self.life;
+        let stayed = |pid: u32| pid != life.worker && life.later().iter().any(|one| one.pid == pid);
+        let mut most: BTreeMap<u32, u64> = BTreeMap::new();
+        for ProcessUse { pid, used } in life.lists().flat_map(|(_, list)| list) {
+            let entry = most.entry(*pid).or_default();
+            *entry = (*entry).max(used.unwrap_or(0));
+        }
+        let grown = |(pid, most): (u32, u64)| {
+            let bytes = most.saturating_sub(use_of(life.earlier(), pid).unwrap_or(0));
             // a pid that is another namespace's has another process's name here
-            let name = self.log.names.get(&pid).filter(|_| self.is_per_process()).cloned();
-            (bytes > 0).then_some(ForeignProcess { pid, name, bytes })
+            let name = life.log.names.get(&pid).filter(|_| self.per_process).cloned();
+            let counts = bytes > 0 && (self.is_foreign(pid) || stayed(pid));
+            counts.then_some(ForeignProcess { pid, name, bytes })
         };
-        pids.into_iter().filter_map(grown).collect()
+        most.into_iter().filter_map(grown).collect()
     }
 
     /// Why the figures may hold what other processes took.
     fn mixed(&self) -> Option<String> {
-        let silent = |process: &&ProcessUse| {
-            process.used.is_none() && process.pid != self.worker && self.is_foreign(process.pid)
-        };
-        if let Some(process) = self.lists().flat_map(|(_, list)| list).find(silent) {
-            let pid = process.pid;
-            return Some(format!("the driver does not tell what process {pid} takes"));
+        let silent = |process: &&ProcessUse| process.used.is_none() && self.is_foreign(process.pid);
+        if let Some(process) = self.life.lists().flat_map(|(_, list)| list).find(silent) {
+            return Some(format!("the driver does not tell what process {} takes", process.pid));
         }
-        if self.is_per_process() {
-            return None;
+        if self.per_process { self.unowned() } else { self.unseen() }
+    }
+
+    /// The same where every process is seen: memory that none of them owns, for long. A process that
+    /// ends may leave the list before its memory is free.
+    fn unowned(&self) -> Option<String> {
+        let is_listed = |list| use_of(list, self.life.worker).is_some();
+        let mut gone = self.life.lists().skip_while(|(_, list)| !is_listed(list));
+        let end = gone.find(|(_, list)| !is_listed(list)).map_or(f64::INFINITY, |(t_s, _)| t_s);
+        let (mut since, mut least) = (None, u64::MAX);
+        for (t_s, used) in self.life.log.used.iter().take_while(|(t_s, _)| *t_s < end) {
+            let all = self.without_others(*used, *t_s, *t_s);
+            let worker = highest(&self.worker, t_s - self.lag, t_s + self.lag).unwrap_or(0);
+            let unowned = all.saturating_sub(worker);
+            if unowned <= UNEXPLAINED {
+                (since, least) = (None, u64::MAX);
+                continue;
+            }
+            least = least.min(unowned);
+            if t_s - *since.get_or_insert(*t_s) >= LASTING {
+                let bytes = format_bytes(least);
+                return Some(format!("{bytes} came in use that no process the driver shows has"));
+            }
         }
+        None
+    }
+
+    /// The same where the worker is not seen.
+    fn unseen(&self) -> Option<String> {
         let unseen = "the driver does not show which process is the worker";
+        let life = self.life;
         let newcomers = self.newcomers();
         if newcomers.len() > 1 {
             let pids: Vec<String> = newcomers.iter().map(u32::to_string).collect();
             return Some(format!("{unseen}, and more than one came: {}", pids.join(", ")));
         }
-        let after = self.after.and_then(|after| after.processes.as_deref()).unwrap_or_default();
-        if let Some(process) = after.iter().find(|process| newcomers.contains(&process.pid)) {
+        if let Some(process) = life.later().iter().find(|one| newcomers.contains(&one.pid)) {
             return Some(format!("process {} came during the run and is still there", process.pid));
         }
-        if let Some(after) = self.after {
-            let expected = signed(self.before.memory.used).saturating_add(self.left(after));
-            let gone = expected.saturating_sub(signed(after.memory.used));
-            if gone > signed(TOLERANCE) {
+        if let Some(after) = life.after {
+            let gone = life.before.memory.used.saturating_sub(life.unloaded(after));
+            if gone > TOLERANCE {
                 return Some(format!(
                     "{unseen}, and {} that was in use before is not in use after it",
-                    format_bytes(gone.unsigned_abs())
+                    format_bytes(gone)
                 ));
             }
         }
         let outside = self.outside(f64::INFINITY);
-        match self.baseline {
+        match life.baseline {
             Some(baseline) if outside > baseline.saturating_add(UNEXPLAINED) => Some(format!(
                 "{unseen}, and {} more than the worker's baseline was taken outside its allocator",
                 format_bytes(outside - baseline)
@@ -344,6 +337,20 @@ impl<'a> Life<'a> {
             _ => None,
         }
     }
+}
+
+/// The highest value from `from` to `to` of a quantity that holds each value until the next; none
+/// where it has none by then.
+fn highest<T: Copy + Ord>(points: &[(f64, T)], from: f64, to: f64) -> Option<T> {
+    let begin = points.partition_point(|(t_s, _)| *t_s <= from).saturating_sub(1);
+    let points = points[begin..].iter().take_while(|(t_s, _)| *t_s <= to);
+    points.map(|(_, value)| *value).max()
+}
+
+/// What the processes that `counts` names use together.
+fn sum_of(list: &[ProcessUse], counts: &impl Fn(u32) -> bool) -> u64 {
+    let counted = list.iter().filter(|process| counts(process.pid));
+    counted.map(|process| process.used.unwrap_or(0)).fold(0, u64::saturating_add)
 }
 
 /// What process `pid` uses; none where the list does not say.
@@ -427,6 +434,7 @@ mod tests {
                 baseline: self.baseline,
                 loaded_s: Some(2.0),
             })
+            .0
         }
     }
 
@@ -569,7 +577,7 @@ mod tests {
             baseline: None,
             loaded_s: None,
         };
-        let figures = device_memory(&life);
+        let (figures, _) = device_memory(&life);
         assert_eq!((figures.after_load, figures.after_unload), (0, None));
         assert_eq!((figures.peak_load, figures.peak), (CONTEXT, CONTEXT));
     }
@@ -615,6 +623,25 @@ mod tests {
         unseen.marks.push(mark(1.5, [GIB, GIB], [outside + 2 * GIB, outside + 2 * GIB]));
         let reason = unseen.figures().mixed.expect("mixed");
         assert!(reason.contains("2.15 GB more than the worker's baseline"), "{reason}");
+    }
+
+    #[test]
+    fn use_that_no_process_owns_is_another_s_where_it_lasts() {
+        let lists: &[(f64, &[(u32, u64)])] = &[(0.5, &[(WORKER, CONTEXT)])];
+        let mut story = Story::new(lists);
+        let at = |i: u32| 1.0 + f64::from(i) * 0.01;
+        let with = |more: &dyn Fn(u32) -> u64| -> Vec<(f64, u64)> {
+            (0..200).map(|i| (at(i), BEFORE + CONTEXT + more(i))).collect()
+        };
+        story.log.used = with(&|_| 100 * MIB);
+        assert_eq!(story.figures().mixed, None, "the driver's own");
+        story.log.used = with(&|i| if i == 50 { 3 * GIB } else { 0 });
+        assert_eq!(story.figures().mixed, None, "a spike between two lists");
+        story.log.used = with(&|i| if i < 50 { 0 } else { 2 * GIB });
+        let reason = story.figures().mixed.expect("mixed");
+        assert!(reason.contains("2.15 GB came in use that no process"), "{reason}");
+        story.log.processes.push((1.5, Vec::new()));
+        assert_eq!(story.figures().mixed, None, "what an ended worker had is not free at once");
     }
 
     #[test]

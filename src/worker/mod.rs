@@ -158,8 +158,9 @@ fn account(
         let is_back = |now: &Snapshot| life.is_back(now);
         let after = gpu::unloaded(&*gpus.readings, &gpu.uuid, patience, is_back);
         life.after = after.as_ref();
-        measurement.memory.devices.push(gpu::device_memory(&life));
-        for (what, points) in [("used", log.used.clone()), ("worker", life.worker_series())] {
+        let (figures, worker_use) = gpu::device_memory(&life);
+        measurement.memory.devices.push(figures);
+        for (what, points) in [("used", log.used.clone()), ("worker", worker_use)] {
             series.push(Series { name: format!("{device}_{what}"), points, is_kept: true });
         }
     }

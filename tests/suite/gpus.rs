@@ -32,6 +32,7 @@ const OTHER: u32 = 1_000_000_007;
 const PRELUDE: &str = r#"
 import time
 BEFORE, CONTEXT, RESERVED, GIB, OTHER = @CONSTANTS@
+PAUSE = 0.2
 ENGINE = {"name": "scripted", "version": "1", "build": "python", "compute_capability": "9.0",
           "cuda": "13.0"}
 
@@ -42,7 +43,7 @@ def book(own, *others, unowned=0):
     with open("@BOOK@.new", "w", encoding="utf-8") as file:
         json.dump({"used": used, "processes": rows}, file)
     os.replace("@BOOK@.new", "@BOOK@")
-    time.sleep(0.2)  # so that it is seen
+    time.sleep(PAUSE)  # so that it is seen
 
 def memory(reserved, reserved_peak, outside, outside_peak):
     tell("device_memory", device="cuda:0", uuid=UUID, reserved=reserved,
@@ -292,7 +293,7 @@ fn where_the_worker_cannot_be_told_apart_the_check_fails() {
 
 #[test]
 fn memory_that_is_not_given_back_fails_the_check() {
-    let scene = Scene::new(OPEN, TOLD, "book(0, unowned=GIB)", "");
+    let scene = Scene::new(OPEN, TOLD, "PAUSE = 0\nbook(0, unowned=GIB)", "");
     let measurement = scene.measure();
     let verdict = scene.verdict(&measurement);
     assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
