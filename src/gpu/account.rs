@@ -536,6 +536,7 @@ mod tests {
         ];
         let figures = story.figures();
         assert_eq!(figures.peak, CONTEXT + 5 * GIB);
+        assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
         assert_eq!(figures.after_unload, Some(BEFORE + 3 * GIB), "as it was before, without 77");
         assert_eq!((figures.mixed, figures.foreign.len()), (None, 0), "nobody took more");
         assert_eq!(figures.foreign_peak, 3 * GIB);
