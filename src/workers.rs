@@ -3,7 +3,7 @@
 
 use crate::cuda_build::CudaBuild;
 use crate::env::Environment;
-use crate::gpu::{Assigned, Gpu};
+use crate::gpu::{self, Assigned};
 use crate::host::Host;
 use crate::manifest::Model;
 use crate::measure;
@@ -41,24 +41,24 @@ impl Workers {
         for model in models {
             // a model whose devices cannot be had fails by itself, with that reason
             let assigned = measure::assigned(model, environment, host).unwrap_or_default();
-            if let Some(Assigned { gpu, .. }) = assigned.first()
+            if let Some(first) = assigned.first()
                 && build.interrupt.signal().is_none()
             {
-                workers.prepare_for(gpu, build);
+                workers.prepare_for(first, build);
             }
         }
         workers
     }
 
-    /// Makes sure of a worker for `gpu`, once for each compute capability.
-    fn prepare_for(&mut self, gpu: &Gpu, build: &CudaBuild<'_>) {
-        let capability = &gpu.compute_capability;
+    /// Makes sure of a worker for that GPU, once for each compute capability.
+    fn prepare_for(&mut self, assigned: &Assigned, build: &CudaBuild<'_>) {
+        let capability = &assigned.gpu.compute_capability;
         if self.cuda.contains_key(capability) {
             return;
         }
-        let worker = match unfit(&self.at_hand, capability) {
+        let worker = match unfit(&self.at_hand, assigned) {
             None => self.at_hand.clone(),
-            Some(why) => build.worker_for(gpu, &why),
+            Some(why) => build.worker_for(&assigned.gpu, &why),
         };
         self.cuda.insert(capability.clone(), worker);
     }
@@ -77,19 +77,11 @@ impl Workers {
     }
 }
 
-/// Why the worker at hand cannot run on a GPU of `capability`; none where it can.
-fn unfit(at_hand: &Result<BuiltWorker, Failure>, capability: &str) -> Option<String> {
-    let built = match at_hand {
-        Ok(built) => built,
-        Err(failure) => return Some(failure.message.clone()),
+/// Why the worker at hand cannot run on that GPU; none where it can.
+fn unfit(at_hand: &Result<BuiltWorker, Failure>, assigned: &Assigned) -> Option<String> {
+    let suits = |built: &BuiltWorker| {
+        gpu::suits(&engine_of(built)?, &built.program, std::slice::from_ref(assigned))
     };
-    let program = built.program.display();
-    match engine_of(built) {
-        Err(failure) => Some(failure.message),
-        Ok(engine) => match engine.compute_capability {
-            Some(of) if of == capability => None,
-            Some(of) => Some(format!("{program} was built for compute capability {of}")),
-            None => Some(format!("{program} was built without CUDA")),
-        },
-    }
+    let suits = at_hand.as_ref().map_err(Failure::clone).and_then(suits);
+    suits.err().map(|failure| failure.message)
 }

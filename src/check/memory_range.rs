@@ -253,7 +253,7 @@ mod tests {
              device = \"cuda\"\nexpect.ram = {{ max = \"1GB\" }}\n{expect}"
         );
         let manifest = Manifest::parse(&text, "m.toml", None).expect("sound");
-        let expectation = Expectation::of(&manifest.models[0], "");
+        let expectation = Expectation::of(&manifest.models[0], "", measurement);
         Check::MemoryRange.verdict(measurement, &expectation)
     }
 

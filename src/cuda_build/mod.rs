@@ -319,10 +319,12 @@ mod tests {
         let gpu = Gpu {
             name: "a GPU".into(),
             uuid: "GPU-0".into(),
+            bus_id: "0".into(),
             vram_bytes: 1 << 30,
             driver: "580.65".into(),
             cuda: "13.0".into(),
             compute_capability: "9.0".into(),
+            mig: false,
         };
         let (result, pid, took) = std::thread::scope(|scope| {
             let building = scope.spawn(|| build.worker_for(&gpu, "none"));

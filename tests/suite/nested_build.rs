@@ -3,7 +3,7 @@
 
 use modelgate::cuda_build::CudaBuild;
 use modelgate::env::{Environment, Variables};
-use modelgate::gpu::Gpu;
+use modelgate::gpu::{Assigned, Gpu, NvmlReadings, Readings, assign};
 use modelgate::host::Host;
 use modelgate::manifest::Manifest;
 use modelgate::measure::{Surroundings, measure};
@@ -13,6 +13,7 @@ use modelgate::workers::Workers;
 use modelgate_protocol::{Device, Failure, FailureKind, Outcome, Stage};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// What cargo is asked to do.
@@ -150,6 +151,8 @@ fn gpu(capability: &str) -> Gpu {
         driver: "580.65.06".into(),
         cuda: "13.0".into(),
         compute_capability: capability.into(),
+        bus_id: "0".into(),
+        mig: false,
     }
 }
 
@@ -159,6 +162,11 @@ fn host(capabilities: &[&str]) -> Host {
         no_gpu_reason: capabilities.is_empty().then(|| "no NVIDIA driver".to_owned()),
         ..Host::inspect()
     }
+}
+
+/// The GPUs that a model on `device` gets.
+fn assigned(device: Device, host: &Host) -> Vec<Assigned> {
+    assign(&[device], "m", host, None).expect("it is there")
 }
 
 fn manifest(models: &str) -> Manifest {
@@ -389,7 +397,7 @@ fn models_on_gpus_get_their_worker_and_others_the_one_at_hand() {
     let workers = place.workers(&models, &place.environment(), &host);
     assert_eq!(place.calls().len(), 2, "one for each capability, none for a GPU that is not there");
     let of = |device| {
-        let built = workers.for_devices(&[device], &host).expect("a worker");
+        let built = workers.for_gpus(&assigned(device, &host)).expect("a worker");
         let engine = modelgate::worker::engine_of(&built).expect("it starts");
         (built, engine.compute_capability)
     };
@@ -407,7 +415,7 @@ fn nothing_is_built_that_no_model_needs() {
     let host = host(&["9.0"]);
     let workers = place.workers(&model("m", "cuda"), &place.environment(), &host);
     assert_eq!(
-        workers.for_devices(&[Device::Cuda(0)], &host),
+        workers.for_gpus(&assigned(Device::Cuda(0), &host)),
         Ok(BuiltWorker::at(place.at("at-hand"))),
         "a worker that fits is used as it is"
     );
@@ -416,7 +424,7 @@ fn nothing_is_built_that_no_model_needs() {
     let named = Environment { worker: Some(place.at("named")), ..place.environment() };
     let workers = place.workers(&model("m", "cuda"), &named, &host);
     assert_eq!(
-        workers.for_devices(&[Device::Cuda(0)], &host),
+        workers.for_gpus(&assigned(Device::Cuda(0), &host)),
         Ok(BuiltWorker::at(place.at("named")))
     );
     assert_eq!(place.calls(), [""; 0]);
@@ -428,7 +436,7 @@ fn a_worker_at_hand_for_another_gpu_is_replaced() {
     place.program("at-hand", &says(Some("8.0")));
     let host = host(&["9.0"]);
     let workers = place.workers(&model("m", "cuda"), &place.environment(), &host);
-    let built = workers.for_devices(&[Device::Cuda(0)], &host).expect("built");
+    let built = workers.for_gpus(&assigned(Device::Cuda(0), &host)).expect("built");
     assert_ne!(built.program, place.at("at-hand"));
     assert_eq!(place.calls().len(), 1);
 }
@@ -441,6 +449,7 @@ fn a_model_without_a_worker_fails_with_the_reason() {
     let host = host(&["9.0"]);
     let manifest = manifest(&model("m", "cuda"));
     let workers = place.workers(&model("m", "cuda"), &environment, &host);
+    let no_readings: Arc<dyn Readings> = Arc::new(NvmlReadings::open());
     let measurement = measure(
         &manifest.models[0],
         &Surroundings {
@@ -448,6 +457,7 @@ fn a_model_without_a_worker_fails_with_the_reason() {
             environment: &environment,
             host: &host,
             workers: &workers,
+            readings: &no_readings,
             scratch: place.folder.path(),
             interrupt: &place.interrupt,
         },
@@ -456,8 +466,9 @@ fn a_model_without_a_worker_fails_with_the_reason() {
     let failure = measurement.failure.expect("a failure");
     assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
     let at_hand = place.at("at-hand").display().to_string();
-    let expected = format!("{at_hand} was built without CUDA; NVIDIA H200 needs a worker for");
-    assert!(failure.message.starts_with(&expected), "{failure:?}");
+    let expected =
+        format!("{at_hand} (engine x) was built without CUDA; NVIDIA H200 needs a worker for");
+    assert!(failure.message.contains(&expected), "{failure:?}");
 }
 
 /// The tree of packages and their features that the worker is built from.

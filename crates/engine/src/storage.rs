@@ -111,6 +111,7 @@ pub(crate) fn blocks_mut<T: Block>(bytes: &mut [u8]) -> Option<&mut [T]> {
 }
 
 /// The values of blocks of that type, one after the other; empty for a type without blocks.
+#[cfg(any(feature = "cuda", test))]
 pub(crate) fn dequantized(dtype: &DType, bytes: &[u8]) -> Vec<f32> {
     fn values<T: Block>(bytes: &[u8]) -> Vec<f32> {
         let mut blocks = zeroed::<T>(bytes.len() / size_of::<T>()).unwrap_or_default();
@@ -212,7 +213,7 @@ pub(crate) struct DeviceMatrix {
 impl DeviceMatrix {
     /// The matrix that takes this region of the tensor.
     pub(crate) fn new(gpu: &Gpu, tensor: Arc<QTensor>, region: Region) -> DeviceMatrix {
-        DeviceMatrix { gpu: gpu.clone(), tensor, region }
+        DeviceMatrix { tensor, region, gpu: gpu.clone() }
     }
 
     fn shape(&self) -> Result<(usize, usize)> {
