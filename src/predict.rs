@@ -3,8 +3,8 @@
 //! Pure: shapes and the manifest in, bytes and arithmetic out.
 
 use crate::manifest::{ByteRange, Expect, Model, format_bytes};
-use modelgate_model::{Config, PredictedBytes, mix};
-use modelgate_protocol::{DType, Device, Prediction, Scheme};
+use modelgate_model::{COMPARED_LAYERS, Config, PredictedBytes, mix};
+use modelgate_protocol::{DType, Device, Evidence, Prediction, Scheme};
 
 /// What the engine's process takes on the host beside what the shapes say: runtime, tokenizer,
 /// thread stacks, staging buffers, and freed memory that the allocator keeps. With it the prediction
@@ -47,8 +47,11 @@ pub fn predict(
     let on_host = devices.iter().all(|device| *device == Device::Cpu);
     let bytes = predicted_bytes(config, model, on_host, file_bytes);
     let sum = bytes.weights.saturating_add(bytes.kv_cache).saturating_add(bytes.activations);
-    let (baseline, on_top) =
-        if on_host { (HOST_BASELINE, sum) } else { (GPU_HOST_BASELINE, GPU_STAGING) };
+    let (baseline, on_top) = if on_host {
+        (HOST_BASELINE, sum)
+    } else {
+        (GPU_HOST_BASELINE, GPU_STAGING.saturating_add(compared_bytes(config, model)))
+    };
     Prediction {
         weights: bytes.weights,
         kv_cache: bytes.kv_cache,
@@ -60,6 +63,15 @@ pub fn predict(
         // of safetensors every parameter has 16 bits in nearly all repositories
         disk: file_bytes.unwrap_or_else(|| bytes.parameters.saturating_mul(2)),
     }
+}
+
+/// Weights in host memory of the layers of a synthetic model that are held against the device's.
+fn compared_bytes(config: &Config, model: &Model) -> u64 {
+    if model.weights.evidence() != Evidence::Synthetic {
+        return 0;
+    }
+    let prefix = Config { layers: config.layers.min(COMPARED_LAYERS), ..config.clone() };
+    modelgate_model::predict(&prefix, model.quantization, &DType::Bf16, 1, false).weights
 }
 
 /// `prediction` with what the worker itself has measured that it takes on its devices before the
@@ -144,8 +156,7 @@ pub fn too_large(
         format_bytes(free),
     );
     let with = |scheme, context: usize| {
-        let float = DType::Bf16;
-        needed(&modelgate_model::predict(config, scheme, &float, context, 2))
+        needed(&modelgate_model::predict(config, scheme, &DType::Bf16, context, true))
     };
     let mut ways = Vec::new();
     // the blocks of a file stay what they are
@@ -255,7 +266,7 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Manifest;
+    use crate::manifest::{Manifest, Weights};
 
     const GB: u64 = 1_000_000_000;
 
@@ -335,6 +346,17 @@ mod tests {
         let refused = refusal("q4_k", None, tight).expect("refused");
         assert!(refused.hint.contains("context = 2048 would fit"), "{}", refused.hint);
         assert!(!refused.message.contains("before the first weight"), "{}", refused.message);
+    }
+
+    #[test]
+    fn the_layers_that_the_cpu_evaluates_too_are_on_the_host() {
+        let peak = |model: &Model, device| predict(&llama_70b(), model, &[device], None).host_peak;
+        let (real, mut synthetic) = (model("q4_k"), model("q4_k"));
+        synthetic.weights = Weights::InPlace;
+        // embedding, output and two layers of 856 million weights in 4.5 bits
+        let more = peak(&synthetic, Device::Cuda(0)) - peak(&real, Device::Cuda(0));
+        assert!((2_140_000_000..2_150_000_000).contains(&more), "{more}");
+        assert_eq!(peak(&synthetic, Device::Cpu), peak(&real, Device::Cpu));
     }
 
     #[test]

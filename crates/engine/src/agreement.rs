@@ -6,11 +6,9 @@ use crate::fail;
 use crate::load::Weights;
 use crate::place::Place;
 use candle_core::Result;
-use modelgate_model::{Config, tensors};
+use modelgate_model::{COMPARED_LAYERS, Config, tensors};
 use modelgate_protocol::{Agreement, Failure, Finite, Stage};
 
-/// Layers that are compared.
-const LAYERS: usize = 2;
 /// Tokens that go through them.
 const TOKENS: u32 = 16;
 
@@ -30,7 +28,7 @@ impl Prefix {
         frequencies: &[f32],
         layout: Layout,
     ) -> Prefix {
-        let config = Config { layers: config.layers.min(LAYERS), ..config.clone() };
+        let config = Config { layers: config.layers.min(COMPARED_LAYERS), ..config.clone() };
         let shared = |name: String| Some((name.clone(), weights.get(&name)?.clone()));
         let names = tensors(&config).into_iter().map(|tensor| tensor.name);
         Prefix {

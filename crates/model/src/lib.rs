@@ -16,6 +16,8 @@ pub use config::{
 };
 pub use gguf_names::{GgufName, gguf_name};
 pub use mix::{Mix, mix};
-pub use predict::{PREFILL_CHUNK, PredictedBytes, SCORE_BYTES, kv_cache_bytes, predict};
+pub use predict::{
+    COMPARED_LAYERS, PREFILL_CHUNK, PredictedBytes, SCORE_BYTES, kv_cache_bytes, predict,
+};
 pub use rule::{Placement, Role, float_dtype, residence, role};
 pub use shapes::{TensorShape, parameters, tensors};

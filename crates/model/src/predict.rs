@@ -30,6 +30,9 @@ fn product(sizes: &[usize]) -> u64 {
     sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
 }
 
+/// Layers from the first of a synthetic model on a device that are evaluated on the CPU too.
+pub const COMPARED_LAYERS: usize = 2;
+
 /// Bytes of attention's scores that are in memory at once: where they would be more, fewer queries
 /// are looked at together.
 pub const SCORE_BYTES: u64 = 64 << 20;
