@@ -145,11 +145,12 @@ impl<'a> Foresight<'a> {
                 let index = given.iter().position(|assigned| assigned.device == seen.device);
                 // a device that was not given is refused where the event is folded
                 if let Some(index) = index {
+                    let before = self.gpus.before[index].memory.used;
                     self.rooms[index] = Some(predict::Room {
                         total: seen.total,
-                        others: self.gpus.before[index].memory.used,
+                        others: before,
                         limit: self.limit,
-                        baseline: Some(seen.baseline),
+                        baseline: Some(seen.own_baseline(before)),
                     });
                 }
                 self.complete()
@@ -301,7 +302,7 @@ fn prepare(
         files: acquired.files,
         evidence: model.weights.evidence(),
         quantization: model.quantization,
-        devices,
+        devices: gpu::shown(&devices),
         device_limit,
         context: model.context,
         generations: generation_requests(model, config.as_ref().map(|(_, config)| config)),

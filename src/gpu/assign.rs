@@ -41,6 +41,16 @@ pub fn assign(
     Ok(assigned)
 }
 
+/// `devices` as a worker counts them that is shown just the CUDA devices among them, in this order.
+pub(crate) fn shown(devices: &[Device]) -> Vec<Device> {
+    let mut ordinals = 0..;
+    let count = |device: &Device| match device {
+        Device::Cpu => Device::Cpu,
+        Device::Cuda(_) => Device::Cuda(ordinals.next().unwrap_or_default()),
+    };
+    devices.iter().map(count).collect()
+}
+
 /// The failure where `device` stands for nothing.
 fn missing(
     device: Device,

@@ -13,8 +13,8 @@ mod probe;
 mod readings;
 
 pub(crate) use account::{Life, Mark, TOLERANCE, device_memory};
-pub(crate) use assign::suits;
 pub use assign::{Assigned, assign};
+pub(crate) use assign::{shown, suits};
 pub use inventory::{Gpu, Slot, Visible, visible};
 pub use lock::Held;
 pub(crate) use lock::{FOLDER, hold};

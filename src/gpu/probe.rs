@@ -6,8 +6,7 @@
 
 use super::{ProcessUse, Readings, Snapshot};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,7 +47,8 @@ struct Shared {
     readings: Arc<dyn Readings>,
     uuids: Vec<String>,
     spawned: Instant,
-    stop: AtomicBool,
+    /// What is seen later does not count.
+    end: OnceLock<Instant>,
     logs: Mutex<Vec<Log>>,
 }
 
@@ -61,8 +61,7 @@ impl Probe {
         spawned: Instant,
     ) -> Probe {
         let logs = Mutex::new(vec![Log::default(); uuids.len()]);
-        let stop = AtomicBool::new(false);
-        let shared = Arc::new(Shared { readings, uuids, spawned, stop, logs });
+        let shared = Arc::new(Shared { readings, uuids, spawned, end: OnceLock::new(), logs });
         let looks: &[(Look, u32)] =
             if shared.uuids.is_empty() { &[] } else { &[(memory, 0), (processes, PAUSE)] };
         let threads = looks
@@ -75,14 +74,27 @@ impl Probe {
         Probe { shared, threads }
     }
 
-    /// Ends the sampling and gives what was seen, in the order of the GPUs.
+    /// Ends the sampling: what was seen after `at` does not count.
+    pub(crate) fn end(&self, at: Instant) {
+        // where it has ended before, that end stays
+        let _ = self.shared.end.set(at);
+    }
+
+    /// Ends the sampling and gives what was seen until then, in the order of the GPUs.
     pub(crate) fn stop(self) -> Vec<Log> {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        let end = *self.shared.end.get_or_init(Instant::now);
+        let end_s = end.saturating_duration_since(self.shared.spawned).as_secs_f64();
         for thread in self.threads {
             // what a thread that panicked has seen up to then stays
             let _ = thread.join();
         }
-        std::mem::take(&mut *self.shared.logs.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut logs =
+            std::mem::take(&mut *self.shared.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        for log in &mut logs {
+            log.used.retain(|(t_s, _)| *t_s <= end_s);
+            log.processes.retain(|(t_s, _)| *t_s <= end_s);
+        }
+        logs
     }
 }
 
@@ -91,7 +103,7 @@ type Look = fn(&Shared, usize);
 
 /// Looks at every GPU again and again, with a pause of so many times what that took.
 fn repeat(shared: &Shared, look: Look, pause: u32) {
-    while !shared.stop.load(Ordering::Relaxed) {
+    while shared.end.get().is_none() {
         let began = Instant::now();
         for gpu in 0..shared.uuids.len() {
             look(shared, gpu);
@@ -159,7 +171,7 @@ pub(crate) fn unloaded(
 mod tests {
     use super::super::MemoryReading;
     use super::*;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A GPU whose list of processes takes its time.
     struct Slow {
@@ -201,6 +213,24 @@ mod tests {
         assert_eq!(log.names.get(&7).map(String::as_str), Some("process 7"));
         assert!(log.longest_gap_s > 0.0 && log.processes_gap_s >= 0.03, "{log:?}");
         assert!(logs[1].processes.is_empty() && !logs[1].used.is_empty());
+    }
+
+    #[test]
+    fn what_is_seen_after_the_end_does_not_count() {
+        let slow = Arc::new(Slow { used: AtomicU64::new(1) });
+        let readings: Arc<dyn Readings> = Arc::clone(&slow) as Arc<dyn Readings>;
+        let probe = Probe::start(readings, vec!["GPU-1".to_owned()], Instant::now());
+        std::thread::sleep(Duration::from_millis(200));
+        let end = Instant::now();
+        slow.used.store(2, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(200));
+        probe.end(end);
+        std::thread::sleep(Duration::from_millis(50));
+        let log = probe.stop().remove(0);
+        let used: Vec<u64> = log.used.iter().map(|(_, used)| *used).collect();
+        assert!(!used.is_empty() && used.iter().all(|used| *used == 1), "{used:?}");
+        let listed: Vec<_> = log.processes.iter().map(|(_, list)| list[0].used).collect();
+        assert_eq!(listed, [Some(1)]);
     }
 
     #[test]

@@ -138,6 +138,8 @@ impl<'a> Fold<'a> {
             Event::Device(device) => {
                 replace(&mut seen.devices_seen, device, |a, b| a.device == b.device);
             }
+            // what the measuring of ceilings takes is not the model's
+            Event::DeviceMemory(_) if self.phase == PhaseName::Ceilings => {}
             Event::DeviceMemory(memory) => {
                 self.marks.push(Mark { t_s: since_spawn.get(), memory });
             }
@@ -178,9 +180,9 @@ impl<'a> Fold<'a> {
             self.stage(),
             FailureKind::DeviceMismatch,
             format!("the worker opened {uuid} as {device}, {expected}"),
-            "the harness lists the GPUs in CUDA_VISIBLE_DEVICES, and a worker must use the k-th \
-             CUDA device of the request as CUDA's ordinal k; what changes that variable in front of \
-             the worker, such as a wrapper, has to leave it",
+            "the harness lists the GPUs in CUDA_VISIBLE_DEVICES, and a worker must count them as \
+             CUDA does then; what changes that variable in front of the worker, such as a wrapper, \
+             has to leave it",
         ))
     }
 

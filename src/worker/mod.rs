@@ -25,7 +25,9 @@ use channel::Line;
 use control_group::OutOfMemoryKills;
 use ending::Ending;
 use fold::Fold;
-use modelgate_protocol::{Event, Failure, FailureKind, Finite, Measurement, Request, Stage};
+use modelgate_protocol::{
+    Event, Failure, FailureKind, Finite, Measurement, PhaseName, Request, Stage,
+};
 use process::Worker;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -80,8 +82,62 @@ impl Gpus {
         Ok(Gpus { assigned, before, readings })
     }
 
+    /// `event` of a worker, which counts the GPUs that it is shown, with the names under which the
+    /// model asked for them.
+    fn named(&self, mut event: Event) -> Event {
+        let asked = |shown: &mut String| {
+            let ordinal: Option<usize> =
+                shown.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok());
+            if let Some(assigned) = ordinal.and_then(|ordinal| self.assigned.get(ordinal)) {
+                shown.clone_from(&assigned.device);
+            }
+        };
+        match &mut event {
+            Event::Model { devices, .. } => devices.iter_mut().for_each(asked),
+            Event::Tensor(tensor) => asked(&mut tensor.device),
+            Event::Device(seen) => asked(&mut seen.device),
+            Event::DeviceMemory(memory) => asked(&mut memory.device),
+            Event::Ceiling(ceiling) => asked(&mut ceiling.device),
+            Event::Failure(failure) => failure.message.push_str(&self.other_names()),
+            _ => {}
+        }
+        event
+    }
+
+    /// What the worker's names stand for, where they are not those of the model.
+    fn other_names(&self) -> String {
+        let shown = self.assigned.iter().enumerate();
+        let pairs: Vec<String> = shown
+            .map(|(ordinal, assigned)| (format!("cuda:{ordinal}"), &assigned.device))
+            .filter(|(shown, asked)| shown != *asked)
+            .map(|(shown, asked)| format!("the worker's {shown} is {asked}"))
+            .collect();
+        if pairs.is_empty() { String::new() } else { format!(" ({})", pairs.join(", ")) }
+    }
+
     fn uuids(&self) -> Vec<&str> {
         self.assigned.iter().map(|assigned| assigned.gpu.uuid.as_str()).collect()
+    }
+}
+
+/// What looks at the memory of a worker.
+struct Probes<'a> {
+    host: &'a probe::Probe,
+    gpus: &'a gpu::Probe,
+}
+
+impl Probes<'_> {
+    /// Takes note of an event that arrived `at`. What the measuring of ceilings takes of memory is
+    /// not the model's.
+    fn note(&self, event: &Event, at: Instant) {
+        match event {
+            Event::Loaded => self.host.mark_loaded(),
+            Event::Phase { name: PhaseName::Ceilings } => {
+                self.host.end(at);
+                self.gpus.end(at);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -111,7 +167,8 @@ pub fn run(
     let uuids = gpus.uuids().into_iter().map(str::to_owned).collect();
     let gpu_probe = gpu::Probe::start(Arc::clone(&gpus.readings), uuids, spawned);
     let mut fold = Fold::new(measurement, &gpus.assigned, spawned);
-    let ending = listen(&mut worker, limits, &mut fold, &probe, watch);
+    let probes = Probes { host: &probe, gpus: &gpu_probe };
+    let ending = listen(&mut worker, gpus, limits, &mut fold, &probes, watch);
     let said_done = Instant::now();
     let exit = worker.end(ending.is_forced());
     let reaped = Instant::now();
@@ -152,7 +209,7 @@ fn account(
             after: None,
             worker,
             marks: &marks,
-            baseline: seen.map(|seen| seen.baseline),
+            baseline: seen.map(|seen| seen.own_baseline(before.memory.used)),
             loaded_s: measurement.load_s.map(Finite::get),
         };
         let is_back = |now: &Snapshot| life.is_back(now);
@@ -170,9 +227,10 @@ fn account(
 /// Takes events in until the worker is done, says that it failed, or has to be ended.
 fn listen(
     worker: &mut Worker,
+    gpus: &Gpus,
     limits: &Limits,
     fold: &mut Fold<'_>,
-    probe: &probe::Probe,
+    probes: &Probes<'_>,
     watch: &mut Watch<'_>,
 ) -> Ending {
     let mut last_progress = worker.spawned();
@@ -186,13 +244,12 @@ fn listen(
         }
         match worker.lines().recv_timeout(TICK) {
             Ok(Line::Event(at, event)) => {
-                if let Event::Loaded = *event {
-                    probe.mark_loaded();
-                }
+                let event = gpus.named(*event);
+                probes.note(&event, at);
                 if let Err(refusal) = watch(&event) {
                     return Ending::Said(refusal);
                 }
-                match fold.take(*event, at) {
+                match fold.take(event, at) {
                     fold::Step::Advanced => last_progress = at,
                     fold::Step::SameProgress => {}
                     fold::Step::Done => return Ending::Done,

@@ -11,8 +11,8 @@ use modelgate_protocol::{Finite, HostMemory, Measurement, PeakSource};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,23 +25,26 @@ const NOT_YET: u64 = u64::MAX;
 /// One reading, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    /// Seconds from spawn.
-    t_s: f64,
+    at: Instant,
     /// Anonymous and shared memory.
     private: u64,
     /// Resident set, mapped files included.
     rss: u64,
+    /// The highest resident set up to then.
+    peak_rss: u64,
 }
 
 /// A sampler of one process.
 pub(super) struct Probe {
     shared: Arc<Shared>,
+    spawned: Instant,
     thread: JoinHandle<()>,
 }
 
 struct Shared {
     status: PathBuf,
-    stop: AtomicBool,
+    /// Until when samples count, and what the control group's mark was then.
+    end: OnceLock<(Instant, Option<u64>)>,
     after_load: AtomicU64,
     log: Mutex<Log>,
 }
@@ -49,7 +52,6 @@ struct Shared {
 #[derive(Default)]
 struct Log {
     samples: Vec<Sample>,
-    peak_rss: u64,
     longest_gap: Duration,
 }
 
@@ -58,15 +60,15 @@ impl Probe {
     pub(super) fn start(pid: u32, spawned: Instant) -> Probe {
         let shared = Arc::new(Shared {
             status: PathBuf::from(format!("/proc/{pid}/status")),
-            stop: AtomicBool::new(false),
+            end: OnceLock::new(),
             after_load: AtomicU64::new(NOT_YET),
             log: Mutex::default(),
         });
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || sample(&shared, spawned)
+            move || sample(&shared)
         });
-        Probe { shared, thread }
+        Probe { shared, spawned, thread }
     }
 
     /// Notes what the process takes now, when its last tensor is resident.
@@ -76,15 +78,22 @@ impl Probe {
         }
     }
 
-    /// Ends the sampling, adds what was seen to `measurement` and gives it over time; nothing where
+    /// Ends the sampling: what was seen after `at` does not count.
+    pub(super) fn end(&self, at: Instant) {
+        self.shared.end.get_or_init(|| (at, control_group::peak()));
+    }
+
+    /// Ends the sampling, adds what was seen until then to `measurement` and gives it over time; nothing where
     /// the system shows nothing.
     pub(super) fn stop(self, measurement: &mut Measurement) -> Vec<Series> {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.end(Instant::now());
         if self.thread.join().is_err() {
             return Vec::new();
         }
-        let log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(first) = log.samples.first() else {
+        let mut log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let (end, cgroup_peak) = self.shared.end.get().copied().unzip();
+        log.samples.retain(|sample| end.is_none_or(|end| sample.at <= end));
+        let (Some(first), Some(last)) = (log.samples.first(), log.samples.last()) else {
             return Vec::new();
         };
         let after_load = match self.shared.after_load.load(Ordering::Relaxed) {
@@ -97,15 +106,17 @@ impl Probe {
             after_load,
             peak_private: sampled.max(after_load.unwrap_or(0)),
             peak_source: PeakSource::Samples,
-            peak_rss: log.peak_rss,
+            peak_rss: last.peak_rss,
             predicted_peak: measurement.memory.prediction.as_ref().map(|p| p.host_peak),
-            cgroup_peak: control_group::peak(),
+            cgroup_peak: cgroup_peak.flatten(),
             samples: log.samples.len() as u64,
             longest_gap_s: Finite::seconds(log.longest_gap),
         });
+        let seconds =
+            |sample: &Sample| sample.at.saturating_duration_since(self.spawned).as_secs_f64();
         let series = |name: &str, value: fn(&Sample) -> u64, is_kept| Series {
             name: name.to_owned(),
-            points: log.samples.iter().map(|sample| (sample.t_s, value(sample))).collect(),
+            points: log.samples.iter().map(|sample| (seconds(sample), value(sample))).collect(),
             is_kept,
         };
         vec![
@@ -115,12 +126,12 @@ impl Probe {
     }
 }
 
-fn sample(shared: &Shared, spawned: Instant) {
+fn sample(shared: &Shared) {
     let Ok(file) = File::open(&shared.status) else {
         return;
     };
     let mut last = Instant::now();
-    while !shared.stop.load(Ordering::Relaxed) {
+    while shared.end.get().is_none() {
         // a process that is gone or a zombie shows no memory: the last sample stays
         let Some(reading) = read(&file) else {
             return;
@@ -129,11 +140,11 @@ fn sample(shared: &Shared, spawned: Instant) {
         {
             let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
             log.longest_gap = log.longest_gap.max(now - last);
-            log.peak_rss = log.peak_rss.max(reading.peak_rss);
             log.samples.push(Sample {
-                t_s: (now - spawned).as_secs_f64(),
+                at: now,
                 private: reading.private,
                 rss: reading.rss,
+                peak_rss: reading.peak_rss,
             });
         }
         last = now;

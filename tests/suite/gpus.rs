@@ -7,10 +7,13 @@ use modelgate::check::{Check, Expectation, Status, Verdict};
 use modelgate::env::Environment;
 use modelgate::gpu::{Gpu, MemoryReading, ProcessUse, Readings};
 use modelgate::host::Host;
-use modelgate::manifest::Manifest;
+use modelgate::manifest::{DeviceChoice, Manifest};
 use modelgate::measure::{Surroundings, measure};
 use modelgate::signal::Interrupt;
-use modelgate_protocol::{DeviceMemory, FailureKind, Measurement, Outcome, PeakSource, Stage};
+use modelgate::workers::Workers;
+use modelgate_protocol::{
+    Device, DeviceMemory, FailureKind, Measurement, Outcome, PeakSource, Stage,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -60,13 +63,22 @@ print("visible:", UUID, os.environ["CUDA_DEVICE_ORDER"])
 /// What the worker does before its first tensor: it opens the device, then loads.
 const OPEN: &str = r#"book(CONTEXT)
 tell("device", device="cuda:0", uuid=UUID, name="GPU", compute_capability="9.0",
-     total=80 * GIB, baseline=CONTEXT, kernels_cached=None)
+     total=80 * GIB, baseline=BEFORE + CONTEXT, kernels_cached=None)
 memory(0, 0, BEFORE + CONTEXT, BEFORE + CONTEXT)
 book(CONTEXT + RESERVED)
 "#;
 
 /// What it tells when all is resident, and once more at its end.
 const TOLD: &str = "memory(RESERVED, RESERVED, BEFORE + CONTEXT, BEFORE + CONTEXT)\n";
+
+/// What it does last: it measures what the hardware can do at most, for which it takes more than
+/// for the model.
+const CEILINGS: &str = r#"tell("phase", name="ceilings")
+ballast = b"x" * (300 * 10 ** 6)
+book(CONTEXT + 2 * RESERVED)
+memory(0, 2 * RESERVED, BEFORE + 2 * CONTEXT, BEFORE + 2 * CONTEXT)
+tell("ceiling", name="device_memory", device="cuda:0", bytes_per_s=1e12)
+"#;
 
 /// The GPU as the book shows it.
 struct Book(PathBuf);
@@ -129,7 +141,7 @@ impl Scene {
             ("devices=[\"cpu\"]", "devices=[\"cuda:0\"]".into()),
             ("tell(\"phase\", name=\"load\")", format!("{open}\ntell(\"phase\", name=\"load\")")),
             ("tell(\"loaded\")", format!("{told}\ntell(\"loaded\")")),
-            ("tell(\"done\")", format!("{TOLD}tell(\"done\")")),
+            ("tell(\"done\")", format!("{TOLD}{CEILINGS}tell(\"done\")")),
             ("sys.stdin.read()  #", format!("sys.stdin.read()\n{end}  #")),
         ] {
             assert!(source.contains(from), "{from}");
@@ -170,6 +182,7 @@ impl Scene {
                 manifest: &self.manifest,
                 environment: &self.environment,
                 host: &self.host,
+                workers: &Workers::at_hand(&self.environment),
                 readings: &readings,
                 scratch: self.folder.path(),
                 interrupt: &self.interrupt,
@@ -178,7 +191,7 @@ impl Scene {
     }
 
     fn verdict(&self, measurement: &Measurement) -> Verdict {
-        let expectation = Expectation::of(&self.manifest.models[0], "");
+        let expectation = Expectation::of(&self.manifest.models[0], "", measurement);
         Check::MemoryRange.verdict(measurement, &expectation)
     }
 }
@@ -255,9 +268,52 @@ fn a_model_s_memory_is_told_from_both_sides() {
         assert_eq!(series.len(), timeline.t_s.len());
         assert_eq!(series.iter().max(), Some(&most), "{name}");
     }
+    // the measuring of ceilings takes hundreds of MB, which are not the model's
+    let host = measurement.memory.host.as_ref().expect("host memory");
+    assert!(host.peak_private < 200 * MB && host.peak_rss < 200 * MB, "{host:?}");
+    assert_eq!(measurement.ceilings.len(), 1);
     let verdict = scene.verdict(&measurement);
     assert_eq!(verdict.status, Status::Passed, "{verdict:?}");
     assert!(verdict.observed.contains("for under 3 ms can be missed"), "{}", verdict.observed);
+}
+
+/// `scene` with another GPU before its own, which is `cuda:1` now, and asked for as such.
+fn on_the_second_gpu(mut scene: Scene) -> Scene {
+    let first = Gpu { uuid: "GPU-of-somebody".into(), ..scene.host.gpus[0].clone() };
+    scene.host.gpus.insert(0, first);
+    scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cuda(1)]);
+    scene
+}
+
+#[test]
+fn a_worker_counts_the_gpus_that_it_is_shown_and_reports_say_what_was_asked_for() {
+    let open = format!("print('devices:', request['devices'])\n{OPEN}");
+    let scene = on_the_second_gpu(Scene::new(&open, TOLD, "book(0)", ""));
+    let measurement = scene.measure();
+    assert_eq!(measurement.outcome, Outcome::Measured, "{:?}", measurement.failure);
+    let said = &measurement.worker_stderr;
+    assert!(said.contains("devices: [{'cuda': 0}]"), "{said}");
+    let figures = device(&measurement);
+    assert_eq!((&figures.device[..], &figures.uuid), ("cuda:1", &scene.host.gpus[1].uuid));
+    assert_eq!(figures.peak, CONTEXT + RESERVED);
+    assert_eq!(measurement.requested_devices, ["cuda:1"]);
+    assert_eq!(measurement.devices, ["cuda:1"]);
+    assert_eq!(measurement.devices_seen[0].device, "cuda:1");
+    assert_eq!(measurement.ceilings[0].device, "cuda:1");
+    assert!(measurement.tensors.list.iter().all(|tensor| tensor.device == "cuda:1"));
+    assert!(measurement.memory.timeline.series.contains_key("cuda:1_used"));
+}
+
+#[test]
+fn a_failure_in_a_worker_s_names_says_what_they_stand_for() {
+    let told = "tell('failure', stage='load', kind='device_memory', message='cuda:0 is full', \
+                hint='less')\n";
+    let scene = on_the_second_gpu(Scene::new(OPEN, told, "", ""));
+    let says = ["cuda:0 is full (the worker's cuda:0 is cuda:1)"];
+    refused(&scene.measure(), FailureKind::DeviceMemory, &says);
+    let scene = Scene::new(OPEN, told, "", "");
+    let failure = scene.measure().failure.expect("a failure");
+    assert_eq!(failure.message, "cuda:0 is full");
 }
 
 #[test]

@@ -52,10 +52,10 @@ pub enum Event {
     Omitted(Omitted),
     /// A running total of an activity; the last one of a name counts.
     Activity(Activity),
-    /// A device is open, and takes what it takes before the first weight.
+    /// A device is open, and all is there that is taken of it before the first weight.
     Device(DeviceSeen),
     /// Memory of one device as the worker itself sees it, now and then; one comes before `loaded`
-    /// and one before `done`.
+    /// and one after all that the model did. In the phase `ceilings` none counts.
     DeviceMemory(PoolMemory),
     /// What the hardware can do at most, measured by this worker.
     Ceiling(Ceiling),
@@ -93,7 +93,8 @@ pub enum PhaseName {
     Perplexity,
     /// A prefix of the model is evaluated on the CPU too.
     Agreement,
-    /// What the hardware can do at most is measured.
+    /// What the hardware can do at most is measured, after the model is gone. What that takes of
+    /// memory does not count.
     Ceilings,
     /// From `done` until the process is reaped; never sent.
     Unload,

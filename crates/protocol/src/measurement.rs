@@ -255,10 +255,19 @@ pub struct DeviceSeen {
     pub compute_capability: String,
     /// Its memory.
     pub total: u64,
-    /// What the worker takes of it before the first weight: context, kernels, workspaces.
+    /// In use of it before the first weight, by all processes: what others have, and the worker's
+    /// context, kernels and workspaces.
     pub baseline: u64,
     /// Whether the driver had compiled the kernels before; none where that cannot be told.
     pub kernels_cached: Option<bool>,
+}
+
+impl DeviceSeen {
+    /// What the worker itself takes before the first weight, where `before` was in use when it
+    /// started.
+    pub fn own_baseline(&self, before: u64) -> u64 {
+        self.baseline.saturating_sub(before)
+    }
 }
 
 /// Memory of one device as a worker itself sees it. What its allocator reserves has exact marks;

@@ -16,14 +16,14 @@ pub struct Request {
     pub model: String,
     /// Local, verified files.
     pub files: ModelFiles,
-    /// Whether the weights are the model's own. Of a synthetic model no tokenizer is asked for, and
-    /// on a device a prefix of it is compared with the CPU.
+    /// Whether the weights are the model's own. Of a synthetic model no tokenizer is asked for, no
+    /// token is a stop token, and on a device a prefix of it is compared with the CPU.
     pub evidence: Evidence,
     /// The quantization to load with.
     pub quantization: Scheme,
     /// Where the model is to live, in the order of preference. The harness shows the worker just the
-    /// CUDA devices among them, by UUID and in this order (`CUDA_VISIBLE_DEVICES`), so the k-th of
-    /// them is CUDA's ordinal k, whatever its number here; events use the name that it has here.
+    /// CUDA devices among them, by UUID and in this order (`CUDA_VISIBLE_DEVICES`), and numbers them
+    /// here as CUDA does then. Events use these names; reports those that the user gave.
     pub devices: Vec<Device>,
     /// Bytes of each device's memory that the worker may take; none for all that there is.
     pub device_limit: Option<u64>,

@@ -52,7 +52,7 @@ fn write_device(
         "| {} | {} | {} | {} | {} ({}) | {} | {} | {} |",
         cell(&device.device),
         format_bytes(device.before),
-        opened.map_or("unknown".into(), |opened| format_bytes(opened.baseline)),
+        opened.map_or("unknown".into(), |opened| format_bytes(opened.own_baseline(device.before))),
         format_bytes(device.after_load),
         format_bytes(device.peak),
         source(device.peak_source),
@@ -102,6 +102,13 @@ fn write_reservations(out: &mut String, device: &DeviceMemory) -> std::fmt::Resu
             "\n{name}: what goes through the allocator is marked exactly; what is taken outside of \
              it for less than {} can have been missed.",
             seconds(gap.get())
+        )?;
+    }
+    if let Some(why) = &device.mixed {
+        writeln!(
+            out,
+            "\n**{name}: the figures may hold what other processes took**: {}.",
+            line(why)
         )?;
     }
     if device.foreign_peak > 0 || !device.foreign.is_empty() {
