@@ -3,7 +3,8 @@
 
 use crate::support::{Run, entry, fixture, json_reports, read_valid};
 use modelgate::check::{Check, Status, Verdict};
-use modelgate::host::{Gpu, Host};
+use modelgate::gpu::Gpu;
+use modelgate::host::Host;
 use modelgate::report::{ModelReport, Report, Run as ReportedRun, RunState, summary};
 use modelgate_protocol::{
     Activity, Agreement, DeviceMemory, DeviceSeen, Evidence, FinishReason, Finite, ForeignProcess,
@@ -125,10 +126,12 @@ fn on_a_gpu() -> Report {
             gpus: vec![Gpu {
                 name: "GPU".into(),
                 uuid: "GPU-1".into(),
+                bus_id: "0".into(),
                 vram_bytes: 150_000_000_000,
                 driver: "580".into(),
                 cuda: "13.0".into(),
                 compute_capability: "9.0".into(),
+                mig: false,
             }],
             no_gpu_reason: None,
         },
@@ -175,7 +178,7 @@ fn seen_on_a_gpu() -> Measurement {
             name: "GPU".into(),
             compute_capability: "9.0".into(),
             total: 150_000_000_000,
-            baseline: 600_000_000,
+            baseline: 601_000_000,
             kernels_cached: Some(false),
         }],
         load_s: Some(finite(3.0)),
@@ -211,6 +214,8 @@ fn seen_on_a_gpu() -> Measurement {
             name: Some("python3".into()),
             bytes: 2_147_483_648,
         }],
+        per_process: true,
+        mixed: None,
         outside_gap_s: Some(finite(0.008)),
         samples: 700,
         longest_gap_s: Some(finite(0.012)),
@@ -231,8 +236,10 @@ fn seen_on_a_gpu() -> Measurement {
         kv_cache: 700_000_000,
         activations: 100_000_000,
         baseline: 600_000_000,
+        device_baseline: Some(500_000_000),
         host_peak: 500_000_000,
         device_peak: 41_000_000_000,
+        disk: 141_000_000_000,
     });
     seen
 }
@@ -258,6 +265,9 @@ fn steady(report: &mut Report) {
     }
     for activity in model["activities"].as_array_mut().expect("activities") {
         activity["busy_s"] = 0.5.into();
+        if !activity["ceiling_bytes_per_s"].is_null() {
+            activity["ceiling_bytes_per_s"] = 2e9.into();
+        }
     }
     model["load_s"] = 2.into();
     for key in ["before", "after_load", "peak_private", "peak_rss"] {
