@@ -1,26 +1,31 @@
 // Attention of single tokens over a cache in 16 bits, and what puts keys and values there.
 //
-// Shapes are row-major; `width` is that of one head. Sums are in f32.
+// Shapes are row-major; `width` is that of one head. Sums are in f32. Where a token stands is read from
+// device memory, so that the same launches, recorded once, serve every token.
 
 #include <cuda_fp16.h>
 
-// Positions that one block looks at.
-#define SPLIT 128
+// Positions that one block looks at, no more than it has threads.
+#define SPLIT 64
 // Threads of a block.
 #define THREADS 128
 // Threads that share one key: each takes 8 of its values at a time.
 #define TEAM 8
+// Parts that the values of a split are mixed in.
+#define PARTS 2
 
 // Turns queries and keys by the angles of their positions (RoPE: Su et al., 2021, arXiv:2104.09864),
 // and puts keys and values into the cache. One block a token and head, one thread a pair.
 //
-// query (n, heads * width), key and value (n, kv heads * width), cosines and sines (n, width / 2),
-// turned (heads, n, width), keys and values of the cache (kv heads, positions, width).
+// query (n, heads * width), key and value (n, kv heads * width), cosines and sines (positions, width /
+// 2), turned (heads, n, width), keys and values of the cache (kv heads, positions, width), position
+// (1): that of the first token.
 extern "C" __global__ void rope_append(
     const float *query, const float *key, const float *value, const float *cosines,
     const float *sines, float *turned, __half *keys, __half *values, int heads, int kv_heads,
-    int width, int positions, int start, int interleaved)
+    int width, int positions, const unsigned int *position, int interleaved)
 {
+    const int start = *position;
     const int token = blockIdx.x, tokens = gridDim.x, part = blockIdx.y, pairs = width / 2;
     for (int pair = threadIdx.x; pair < pairs; pair += blockDim.x) {
         if (part >= heads + kv_heads) {
@@ -33,8 +38,8 @@ extern "C" __global__ void rope_append(
         }
         const int first = interleaved ? 2 * pair : pair;
         const int second = interleaved ? 2 * pair + 1 : pair + pairs;
-        const float c = cosines[(size_t)token * pairs + pair];
-        const float s = sines[(size_t)token * pairs + pair];
+        const float c = cosines[(size_t)(start + token) * pairs + pair];
+        const float s = sines[(size_t)(start + token) * pairs + pair];
         if (part < heads) {
             const float *from = query + ((size_t)token * heads + part) * width;
             float *to = turned + ((size_t)part * tokens + token) * width;
@@ -81,16 +86,19 @@ static __device__ float sum_of_block(float value, float *shared)
 //
 // query (heads, width), keys and values (kv heads, positions, width), partial (heads, splits,
 // width + 2): the weighted sum of the values, the largest score, the sum of the weights. `width` is
-// a multiple of 8. Positions from `first` to before `end` are looked at.
+// a multiple of 8. The token at `position` looks at itself and at those before it, no further back
+// than `window`; splits beyond it are left alone.
 extern "C" __global__ void attend_split(
     const float *query, const __half *keys, const __half *values, float *partial, int group,
-    int positions, int width, int first, int end, float scale)
+    int positions, int width, const unsigned int *position, int window, float scale)
 {
+    const int end = *position + 1, first = max(0, end - window);
     extern __shared__ float shared[];
     float *weights = shared, *q = shared + SPLIT, *scratch = q + width;
     const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
     const int begin = first + split * SPLIT;
     const int count = min(SPLIT, end - begin);
+    if (count <= 0) return;
     const size_t base = ((size_t)(head / group) * positions + begin) * width;
     for (int i = threadIdx.x; i < width; i += THREADS) q[i] = query[(size_t)head * width + i] * scale;
     __syncthreads();
@@ -119,16 +127,34 @@ extern "C" __global__ void attend_split(
     largest = largest_of_block(largest, scratch);
     const float weight = threadIdx.x < count ? __expf(weights[threadIdx.x] - largest) : 0.0f;
     __syncthreads();
-    weights[threadIdx.x] = weight;
+    if (threadIdx.x < SPLIT) weights[threadIdx.x] = weight;
     const float sum = sum_of_block(weight, scratch);
 
+    // each thread mixes two columns of every PARTS-th value, and the parts are added up
     float *out = partial + ((size_t)head * splits + split) * (width + 2);
-    for (int i = threadIdx.x; i < width; i += THREADS) {
-        float mixed = 0.0f;
+    float2 *parts = reinterpret_cast<float2 *>(scratch + THREADS / 32);
+    const int columns = width / 2, part = threadIdx.x / (THREADS / PARTS);
+    for (int i = threadIdx.x % (THREADS / PARTS); i < columns; i += THREADS / PARTS) {
+        float2 mixed = make_float2(0.0f, 0.0f);
 #pragma unroll 8
-        for (int at = 0; at < count; at++)
-            mixed += weights[at] * __half2float(values[base + (size_t)at * width + i]);
-        out[i] = mixed;
+        for (int at = part; at < count; at += PARTS) {
+            const __half2 pair =
+                *reinterpret_cast<const __half2 *>(values + base + (size_t)at * width + 2 * i);
+            const float2 value = __half22float2(pair);
+            mixed.x += weights[at] * value.x;
+            mixed.y += weights[at] * value.y;
+        }
+        parts[part * columns + i] = mixed;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < columns; i += THREADS) {
+        float2 mixed = parts[i];
+        for (int other = 1; other < PARTS; other++) {
+            mixed.x += parts[other * columns + i].x;
+            mixed.y += parts[other * columns + i].y;
+        }
+        out[2 * i] = mixed.x;
+        out[2 * i + 1] = mixed.y;
     }
     if (threadIdx.x == 0) {
         out[width] = largest;
@@ -136,11 +162,14 @@ extern "C" __global__ void attend_split(
     }
 }
 
-// Adds up the parts of a head. One block a head; mixed (heads, width).
+// Adds up the parts of a head that were written. One block a head; mixed (heads, width).
 extern "C" __global__ void attend_combine(
-    const float *partial, float *mixed, int splits, int width)
+    const float *partial, float *mixed, int most_splits, int width, const unsigned int *position,
+    int window)
 {
-    const float *parts = partial + (size_t)blockIdx.x * splits * (width + 2);
+    const int end = *position + 1, seen = min(end, window);
+    const int splits = (seen + SPLIT - 1) / SPLIT;
+    const float *parts = partial + (size_t)blockIdx.x * most_splits * (width + 2);
     float largest = -INFINITY;
     for (int split = 0; split < splits; split++)
         largest = fmaxf(largest, parts[(size_t)split * (width + 2) + width]);

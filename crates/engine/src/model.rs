@@ -28,6 +28,9 @@ pub type Events<'a> = &'a (dyn Fn(Event) + Sync);
 /// more memory than a whole layer.
 pub(crate) const LOGIT_ROWS: usize = 32;
 
+/// Tokens that go through candle's kernels for vectors at once, at most.
+const MOST_VECTORS: usize = 8;
+
 /// A model that is loaded.
 pub struct Model {
     config: Config,
@@ -116,9 +119,15 @@ impl Model {
         let prefix = (on_device && request.evidence == Evidence::Synthetic)
             .then(|| Prefix::of(&config, &weights, &frequencies, layout));
         let traffic = Traffic::of(&config, &weights, on_device);
-        let decoder = Decoder::new(&config, weights, &frequencies, layout, cache)
+        let mut decoder = Decoder::new(&config, weights, &frequencies, layout, cache)
             .map_err(fail::internal(Stage::Load))?;
         if let Some(gpu) = place.gpu() {
+            // candle's workspace for vectors has to have its full size before a step is recorded
+            decoder
+                .warm_up(MOST_VECTORS.min(positions))
+                .and_then(|hidden| decoder.logits(&hidden))
+                .map_err(fail::internal(Stage::Load))?;
+            decoder.reset();
             gpu.synchronize()?;
             events(Event::DeviceMemory(gpu.memory()));
         }
@@ -137,7 +146,13 @@ impl Model {
         in_pool(|| {
             let hidden = self.decoder.warm_up(count).map_err(&internal)?;
             let rows = hidden.narrow(0, 0, LOGIT_ROWS.min(count)).map_err(&internal)?;
-            self.logits(&rows).map(drop)
+            self.logits(&rows).map(drop)?;
+            let last = self.context() - 1;
+            // twice: the first time it is recorded, the second time the recording takes its memory
+            for _ in 0..if self.place.gpu().is_some() { 2 } else { 0 } {
+                self.decoder.next(0, last).map_err(&internal)?;
+            }
+            Ok(())
         })?;
         self.reset();
         self.place.gpu().map_or(Ok(()), Gpu::synchronize)
@@ -221,6 +236,11 @@ impl Model {
         start: usize,
         progress: &Reporter,
     ) -> Result<Tensor, Failure> {
+        if let ([token], Place::Gpu(_)) = (tokens, &self.place) {
+            progress.advance(1);
+            let logits = self.decoder.next(*token, start).and_then(|logits| logits.squeeze(0));
+            return logits.map_err(fail::internal(Stage::Generate));
+        }
         in_pool(|| {
             let mut last = None;
             for (number, chunk) in tokens.chunks(PREFILL_CHUNK).enumerate() {

@@ -223,6 +223,13 @@ impl DeviceMatrix {
         }
     }
 
+    fn product(&self, x: &Tensor) -> Result<Tensor> {
+        if self.tensor.rank() == 2 {
+            return x.apply_op1_no_bwd(self.tensor.as_ref());
+        }
+        self.gpu.product(self.region, &dtype(self.tensor.dtype()), self.shape()?, x)
+    }
+
     fn to_host(&self) -> Result<HostMatrix> {
         let (rows, columns) = self.shape()?;
         let bytes = self.gpu.download(self.region)?;
@@ -307,16 +314,14 @@ impl Resident {
                 x.to_dtype(weight.dtype())?.matmul(&weight.t()?)?.to_dtype(candle_core::DType::F32)
             }
             Resident::Host(matrix) => x.contiguous()?.apply_op1_no_bwd(&Product(matrix)),
-            Resident::Device(matrix) => x.contiguous()?.apply_op1_no_bwd(matrix.tensor.as_ref()),
+            Resident::Device(matrix) => matrix.product(&x.contiguous()?),
         }
     }
 
     /// The rows of these numbers, in f32.
     pub(crate) fn rows(&self, numbers: &[u32]) -> Result<Tensor> {
         match self {
-            Resident::Float(weight) => weight
-                .index_select(&Tensor::new(numbers, weight.device())?, 0)?
-                .to_dtype(candle_core::DType::F32),
+            Resident::Float(weight) => self.rows_of(&Tensor::new(numbers, weight.device())?),
             Resident::Host(matrix) => {
                 let shape = (numbers.len(), matrix.columns);
                 Tensor::from_vec(matrix.values(numbers)?, shape, &Device::Cpu)
@@ -327,8 +332,28 @@ impl Resident {
                 if let Some(number) = numbers.iter().find(|number| **number as usize >= rows) {
                     bail!("row {number} of a matrix of {rows} rows")
                 }
-                matrix.tensor.embedding(&Tensor::new(numbers, &matrix.tensor.device())?)
+                self.rows_of(&Tensor::new(numbers, &matrix.tensor.device())?)
             }
+        }
+    }
+
+    /// The rows of numbers that are on the weights' device, and known to be inside.
+    pub(crate) fn rows_of(&self, numbers: &Tensor) -> Result<Tensor> {
+        match self {
+            Resident::Float(weight) => {
+                weight.index_select(numbers, 0)?.to_dtype(candle_core::DType::F32)
+            }
+            Resident::Host(_) => self.rows(&numbers.to_vec1::<u32>()?),
+            Resident::Device(matrix) => matrix.tensor.embedding(numbers),
+        }
+    }
+
+    /// Rows of the matrix.
+    pub(crate) fn row_count(&self) -> Result<usize> {
+        match self {
+            Resident::Float(weight) => weight.dim(0),
+            Resident::Host(matrix) => Ok(matrix.rows.len()),
+            Resident::Device(matrix) => matrix.shape().map(|(rows, _)| rows),
         }
     }
 

@@ -51,18 +51,14 @@ impl Attention {
         let key = self.key.forward(x)?;
         let value = self.value.forward(x)?;
         let end = step.start + x.dim(0)?;
-        let mixed = if x.device().is_cuda() {
-            let sizes = self.sizes;
-            let query = rope_append(
-                [&query, &key, &value],
-                [&step.cos, &step.sin],
-                memory.whole(),
-                sizes,
-                step.start,
-                rope.is_interleaved(),
-            )?;
+        let mixed = if let Some(position) = &step.position {
+            let (sizes, cache) = (self.sizes, memory.whole());
+            let projected = [&query, &key, &value];
+            let angles = [&step.cos, &step.sin];
+            let interleaved = rope.is_interleaved();
+            let query = rope_append(projected, angles, cache, sizes, position, interleaved)?;
             if x.dim(0)? == 1 && sizes.width.is_multiple_of(ALIGNED) {
-                attend(&query, memory.whole(), sizes, mask.first_seen(end)..end)?
+                attend(&query, cache, sizes, position, mask.window)?
             } else {
                 let (keys, values) = memory.until(end)?;
                 self.attend(&query, &keys, &values, mask)?

@@ -5,7 +5,7 @@
 //! read once.
 
 use super::Linear;
-use super::experts_on_device::{MergedExperts, all_experts, choose};
+use super::experts_on_device::{FEW_TOKENS, MergedExperts, all_experts, choose};
 use super::feed_forward::Gated;
 use crate::storage::{self, Resident};
 use candle_core::{Result, Tensor, bail};
@@ -56,9 +56,10 @@ impl MixtureOfExperts {
         let logits = self.router.forward(x)?;
         if x.device().is_cuda() {
             let (chosen, weights) = choose(&logits, self.per_token, self.renormalised)?;
+            let few = x.dim(0)? <= FEW_TOKENS;
             return match &self.merged {
-                Some(experts) => experts.forward(x, &chosen, &weights),
-                None => all_experts(&self.experts, x, &chosen, &weights),
+                Some(experts) if few => experts.forward(x, &chosen, &weights),
+                _ => all_experts(&self.experts, x, &chosen, &weights),
             };
         }
         let logits = logits.to_vec2::<f32>()?;

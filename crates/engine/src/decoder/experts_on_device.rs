@@ -1,6 +1,9 @@
 //! A mixture of experts on a device: the choice of experts and their products without a trip to the
-//! host, by candle's fused kernels, and where those do not have the weights' type by evaluating all
-//! experts for all tokens.
+//! host. Few tokens go through candle's fused kernels, which read an expert's weights once for each
+//! token that goes there. Many go through every expert, weighted by 0 where they do not belong: the
+//! fused kernel for many (candle 0.11.1, `moe_gemm_gguf_prefill`) reads its tiles while they are
+//! written for the next step, so that the same prompt gives other logits from run to run, and it is
+//! four times slower than this.
 
 use super::feed_forward::Gated;
 use candle_core::quantized::QTensor;
@@ -8,9 +11,8 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::moe::moe_gemm_gguf;
 use std::sync::Arc;
 
-/// Tokens above which the kernels for matrices are faster than those for vectors, which read an
-/// expert's weights once for each token.
-const MANY_TOKENS: usize = 8;
+/// Tokens that are few: fewer than make every expert's weights be read more than once.
+pub(super) const FEW_TOKENS: usize = 4;
 
 /// Matrices of all experts of a layer, each (experts, rows, columns).
 pub(super) struct MergedExperts {
@@ -58,13 +60,12 @@ pub(crate) fn expert_product(
     weights: Option<&Tensor>,
     chosen: &Tensor,
 ) -> Result<Tensor> {
-    let (count, per_token) = chosen.dims2()?;
+    let (_, per_token) = chosen.dims2()?;
     // the kernels want all rows of one expert beside each other
     let (experts_in_order, rows_in_order) = chosen.flatten_all()?.sort_last_dim(true)?;
-    let many = count > MANY_TOKENS;
     let weights = weights.cloned();
     let (sorted, order) = (&rows_in_order, &experts_in_order);
-    moe_gemm_gguf(x, experts, &weights, sorted, order, per_token, many, DType::BF16)
+    moe_gemm_gguf(x, experts, &weights, sorted, order, per_token, false, DType::F32)
 }
 
 /// Every expert for every token, weighted by 0 where the token does not go there.

@@ -13,6 +13,7 @@ mod linear;
 #[cfg(test)]
 mod mutations;
 mod rope;
+mod single;
 
 #[cfg(feature = "cuda")]
 pub(crate) use experts_on_device::expert_product;
@@ -26,6 +27,7 @@ use feed_forward::FeedForward;
 use linear::Linear;
 use modelgate_model::Config;
 use rope::Rope;
+use single::Single;
 use std::collections::HashMap;
 
 /// A decoder and what it remembers of the tokens so far.
@@ -38,6 +40,8 @@ pub(crate) struct Decoder {
     cache: KvCache,
     /// Positions that a token sees in the layers where that is limited.
     window: Option<usize>,
+    /// What decodes tokens one by one on a device.
+    single: Option<Single>,
 }
 
 struct Layer {
@@ -64,8 +68,11 @@ impl Norm {
 /// What all layers of one step share: the positions' angles, and who may look at whom.
 struct Step {
     start: usize,
+    /// Angles of the tokens' positions; on a device those of all positions.
     cos: Tensor,
     sin: Tensor,
+    /// Where the first token stands, in memory of the device; none on the CPU.
+    position: Option<Tensor>,
     mask: Mask,
     /// The mask of layers that see no further back than the window.
     windowed: Mask,
@@ -85,11 +92,6 @@ impl Mask {
     fn new(count: usize, start: usize, window: Option<usize>, device: &Device) -> Result<Mask> {
         let tensor = mask(count, start, window)?;
         Ok(Mask { window, tensor: tensor.map(|mask| mask.to_device(device)).transpose()? })
-    }
-
-    /// The first position that the token before position `end` sees.
-    fn first_seen(&self, end: usize) -> usize {
-        self.window.map_or(0, |window| end.saturating_sub(window))
     }
 }
 
@@ -121,6 +123,7 @@ impl Decoder {
             rope: Rope::new(frequencies, cache.positions(), layout, cache.device()?)?,
             cache,
             window: config.sliding_window.as_ref().map(|window| window.positions),
+            single: None,
         })
     }
 
@@ -151,14 +154,20 @@ impl Decoder {
                 self.cache.positions()
             )
         }
-        let mut x = self.embedding.rows(tokens)?;
+        let x = self.embedding.rows(tokens)?;
         let step = self.step(tokens.len(), start)?;
         let share = |layers: usize| (tokens.len() * layers / self.layers.len()) as u64;
-        for (index, (layer, memory)) in self.layers.iter().zip(self.cache.layers()).enumerate() {
-            x = layer.forward(x, &step, &self.rope, memory)?;
-            advance(share(index + 1) - share(index));
-        }
+        let hidden = self.through(x, &step, &|done| advance(share(done + 1) - share(done)))?;
         self.cache.set_filled(end);
+        Ok(hidden)
+    }
+
+    /// Through all layers and the last norm; `done` is told the number of each layer.
+    fn through(&self, mut x: Tensor, step: &Step, done: &dyn Fn(usize)) -> Result<Tensor> {
+        for (number, (layer, memory)) in self.layers.iter().zip(self.cache.layers()).enumerate() {
+            x = layer.forward(x, step, &self.rope, memory)?;
+            done(number);
+        }
         self.norm.forward(&x)
     }
 
@@ -176,10 +185,20 @@ impl Decoder {
     }
 
     fn step(&self, count: usize, start: usize) -> Result<Step> {
-        let (cos, sin) = self.rope.angles(start, count)?;
-        let mask = |window| Mask::new(count, start, window, cos.device());
+        let device = self.cache.device()?;
+        let mask = |window| Mask::new(count, start, window, device);
         let (plain, windowed) = (mask(None)?, mask(self.window)?);
-        Ok(Step { start, mask: plain, windowed, cos, sin })
+        if device.is_cpu() {
+            let (cos, sin) = self.rope.angles(start, count)?;
+            return Ok(Step { start, cos, sin, position: None, mask: plain, windowed });
+        }
+        let position = Tensor::new(&[start as u32], device)?;
+        Ok(self.step_on_device(start, position, plain, windowed))
+    }
+
+    fn step_on_device(&self, start: usize, position: Tensor, mask: Mask, windowed: Mask) -> Step {
+        let (cos, sin) = self.rope.tables();
+        Step { start, cos, sin, position: Some(position), mask, windowed }
     }
 }
 

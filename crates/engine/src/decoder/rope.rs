@@ -72,6 +72,11 @@ impl Rope {
         Ok(Rope { cos: table(f64::cos)?, sin: table(f64::sin)?, layout })
     }
 
+    /// Cosines and sines of all positions.
+    pub(super) fn tables(&self) -> (Tensor, Tensor) {
+        (self.cos.clone(), self.sin.clone())
+    }
+
     /// Whether 2 i and 2 i + 1 make a pair.
     pub(super) fn is_interleaved(&self) -> bool {
         self.layout == Layout::Interleaved

@@ -24,6 +24,23 @@ pub(crate) fn cuda_version() -> Option<String> {
     None
 }
 
+/// Recorded launches, of which a build without CUDA has none.
+pub(crate) enum Graph {}
+
+impl Graph {
+    pub(crate) fn record(_: &Device, _: impl Fn() -> Result<()>) -> Result<Option<Graph>> {
+        bail!("this build has no CUDA")
+    }
+
+    pub(crate) fn launch(&self) -> Result<()> {
+        match *self {}
+    }
+}
+
+pub(crate) fn write_number(_: &Tensor, _: u32) -> Result<()> {
+    bail!("this build has no CUDA")
+}
+
 impl Gpu {
     /// Says that this build has no CUDA.
     pub(crate) fn open(ordinal: u32, _limit: Option<u64>) -> std::result::Result<Gpu, Failure> {
@@ -79,6 +96,16 @@ impl Gpu {
         match *self {}
     }
 
+    pub(crate) fn product(
+        &self,
+        _: Region,
+        _: &DType,
+        _: (usize, usize),
+        _: &Tensor,
+    ) -> Result<Tensor> {
+        match *self {}
+    }
+
     pub(crate) fn download(&self, _: Region) -> Result<Vec<u8>> {
         match *self {}
     }
@@ -107,7 +134,7 @@ pub(crate) fn rope_append(
     _angles: [&Tensor; 2],
     _cache: [&Tensor; 2],
     _sizes: Heads,
-    _start: usize,
+    _position: &Tensor,
     _interleaved: bool,
 ) -> Result<Tensor> {
     bail!("this build has no CUDA")
@@ -117,7 +144,8 @@ pub(crate) fn attend(
     _query: &Tensor,
     _cache: [&Tensor; 2],
     _sizes: Heads,
-    _seen: std::ops::Range<usize>,
+    _position: &Tensor,
+    _window: Option<usize>,
 ) -> Result<Tensor> {
     bail!("this build has no CUDA")
 }

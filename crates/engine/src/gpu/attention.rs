@@ -8,39 +8,37 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Storage, Tensor, bail};
 use half::f16;
-use std::ops::Range;
 
 const MODULE: &str = "modelgate_attention";
 /// Positions that one block looks at; as `SPLIT` in the kernel.
-const SPLIT: usize = 128;
+const SPLIT: usize = 64;
 /// Threads of a block; as `THREADS` in the kernel.
 const THREADS: u32 = 128;
+/// Parts that the values of a split are mixed in; as `PARTS` in the kernel.
+const PARTS: usize = 2;
 
 /// Makes the driver compile the kernels of this file.
 pub(super) fn load(cuda: &CudaDevice) -> Result<()> {
     cuda.get_or_load_custom_func("attend_split", MODULE, kernels::ATTENTION).map(drop)
 }
 
-/// Turns queries and keys by the angles of their positions, and puts keys and values into the cache
-/// at positions `start` on.
+/// Turns queries and keys by the angles of their positions, and puts keys and values into the cache.
 ///
-/// `projected` are queries, keys and values (n, heads times width), `angles` cosines and sines (n,
-/// width / 2), `cache` keys and values (kv heads, positions, width) in f16. Gives the turned queries
-/// (heads, n, width).
+/// `projected` are queries, keys and values (n, heads times width), `angles` cosines and sines
+/// (positions, width / 2), `cache` keys and values (kv heads, positions, width) in f16, `position`
+/// (1) that of the first token, which the caller has seen to be inside, with all that follow. Gives
+/// the turned queries (heads, n, width).
 pub(crate) fn rope_append(
     projected: [&Tensor; 3],
     angles: [&Tensor; 2],
     cache: [&Tensor; 2],
     sizes: Heads,
-    start: usize,
+    position: &Tensor,
     interleaved: bool,
 ) -> Result<Tensor> {
     let cuda = projected[0].device().as_cuda_device()?;
     let count = projected[0].dim(0)?;
     let positions = cache[0].dim(1)?;
-    if start + count > positions {
-        bail!("{count} tokens from {start} on do not fit a cache of {positions} positions")
-    }
     let Heads { heads, kv_heads, width } = sizes;
     // SAFETY: the kernel writes all of it.
     let turned = unsafe { cuda.alloc::<f32>(count * heads * width) }?;
@@ -48,8 +46,8 @@ pub(crate) fn rope_append(
     let [cosines, sines] = angles.map(address::<f32>);
     let [keys, values] = cache.map(address::<f16>);
     let (query, key, value, cosines, sines) = (query?, key?, value?, cosines?, sines?);
-    let (keys, values) = (keys?, values?);
-    let sizes = [heads, kv_heads, width, positions, start].map(|size| size as i32);
+    let (keys, values, position) = (keys?, values?, address::<u32>(position)?);
+    let sizes = [heads, kv_heads, width, positions].map(|size| size as i32);
     let interleaved = i32::from(interleaved);
     let function = cuda.get_or_load_custom_func("rope_append", MODULE, kernels::ATTENTION)?;
     let mut builder = function.builder();
@@ -58,7 +56,7 @@ pub(crate) fn rope_append(
     for size in &sizes {
         builder.arg(size);
     }
-    builder.arg(&interleaved);
+    builder.arg(&position).arg(&interleaved);
     let config = LaunchConfig {
         grid_dim: (count as u32, (heads + 2 * kv_heads) as u32, 1),
         block_dim: ((width as u32 / 2).clamp(1, 1024), 1, 1),
@@ -70,29 +68,33 @@ pub(crate) fn rope_append(
     Ok(tensor(turned, cuda, &[heads, count, width]))
 }
 
-/// Attention of one token: queries (heads, 1, width), `cache` as for [`rope_append`], of which the
-/// positions `seen` are looked at. Gives (1, heads times width). The width is a multiple of 8.
+/// Attention of one token: queries (heads, 1, width), `cache` and `position` as for [`rope_append`].
+/// It looks at itself and those before it, no further back than `window`. Gives (1, heads times
+/// width). The width is a multiple of 8.
 pub(crate) fn attend(
     query: &Tensor,
     cache: [&Tensor; 2],
     sizes: Heads,
-    seen: Range<usize>,
+    position: &Tensor,
+    window: Option<usize>,
 ) -> Result<Tensor> {
     let cuda = query.device().as_cuda_device()?;
     let Heads { heads, kv_heads, width } = sizes;
     let positions = cache[0].dim(1)?;
-    if query.elem_count() != heads * width || seen.is_empty() || seen.end > positions {
-        bail!("attention of {:?} over {seen:?} of {positions} positions", query.shape())
+    if query.elem_count() != heads * width {
+        bail!("attention of one token with queries {:?}", query.shape())
     }
-    let splits = seen.len().div_ceil(SPLIT);
+    let window = window.unwrap_or(positions).min(positions);
+    let splits = window.div_ceil(SPLIT);
     // SAFETY: the first kernel writes all of `partial`, the second all of `mixed`.
     let partial = unsafe { cuda.alloc::<f32>(heads * splits * (width + 2)) }?;
     // SAFETY: as above.
     let mixed = unsafe { cuda.alloc::<f32>(heads * width) }?;
     let query = address::<f32>(query)?;
     let [keys, values] = cache.map(address::<f16>);
-    let (keys, values) = (keys?, values?);
-    let sizes = [heads / kv_heads, positions, width, seen.start, seen.end].map(|size| size as i32);
+    let (keys, values, position) = (keys?, values?, address::<u32>(position)?);
+    let sizes = [heads / kv_heads, positions, width].map(|size| size as i32);
+    let window = window as i32;
     let scale = 1.0 / (width as f32).sqrt();
     let function = cuda.get_or_load_custom_func("attend_split", MODULE, kernels::ATTENTION)?;
     let mut builder = function.builder();
@@ -100,8 +102,8 @@ pub(crate) fn attend(
     for size in &sizes {
         builder.arg(size);
     }
-    builder.arg(&scale);
-    let shared = (SPLIT + width + THREADS as usize / 32) * size_of::<f32>();
+    builder.arg(&position).arg(&window).arg(&scale);
+    let shared = (SPLIT + width + THREADS as usize / 32 + PARTS * width) * size_of::<f32>();
     let config = LaunchConfig {
         grid_dim: (heads as u32, splits as u32, 1),
         block_dim: (THREADS, 1, 1),
@@ -112,7 +114,7 @@ pub(crate) fn attend(
     let function = cuda.get_or_load_custom_func("attend_combine", MODULE, kernels::ATTENTION)?;
     let mut builder = function.builder();
     let (splits, columns) = (splits as i32, width as i32);
-    builder.arg(&partial).arg(&mixed).arg(&splits).arg(&columns);
+    builder.arg(&partial).arg(&mixed).arg(&splits).arg(&columns).arg(&position).arg(&window);
     let config = LaunchConfig {
         grid_dim: (heads as u32, 1, 1),
         block_dim: (THREADS, 1, 1),
@@ -124,7 +126,7 @@ pub(crate) fn attend(
 }
 
 /// The address of a contiguous tensor's first value.
-fn address<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64> {
+pub(super) fn address<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let Some((start, _)) = layout.contiguous_offsets() else {
         bail!("expected a contiguous tensor, found {layout:?}")
@@ -138,7 +140,7 @@ fn address<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64> {
     }
 }
 
-fn tensor(
+pub(super) fn tensor(
     memory: candle_core::cuda_backend::cudarc::driver::CudaSlice<f32>,
     cuda: &CudaDevice,
     shape: &[usize],

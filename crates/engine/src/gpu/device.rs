@@ -4,6 +4,7 @@
 //! runs beside it (the copies of a load) is synchronised before the tensors are handed on.
 
 use super::marks::Marks;
+use super::products::Chip;
 use super::staging::Staging;
 use crate::fail;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
@@ -50,6 +51,7 @@ struct Inner {
     /// Held by whoever puts a copy there.
     copy_turn: Mutex<()>,
     marks: Marks,
+    chip: Chip,
     kernels_cached: OnceLock<Option<bool>>,
 }
 
@@ -79,6 +81,7 @@ impl Gpu {
         refuse_capability(&name, &context)?;
         let copies = context.new_stream().map_err(&driver)?;
         let marks = Marks::start(&context, limit).map_err(&driver)?;
+        let chip = Chip::of(&context).map_err(&driver)?;
         drop(driver);
         Ok(Gpu(Arc::new(Inner {
             name,
@@ -87,6 +90,7 @@ impl Gpu {
             copies,
             copy_turn: Mutex::new(()),
             marks,
+            chip,
             kernels_cached: OnceLock::new(),
         })))
     }
@@ -115,6 +119,10 @@ impl Gpu {
 
     pub(super) fn name(&self) -> &str {
         &self.0.name
+    }
+
+    pub(super) fn chip(&self) -> Chip {
+        self.0.chip
     }
 
     pub(super) fn marks(&self) -> &Marks {

@@ -12,7 +12,11 @@ mod ceilings;
 #[cfg(feature = "cuda")]
 mod device;
 #[cfg(feature = "cuda")]
+mod graph;
+#[cfg(feature = "cuda")]
 mod marks;
+#[cfg(feature = "cuda")]
+mod products;
 #[cfg(feature = "cuda")]
 mod proof;
 #[cfg(feature = "cuda")]
@@ -28,11 +32,15 @@ mod kernels {
 }
 
 #[cfg(not(feature = "cuda"))]
-pub(crate) use absent::{Gpu, Staging, attend, compute_capability, cuda_version, rope_append};
+pub(crate) use absent::{
+    Gpu, Graph, Staging, attend, compute_capability, cuda_version, rope_append, write_number,
+};
 #[cfg(feature = "cuda")]
 pub(crate) use attention::{attend, rope_append};
 #[cfg(feature = "cuda")]
 pub(crate) use device::{Gpu, compute_capability, cuda_version};
+#[cfg(feature = "cuda")]
+pub(crate) use graph::{Graph, write_number};
 #[cfg(feature = "cuda")]
 pub(crate) use staging::Staging;
 

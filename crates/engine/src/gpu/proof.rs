@@ -81,7 +81,8 @@ impl Gpu {
         Ok(differences)
     }
 
-    /// The matrix as two experts of half its rows, of which each token goes to one.
+    /// The matrix as two experts of half its rows: each token through one of them by the fused
+    /// kernel, and all tokens through the second.
     fn expert_differences(
         &self,
         dtype: &DType,
@@ -95,6 +96,10 @@ impl Gpu {
         for tokens in TOKENS {
             let input = spread(tokens * COLUMNS, 3);
             let x = Tensor::from_slice(&input, (tokens, COLUMNS), self.device())?;
+            let second = region.part(region.bytes / 2, region.bytes / 2).unwrap_or(region);
+            let found = self.product(second, dtype, (rows, COLUMNS), &x)?.to_vec2::<f32>()?;
+            let right = product(&input, &weights[rows * COLUMNS..], rows);
+            differences.push(("a product of one expert", difference(&found.concat(), &right)));
             let chosen: Vec<u32> = (0..tokens as u32).map(|token| (token + 1) % 2).collect();
             let ids = Tensor::from_slice(&chosen, (tokens, 1), self.device())?;
             let found = crate::decoder::expert_product(&x, &experts, None, &ids)?;
