@@ -2,7 +2,7 @@
 //!
 //! Pure: shapes and the manifest in, bytes and arithmetic out.
 
-use crate::manifest::{ByteRange, Expect, Model, format_bytes};
+use crate::manifest::{ByteRange, Expect, Model, Weights, format_bytes};
 use modelgate_model::{COMPARED_LAYERS, Config, PredictedBytes, mix};
 use modelgate_protocol::{DType, Device, Evidence, Prediction, Scheme};
 
@@ -61,8 +61,12 @@ pub fn predict(
         device_baseline: None,
         host_peak: baseline.saturating_add(on_top),
         device_peak: if on_host { 0 } else { sum },
-        // of safetensors every parameter has 16 bits in nearly all repositories
-        disk: file_bytes.unwrap_or_else(|| bytes.parameters.saturating_mul(2)),
+        disk: match (model.weights, file_bytes) {
+            (Weights::InPlace, _) => 0,
+            (_, Some(files)) => files,
+            // of safetensors every parameter has 16 bits in nearly all repositories
+            (_, None) => bytes.parameters.saturating_mul(2),
+        },
     }
 }
 

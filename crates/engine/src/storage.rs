@@ -232,17 +232,15 @@ impl DeviceMatrix {
 
     fn to_host(&self) -> Result<HostMatrix> {
         let (rows, columns) = self.shape()?;
-        let bytes = self.gpu.download(self.region)?;
-        let read = |dtype: &DType| -> Result<HostMatrix> {
-            with_block!(dtype, B => {
-                let Some(mut blocks) = zeroed::<B>(bytes.len() / size_of::<B>()) else {
-                    bail!("{} bytes of host memory cannot be had", bytes.len())
-                };
-                bytes_mut(&mut blocks).copy_from_slice(&bytes);
-                Ok(HostMatrix::new(blocks, rows, columns))
-            }, else bail!("{dtype} has no blocks"))
-        };
-        read(&dtype(self.tensor.dtype()))
+        let bytes = self.region.bytes as usize;
+        let dtype = dtype(self.tensor.dtype());
+        with_block!(dtype, B => {
+            let Some(mut blocks) = zeroed::<B>(bytes / size_of::<B>()) else {
+                bail!("{bytes} bytes of host memory cannot be had")
+            };
+            self.gpu.download(self.region, bytes_mut(&mut blocks))?;
+            Ok(HostMatrix::new(blocks, rows, columns))
+        }, else bail!("{dtype} has no blocks"))
     }
 }
 

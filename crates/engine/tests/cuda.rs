@@ -18,7 +18,7 @@ use std::path::Path;
 
 /// The largest difference of a logit in the families, whose logits spread by 2 to 3: keys and values
 /// are rounded to 11 bits.
-const LOGIT: f32 = 5e-2;
+const LOGIT: f32 = 4e-2;
 
 /// The bundled models, and the quantization that each is bundled with.
 const MODELS: [&str; 3] = ["llama", "mixtral", "qwen2.5-omni"];
@@ -77,33 +77,42 @@ fn logits_of_every_family_are_the_references_within_what_16_bits_cost() {
             model.reset();
             let (mut input, mut position) = (prompt.token_ids.clone(), 0);
             all += prompt.greedy.len();
+            // on with the reference's tokens, also past a tie
             for (token, margin) in prompt.greedy.iter().zip(&prompt.greedy_margins) {
-                if *margin < 2.0 * f64::from(LOGIT) {
-                    break;
-                }
-                let found = rows(&model.forward(&input, position).unwrap());
-                let last = found.last().unwrap();
+                let last: Vec<f32> =
+                    model.last_logits(&input, position).unwrap().to_vec1().unwrap();
                 let best = (0..last.len()).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap();
-                assert_eq!(best as u32, *token, "{} after {position}", variant.name);
                 position += input.len();
                 input = vec![*token];
-                compared += 1;
+                if *margin >= 2.0 * f64::from(LOGIT) {
+                    assert_eq!(best as u32, *token, "{} before {position}", variant.name);
+                    compared += 1;
+                }
             }
         }
         println!("{}: at once, one by one, by seven: {largest:?}", variant.name);
         assert!(largest.iter().all(|found| *found <= LOGIT), "{}: {largest:?}", variant.name);
     }
     println!("{compared} of {all} greedy tokens compared");
-    assert!(compared * 2 >= all, "{compared} of {all}");
+    assert!(compared * 10 >= all * 8, "{compared} of {all}");
 }
 
-/// Norm of the difference of two tables over the norm of the second.
+/// Norm of the difference of two tables over the norm of the second, row by row: what three of four
+/// rows have at most, since a row whose router is about to choose either of two experts may choose
+/// otherwise.
 fn relative(found: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
     let square = |value: f64| value * value;
-    let pairs = found.iter().flatten().zip(right.iter().flatten());
-    let difference: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    let norm: f64 = right.iter().flatten().map(|value| square(f64::from(*value))).sum();
-    (difference / norm).sqrt()
+    let of_row = |(found, right): (&Vec<f32>, &Vec<f32>)| {
+        let pairs = found.iter().zip(right);
+        let difference: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+        let norm: f64 = right.iter().map(|value| square(f64::from(*value))).sum();
+        (difference / norm).sqrt()
+    };
+    assert_eq!(found.len(), right.len());
+    let mut errors: Vec<f64> = found.iter().zip(right).map(of_row).collect();
+    errors.sort_by(f64::total_cmp);
+    assert!(errors.iter().all(|error| error.is_finite()));
+    errors[(errors.len() - 1) * 3 / 4]
 }
 
 /// Logits of some tokens, at once and one by one.

@@ -106,7 +106,7 @@ impl Gpu {
         match *self {}
     }
 
-    pub(crate) fn download(&self, _: Region) -> Result<Vec<u8>> {
+    pub(crate) fn download(&self, _: Region, _: &mut [u8]) -> Result<()> {
         match *self {}
     }
 

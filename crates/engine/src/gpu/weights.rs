@@ -53,16 +53,17 @@ impl Gpu {
         }
     }
 
-    /// The bytes of a region.
-    pub(crate) fn download(&self, region: Region) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; region.bytes as usize];
+    /// Reads a region into a buffer of its length.
+    pub(crate) fn download(&self, region: Region, bytes: &mut [u8]) -> Result<()> {
+        if region.bytes != bytes.len() as u64 {
+            bail!("{} bytes of the device into {} of the host", region.bytes, bytes.len())
+        }
         let stream = self.cuda()?.cuda_stream();
         self.context().bind_to_thread().w()?;
         // SAFETY: the region belongs to a live tensor and is as long as the buffer, which is not
         // read before the copy is over.
-        unsafe { result::memcpy_dtoh_async(&mut bytes, region.address, stream.cu_stream()) }.w()?;
-        stream.synchronize().w()?;
-        Ok(bytes)
+        unsafe { result::memcpy_dtoh_async(bytes, region.address, stream.cu_stream()) }.w()?;
+        stream.synchronize().w()
     }
 
     /// Writes random blocks.
