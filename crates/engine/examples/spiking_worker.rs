@@ -26,7 +26,9 @@ fn spike() -> Result<(), DriverError> {
     std::thread::sleep(Duration::from_secs_f64(after));
     let context = CudaContext::new(0)?;
     context.bind_to_thread()?;
-    if std::env::var("SPIKE").is_ok_and(|how| how == "pool") {
+    let how = std::env::var("SPIKE").unwrap_or_default();
+    assert!(["pool", "plain"].contains(&how.as_str()), "SPIKE is \"{how}\", not pool or plain");
+    if how == "pool" {
         let stream = context.per_thread_stream();
         // SAFETY: nobody reads or writes what is allocated here.
         let memory = unsafe { stream.alloc::<u8>(BYTES) }?;

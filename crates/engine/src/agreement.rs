@@ -9,12 +9,14 @@ use candle_core::Result;
 use modelgate_model::{COMPARED_LAYERS, Config, tensors};
 use modelgate_protocol::{Agreement, Failure, Finite, Stage};
 
-/// Tokens that go through them.
-const TOKENS: u32 = 32;
-/// Part of the tokens whose error is at most what is told. A token whose router is about to choose
-/// either of two experts may choose otherwise here than there, and differs wholly without anything
-/// being wrong; a wrong expert is met by more tokens than are left out.
-const TOLD: f64 = 0.75;
+/// Tokens that go through them at once, and after them one by one: on a device these are kernels of
+/// their own.
+const AT_ONCE: usize = 24;
+const ONE_BY_ONE: usize = 24;
+/// Part of a mixture of experts' tokens whose error is at most what is told. A token whose router is
+/// about to choose either of two experts may choose otherwise here than there, and differs wholly
+/// without anything being wrong; a wrong expert is met by more tokens than are left out.
+const TOLD_OF_EXPERTS: f64 = 0.75;
 
 /// The first layers of a model, its embedding and its output matrix.
 pub(crate) struct Prefix {
@@ -54,35 +56,50 @@ impl Prefix {
             self.weights.iter().map(|(name, weight)| Ok((name.clone(), weight.to_host()?)));
         let on_host = on_host.collect::<Result<Weights>>().map_err(&internal)?;
         let right = self.logits(on_host, &Place::Host).map_err(&internal)?;
+        let told = if self.config.experts.is_some() { TOLD_OF_EXPERTS } else { 1.0 };
+        let part = |range: std::ops::Range<usize>| {
+            told_error(found.get(range.clone()), right.get(range), told)
+        };
+        let error = part(0..AT_ONCE).max(part(AT_ONCE..AT_ONCE + ONE_BY_ONE));
         Ok(Agreement {
             layers: self.config.layers as u32,
-            tokens: TOKENS,
-            relative_error: Finite::new(told_error(&found, &right)),
+            tokens: (AT_ONCE + ONE_BY_ONE) as u32,
+            relative_error: Finite::new(error),
         })
     }
 
-    /// Logits of all tokens, one after the other.
+    /// Logits of all tokens.
     fn logits(&self, weights: Weights, place: &Place) -> Result<Vec<Vec<f32>>> {
-        let cache = KvCache::new(&self.config, TOKENS as usize, &place.device());
-        let cache = cache.map_err(|_| candle_core::Error::Msg("no memory for a cache".into()))?;
+        let count = AT_ONCE + ONE_BY_ONE;
+        let cache = KvCache::new(&self.config, count, &place.device());
+        let cache = cache.map_err(|error| candle_core::Error::Msg(format!("{error:?}")))?;
         let mut decoder =
             Decoder::new(&self.config, weights, &self.frequencies, self.layout, cache)?;
-        let step = (self.config.vocab as u32 / TOKENS).max(1);
+        let vocabulary = self.config.vocab.max(1);
+        let step = (vocabulary / count).max(1);
         let tokens: Vec<u32> =
-            (0..TOKENS).map(|number| number * step % self.config.vocab.max(1) as u32).collect();
-        let hidden = decoder.hidden(&tokens, 0, &|_| {})?;
-        decoder.logits(&hidden)?.to_vec2()
+            (0..count).map(|number| (number * step % vocabulary) as u32).collect();
+        let at_once = if decoder.has_single_steps() { AT_ONCE } else { count };
+        let hidden = decoder.hidden(&tokens[..at_once], 0, &|_| {})?;
+        let mut logits: Vec<Vec<f32>> = decoder.logits(&hidden)?.to_vec2()?;
+        for (position, token) in tokens.iter().enumerate().skip(at_once) {
+            logits.extend(decoder.next(*token, position)?.to_vec2::<f32>()?);
+        }
+        Ok(logits)
     }
 }
 
-/// What the relative errors of so many tokens are at most; NaN where there is no telling.
-fn told_error(found: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
+/// What the relative errors of the part `told` of some tokens are at most; infinite where there is
+/// no telling.
+fn told_error(found: Option<&[Vec<f32>]>, right: Option<&[Vec<f32>]>, told: f64) -> f64 {
+    let (Some(found), Some(right)) = (found, right) else { return f64::INFINITY };
     let mut errors: Vec<f64> = found.iter().zip(right).map(|(a, b)| relative_error(a, b)).collect();
-    if errors.is_empty() || found.len() != right.len() || errors.iter().any(|e| e.is_nan()) {
-        return f64::NAN;
+    let whole = !errors.is_empty() && found.len() == right.len();
+    if !whole || errors.iter().any(|error| !error.is_finite()) {
+        return f64::INFINITY;
     }
     errors.sort_by(f64::total_cmp);
-    errors[((errors.len() - 1) as f64 * TOLD) as usize]
+    errors[((errors.len() - 1) as f64 * told) as usize]
 }
 
 /// Norm of the difference over the norm of what is right.
@@ -99,17 +116,26 @@ mod tests {
     use super::told_error;
 
     #[test]
-    fn a_few_tokens_may_differ_and_not_many() {
+    fn a_few_tokens_of_experts_may_differ_and_none_of_others() {
         let right = vec![vec![1.0f32, 2.0, 3.0]; 32];
-        let with_wrong = |count: usize| {
+        let error = |wrong: usize, told| {
             let mut found = right.clone();
-            found[..count].fill(vec![3.0, -2.0, 1.0]);
-            found
+            found[..wrong].fill(vec![3.0, -2.0, 1.0]);
+            told_error(Some(&found), Some(&right), told)
         };
-        assert_eq!(told_error(&with_wrong(0), &right), 0.0);
-        assert_eq!(told_error(&with_wrong(4), &right), 0.0);
-        assert!(told_error(&with_wrong(12), &right) > 0.5);
-        assert!(told_error(&[vec![f32::NAN]], &[vec![1.0]]).is_nan());
-        assert!(told_error(&right[..3], &right).is_nan());
+        assert_eq!(error(0, 1.0), 0.0);
+        assert!(error(1, 1.0) > 0.5);
+        assert_eq!(error(4, 0.75), 0.0);
+        assert!(error(12, 0.75) > 0.5);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_no_agreement() {
+        let right = [vec![1.0f32], vec![2.0]];
+        for found in [&[][..], &right[..1], &[vec![f32::NAN], vec![2.0]], &[vec![f32::INFINITY]; 2]]
+        {
+            assert_eq!(told_error(Some(found), Some(&right), 0.75), f64::INFINITY);
+        }
+        assert_eq!(told_error(None, Some(&right), 1.0), f64::INFINITY);
     }
 }

@@ -1,5 +1,5 @@
-//! Memory of a device for every tensor of a load, taken before the first is read: what does not fit
-//! shows at once, and no two threads take memory at the same time.
+//! Memory of a device for every tensor of a load, taken before the first is read, so that what does
+//! not fit shows at once.
 //!
 //! The experts of a layer are made one tensor, as the fused kernels want them, whether the files
 //! have them merged or apart.
@@ -9,7 +9,7 @@ use crate::fill::Target;
 use crate::gpu::{Gpu, Region};
 use crate::load::Job;
 use crate::storage::{DeviceMatrix, Resident, fused_experts};
-use candle_core::Result;
+use candle_core::{Result, bail};
 use modelgate_protocol::{DType, Failure, Stage};
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ type Slot = (usize, usize);
 pub(crate) fn allocate(gpu: &Gpu, jobs: &[Job]) -> std::result::Result<Vec<Target>, Failure> {
     take(gpu, jobs).map_err(fail::internal(Stage::Load)).and_then(|targets| {
         // the memory is zeroed on a stream of its own, before others write there
-        gpu.synchronize().map(|()| targets)
+        gpu.synchronize(Stage::Load).map(|()| targets)
     })
 }
 
@@ -28,11 +28,15 @@ fn take(gpu: &Gpu, jobs: &[Job]) -> Result<Vec<Target>> {
     let mut places: BTreeMap<Slot, (Region, Resident)> = BTreeMap::new();
     for (dtype, slots) in groups(jobs) {
         let (job, _) = slots[0];
-        let [.., rows, columns] = *jobs[job].tensor.shape.as_slice() else { continue };
+        let [.., rows, columns] = *jobs[job].tensor.shape.as_slice() else {
+            bail!("experts of shape {:?}", jobs[job].tensor.shape)
+        };
         let (tensor, whole) = gpu.blocks(dtype, &[slots.len(), rows, columns])?;
         let bytes = whole.bytes / slots.len() as u64;
         for (number, slot) in (0..).zip(slots) {
-            let Some(region) = whole.part(number * bytes, bytes) else { continue };
+            let Some(region) = whole.part(number * bytes, bytes) else {
+                bail!("expert {number} is outside the memory of all")
+            };
             let matrix = DeviceMatrix::new(gpu, tensor.clone(), region);
             places.insert(slot, (region, Resident::Device(matrix)));
         }
@@ -66,7 +70,7 @@ fn alone(gpu: &Gpu, job: &Job) -> Result<(Region, Resident)> {
 /// The experts' matrices that are to be one tensor, each group in the order of the experts.
 fn groups<'a>(jobs: &'a [Job]) -> Vec<(&'a DType, Vec<Slot>)> {
     let mut groups: BTreeMap<String, Vec<(usize, Slot)>> = BTreeMap::new();
-    for (index, job) in jobs.iter().enumerate().filter(|(_, job)| fused_experts(job.dtype())) {
+    for (index, job) in jobs.iter().enumerate().filter(|(_, job)| is_fused(job)) {
         for (matrix, name) in job.needed.iter().enumerate() {
             if let Some((group, expert)) = expert(name) {
                 groups.entry(group).or_default().push((expert, (index, matrix)));
@@ -81,6 +85,10 @@ fn groups<'a>(jobs: &'a [Job]) -> Vec<(&'a DType, Vec<Slot>)> {
         (same && whole).then(|| (first, experts.into_iter().map(|(_, slot)| slot).collect()))
     };
     groups.into_values().filter_map(one_tensor).collect()
+}
+
+fn is_fused(job: &Job) -> bool {
+    fused_experts(job.dtype(), job.tensor.shape.last().copied().unwrap_or(0))
 }
 
 /// What the experts of a layer have in common in the name of one matrix, and the expert's number.

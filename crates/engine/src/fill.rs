@@ -49,6 +49,17 @@ pub(crate) enum Target {
     Device(Vec<(Region, Resident)>),
 }
 
+impl Target {
+    /// The matrices that are to be filled, where they are there already.
+    pub(crate) fn residents(&self) -> impl Iterator<Item = &Resident> {
+        let parts = match self {
+            Target::Host => &[][..],
+            Target::Device(parts) => parts,
+        };
+        parts.iter().map(|(_, resident)| resident)
+    }
+}
+
 /// A tensor that is resident, and what was seen while it came.
 pub(crate) struct Filled {
     /// Its matrices: one, or as many as there are experts.
@@ -299,7 +310,9 @@ impl Job<'_> {
                 let target = bytes_mut(blocks);
                 self.read(start.byte, target)?;
                 self.loading.meter.advance(target.len() as u64);
-                return Ok(inspect_blocks(&self.tensor.dtype, target, start.value));
+                let mut seen = inspect_blocks(&self.tensor.dtype, target, start.value);
+                seen.all_zero = seen.all_zero || holds_nothing(blocks);
+                return Ok(seen);
             }
             let count = blocks.len() * T::BLCK_SIZE;
             let bytes = self.tensor.dtype.bytes(count as u64).unwrap_or(0);
@@ -412,6 +425,15 @@ fn inspect(values: &[f32], first: u64) -> Seen {
         spoiled: at.map(|at| Spoiled::Source(first + at as u64)),
         ..Seen::default()
     }
+}
+
+/// Whether every value of these blocks is zero; ends at the first that is not.
+fn holds_nothing<T: Block>(blocks: &[T]) -> bool {
+    let mut values = vec![0f32; T::BLCK_SIZE];
+    blocks.chunks(1).all(|block| {
+        T::to_float(block, &mut values);
+        values.iter().all(|value| *value == 0.0)
+    })
 }
 
 /// The same of blocks as they are, read off their scales: a value is finite where those of its

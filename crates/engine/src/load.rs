@@ -125,10 +125,12 @@ impl<'a> Plan<'a> {
         for omitted in &self.omitted {
             events(Event::Omitted(omitted.clone()));
         }
-        let targets = match place {
+        let targets: Vec<Target> = match place {
             Place::Host => self.jobs.iter().map(|_| Target::Host).collect(),
             Place::Gpu(gpu) => allocate(gpu, &self.jobs)?,
         };
+        // until the copies are over, also where a tensor fails and its own handles are dropped
+        let _held: Vec<Resident> = targets.iter().flat_map(Target::residents).cloned().collect();
         let meter = Meter::new(self.jobs.iter().map(|job| job.tensor.bytes).sum(), events);
         let staging = place.gpu().map(StagingPool::new);
         let loading = Loading { source: self.source, meter: &meter, staging: staging.as_ref() };

@@ -2,7 +2,6 @@
 
 use crate::agreement::Prefix;
 use crate::decoder::{CacheError, Decoder, KvCache, Layout, inverse_frequencies};
-use crate::gpu::Gpu;
 use crate::load::{Plan, ROPE_FACTORS, Weights};
 use crate::meter::Reporter;
 use crate::place::Place;
@@ -124,11 +123,11 @@ impl Model {
         if let Some(gpu) = place.gpu() {
             // candle's workspace for vectors has to have its full size before a step is recorded
             decoder
-                .warm_up(MOST_VECTORS.min(positions))
+                .warm_up(MOST_VECTORS.min(positions), &|_| {})
                 .and_then(|hidden| decoder.logits(&hidden))
                 .map_err(fail::internal(Stage::Load))?;
             decoder.reset();
-            gpu.synchronize()?;
+            gpu.synchronize(Stage::Load)?;
             events(Event::DeviceMemory(gpu.memory()));
         }
         events(Event::Loaded);
@@ -140,22 +139,27 @@ impl Model {
     ///
     /// # Errors
     /// The memory cannot be had.
-    pub(crate) fn warm_up(&mut self) -> Result<(), Failure> {
+    pub(crate) fn warm_up(&mut self, events: Events) -> Result<(), Failure> {
         let internal = fail::internal(Stage::Generate);
         let count = PREFILL_CHUNK.min(self.context());
+        let progress = Reporter::new(ProgressUnit::Tokens, count as u64, events);
+        let advance = |tokens| progress.advance(tokens);
         in_pool(|| {
-            let hidden = self.decoder.warm_up(count).map_err(&internal)?;
+            let hidden = self.decoder.warm_up(count, &advance).map_err(&internal)?;
             let rows = hidden.narrow(0, 0, LOGIT_ROWS.min(count)).map_err(&internal)?;
             self.logits(&rows).map(drop)?;
             let last = self.context() - 1;
             // twice: the first time it is recorded, the second time the recording takes its memory
-            for _ in 0..if self.place.gpu().is_some() { 2 } else { 0 } {
+            for _ in 0..if self.decoder.has_single_steps() { 2 } else { 0 } {
                 self.decoder.next(0, last).map_err(&internal)?;
             }
             Ok(())
         })?;
         self.reset();
-        self.place.gpu().map_or(Ok(()), Gpu::synchronize)
+        match self.place.gpu() {
+            Some(gpu) => gpu.synchronize(Stage::Generate),
+            None => Ok(()),
+        }
     }
 
     /// How well the first layers agree with the same on the CPU; none where they are there anyway.
@@ -220,7 +224,7 @@ impl Model {
     }
 
     /// Logits (vocabulary) of what follows `tokens`, which stand at positions `start` on; those
-    /// before must have been given already.
+    /// before must have been given already. On a device the next call may overwrite them.
     ///
     /// # Errors
     /// Tokens beyond the context, or without those before them.
@@ -236,9 +240,13 @@ impl Model {
         start: usize,
         progress: &Reporter,
     ) -> Result<Tensor, Failure> {
-        if let ([token], Place::Gpu(_)) = (tokens, &self.place) {
+        if let [token] = tokens
+            && self.decoder.has_single_steps()
+        {
             progress.advance(1);
-            let logits = self.decoder.next(*token, start).and_then(|logits| logits.squeeze(0));
+            // in the pool, whose threads outlive what is recorded on them
+            let logits =
+                in_pool(|| self.decoder.next(*token, start).and_then(|logits| logits.squeeze(0)));
             return logits.map_err(fail::internal(Stage::Generate));
         }
         in_pool(|| {

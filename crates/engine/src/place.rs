@@ -58,10 +58,12 @@ mod tests {
         assert!(Place::open(&[Device::Cpu, Device::Cuda(0)], None).is_ok());
         for devices in [vec![Device::Cuda(9), Device::Cpu], vec![]] {
             let failure = Place::open(&devices, None).expect_err("refused");
-            assert!(
-                matches!(failure.kind, FailureKind::NoDevice | FailureKind::DeviceMismatch),
-                "{failure}"
-            );
+            let expected = match cfg!(feature = "cuda") && !devices.is_empty() {
+                // without a driver that is what is wrong
+                true => [FailureKind::NoDevice, FailureKind::DeviceMismatch],
+                false => [FailureKind::NoDevice; 2],
+            };
+            assert!(expected.contains(&failure.kind), "{failure}");
         }
     }
 }

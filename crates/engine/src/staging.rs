@@ -2,7 +2,7 @@
 
 use crate::gpu::{Gpu, Region, Staging};
 use crate::meter::Busy;
-use modelgate_protocol::Failure;
+use modelgate_protocol::{Failure, Stage};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a buffer: a piece of a file as it is.
@@ -48,6 +48,6 @@ impl StagingPool {
             let copied = staging.finish()?;
             copy.add(copied.bytes, copied.busy);
         }
-        self.gpu.synchronize()
+        self.gpu.synchronize(Stage::Load)
     }
 }

@@ -244,10 +244,14 @@ impl DeviceMatrix {
     }
 }
 
-/// Whether candle has kernels for mixtures of experts in that type.
-pub(crate) fn fused_experts(dtype: &DType) -> bool {
+/// Whether candle has a kernel for mixtures of experts in that type whose rows have so many columns.
+/// It keeps four rows in shared memory, of which there are 48 KiB, and where they do not fit it does
+/// not run and says nothing (`moe_gguf.cu` of candle-kernels 0.11.1).
+pub(crate) fn fused_experts(dtype: &DType, columns: usize) -> bool {
     use DType::{Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0};
-    matches!(dtype, Q2K | Q3K | Q4K | Q5K | Q6K | Q8_0)
+    let has_kernel = matches!(dtype, Q2K | Q3K | Q4K | Q5K | Q6K | Q8_0);
+    let row = dtype.bytes(columns as u64);
+    has_kernel && row.is_some_and(|row| 4 * row + 1024 <= 48 << 10)
 }
 
 /// The tensor whose equal parts these matrices are, in order; none where they are not.

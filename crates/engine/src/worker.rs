@@ -191,7 +191,7 @@ fn work(request: &Request, channel: &Channel, stage: &Cell<Stage>) -> Result<(),
     let mut model = Model::load_to(&place, request, &events)?;
     stage.set(Stage::Generate);
     phase(PhaseName::Warmup);
-    model.warm_up()?;
+    model.warm_up(&events)?;
     tell_memory();
     phase(PhaseName::Generate);
     for generation in &request.generations {
@@ -214,7 +214,8 @@ fn work(request: &Request, channel: &Channel, stage: &Cell<Stage>) -> Result<(),
     drop(model);
     let mut ceilings = files.ceilings();
     if let Some(gpu) = place.gpu() {
-        ceilings.extend(gpu.ceilings()?);
+        // a device that has become full meanwhile has no ceiling, and the model was measured
+        ceilings.extend(gpu.ceilings().unwrap_or_default());
     }
     let activities = activities.into_inner().unwrap_or_else(PoisonError::into_inner);
     for activity in activities {

@@ -1,7 +1,6 @@
 //! The engine on a CUDA device: against what transformers computes in f32, and against itself on the
 //! CPU. Needs a GPU, so it is there only in a build with the feature `cuda`.
 
-#![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -138,6 +137,7 @@ fn quantized_models_give_what_they_give_on_the_cpu() {
                 let (model, events) = load(&request(&folder, scheme));
                 (model.unwrap(), inventory(&events))
             };
+            assert!(!told.is_empty() && told.len() == host_told.len());
             for (tensor, other) in told.iter().zip(&host_told) {
                 assert_eq!(tensor.device, "cuda:0", "{}", tensor.name);
                 assert_eq!((&tensor.name, tensor.nmse), (&other.name, other.nmse));

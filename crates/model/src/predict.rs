@@ -88,11 +88,13 @@ fn device_activation_bytes(config: &Config, context: usize) -> u64 {
     let mask = product(&[4, chunk, context]);
     let keys_and_values = product(&[4, 2, config.kv_heads, context, config.head_dim]);
     let rounded = product(&[9, chunk, config.ffn]) / 8;
+    let angles = product(&[4, context, config.head_dim]);
     let attention =
         attention_bytes(config, context).saturating_add(mask).saturating_add(keys_and_values);
     attention
         .max(wide_bytes(config, context).saturating_add(rounded))
         .saturating_add(narrow_bytes(config, context))
+        .saturating_add(angles)
         .saturating_add(RECORDED_BYTES)
 }
 

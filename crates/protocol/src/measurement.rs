@@ -551,8 +551,9 @@ pub struct Agreement {
     pub layers: u32,
     /// Tokens that went through them.
     pub tokens: u32,
-    /// Norm of the difference of the logits over the norm of the CPU's; null where it is not
-    /// finite.
+    /// Norm of the difference of a token's logits over the norm of the CPU's: the largest, and of a
+    /// mixture of experts what three quarters of the tokens have at most, since a router may be about
+    /// to choose either of two experts. Null where it is not finite.
     pub relative_error: Option<Finite>,
 }
 

@@ -38,6 +38,11 @@ impl Attention {
         })
     }
 
+    /// Whether the kernel for single tokens takes the width of the heads.
+    pub(super) fn takes_single_tokens(&self) -> bool {
+        self.sizes.width.is_multiple_of(ALIGNED)
+    }
+
     /// Rows of `x` (n, width) to rows of the same width; their keys and values go to the cache.
     pub(super) fn forward(
         &self,
@@ -57,7 +62,7 @@ impl Attention {
             let angles = [&step.cos, &step.sin];
             let interleaved = rope.is_interleaved();
             let query = rope_append(projected, angles, cache, sizes, position, interleaved)?;
-            if x.dim(0)? == 1 && sizes.width.is_multiple_of(ALIGNED) {
+            if x.dim(0)? == 1 && self.takes_single_tokens() {
                 attend(&query, cache, sizes, position, mask.window)?
             } else {
                 let (keys, values) = memory.until(end)?;

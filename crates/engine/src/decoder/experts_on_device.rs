@@ -68,18 +68,22 @@ pub(crate) fn expert_product(
     moe_gemm_gguf(x, experts, &weights, sorted, order, per_token, false, DType::F32)
 }
 
-/// Every expert for every token, weighted by 0 where the token does not go there.
+/// Every expert for every token, left out where the token does not go there.
 pub(super) fn all_experts(
     experts: &[Gated],
     x: &Tensor,
     chosen: &Tensor,
     weights: &Tensor,
 ) -> Result<Tensor> {
-    let mut sum = x.zeros_like()?;
+    let nothing = x.zeros_like()?;
+    let mut sum = nothing.clone();
     for (number, expert) in (0u32..).zip(experts) {
-        let here = chosen.eq(number)?.to_dtype(DType::F32)?;
-        let weight = (here * weights)?.sum_keepdim(D::Minus1)?;
-        sum = (sum + expert.forward(x)?.broadcast_mul(&weight)?)?;
+        let here = chosen.eq(number)?;
+        let weight = (here.to_dtype(DType::F32)? * weights)?.sum_keepdim(D::Minus1)?;
+        let result = expert.forward(x)?.broadcast_mul(&weight)?;
+        // chosen, not weighted by 0: what is infinite there must not become a NaN here
+        let here = here.max_keepdim(D::Minus1)?.broadcast_as(x.shape())?;
+        sum = (sum + here.where_cond(&result, &nothing)?)?;
     }
     Ok(sum)
 }

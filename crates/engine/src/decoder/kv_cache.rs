@@ -37,10 +37,12 @@ impl KvCache {
         let shape = (config.kv_heads, positions, config.head_dim);
         let all = modelgate_model::kv_cache_bytes(config, positions, size_of::<f32>() as u64);
         let zeros = || {
+            let all_sizes = [config.kv_heads, positions, config.head_dim];
+            let count = all_sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
+            let Some(count) = count else { return Err(CacheError::Memory(all)) };
             if !device.is_cpu() {
                 return Tensor::zeros(shape, DType::F16, device).map_err(CacheError::Engine);
             }
-            let count = shape.0 * shape.1 * shape.2;
             let mut values = Vec::new();
             values.try_reserve_exact(count).map_err(|_| CacheError::Memory(all))?;
             // Writes the zeros, unlike `vec![0.0; count]`, which takes pages unseen.

@@ -172,11 +172,15 @@ impl Decoder {
     }
 
     /// Evaluates `count` tokens at the last positions of the cache, whatever is before them.
-    pub(crate) fn warm_up(&mut self, count: usize) -> Result<Tensor> {
+    pub(crate) fn warm_up(
+        &mut self,
+        count: usize,
+        advance: &(dyn Fn(u64) + Sync),
+    ) -> Result<Tensor> {
         let start = self.cache.positions().saturating_sub(count);
         self.cache.set_filled(start);
         let tokens = vec![0; count];
-        self.hidden(&tokens, start, &|_| {})
+        self.hidden(&tokens, start, advance)
     }
 
     /// Logits (n, vocabulary) of hidden states.
@@ -187,7 +191,11 @@ impl Decoder {
     fn step(&self, count: usize, start: usize) -> Result<Step> {
         let device = self.cache.device()?;
         let mask = |window| Mask::new(count, start, window, device);
-        let (plain, windowed) = (mask(None)?, mask(self.window)?);
+        let windowed = match self.window {
+            Some(window) => mask(Some(window))?,
+            None => Mask { window: None, tensor: None },
+        };
+        let plain = mask(None)?;
         if device.is_cpu() {
             let (cos, sin) = self.rope.angles(start, count)?;
             return Ok(Step { start, cos, sin, position: None, mask: plain, windowed });

@@ -27,6 +27,13 @@ enum State {
 }
 
 impl Decoder {
+    /// Whether tokens can be decoded one by one by [`Decoder::next`]: on a device, where the kernel
+    /// for it takes the width of the heads.
+    pub(crate) fn has_single_steps(&self) -> bool {
+        self.cache.device().is_ok_and(|device| device.is_cuda())
+            && self.layers.iter().all(|layer| layer.attention.takes_single_tokens())
+    }
+
     /// Logits (1, vocabulary) of what follows `token`, which stands at position `start`. All
     /// positions before must be in the cache. The next call overwrites them.
     pub(crate) fn next(&mut self, token: u32, start: usize) -> Result<Tensor> {

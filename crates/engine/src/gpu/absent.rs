@@ -72,7 +72,7 @@ impl Gpu {
         match *self {}
     }
 
-    pub(crate) fn synchronize(&self) -> std::result::Result<(), Failure> {
+    pub(crate) fn synchronize(&self, _: Stage) -> std::result::Result<(), Failure> {
         match *self {}
     }
 

@@ -40,6 +40,15 @@ pub(crate) fn rope_append(
     let count = projected[0].dim(0)?;
     let positions = cache[0].dim(1)?;
     let Heads { heads, kv_heads, width } = sizes;
+    let table = [positions, width / 2];
+    let right = projected[0].dims() == [count, heads * width]
+        && projected[1..].iter().all(|part| part.dims() == [count, kv_heads * width])
+        && angles.iter().all(|angles| angles.dims() == table)
+        && cache.iter().all(|cache| cache.dims() == [kv_heads, positions, width])
+        && position.dims() == [1];
+    if !right {
+        bail!("shapes of attention: {:?}, {:?}", projected.map(Tensor::shape), cache[0].shape())
+    }
     // SAFETY: the kernel writes all of it.
     let turned = unsafe { cuda.alloc::<f32>(count * heads * width) }?;
     let [query, key, value] = projected.map(address::<f32>);
@@ -81,8 +90,12 @@ pub(crate) fn attend(
     let cuda = query.device().as_cuda_device()?;
     let Heads { heads, kv_heads, width } = sizes;
     let positions = cache[0].dim(1)?;
-    if query.elem_count() != heads * width {
-        bail!("attention of one token with queries {:?}", query.shape())
+    let right = query.dims() == [heads, 1, width]
+        && cache.iter().all(|cache| cache.dims() == [kv_heads, positions, width])
+        && position.dims() == [1]
+        && width.is_multiple_of(8);
+    if !right {
+        bail!("attention of one token with queries {:?} over {:?}", query.shape(), cache[0].shape())
     }
     let window = window.unwrap_or(positions).min(positions);
     let splits = window.div_ceil(SPLIT);

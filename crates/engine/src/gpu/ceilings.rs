@@ -1,6 +1,6 @@
 //! What the device can do at most: copies from page-locked memory, and its own memory.
 
-use super::device::driver_failure;
+use super::device::running_failure;
 use super::{Gpu, Region};
 use crate::fail;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DriverError, result, sys};
@@ -22,9 +22,10 @@ impl Gpu {
         let shape = [(DEVICE_BYTES / 4) as usize];
         let memory = || self.values(&DType::F32, &shape).map_err(fail::internal(Stage::Generate));
         let (from, to) = (memory()?, memory()?);
-        let measured = self.measure(from.1, to.1).map_err(driver_failure(self.name()))?;
+        let measured =
+            self.measure(from.1, to.1).map_err(running_failure(self.name(), Stage::Generate))?;
         drop((from, to));
-        self.marks().trim().map_err(driver_failure(self.name()))?;
+        self.marks().trim().map_err(running_failure(self.name(), Stage::Generate))?;
         let ceiling = |(name, rate): (&str, f64)| {
             let bytes_per_s = Finite::new(rate)?;
             Some(Ceiling { name: name.to_owned(), device: self.name().to_owned(), bytes_per_s })

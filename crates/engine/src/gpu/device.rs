@@ -183,12 +183,12 @@ impl Gpu {
     ///
     /// # Errors
     /// Something that it did failed.
-    pub(crate) fn synchronize(&self) -> Result<(), Failure> {
+    pub(crate) fn synchronize(&self, stage: Stage) -> Result<(), Failure> {
         let wait = || {
             self.0.context.bind_to_thread()?;
             self.0.context.synchronize()
         };
-        wait().map_err(driver_failure(&self.0.name))
+        wait().map_err(running_failure(&self.0.name, stage))
     }
 
     /// Page-locked buffers of `bytes` bytes each, for one thread.
@@ -224,6 +224,22 @@ pub(super) fn driver_failure(device: &str) -> impl Fn(DriverError) -> Failure + 
             FailureKind::DeviceMismatch,
             format!("{device}: the NVIDIA driver failed: {error}"),
             "look at `nvidia-smi` and the system's log; a driver that was updated needs a restart",
+        )
+    }
+}
+
+/// A failure of the driver while a model is on the device.
+pub(super) fn running_failure(device: &str, stage: Stage) -> impl Fn(DriverError) -> Failure + '_ {
+    move |error| {
+        if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            return fail::device_memory(stage, format!("{device}: {error}"));
+        }
+        Failure::new(
+            stage,
+            FailureKind::DeviceWrong,
+            format!("{device} failed: {error}"),
+            "look for Xid errors in the system's log; without any it is a defect of modelgate: \
+             please report it with the model's name",
         )
     }
 }

@@ -38,10 +38,9 @@ impl Graph {
         // the recording has to end whatever became of it
         let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
         let graph = stream.end_capture(flags);
-        match (recorded, graph) {
-            (Ok(()), Ok(Some(graph))) => Ok(Some(Graph(Mutex::new(Recorded(graph))))),
-            _ => Ok(None),
-        }
+        recorded?;
+        // what the work did not mind, the driver may: it then runs launch by launch
+        Ok(graph.ok().flatten().map(|graph| Graph(Mutex::new(Recorded(graph)))))
     }
 
     /// Starts what was recorded.

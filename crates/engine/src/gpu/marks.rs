@@ -5,7 +5,7 @@
 //! and `cuMemGetInfo`, which counts the memory of all processes.
 
 use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result, sys};
 use modelgate_protocol::{Finite, PoolMemory};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +68,10 @@ impl Marks {
         let sampler = std::thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
+                // once: each time this takes away the errors that others left to be seen
+                if shared.context.bind_to_thread().is_err() {
+                    return;
+                }
                 while !shared.stop.load(Ordering::Relaxed) {
                     shared.sample();
                     std::thread::sleep(INTERVAL);
@@ -80,9 +84,13 @@ impl Marks {
     /// The marks of the device `name` as they stand.
     pub(super) fn read(&self, name: &str, uuid: String) -> PoolMemory {
         use sys::CUmemPool_attribute_enum as Attribute;
+        // `sample` needs the context of this thread; an error shows in what is done next
+        let _ = self.shared.context.bind_to_thread();
         self.shared.sample();
         let pool = self.shared.pool;
         let log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        // a sampler that no longer gets an answer leaves a gap that is still open
+        let gap = log.longest_gap.max(log.last.elapsed());
         PoolMemory {
             device: name.to_owned(),
             uuid,
@@ -90,7 +98,7 @@ impl Marks {
             reserved_peak: pool.attribute(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH),
             outside: log.outside,
             outside_peak: log.outside_peak,
-            longest_gap_s: Finite::seconds(log.longest_gap),
+            longest_gap_s: Finite::seconds(gap),
         }
     }
 
@@ -117,9 +125,8 @@ impl Shared {
     fn sample(&self) {
         use sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT as RESERVED;
         let read = || -> Option<u64> {
-            self.context.bind_to_thread().ok()?;
             let before = self.pool.attribute(RESERVED);
-            let (free, total) = self.context.mem_get_info().ok()?;
+            let (free, total) = result::mem_get_info().ok()?;
             // the pool must not have moved meanwhile, or the two readings do not belong together
             let outside = (total as u64).checked_sub(free as u64)?.checked_sub(before)?;
             (self.pool.attribute(RESERVED) == before).then_some(outside)
@@ -140,8 +147,13 @@ impl Pool {
         use sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as THRESHOLD;
         let cu_device = context.cu_device();
         let pool = match limit {
-            // SAFETY: the device is that of a live context.
-            None => unsafe { device::get_default_mem_pool(cu_device) }?,
+            None => {
+                // SAFETY: the device is that of a live context.
+                let pool = unsafe { device::get_default_mem_pool(cu_device) }?;
+                // SAFETY: as above; an earlier limit of this process ends here.
+                unsafe { device::set_mem_pool(cu_device, pool) }?;
+                pool
+            }
             Some(limit) => {
                 // SAFETY: a struct of integers and a pointer, for which zeros are the documented
                 // defaults.

@@ -105,6 +105,9 @@ impl Gpu {
         let out_at = pointer(out.device_ptr(&stream).0);
         let fixup_at = pointer(fixup.device_ptr(&stream).0);
         let chip = self.chip();
+        if chip.processors as usize > MOST_PROCESSORS {
+            bail!("{} multiprocessors, and a workspace for {MOST_PROCESSORS}", chip.processors)
+        }
         let wide = columns as i64;
         // SAFETY: the shapes were compared above, and every buffer is as long as the kernels want.
         unsafe {

@@ -1,12 +1,12 @@
 //! Page-locked buffers through which weights go to a device: while one is copied, the next is
 //! filled.
 
-use super::device::{Gpu, driver_failure};
+use super::device::{Gpu, running_failure};
 use super::{Copied, Region};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaEvent, DriverError, PinnedHostSlice, result, sys,
 };
-use modelgate_protocol::Failure;
+use modelgate_protocol::{Failure, Stage};
 use std::time::Duration;
 
 /// Buffers that a thread has: one is filled, one is copied, one waits.
@@ -32,7 +32,7 @@ impl Staging {
         let buffers = (0..BUFFERS)
             .map(|_| Buffer::new(gpu, bytes))
             .collect::<Result<_, _>>()
-            .map_err(driver_failure(gpu.name()))?;
+            .map_err(running_failure(gpu.name(), Stage::Load))?;
         Ok(Staging { gpu: gpu.clone(), buffers, next: 0, copied: Copied::default() })
     }
 
@@ -46,7 +46,7 @@ impl Staging {
         region: Region,
         fill: impl FnOnce(&mut [u8]) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
-        let driver = driver_failure(self.gpu.name());
+        let driver = running_failure(self.gpu.name(), Stage::Load);
         let bytes = region.bytes as usize;
         let buffer = &mut self.buffers[self.next];
         self.next = (self.next + 1) % BUFFERS;
@@ -67,7 +67,8 @@ impl Staging {
     /// A copy failed.
     pub(crate) fn finish(&mut self) -> Result<Copied, Failure> {
         for buffer in &mut self.buffers {
-            self.copied.busy += buffer.wait().map_err(driver_failure(self.gpu.name()))?;
+            self.copied.busy +=
+                buffer.wait().map_err(running_failure(self.gpu.name(), Stage::Load))?;
         }
         Ok(std::mem::take(&mut self.copied))
     }
