@@ -13,8 +13,10 @@ use modelgate_protocol::{DType, Device, Evidence, Prediction, Scheme};
 const HOST_BASELINE: u64 = 32_000_000;
 
 /// The same where the model lives on GPUs: the driver's part of the process, libraries, and the
-/// page-locked buffers through which weights are read.
-const GPU_HOST_BASELINE: u64 = 250_000_000;
+/// page-locked buffers through which weights are read. On one host with 16 cores and a GPU of compute
+/// capability 9.0 the peaks of eight models are then within 60 MB of the prediction, and 100 MB above
+/// it where the driver had to compile the kernels.
+const GPU_HOST_BASELINE: u64 = 300_000_000;
 const GPU_STAGING: u64 = 100_000_000;
 
 /// Schemes that are proposed where a model is too large, most bits first.
