@@ -62,6 +62,14 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     if let Some((message, hint)) = measurement.memory.devices.iter().find_map(unsound) {
         return verdict.failed(message, hint);
     }
+    let mut devices = measurement.memory.devices.iter();
+    if let Some(message) = devices.find_map(|device| missing(device, measurement)) {
+        return verdict.failed(
+            message,
+            "a defect of the worker: tensors that it reports are not where it says, or its \
+             allocator's figures are wrong",
+        );
+    }
     let outside = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]
         .into_iter()
         .find_map(|(name, range, peak)| outside(name, range?, peak, prediction));
@@ -119,6 +127,20 @@ fn named(process: &ForeignProcess) -> String {
     format!("{} (process {})", process.name.as_deref().unwrap_or("a process"), process.pid)
 }
 
+/// What is wrong where less was taken of `device` than the tensors that are said to be there.
+fn missing(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
+    let tensors = measurement.tensors.list.iter().filter(|tensor| tensor.device == device.device);
+    let told = tensors.map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
+    (device.peak < told).then(|| {
+        format!(
+            "the worker says that {} of tensors are on {}, and the driver saw less: {} at most",
+            format_bytes(told),
+            device.device,
+            format_bytes(device.peak)
+        )
+    })
+}
+
 /// Why the figures of a device prove nothing, or what it was left with, and the remedy.
 fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
     let name = &device.device;
@@ -130,6 +152,10 @@ fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
         let hint = "run again while nobody else uses the GPU; in a container, with the host's \
                     process ids (`--pid=host`), where the driver tells processes apart";
         return Some((message, hint));
+    }
+    if device.samples == 0 {
+        let message = format!("nothing was seen of {name} while the worker lived");
+        return Some((message, "`nvidia-smi` must show the GPU's memory at all times"));
     }
     let Some(after) = device.after_unload else {
         let message = format!("{name} could not be read after the worker's end");
@@ -203,7 +229,7 @@ mod tests {
     use super::super::{Check, Status};
     use super::*;
     use crate::manifest::Manifest;
-    use modelgate_protocol::HostMemory;
+    use modelgate_protocol::{DType, HostMemory, Tensor};
 
     const GB: u64 = 1_000_000_000;
 
@@ -335,6 +361,38 @@ mod tests {
             DeviceMemory { mixed, ..unseen },
             "of cuda:0 cannot be told apart from what other processes took: more than one came",
         );
+    }
+
+    #[test]
+    fn tensors_for_which_there_was_no_room_fail() {
+        let mut measurement = measured(vec![device()]);
+        let tensor = |bytes| Tensor {
+            name: "t".into(),
+            file: "f".into(),
+            shape: vec![2, 2],
+            source_dtype: DType::F32,
+            dtype: DType::F32,
+            bytes,
+            device: "cuda:0".into(),
+            nmse: None,
+            worst_nmse: None,
+            nonfinite: 0,
+            rule: "linear".into(),
+            reason: None,
+        };
+        measurement.tensors.list = vec![tensor(20 * GB), tensor(21 * GB)];
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Passed);
+        measurement.tensors.list.push(tensor(GB));
+        let failed = verdict(&measurement, RANGE);
+        assert_eq!(failed.status, Status::Failed, "{failed:?}");
+        let message = failed.message.unwrap_or_default();
+        let says = "42.0 GB of tensors are on cuda:0, and the driver saw less: 41.2 GB";
+        assert!(message.contains(says), "{message}");
+    }
+
+    #[test]
+    fn a_device_of_which_nothing_was_seen_fails() {
+        fails(DeviceMemory { samples: 0, ..device() }, "nothing was seen of cuda:0");
     }
 
     #[test]

@@ -39,8 +39,7 @@ pub(crate) fn inventory() -> Result<Vec<Gpu>, String> {
                     driver: driver.clone(),
                     cuda: format!("{}.{}", cuda / 1000, cuda % 1000 / 10),
                     compute_capability: format!("{}.{}", capability.major, capability.minor),
-                    // most GPUs have no such mode, and say so by an error
-                    mig: device.mig_mode().is_ok_and(|mode| mode.current != 0),
+                    mig: is_on(device.mig_mode().map(|mode| mode.current))?,
                 })
             })
             .collect()
@@ -48,6 +47,20 @@ pub(crate) fn inventory() -> Result<Vec<Gpu>, String> {
     let mut gpus = read().map_err(|error| format!("the NVIDIA driver does not answer: {error}"))?;
     gpus.sort_by(|a, b| a.bus_id.cmp(&b.bus_id));
     Ok(gpus)
+}
+
+/// Whether MIG is on. Most GPUs, and older drivers, have no such mode, and say so by an error; any
+/// other one leaves open what the GPU is.
+fn is_on(mode: Result<u32, NvmlError>) -> Result<bool, NvmlError> {
+    match mode {
+        Ok(mode) => Ok(mode != 0),
+        Err(
+            NvmlError::NotSupported
+            | NvmlError::FunctionNotFound
+            | NvmlError::FailedToLoadSymbol(_),
+        ) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Readings of the host's GPUs.
@@ -101,5 +114,21 @@ impl Readings for NvmlReadings {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             Some(name.trim_end().to_owned())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_error_that_means_no_such_mode_is_no_mig() {
+        assert!(matches!(is_on(Ok(1)), Ok(true)));
+        assert!(matches!(is_on(Ok(0)), Ok(false)));
+        let symbol = NvmlError::FailedToLoadSymbol("nvmlDeviceGetMigMode".into());
+        for none in [NvmlError::NotSupported, NvmlError::FunctionNotFound, symbol] {
+            assert!(matches!(is_on(Err(none)), Ok(false)));
+        }
+        assert!(matches!(is_on(Err(NvmlError::GpuLost)), Err(NvmlError::GpuLost)));
     }
 }

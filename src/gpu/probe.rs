@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Log {
     /// Bytes in use by everybody.
     pub(crate) used: Vec<(f64, u64)>,
-    /// The longest time between two readings of it, in seconds.
+    /// The longest time without a reading of it, in seconds.
     pub(crate) longest_gap_s: f64,
     /// The processes, each time that something about them changed.
     pub(crate) processes: Vec<(f64, Vec<ProcessUse>)>,
@@ -93,6 +93,8 @@ impl Probe {
         for log in &mut logs {
             log.used.retain(|(t_s, _)| *t_s <= end_s);
             log.processes.retain(|(t_s, _)| *t_s <= end_s);
+            // a driver that answers no more leaves a gap up to the end
+            log.longest_gap_s = log.longest_gap_s.max(end_s - last_s(log));
         }
         logs
     }
@@ -120,9 +122,13 @@ fn memory(shared: &Shared, gpu: usize) {
     let t_s = shared.spawned.elapsed().as_secs_f64();
     let mut logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
     let log = &mut logs[gpu];
-    let last = log.used.last().map_or(0.0, |(t_s, _)| *t_s);
-    log.longest_gap_s = log.longest_gap_s.max(t_s - last);
+    log.longest_gap_s = log.longest_gap_s.max(t_s - last_s(log));
     log.used.push((t_s, reading.used));
+}
+
+/// When memory was read last, in seconds.
+fn last_s(log: &Log) -> f64 {
+    log.used.last().map_or(0.0, |(t_s, _)| *t_s)
 }
 
 fn processes(shared: &Shared, gpu: usize) {
@@ -231,6 +237,36 @@ mod tests {
         assert!(!used.is_empty() && used.iter().all(|used| *used == 1), "{used:?}");
         let listed: Vec<_> = log.processes.iter().map(|(_, list)| list[0].used).collect();
         assert_eq!(listed, [Some(1)]);
+    }
+
+    /// A GPU that is gone after its first readings.
+    struct Lost(AtomicU64);
+
+    impl Readings for Lost {
+        fn memory(&self, _: &str) -> Option<MemoryReading> {
+            let nth = self.0.fetch_add(1, Ordering::Relaxed);
+            (nth < 3).then_some(MemoryReading { used: 1, total: 80 })
+        }
+        fn processes(&self, _: &str) -> Option<Vec<ProcessUse>> {
+            None
+        }
+        fn name(&self, _: u32) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_driver_that_answers_no_more_leaves_a_gap() {
+        let probe = Probe::start(
+            Arc::new(Lost(AtomicU64::new(0))),
+            vec!["GPU-1".to_owned()],
+            Instant::now(),
+        );
+        std::thread::sleep(Duration::from_millis(600));
+        let log = probe.stop().remove(0);
+        let (last, _) = log.used.last().expect("readings");
+        assert_eq!(log.used.len(), 3);
+        assert!(log.longest_gap_s >= 0.6 - last, "{log:?}");
     }
 
     #[test]

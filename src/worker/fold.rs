@@ -33,6 +33,8 @@ pub(super) struct Fold<'a> {
     phase: PhaseName,
     phase_began: Instant,
     greeted: bool,
+    /// Whether the load has begun.
+    loading: bool,
     loaded: bool,
     events: u64,
     progress: Option<Progress>,
@@ -55,6 +57,7 @@ impl<'a> Fold<'a> {
             phase: PhaseName::Start,
             phase_began: spawned,
             greeted: false,
+            loading: false,
             loaded: false,
             events: 0,
             progress: None,
@@ -89,6 +92,9 @@ impl<'a> Fold<'a> {
             self.measurement.load_s = None;
             return Step::Refused("a tensor or a second `loaded` came after `loaded`".into());
         }
+        if let Some(message) = self.out_of_place(&event) {
+            return Step::Refused(message);
+        }
         let since_spawn = self.seconds(at);
         let told = match &event {
             Event::Device(device) => Some((&device.device, &device.uuid)),
@@ -111,10 +117,10 @@ impl<'a> Fold<'a> {
                 self.greeted = true;
                 seen.engine = Some(engine);
             }
-            Event::Phase { name: PhaseName::Start | PhaseName::Unload } => {
-                return Step::Refused("the phases start and unload are the harness's own".into());
+            Event::Phase { name } => {
+                self.loading |= name == PhaseName::Load;
+                self.begin(name, at);
             }
-            Event::Phase { name } => self.begin(name, at),
             Event::Progress(progress) => {
                 let same = self.progress == Some(progress);
                 self.progress = Some(progress);
@@ -130,7 +136,10 @@ impl<'a> Fold<'a> {
                 seen.parts = parts;
                 seen.devices = devices;
             }
-            Event::Tensor(tensor) => seen.tensors.list.push(tensor),
+            Event::Tensor(tensor) => {
+                self.loading = true;
+                seen.tensors.list.push(tensor);
+            }
             Event::Omitted(omitted) => seen.tensors.omitted.push(omitted),
             Event::Activity(activity) => {
                 replace(&mut seen.activities, activity, |a, b| a.name == b.name);
@@ -145,7 +154,7 @@ impl<'a> Fold<'a> {
             }
             Event::Ceiling(ceiling) => seen.ceilings.push(ceiling),
             Event::Loaded => {
-                self.loaded = true;
+                (self.loading, self.loaded) = (true, true);
                 seen.load_s = Some(since_spawn);
             }
             Event::Generation(generation) => seen.generations.push(generation),
@@ -164,6 +173,43 @@ impl<'a> Fold<'a> {
         self.close(reaped);
         sum_up(&mut self.measurement.tensors);
         self.marks
+    }
+
+    /// Why `event` cannot come now. What would let a worker take memory unseen, or call a GPU full
+    /// that it never opened, is no matter of taste.
+    fn out_of_place(&self, event: &Event) -> Option<String> {
+        match event {
+            Event::Phase { name: PhaseName::Start | PhaseName::Unload } => {
+                Some("the phases start and unload are the harness's own".into())
+            }
+            Event::Phase { name: PhaseName::Ceilings } if !self.loaded => Some(
+                "the phase ceilings, in which memory is not counted, began before `loaded`".into(),
+            ),
+            Event::Phase { .. }
+            | Event::Generation(_)
+            | Event::Perplexity(_)
+            | Event::Agreement(_)
+                if self.phase == PhaseName::Ceilings =>
+            {
+                Some("work on the model came after the phase ceilings, which is the last".into())
+            }
+            Event::Device(seen) if self.loading => {
+                Some(format!("{} was opened after the load had begun", seen.device))
+            }
+            Event::Loaded => self.unopened().map(|device| {
+                format!("tensors are said to be on {device}, which the worker never said to open")
+            }),
+            _ => None,
+        }
+    }
+
+    /// A GPU on which a tensor is said to be and of which there was no word before.
+    fn unopened(&self) -> Option<&'a str> {
+        let seen = &*self.measurement;
+        let is_open = |name: &str| seen.devices_seen.iter().any(|seen| seen.device == name);
+        let is_used = |name: &str| seen.tensors.list.iter().any(|tensor| tensor.device == name);
+        let mut names = self.gpus.iter().map(|assigned| assigned.device.as_str());
+        names.find(|name| is_used(name) && !is_open(name))
     }
 
     /// Refuses a device that is not the one that the worker was given under this name.

@@ -377,6 +377,28 @@ fn another_gpu_than_the_one_that_was_given_is_refused() {
 }
 
 #[test]
+fn a_worker_that_could_take_memory_unseen_is_refused() {
+    let again = OPEN.replace("memory(0, 0", "# memory(0, 0");
+    let (begin, rest) = OPEN.split_once("tell(").expect("a device");
+    let (_, unopened) = rest.split_once("memory(").expect("a mark");
+    let unopened = format!("{begin}memory({unopened}");
+    let resumes = format!("{TOLD}tell(\"loaded\")\n{CEILINGS}tell(\"phase\", name=\"generate\")\n");
+    for (open, told, says) in [
+        (
+            OPEN,
+            format!("{CEILINGS}{TOLD}"),
+            "ceilings, in which memory is not counted, began before",
+        ),
+        (OPEN, format!("{again}{TOLD}"), "cuda:0 was opened after the load had begun"),
+        (&unopened, TOLD.to_owned(), "tensors are said to be on cuda:0, which the worker never"),
+        (OPEN, resumes, "work on the model came after the phase ceilings"),
+    ] {
+        let measurement = Scene::new(open, &told, "book(0)", "").measure();
+        refused(&measurement, FailureKind::Protocol, &[says]);
+    }
+}
+
+#[test]
 fn a_worker_or_driver_that_does_not_suit_is_refused_before_it_loads() {
     let other = |change: fn(&mut Gpu), says: &[&str]| {
         let mut scene = Scene::sound();
