@@ -5,11 +5,15 @@ use super::ending::missing_library;
 use modelgate_protocol::{Engine, Failure, FailureKind, Stage, TELL_ENGINE};
 use std::io::Read;
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a worker may take to say what it is: a cold disk has half a gigabyte of libraries to
 /// read.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what it printed may take to arrive after its end.
+const GRACE: Duration = Duration::from_secs(1);
 /// The longest answer that is read.
 const LONGEST: u64 = 64 << 10;
 /// How often the answer is looked for.
@@ -41,9 +45,6 @@ pub fn engine_of(built: &BuiltWorker) -> Result<Engine, Failure> {
     let stdout = child.stdout.take().map(read_all);
     let stderr = child.stderr.take().map(read_all);
     let status = wait(&mut child);
-    let text = |reader: Option<std::thread::JoinHandle<String>>| {
-        reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
-    };
     let Some(status) = status else {
         return Err(failure(
             FailureKind::Stalled,
@@ -51,7 +52,9 @@ pub fn engine_of(built: &BuiltWorker) -> Result<Engine, Failure> {
             "with this argument a worker prints its engine as one line of JSON and ends",
         ));
     };
-    let (stdout, stderr) = (text(stdout), text(stderr));
+    // something that the worker started may hold the pipes open: that is not waited for
+    let until = Instant::now() + GRACE;
+    let (stdout, stderr) = (said(stdout, until), said(stderr, until));
     if let Some(failure) = missing_library(status.code(), &stderr, Stage::Prepare) {
         return Err(failure);
     }
@@ -85,13 +88,32 @@ fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
     }
 }
 
-fn read_all(source: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
+/// What was read of a source.
+type Said = Arc<Mutex<Vec<u8>>>;
+
+fn read_all(source: impl Read + Send + 'static) -> (Said, JoinHandle<()>) {
+    let said = Said::default();
+    let shared = Arc::clone(&said);
+    let reader = std::thread::spawn(move || {
+        let mut source = source.take(LONGEST);
+        let mut part = [0; 4096];
         // what cannot be read was not said
-        let _ = source.take(LONGEST).read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+        while let Ok(read @ 1..) = source.read(&mut part) {
+            shared.lock().unwrap_or_else(PoisonError::into_inner).extend(&part[..read]);
+        }
+    });
+    (said, reader)
+}
+
+/// What was read by the end of the source, or `until` then.
+fn said(source: Option<(Said, JoinHandle<()>)>, until: Instant) -> String {
+    let Some((said, reader)) = source else {
+        return String::new();
+    };
+    while !reader.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    String::from_utf8_lossy(&said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
 #[cfg(test)]
@@ -118,6 +140,16 @@ mod tests {
         let engine = engine.expect("an engine");
         assert_eq!(engine.compute_capability.as_deref(), Some("9.0"));
         assert_eq!(engine.cuda.as_deref(), Some("13.0"));
+    }
+
+    #[test]
+    fn what_it_leaves_behind_is_not_waited_for() {
+        let began = Instant::now();
+        let engine =
+            ask("sleep 20 &\necho '{\"name\": \"e\", \"version\": \"1\", \"build\": \"b\", \
+             \"compute_capability\": null}'");
+        assert_eq!(engine.expect("an engine").name, "e");
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     }
 
     #[test]
