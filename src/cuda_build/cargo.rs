@@ -37,6 +37,10 @@ const USERS: [&str; 6] = [
 /// What else a build has no business with: secrets, and what says how this run is to be.
 const NOT_INHERITED: [&str; 4] = ["HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "NEXTEST", "MODELGATE_"];
 
+/// The packages of the sources that a worker is built from.
+const PACKAGES: [&str; 4] =
+    ["modelgate", "modelgate-engine", "modelgate-model", "modelgate-protocol"];
+
 /// What is to be built.
 pub(super) struct Order<'a> {
     /// The sources.
@@ -68,6 +72,45 @@ pub(super) enum BuildError {
     Interrupted(i32),
 }
 
+/// Makes cargo forget what it built of these sources before: it goes by times of modification, and
+/// a tree that was copied or checked out may hold other contents with older ones.
+///
+/// # Errors
+/// A signal came, or cargo cannot be started.
+pub(super) fn forget(order: &Order<'_>) -> Result<(), BuildError> {
+    let cargo = program(order);
+    let mut command = command(&cargo, order);
+    command.args(["clean", "--release", "--locked", "--target-dir"]).arg(order.target);
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut running = Running::start(command).map_err(|e| BuildError::Io(cargo, e))?;
+    // in an empty folder there is nothing to forget, and it fails
+    while !running.has_ended() {
+        if let Some(signal) = order.interrupt.signal() {
+            return Err(BuildError::Interrupted(signal)); // the drop ends cargo
+        }
+        std::thread::sleep(TICK);
+    }
+    Ok(())
+}
+
+fn program(order: &Order<'_>) -> PathBuf {
+    order.variables.get(env::CARGO).map_or(PathBuf::from("cargo"), PathBuf::from)
+}
+
+/// Cargo, in the folder of the sources and with variables of its own.
+fn command(cargo: &Path, order: &Order<'_>) -> Command {
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(order.sources)
+        .env_clear()
+        .envs(variables(order.variables, order.nvcc, order.capability).iter())
+        .stdin(Stdio::null());
+    command
+}
+
 /// Builds the worker and gives the program as cargo left it.
 ///
 /// # Errors
@@ -78,8 +121,15 @@ pub(super) fn build(
 ) -> Result<PathBuf, BuildError> {
     let at_log = |error| BuildError::Io(order.log.to_owned(), error);
     let log = File::create(order.log).map_err(at_log)?;
-    let cargo = order.variables.get(env::CARGO).map_or(PathBuf::from("cargo"), PathBuf::from);
-    let mut running = Running::start(&cargo, order).map_err(|e| BuildError::Io(cargo, e))?;
+    let cargo = program(order);
+    let mut command = command(&cargo, order);
+    command
+        .args(["build", "--release", "--locked", "--features", "cuda", "--bin", NAME])
+        .args(["--message-format", "json-render-diagnostics", "--target-dir"])
+        .arg(order.target)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut running = Running::start(command).map_err(|e| BuildError::Io(cargo, e))?;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let readers = running.read(log, &seen);
     let status = loop {
@@ -129,19 +179,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(cargo: &Path, order: &Order<'_>) -> io::Result<Running> {
-        let child = Command::new(cargo)
-            .args(["build", "--release", "--locked", "--features", "cuda", "--bin", NAME])
-            .args(["--message-format", "json-render-diagnostics", "--target-dir"])
-            .arg(order.target)
-            .current_dir(order.sources)
-            .env_clear()
-            .envs(variables(order.variables, order.nvcc, order.capability).iter())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+    fn start(mut command: Command) -> io::Result<Running> {
+        let child = command.process_group(0).spawn()?;
         Ok(Running { child, ended: false })
     }
 

@@ -136,8 +136,8 @@ impl<'a> CudaBuild<'a> {
             variables: self.variables,
             interrupt: self.interrupt,
         };
-        let result = run(&order, &what).and_then(|built| {
-            kept.keep(&built, hash).map_err(|error| cannot("the built worker", &error))
+        let result = run(&order, &what, hash).and_then(|(built, hash)| {
+            kept.keep(&built, &hash).map_err(|error| cannot("the built worker", &error))
         });
         if let Err(failure) = &result
             && failure.kind != FailureKind::Interrupted
@@ -148,14 +148,32 @@ impl<'a> CudaBuild<'a> {
     }
 }
 
-/// Runs cargo and asks what it has built what that is.
-fn run(order: &Order<'_>, what: &str) -> Result<PathBuf, Failure> {
+/// How often a build is started before sources that change meanwhile are given up.
+const ATTEMPTS: usize = 2;
+
+/// Runs cargo on the sources with the hash `hash`, and asks what it has built what that is. Where
+/// the sources have changed meanwhile nobody knows which state was built: they are built again.
+/// Gives the program and the hash of its sources.
+fn run(order: &Order<'_>, what: &str, hash: &str) -> Result<(PathBuf, String), Failure> {
     let first = if order.target.is_dir() { "" } else { "; the first build takes minutes" };
     let mut progress = BuildProgress::new(&format!("building {what}{first}"));
-    let program = cargo::build(order, &mut progress).map_err(|error| failed(error, order, what))?;
-    let built = BuiltWorker { program, libraries: order.nvcc.libraries() };
-    check(&built, order.capability)?;
-    Ok(built.program)
+    let mut hash = hash.to_owned();
+    for _ in 0..ATTEMPTS {
+        let built = cargo::forget(order).and_then(|()| cargo::build(order, &mut progress));
+        let program = built.map_err(|error| failed(error, order, what))?;
+        let now = key::sources(order.sources).map_err(|error| cannot("the sources", &error))?;
+        if now == hash {
+            let built = BuiltWorker { program, libraries: order.nvcc.libraries() };
+            check(&built, order.capability)?;
+            return Ok((built.program, hash));
+        }
+        hash = now;
+    }
+    Err(failure(
+        FailureKind::NoWorker,
+        format!("the sources changed while {what} was built from them, {ATTEMPTS} times"),
+        "start the run again when nothing changes the sources any more",
+    ))
 }
 
 /// The failure where nothing can be built, with the three ways out: `remedy`, a worker that exists,
@@ -301,7 +319,8 @@ mod tests {
                 at("pid").display()
             ),
         );
-        program(&at("cargo"), &format!("#!/bin/sh\n{} &\nwait\n", compiler.display()));
+        let text = "#!/bin/sh\ntest \"$1\" = clean && exit\n";
+        program(&at("cargo"), &format!("{text}{} &\nwait\n", compiler.display()));
         std::fs::create_dir(at("sources")).expect("made");
         let mut variables = Variables::default();
         variables.set(env::CARGO, at("cargo"));

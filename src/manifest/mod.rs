@@ -133,7 +133,7 @@ impl Source {
 /// Where a model is to live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// What `MODELGATE_DEVICE` says, or the best device that the engine has.
+    /// What `MODELGATE_DEVICE` says; the CPU where it is unset, whatever GPUs there are.
     Auto,
     /// These, in this order.
     Listed(Vec<Device>),

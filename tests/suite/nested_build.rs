@@ -11,6 +11,7 @@ use modelgate::signal::Interrupt;
 use modelgate::worker::BuiltWorker;
 use modelgate::workers::Workers;
 use modelgate_protocol::{Device, Failure, FailureKind, Outcome, Stage};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -18,6 +19,10 @@ use tempfile::TempDir;
 
 /// What cargo is asked to do.
 const ARGUMENTS: &str = "build --release --locked --features cuda --bin modelgate-worker";
+
+/// The packages that a worker is built from.
+const PACKAGES: [&str; 4] =
+    ["modelgate", "modelgate-engine", "modelgate-model", "modelgate-protocol"];
 
 /// A host with sources, cargo, a CUDA toolkit, a worker without CUDA, and GPUs.
 struct Place {
@@ -110,8 +115,10 @@ impl Place {
     }
 }
 
-/// Stands in for cargo. Files of these names make it fail, or die in the middle of writing.
-const CARGO: &str = r##"echo "$*" >> PLACE/calls
+/// Stands in for cargo. Files of these names make it fail, die in the middle of writing, or work
+/// while somebody edits the sources. It has nothing to clean.
+const CARGO: &str = r##"if [ "$1" = clean ]; then echo "$*" >> PLACE/cleans; exit 101; fi
+echo "$*" >> PLACE/calls
 env > PLACE/environment
 pwd > PLACE/folder
 echo "   Compiling stand-in v1.0.0" >&2
@@ -122,6 +129,10 @@ done
 mkdir -p "$target/release"
 worker="$target/release/modelgate-worker"
 if [ -e PLACE/slow ]; then sleep 0.5; fi
+if [ -e PLACE/edits ]; then
+  echo "// edited" >> PLACE/sources/src/lib.rs
+  if [ "$(cat PLACE/edits)" = once ]; then rm PLACE/edits; fi
+fi
 if [ -e PLACE/fails ]; then
   for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do echo "note: number $n" >&2; done
   echo "error: linking with cc failed" >&2
@@ -229,6 +240,45 @@ fn another_state_of_the_sources_is_another_worker() {
     place.write("sources/crates/engine/src/kernels.cu", "// kernels\n");
     assert_eq!(place.worker(), Ok(first), "the way back costs nothing");
     assert_eq!(place.calls().len(), 2);
+}
+
+#[test]
+fn cargo_does_not_go_by_the_times_of_files() {
+    let place = Place::new();
+    place.worker().expect("built");
+    let cleans = std::fs::read_to_string(place.at("cleans")).expect("noted");
+    let target = place.at("builds/sm_90-cuda-13.0/target");
+    let expected = format!(
+        "clean --release --locked --target-dir {} --package modelgate --package modelgate-engine \
+         --package modelgate-model --package modelgate-protocol\n",
+        target.display()
+    );
+    assert_eq!(cleans, expected);
+    // each is a package of this workspace, and nothing else that a worker is built from is
+    let tree = tree(&["--features", "cuda"]);
+    let ours = tree.lines().filter(|line| line.starts_with("modelgate"));
+    let ours: BTreeSet<&str> = ours.filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(ours, BTreeSet::from(PACKAGES));
+}
+
+#[test]
+fn sources_that_change_during_a_build_are_built_again() {
+    let place = Place::new();
+    place.write("edits", "once");
+    let built = place.worker().expect("built");
+    assert_eq!(place.calls().len(), 2);
+    assert_eq!(place.worker(), Ok(built), "it is that of the sources as they are now");
+    assert_eq!(place.calls().len(), 2);
+
+    let place = Place::new();
+    place.write("edits", "always");
+    let failure = place.worker().expect_err("no worker");
+    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
+    assert!(failure.message.contains("the sources changed while"), "{failure:?}");
+    assert_eq!(place.calls().len(), 2);
+    std::fs::remove_file(place.at("edits")).expect("removed");
+    place.worker().expect("built");
+    assert_eq!(place.calls().len(), 3, "nothing was kept");
 }
 
 #[test]
