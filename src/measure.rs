@@ -136,6 +136,7 @@ impl<'a> Foresight<'a> {
                 refuse_impossible(&config, self.model, self.devices, self.file_bytes)?;
                 let prediction =
                     predict::predict(&config, self.model, self.devices, self.file_bytes);
+                refuse_beyond_host(&prediction, self.model, self.surroundings.host)?;
                 self.prediction = Some(prediction);
                 self.config = Some(config);
                 self.complete()
@@ -233,6 +234,16 @@ fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<predict::Room> 
     assigned.iter().map(room).collect()
 }
 
+/// Refuses a model that is too large for the host.
+fn refuse_beyond_host(prediction: &Prediction, model: &Model, host: &Host) -> Result<(), Failure> {
+    match predict::beyond_host(prediction, model, host.ram_bytes) {
+        None => Ok(()),
+        Some(predict::Impossible { message, hint }) => {
+            Err(Failure::new(Stage::Prepare, FailureKind::HostMemory, message, hint))
+        }
+    }
+}
+
 fn refuse_impossible(
     config: &Config,
     model: &Model,
@@ -260,8 +271,10 @@ fn prepare(
         Source::Local { .. } => None,
     };
     if let Some(config) = &known {
-        measurement.memory.prediction = Some(predict::predict(config, model, &devices, None));
+        let prediction = predict::predict(config, model, &devices, None);
+        measurement.memory.prediction = Some(prediction.clone());
         refuse_unoptimised(config, surroundings)?;
+        refuse_beyond_host(&prediction, model, surroundings.host)?;
     }
     let device_limit = vram_limit(surroundings.environment)?;
     let assigned = assigned(model, surroundings.environment, surroundings.host)?;
@@ -291,9 +304,11 @@ fn prepare(
     let config = config(&acquired.files)?;
     if let Some((text, config)) = &config {
         measurement.config = Some(text.clone());
-        measurement.memory.prediction = Some(predict::predict(config, model, &devices, None));
+        let prediction = predict::predict(config, model, &devices, None);
+        measurement.memory.prediction = Some(prediction.clone());
         refuse_unoptimised(config, surroundings)?;
         refuse_impossible(config, model, &devices, None)?;
+        refuse_beyond_host(&prediction, model, surroundings.host)?;
         refuse_too_large(config, model, &devices, None, &rooms)?;
     }
     let request = Request {

@@ -26,7 +26,8 @@ const PROPOSED: [Scheme; 6] =
 /// The shortest context that is proposed.
 const SHORTEST_CONTEXT: usize = 256;
 
-/// An expectation that no load of the model could satisfy, or a GPU that is too small for it.
+/// An expectation that no load of the model could satisfy, or a GPU or host that is too small for
+/// it.
 pub struct Impossible {
     /// The arithmetic.
     pub message: String,
@@ -189,6 +190,40 @@ pub fn too_large(
     Some(Impossible { message, hint: ways.join("; ") })
 }
 
+/// Whether the host, with `memory` bytes, is too small for the predicted peak; 0 where its memory
+/// is not known.
+pub fn beyond_host(prediction: &Prediction, model: &Model, memory: u64) -> Option<Impossible> {
+    if memory == 0 || prediction.host_peak <= memory {
+        return None;
+    }
+    let process = format_bytes(prediction.baseline);
+    let on_gpu = prediction.device_peak > 0;
+    let parts = if on_gpu {
+        format!("{process} of it for the process")
+    } else {
+        format!(
+            "{} of weights in {}, {} of key/value cache, {} of activations and {process} for the \
+             process",
+            format_bytes(prediction.weights),
+            model.quantization,
+            format_bytes(prediction.kv_cache),
+            format_bytes(prediction.activations),
+        )
+    };
+    let message = format!(
+        "the model does not fit in the host's memory: it takes {} ({parts}), and there are {}",
+        format_bytes(prediction.host_peak),
+        format_bytes(memory),
+    );
+    let hint = if on_gpu {
+        "a host with more memory".to_owned()
+    } else {
+        "fewer bits (`quantization`), a shorter `context`, or a GPU (`device = \"cuda\"`)"
+            .to_owned()
+    };
+    Some(Impossible { message, hint })
+}
+
 /// Bytes of a key/value cache of 16 bits.
 fn kv_bytes(config: &Config, context: usize) -> u64 {
     modelgate_model::kv_cache_bytes(config, context, 2)
@@ -249,8 +284,7 @@ pub fn impossible(
             format_bytes(needed),
         ),
         hint: format!(
-            "allow at least {}, ask for fewer bits or a shorter context, or let a part of the \
-             model live in host memory with device = [\"cuda\", \"cpu\"]",
+            "allow at least {}, or ask for fewer bits or a shorter context",
             format_bytes(needed)
         ),
     })
@@ -364,6 +398,34 @@ mod tests {
         let more = peak(&synthetic, Device::Cuda(0)) - peak(&real, Device::Cuda(0));
         assert!((2_140_000_000..2_150_000_000).contains(&more), "{more}");
         assert_eq!(peak(&synthetic, Device::Cpu), peak(&real, Device::Cpu));
+    }
+
+    /// The engine uses the first device of a list alone.
+    #[test]
+    fn what_the_engine_does_not_do_is_no_remedy() {
+        let mut model = model("q4_k");
+        model.expect.vram = Some(ByteRange { min: 0, max: GB });
+        let devices = [Device::Cuda(0)];
+        let refused = impossible(&llama_70b(), &model, &model.expect, &devices, None);
+        let hint = refused.expect("refused").hint;
+        assert!(hint.starts_with("allow at least 41") && !hint.contains("device"), "{hint}");
+    }
+
+    #[test]
+    fn a_host_that_is_too_small_is_told_with_the_arithmetic() {
+        let model = model("q4_k");
+        let on_cpu = predict(&llama_70b(), &model, &[Device::Cpu], None);
+        let refused = beyond_host(&on_cpu, &model, on_cpu.host_peak - 1).expect("refused");
+        for part in ["39.7 GB of weights in q4_k", "2.68 GB of key/value cache", "32.0 MB for"] {
+            assert!(refused.message.contains(part), "expected {part:?} in {}", refused.message);
+        }
+        assert!(refused.hint.contains("device = \"cuda\""), "{}", refused.hint);
+        assert!(beyond_host(&on_cpu, &model, on_cpu.host_peak).is_none());
+        assert!(beyond_host(&on_cpu, &model, 0).is_none(), "not known");
+        let on_gpu = predict(&llama_70b(), &model, &[Device::Cuda(0)], None);
+        assert!(beyond_host(&on_gpu, &model, GB).is_none());
+        let refused = beyond_host(&on_gpu, &model, GB / 10).expect("refused");
+        assert!(!refused.hint.contains("cuda"), "{}", refused.hint);
     }
 
     #[test]

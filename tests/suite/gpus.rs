@@ -440,6 +440,18 @@ fn a_model_that_cannot_fit_is_refused_with_the_arithmetic() {
 }
 
 #[test]
+fn a_model_that_the_host_cannot_hold_is_refused_before_a_worker_starts() {
+    let mut scene = Scene::sound();
+    scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cpu]);
+    scene.host.ram_bytes = 20 * MB;
+    let measurement = scene.measure();
+    let says = ["does not fit in the host's memory", "2.79 MB of weights in q8_0", "are 20.0 MB"];
+    refused(&measurement, FailureKind::HostMemory, &says);
+    assert_eq!(measurement.failure.as_ref().map(|failure| failure.stage), Some(Stage::Prepare));
+    assert_eq!(measurement.worker_exit, None);
+}
+
+#[test]
 fn a_gpu_that_another_run_measures_on_is_busy() {
     let scene = Scene::new(OPEN, &format!("time.sleep(3)\n{TOLD}"), "book(0)", "");
     let mut second = Scene::new(OPEN, TOLD, "book(0)", "stall = \"500ms\"\n");

@@ -3,11 +3,20 @@
 //! a device is needed.
 
 use crate::support::{Ended, Run, fixture, script};
-use modelgate::check::{Check, Status};
-use modelgate_protocol::{DType, Evidence};
+use modelgate::check::{Check, Expectation, Status};
+use modelgate::env::Environment;
+use modelgate::gpu::{NvmlReadings, Readings};
+use modelgate::host::Host;
+use modelgate::manifest::{Manifest, Model};
+use modelgate::measure::{Surroundings, measure};
+use modelgate::plan::Plan;
+use modelgate::signal::Interrupt;
+use modelgate::workers::Workers;
+use modelgate_protocol::{DType, Evidence, FailureKind, Measurement, Outcome, Stage};
 use modelgate_testkit::gguf::{self, GgmlDType};
 use modelgate_testkit::safetensors_edit as edit;
 use std::path::Path;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A folder with a `config.json` and nothing else.
@@ -147,6 +156,26 @@ fn made_up(models: &str, from: &str, to: &str) -> Ended {
     Run::manifest(models).arg("@synthetic").env("MODELGATE_WORKER", program.path()).run()
 }
 
+const GB: u64 = 1_000_000_000;
+
+/// `model` by the made-up worker on a host of so many bytes of memory.
+fn made_up_on(ram_bytes: u64, model: &Model, manifest: &Manifest) -> Measurement {
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workers/made_up.py");
+    let environment = Environment { worker: Some(worker), attempt: 1, ..Environment::default() };
+    let readings: Arc<dyn Readings> = Arc::new(NvmlReadings::open());
+    let scratch = TempDir::new().expect("a folder");
+    let surroundings = Surroundings {
+        manifest,
+        environment: &environment,
+        host: &Host { ram_bytes, ..Host::inspect() },
+        workers: &Workers::at_hand(&environment),
+        readings: &readings,
+        scratch: scratch.path(),
+        interrupt: &Interrupt::default(),
+    };
+    measure(model, &surroundings)
+}
+
 fn tiny() -> (TempDir, String) {
     let folder = config_alone("llama");
     let models = entry("tiny", folder.path(), "q8_0");
@@ -158,15 +187,35 @@ fn a_known_repository_is_loaded_at_true_size_without_a_download() {
     let models = "[[model]]\nid = \"llama\"\nrepo = \"meta-llama/Llama-3.1-70B-Instruct\"\n\
                   quantization = \"q8_0\"\ndevice = \"cpu\"\nsynthetic = true\n\
                   expect.ram = { max = \"90GB\" }\n";
-    let ended = made_up(models, "", "");
-    // the variant is not ignored: it needs neither GPU nor repository
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("llama@synthetic");
-    let seen = &ended.model("llama@synthetic").measurement;
+    let manifest =
+        Manifest::parse(&format!("schema = 1\n{models}"), "m.toml", None).expect("sound");
+    let variant = manifest.models.last().expect("the variant");
+    assert_eq!(variant.id, "llama@synthetic");
+    let seen = made_up_on(100 * GB, variant, &manifest);
+    assert_eq!(seen.outcome, Outcome::Measured, "{:?}", seen.failure);
+    let expectation = Expectation::of(variant, "", &seen);
+    let plan = Plan::of(&manifest);
+    let cases = plan.cases.iter().filter(|case| manifest.models[case.model].id == variant.id);
+    for case in cases {
+        let verdict = case.check.verdict(&seen, &expectation);
+        assert_eq!(verdict.status, Status::Passed, "{}: {verdict:?}", case.name);
+    }
     assert_eq!(seen.parameters, Some(70_553_706_496));
     assert_eq!((seen.downloaded_bytes, seen.commit.as_deref()), (0, None));
     let prompt = &seen.generations[0].prompt_tokens;
     assert!(prompt.iter().any(|id| *id > 100_000), "the whole vocabulary of 128,256 is used");
+}
+
+#[test]
+fn a_known_repository_that_the_host_cannot_hold_is_refused_before_a_worker_starts() {
+    let models = "schema = 1\n[[model]]\nid = \"llama\"\nrepo = \"meta-llama/Llama-3.1-70B-Instruct\"\n\
+                  quantization = \"q8_0\"\ndevice = \"cpu\"\n";
+    let manifest = Manifest::parse(models, "m.toml", None).expect("sound");
+    let seen = made_up_on(70 * GB, &manifest.models[0], &manifest);
+    let failure = seen.failure.expect("a failure");
+    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::HostMemory));
+    assert!(failure.message.contains("75.0 GB of weights in q8_0"), "{failure}");
+    assert_eq!((seen.worker_exit, seen.acquire_s), (None, None), "and before a download");
 }
 
 #[test]
