@@ -132,8 +132,9 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_no_agreement() {
         let right = [vec![1.0f32], vec![2.0]];
-        for found in [&[][..], &right[..1], &[vec![f32::NAN], vec![2.0]], &[vec![f32::INFINITY]; 2]]
-        {
+        let with = |value: f32| [vec![value], vec![2.0]];
+        let (not_a_number, infinite) = (with(f32::NAN), with(f32::INFINITY));
+        for found in [&[][..], &right[..1], &not_a_number, &infinite] {
             assert_eq!(told_error(Some(found), Some(&right), 0.75), f64::INFINITY);
         }
         assert_eq!(told_error(None, Some(&right), 1.0), f64::INFINITY);
