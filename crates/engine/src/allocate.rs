@@ -4,11 +4,12 @@
 //! The experts of a layer are made one tensor, as the fused kernels want them, whether the files
 //! have them merged or apart.
 
+use crate::device_matrix::{DeviceMatrix, fused_experts};
 use crate::fail;
 use crate::fill::Target;
 use crate::gpu::{Gpu, Region};
 use crate::load::Job;
-use crate::storage::{DeviceMatrix, Resident, fused_experts};
+use crate::storage::Resident;
 use candle_core::{Result, bail};
 use modelgate_protocol::{DType, Failure, Stage};
 use std::collections::BTreeMap;

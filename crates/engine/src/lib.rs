@@ -9,6 +9,7 @@ mod agreement;
 mod allocate;
 mod chat;
 mod decoder;
+mod device_matrix;
 mod events;
 mod fail;
 mod file_ceilings;

@@ -1,17 +1,17 @@
 //! Weights as they are resident: on the host, or on a device.
 //!
-//! On the host quantized weights are kept as the plain blocks of their file format, and products go straight
-//! to the kernels of those blocks. candle's own `QTensor` keeps a second, wider copy of q4_k, q6_k
-//! and q8_0 weights from their first product on (6 bits more for each weight of 4.5): faster, but
+//! On the host quantized weights are kept as the plain blocks of their file format, and products go
+//! straight to the kernels of those blocks. candle's own `QTensor` keeps a second, wider copy of q4_k,
+//! q6_k and q8_0 weights from their first product on (6 bits more for each weight of 4.5): faster, but
 //! a model would take more than twice the memory that its type says.
 
-use crate::gpu::{Gpu, Region};
+use crate::device_matrix::DeviceMatrix;
 use crate::product::product;
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
     BlockQ8_0,
 };
-use candle_core::quantized::{GgmlDType, GgmlType, QTensor};
+use candle_core::quantized::{GgmlDType, GgmlType};
 use candle_core::{
     CpuStorage, CustomOp1, Device, DeviceLocation, Layout, Result, Shape, Tensor, bail,
 };
@@ -201,78 +201,6 @@ impl HostMatrix {
     }
 }
 
-/// A matrix of blocks on a device, or one of the equal matrices that are one tensor there.
-#[derive(Clone)]
-pub(crate) struct DeviceMatrix {
-    gpu: Gpu,
-    tensor: Arc<QTensor>,
-    /// Where this matrix is.
-    region: Region,
-}
-
-impl DeviceMatrix {
-    /// The matrix that takes this region of the tensor.
-    pub(crate) fn new(gpu: &Gpu, tensor: Arc<QTensor>, region: Region) -> DeviceMatrix {
-        DeviceMatrix { tensor, region, gpu: gpu.clone() }
-    }
-
-    fn shape(&self) -> Result<(usize, usize)> {
-        match *self.tensor.shape().dims() {
-            [rows, columns] | [_, rows, columns] => Ok((rows, columns)),
-            _ => bail!("a matrix of shape {:?}", self.tensor.shape()),
-        }
-    }
-
-    fn product(&self, x: &Tensor) -> Result<Tensor> {
-        if self.tensor.rank() == 2 {
-            return x.apply_op1_no_bwd(self.tensor.as_ref());
-        }
-        self.gpu.product(self.region, &dtype(self.tensor.dtype()), self.shape()?, x)
-    }
-
-    fn to_host(&self) -> Result<HostMatrix> {
-        let (rows, columns) = self.shape()?;
-        let bytes = self.region.bytes as usize;
-        let dtype = dtype(self.tensor.dtype());
-        with_block!(dtype, B => {
-            let Some(mut blocks) = zeroed::<B>(bytes / size_of::<B>()) else {
-                bail!("{bytes} bytes of host memory cannot be had")
-            };
-            self.gpu.download(self.region, bytes_mut(&mut blocks))?;
-            Ok(HostMatrix::new(blocks, rows, columns))
-        }, else bail!("{dtype} has no blocks"))
-    }
-}
-
-/// Whether candle has a kernel for mixtures of experts in that type whose rows have so many columns.
-/// It keeps four rows in shared memory, of which there are 48 KiB, and where they do not fit it does
-/// not run and says nothing (`moe_gguf.cu` of candle-kernels 0.11.1).
-pub(crate) fn fused_experts(dtype: &DType, columns: usize) -> bool {
-    use DType::{Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0};
-    let has_kernel = matches!(dtype, Q2K | Q3K | Q4K | Q5K | Q6K | Q8_0);
-    let row = dtype.bytes(columns as u64);
-    has_kernel && row.is_some_and(|row| 4 * row + 1024 <= 48 << 10)
-}
-
-/// The tensor whose equal parts these matrices are, in order; none where they are not.
-pub(crate) fn merged(parts: &[&Resident]) -> Option<Arc<QTensor>> {
-    let matrices: Vec<&DeviceMatrix> = parts
-        .iter()
-        .map(|part| match part {
-            Resident::Device(matrix) => Some(matrix),
-            _ => None,
-        })
-        .collect::<Option<_>>()?;
-    let first = matrices.first()?;
-    let [count, _, _] = *first.tensor.shape().dims() else { return None };
-    let bytes = first.region.bytes;
-    let in_order = matrices.iter().zip(0..).all(|(matrix, number)| {
-        Arc::ptr_eq(&matrix.tensor, &first.tensor)
-            && matrix.region.address == first.region.address + number * bytes
-    });
-    (in_order && count == matrices.len()).then(|| Arc::clone(&first.tensor))
-}
-
 /// `x` times the matrix transposed.
 struct Product<'a>(&'a HostMatrix);
 
@@ -334,7 +262,7 @@ impl Resident {
                 if let Some(number) = numbers.iter().find(|number| **number as usize >= rows) {
                     bail!("row {number} of a matrix of {rows} rows")
                 }
-                self.rows_of(&Tensor::new(numbers, &matrix.tensor.device())?)
+                matrix.rows_of(&Tensor::new(numbers, &matrix.device())?)
             }
         }
     }
@@ -346,7 +274,7 @@ impl Resident {
                 weight.index_select(numbers, 0)?.to_dtype(candle_core::DType::F32)
             }
             Resident::Host(_) => self.rows(&numbers.to_vec1::<u32>()?),
-            Resident::Device(matrix) => matrix.tensor.embedding(numbers),
+            Resident::Device(matrix) => matrix.rows_of(numbers),
         }
     }
 
@@ -407,7 +335,7 @@ impl Resident {
                 other => DType::Other(other.as_str().to_owned()),
             },
             Resident::Host(matrix) => dtype(matrix.blocks.dtype()),
-            Resident::Device(matrix) => dtype(matrix.tensor.dtype()),
+            Resident::Device(matrix) => matrix.dtype(),
         }
     }
 
@@ -422,13 +350,7 @@ impl Resident {
                 let blocks = matrix.rows.len() * matrix.columns / dtype.block_size();
                 (blocks * dtype.type_size()) as u64
             }
-            Resident::Device(matrix) => {
-                let count = match matrix.tensor.shape().dims() {
-                    [count, _, _] => *count,
-                    _ => 1,
-                };
-                (matrix.tensor.storage_size_in_bytes() / count) as u64
-            }
+            Resident::Device(matrix) => matrix.bytes(),
         }
     }
 
@@ -437,7 +359,7 @@ impl Resident {
         let location = match self {
             Resident::Float(tensor) => tensor.device().location(),
             Resident::Host(_) => DeviceLocation::Cpu,
-            Resident::Device(matrix) => matrix.tensor.device().location(),
+            Resident::Device(matrix) => matrix.device().location(),
         };
         match location {
             DeviceLocation::Cpu => "cpu".to_owned(),

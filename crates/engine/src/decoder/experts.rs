@@ -7,7 +7,8 @@
 use super::Linear;
 use super::experts_on_device::{FEW_TOKENS, MergedExperts, all_experts, choose};
 use super::feed_forward::Gated;
-use crate::storage::{self, Resident};
+use crate::device_matrix;
+use crate::storage::Resident;
 use candle_core::{Result, Tensor, bail};
 use modelgate_model::Experts;
 use std::collections::HashMap;
@@ -83,7 +84,7 @@ impl MixtureOfExperts {
 fn merged(experts: &[Gated]) -> Option<MergedExperts> {
     let matrix = |which: fn(&Gated) -> &Linear| {
         let parts: Vec<&Resident> = experts.iter().map(|expert| which(expert).weight()).collect();
-        storage::merged(&parts)
+        device_matrix::merged(&parts)
     };
     Some(MergedExperts {
         gate: matrix(Gated::gate)?,

@@ -5,9 +5,10 @@
 
 use super::device::driver_failure;
 use super::{Gpu, Region};
+use crate::device_matrix::fused_experts;
 use crate::fail;
 use crate::quantize::quantize_rows;
-use crate::storage::{dequantized, fused_experts};
+use crate::storage::dequantized;
 use candle_core::cuda_backend::cudarc::driver::result;
 use candle_core::{Result, Tensor, bail};
 use modelgate_protocol::{DType, Failure, FailureKind, Stage};
