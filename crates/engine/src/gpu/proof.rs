@@ -45,7 +45,7 @@ impl Gpu {
                 )
             };
             // a NaN is no small difference
-            let wrong = differences.iter().find(|(_, error)| !(*error <= TOLERANCE));
+            let wrong = differences.iter().find(|(_, error)| error.is_nan() || *error > TOLERANCE);
             if let Some((what, error)) = wrong {
                 return Err(failed(&format!("{what} (relative difference {error:.1e})")));
             }
