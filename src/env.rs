@@ -107,8 +107,8 @@ pub struct Environment {
     pub visible_devices: Option<String>,
     /// [`WORKER`].
     pub worker: Option<PathBuf>,
-    /// [`BUILD`] is [`NEVER`].
-    pub never_build: bool,
+    /// [`BUILD`].
+    pub build: Option<OsString>,
     /// [`CI`] is set, and neither empty nor `false`.
     pub ci: bool,
     /// [`NO_COLOR`] is set.
@@ -138,7 +138,7 @@ impl Environment {
             visible_devices: std::env::var_os(CUDA_VISIBLE_DEVICES)
                 .map(|value| value.to_string_lossy().into_owned()),
             worker: set(WORKER).map(PathBuf::from),
-            never_build: set(BUILD).is_some_and(|value| value == NEVER),
+            build: set(BUILD),
             ci: set(CI).is_some_and(|value| value != "false" && value != "0"),
             no_color: set(NO_COLOR).is_some(),
             nextest_run_id: set(NEXTEST_RUN_ID).and_then(|id| id.into_string().ok()),

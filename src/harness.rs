@@ -3,7 +3,7 @@
 use crate::bundled;
 use crate::env::{self, Environment};
 use crate::manifest::{Manifest, ManifestError};
-use crate::measure::{automatic, vram_limit};
+use crate::measure::{automatic, build_choice, vram_limit};
 use crate::plan::{Case, Plan};
 use crate::select::{Selection, nearest_ids};
 use crate::session::Session;
@@ -32,7 +32,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if let Err(error) = automatic(&environment).and(vram_limit(&environment)) {
+    let sound = automatic(&environment)
+        .and_then(|_| vram_limit(&environment))
+        .and_then(|_| build_choice(&environment));
+    if let Err(error) = sound {
         eprintln!("error: {}\nhint: {}", error.message, error.hint);
         return ExitCode::from(USAGE);
     }

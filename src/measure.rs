@@ -363,6 +363,19 @@ pub(crate) fn vram_limit(environment: &Environment) -> Result<Option<u64>, Failu
     })
 }
 
+/// Refuses a choice of building that is none.
+pub(crate) fn build_choice(environment: &Environment) -> Result<(), Failure> {
+    match &environment.build {
+        Some(value) if value != env::NEVER => Err(Failure::new(
+            Stage::Prepare,
+            FailureKind::NoWorker,
+            format!("{}={}: no such choice", env::BUILD, value.display()),
+            format!("expected {}; unset it to have a worker with CUDA built", env::NEVER),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// What `auto` means here.
 pub(crate) fn automatic(environment: &Environment) -> Result<Device, Failure> {
     let Some(value) = &environment.device else {

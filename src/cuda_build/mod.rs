@@ -50,7 +50,7 @@ impl<'a> CudaBuild<'a> {
             folders: place::folders(&exe, &environment.variables),
             variables: &environment.variables,
             toolkit: nvcc::USUAL.into(),
-            never: environment.never_build,
+            never: environment.build.as_deref().is_some_and(|value| value == env::NEVER),
             interrupt,
         }
     }

@@ -474,6 +474,14 @@ fn a_limit_that_is_no_size_is_a_usage_error() {
 }
 
 #[test]
+fn a_choice_of_building_that_is_none_is_a_usage_error() {
+    let ended = Run::bundled().env("MODELGATE_BUILD", "off").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("MODELGATE_BUILD=off: no such choice"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("expected never"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_worker_without_a_library_says_which_one_and_where_it_comes_from() {
     let program = script(
         "#!/bin/sh\necho \"$0: error while loading shared libraries: libcublas.so.13: cannot open \
