@@ -4,6 +4,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use modelgate_protocol::{Event, PhaseName, ProgressUnit};
 use std::io::{IsTerminal, Write};
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 /// Time between two lines where there is no terminal.
@@ -14,7 +15,7 @@ const BETWEEN_BUILD_LINES: Duration = Duration::from_secs(30);
 /// Shows how far one model is.
 pub struct ModelProgress {
     model: String,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     phase: PhaseName,
     last_line: Instant,
 }
@@ -22,15 +23,9 @@ pub struct ModelProgress {
 impl ModelProgress {
     /// For `model`, which begins now.
     pub fn new(model: &str) -> ModelProgress {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            bar.set_prefix(model.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
         ModelProgress {
             model: model.to_owned(),
-            bar,
+            bar: bar(|bar| bar.set_prefix(model.to_owned())),
             phase: PhaseName::Start,
             last_line: Instant::now(),
         }
@@ -64,28 +59,14 @@ impl ModelProgress {
         }
         self.last_line = Instant::now();
         let percent = u128::from(done) * 100 / u128::from(total);
-        // progress that nobody can be shown is no error
-        let _ = writeln!(
-            std::io::stderr(),
-            "modelgate: {}: {} {percent} %",
-            self.model,
-            self.phase.name()
-        );
-    }
-}
-
-impl Drop for ModelProgress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        print(&format!("{}: {} {percent} %", self.model, self.phase.name()));
     }
 }
 
 /// Shows that a worker is being built, and what of it.
 pub struct BuildProgress {
     what: String,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     began: Instant,
     last_line: Instant,
 }
@@ -93,45 +74,58 @@ pub struct BuildProgress {
 impl BuildProgress {
     /// For `what`, such as `building the worker`, which begins now.
     pub fn new(what: &str) -> BuildProgress {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            bar.set_message(what.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
-        let now = Instant::now();
-        let progress = BuildProgress { what: what.to_owned(), bar, began: now, last_line: now };
-        if progress.bar.is_none() {
-            progress.print("");
+        let bar = bar(|bar| bar.set_message(what.to_owned()));
+        if bar.is_none() {
+            print(what);
         }
-        progress
+        let now = Instant::now();
+        BuildProgress { what: what.to_owned(), bar, began: now, last_line: now }
     }
 
     /// Says what is being done, in a few words; may be called as often as one likes.
     pub fn step(&mut self, step: &str) {
-        let text = format!(": {step} ({} s)", self.began.elapsed().as_secs());
+        let text = format!("{}: {step} ({} s)", self.what, self.began.elapsed().as_secs());
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{}{text}", self.what)),
+            Some(bar) => bar.set_message(text),
             None if self.last_line.elapsed() >= BETWEEN_BUILD_LINES => {
                 self.last_line = Instant::now();
-                self.print(&text);
+                print(&text);
             }
             None => {}
         }
     }
+}
 
-    fn print(&self, more: &str) {
-        // progress that nobody can be shown is no error
-        let _ = writeln!(std::io::stderr(), "modelgate: {}{more}", self.what);
+/// A bar that is cleared when it is dropped.
+struct Bar(ProgressBar);
+
+impl Deref for Bar {
+    type Target = ProgressBar;
+
+    fn deref(&self) -> &ProgressBar {
+        &self.0
     }
 }
 
-impl Drop for BuildProgress {
+impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.0.finish_and_clear();
     }
+}
+
+/// A bar of no known length, which `name` gives its words; none where there is no terminal.
+fn bar(name: impl FnOnce(&ProgressBar)) -> Option<Bar> {
+    std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new_spinner();
+        name(&bar);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Bar(bar)
+    })
+}
+
+fn print(line: &str) {
+    // progress that nobody can be shown is no error
+    let _ = writeln!(std::io::stderr(), "modelgate: {line}");
 }
 
 fn style(unit: ProgressUnit) -> ProgressStyle {
