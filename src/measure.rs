@@ -215,12 +215,8 @@ fn refuse_too_large(
     file_bytes: Option<u64>,
     rooms: &[predict::Room],
 ) -> Result<(), Failure> {
-    match predict::too_large(config, model, devices, file_bytes, rooms) {
-        None => Ok(()),
-        Some(predict::Impossible { message, hint }) => {
-            Err(Failure::new(Stage::Prepare, FailureKind::DeviceMemory, message, hint))
-        }
-    }
+    let found = predict::too_large(config, model, devices, file_bytes, rooms);
+    refuse(found, FailureKind::DeviceMemory)
 }
 
 /// What there is to be had of GPUs of which nothing but their size is known.
@@ -236,12 +232,7 @@ fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<predict::Room> 
 
 /// Refuses a model that is too large for the host.
 fn refuse_beyond_host(prediction: &Prediction, model: &Model, host: &Host) -> Result<(), Failure> {
-    match predict::beyond_host(prediction, model, host.ram_bytes) {
-        None => Ok(()),
-        Some(predict::Impossible { message, hint }) => {
-            Err(Failure::new(Stage::Prepare, FailureKind::HostMemory, message, hint))
-        }
-    }
+    refuse(predict::beyond_host(prediction, model, host.ram_bytes), FailureKind::HostMemory)
 }
 
 fn refuse_impossible(
@@ -250,10 +241,16 @@ fn refuse_impossible(
     devices: &[Device],
     file_bytes: Option<u64>,
 ) -> Result<(), Failure> {
-    match predict::impossible(config, model, &model.expect, devices, file_bytes) {
+    let found = predict::impossible(config, model, &model.expect, devices, file_bytes);
+    refuse(found, FailureKind::Impossible)
+}
+
+/// What the arithmetic has found, as a failure of that kind.
+fn refuse(found: Option<predict::Impossible>, kind: FailureKind) -> Result<(), Failure> {
+    match found {
         None => Ok(()),
         Some(predict::Impossible { message, hint }) => {
-            Err(Failure::new(Stage::Prepare, FailureKind::Impossible, message, hint))
+            Err(Failure::new(Stage::Prepare, kind, message, hint))
         }
     }
 }

@@ -98,6 +98,14 @@ impl Place {
         self.build().worker_for(&gpu("9.0"), "the worker at hand has no CUDA")
     }
 
+    /// Two workers that are asked for at the same time.
+    fn two_workers_at_once(&self) -> (Result<BuiltWorker, Failure>, Result<BuiltWorker, Failure>) {
+        std::thread::scope(|scope| {
+            let (one, other) = (scope.spawn(|| self.worker()), scope.spawn(|| self.worker()));
+            (one.join().expect("it ends"), other.join().expect("it ends"))
+        })
+    }
+
     /// The command lines that cargo has seen.
     fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.at("calls")).unwrap_or_default();
@@ -298,10 +306,7 @@ fn another_capability_or_cuda_is_another_worker() {
 fn two_starts_at_once_build_once() {
     let place = Place::new();
     place.write("slow", "");
-    let (one, other) = std::thread::scope(|scope| {
-        let (one, other) = (scope.spawn(|| place.worker()), scope.spawn(|| place.worker()));
-        (one.join().expect("it ends"), other.join().expect("it ends"))
-    });
+    let (one, other) = place.two_workers_at_once();
     assert!(one.is_ok(), "{one:?}");
     assert_eq!(one, other);
     assert_eq!(place.calls().len(), 1);
@@ -312,10 +317,7 @@ fn two_starts_at_once_fail_once() {
     let place = Place::new();
     place.write("slow", "");
     place.write("fails", "");
-    let (one, other) = std::thread::scope(|scope| {
-        let (one, other) = (scope.spawn(|| place.worker()), scope.spawn(|| place.worker()));
-        (one.join().expect("it ends"), other.join().expect("it ends"))
-    });
+    let (one, other) = place.two_workers_at_once();
     assert!(one.is_err(), "{one:?}");
     assert_eq!(one, other);
     assert_eq!(place.calls().len(), 1);

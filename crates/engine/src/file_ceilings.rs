@@ -51,10 +51,11 @@ impl WeightFiles {
             let bytes_per_s = Finite::new(rate?)?;
             Some(Ceiling { name: name.to_owned(), device: "host".to_owned(), bytes_per_s })
         };
-        let disk = || ceiling("disk_read", self.rate(DIRECT_BYTES, true));
-        let cache = || ceiling("page_cache_read", self.rate(CACHED_BYTES, false));
         // the disk first: it would fill the page cache otherwise
-        let measured = [disk(), cache()];
+        let measured = [
+            ceiling("disk_read", self.rate(DIRECT_BYTES, true)),
+            ceiling("page_cache_read", self.rate(CACHED_BYTES, false)),
+        ];
         measured.into_iter().flatten().collect()
     }
 

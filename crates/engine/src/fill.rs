@@ -8,7 +8,7 @@ use crate::gpu::Region;
 use crate::meter::Meter;
 use crate::quantize::{SquaredError, quantize};
 use crate::source::{Source, SourceTensor};
-use crate::staging::StagingPool;
+use crate::staging::{BUFFER_BYTES, StagingPool};
 use crate::storage::{Block, HostMatrix, Resident, blocks_mut, bytes_mut, with_block, zeroed};
 use crate::synthetic::{self, BlockRecipe};
 use candle_core::{Device, Tensor, WithDType};
@@ -22,10 +22,6 @@ use std::cell::RefCell;
 /// Bytes of a file that a thread handles at once. Large enough that a read costs little more than
 /// its copying, small enough that all threads' buffers together are nothing beside a model.
 const PIECE_BYTES: u64 = 1 << 20;
-
-/// Bytes of a file that go to a device as they are, at once: a copy of so many takes much longer
-/// than to ask for it.
-const COPY_BYTES: u64 = 4 << 20;
 
 /// What is to become of a tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,7 +231,7 @@ impl Job<'_> {
         };
         let row_bytes = (self.tensor.bytes / rows.max(1) as u64).max(1);
         let to_device = self.loading.staging.is_some();
-        let piece = if self.raw && to_device { COPY_BYTES } else { PIECE_BYTES };
+        let piece = if self.raw && to_device { BUFFER_BYTES } else { PIECE_BYTES };
         Cut {
             matrices,
             rows_in_matrix: rows / matrices,

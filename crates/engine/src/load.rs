@@ -89,6 +89,7 @@ impl<'a> Plan<'a> {
         if format != WeightFormat::Gguf && scheme.is_gguf_only() {
             return Err(mix_of_safetensors(scheme));
         }
+        let rule = Rule { format, scheme, on_device };
         let mut jobs: Vec<Job> = Vec::new();
         let mut known: HashMap<String, usize> = HashMap::new();
         for needed in tensors(config) {
@@ -97,7 +98,6 @@ impl<'a> Plan<'a> {
                 Some(index) => jobs[*index].needed.push(needed.name),
                 None => {
                     known.insert(held.name.clone(), jobs.len());
-                    let rule = Rule { format, scheme, on_device };
                     jobs.push(job(source, needed.name, held, rule)?);
                 }
             }
@@ -107,7 +107,6 @@ impl<'a> Plan<'a> {
         let gguf = format == WeightFormat::Gguf;
         if gguf && factored && source.tensors.contains_key(ROPE_FACTORS) {
             let held = TensorShape { name: ROPE_FACTORS.into(), shape: vec![config.head_dim / 2] };
-            let rule = Rule { format, scheme, on_device };
             jobs.push(job(source, ROPE_FACTORS.into(), held, rule)?);
         }
         let omitted = left_over(source, config, &jobs)?;

@@ -5,8 +5,9 @@ use crate::meter::Busy;
 use modelgate_protocol::{Failure, Stage};
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes of a buffer: a piece of a file as it is.
-const BUFFER_BYTES: usize = 4 << 20;
+/// Bytes of a buffer: a piece of a file as it is. A copy of so many takes much longer than to ask for
+/// it.
+pub(crate) const BUFFER_BYTES: u64 = 4 << 20;
 
 /// Page-locked buffers of all threads of a load.
 pub(crate) struct StagingPool {
@@ -32,7 +33,7 @@ impl StagingPool {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut staging = match idle {
             Some(staging) => staging,
-            None => self.gpu.staging(BUFFER_BYTES)?,
+            None => self.gpu.staging(BUFFER_BYTES as usize)?,
         };
         let filled = staging.upload(region, fill);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(staging);
