@@ -180,7 +180,9 @@ pub fn too_large(
     let shorter = std::iter::successors(Some(context as usize / 2), |context| Some(context / 2))
         .take_while(|context| *context >= SHORTEST_CONTEXT)
         .find(|context| {
-            let saved = bytes.kv_cache.saturating_sub(kv_bytes(config, *context));
+            let saved = bytes
+                .kv_cache
+                .saturating_sub(modelgate_model::kv_cache_bytes(config, *context, true));
             needs.saturating_sub(saved) <= free
         });
     if let Some(context) = shorter {
@@ -222,11 +224,6 @@ pub fn beyond_host(prediction: &Prediction, model: &Model, memory: u64) -> Optio
             .to_owned()
     };
     Some(Impossible { message, hint })
-}
-
-/// Bytes of a key/value cache of 16 bits.
-fn kv_bytes(config: &Config, context: usize) -> u64 {
-    modelgate_model::kv_cache_bytes(config, context, 2)
 }
 
 /// On the CPU everything that is not quantized is f32; on a GPU weights keep 16 bits and so do

@@ -43,7 +43,7 @@ impl Traffic {
         Traffic {
             active,
             all,
-            position: kv_cache_bytes(config, 1, if on_device { 2 } else { 4 }),
+            position: kv_cache_bytes(config, 1, on_device),
             prefill: Busy::default(),
             decode: Busy::default(),
         }

@@ -36,7 +36,7 @@ fn a_load_takes_little_more_than_it_keeps() {
     let mut model = model.unwrap();
     let taken = status("VmHWM") - before;
     let weights: u64 = inventory(&events).iter().map(|tensor| tensor.bytes).sum();
-    let cache = modelgate_model::kv_cache_bytes(model.config(), 2048, 4);
+    let cache = modelgate_model::kv_cache_bytes(model.config(), 2048, false);
     println!(
         "{file_bytes} bytes in {seconds:.2} s; weights {weights}, cache {cache}, taken {taken}"
     );

@@ -19,10 +19,11 @@ pub struct PredictedBytes {
 /// Prompt tokens that the engine evaluates at once, which bounds the activations.
 pub const PREFILL_CHUNK: usize = 512;
 
-/// Bytes of the key/value cache: keys and values, every layer, `context` positions.
-pub fn kv_cache_bytes(config: &Config, context: usize, dtype_bytes: u64) -> u64 {
-    product(&[2, config.layers, config.kv_heads, config.head_dim, context])
-        .saturating_mul(dtype_bytes)
+/// Bytes of the key/value cache: keys and values, every layer, `context` positions; f32 on the CPU,
+/// 16 bits on a device.
+pub fn kv_cache_bytes(config: &Config, context: usize, on_device: bool) -> u64 {
+    let bytes = if on_device { 2 } else { 4 };
+    product(&[bytes, 2, config.layers, config.kv_heads, config.head_dim, context])
 }
 
 /// A product of sizes from outside, which saturates.
@@ -59,7 +60,7 @@ pub fn predict(
     PredictedBytes {
         weights,
         parameters,
-        kv_cache: kv_cache_bytes(config, context, if on_device { 2 } else { 4 }),
+        kv_cache: kv_cache_bytes(config, context, on_device),
         activations: if on_device {
             device_activation_bytes(config, context)
         } else {

@@ -35,7 +35,7 @@ impl KvCache {
         device: &Device,
     ) -> std::result::Result<KvCache, CacheError> {
         let shape = (config.kv_heads, positions, config.head_dim);
-        let all = modelgate_model::kv_cache_bytes(config, positions, size_of::<f32>() as u64);
+        let all = modelgate_model::kv_cache_bytes(config, positions, !device.is_cpu());
         let zeros = || {
             let all_sizes = [config.kv_heads, positions, config.head_dim];
             let count = all_sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
