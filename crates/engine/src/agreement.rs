@@ -102,12 +102,12 @@ fn told_error(found: Option<&[Vec<f32>]>, right: Option<&[Vec<f32>]>, told: f64)
     errors[((errors.len() - 1) as f64 * told) as usize]
 }
 
-/// Norm of the difference over the norm of what is right.
-fn relative_error(found: &[f32], right: &[f32]) -> f64 {
+/// Norm of the difference over the norm of what is right; NaN where there are not as many of both.
+pub(crate) fn relative_error<T: Copy + Into<f64>>(found: &[f32], right: &[T]) -> f64 {
     let square = |value: f64| value * value;
     let pairs = found.iter().zip(right);
-    let difference: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    let norm: f64 = right.iter().map(|value| square(f64::from(*value))).sum();
+    let difference: f64 = pairs.map(|(a, b)| square(f64::from(*a) - (*b).into())).sum();
+    let norm: f64 = right.iter().map(|value| square((*value).into())).sum();
     if found.len() == right.len() { (difference / norm).sqrt() } else { f64::NAN }
 }
 

@@ -5,6 +5,7 @@
 
 use super::device::driver_failure;
 use super::{Gpu, Region};
+use crate::agreement::relative_error;
 use crate::device_matrix::fused_experts;
 use crate::fail;
 use crate::quantize::quantize_rows;
@@ -66,7 +67,8 @@ impl Gpu {
             let input = spread(tokens * COLUMNS, 2);
             let x = Tensor::from_slice(&input, (tokens, COLUMNS), self.device())?;
             let found = x.apply_op1_no_bwd(matrix.as_ref())?.to_vec2::<f32>()?.concat();
-            differences.push(("a product", difference(&found, &product(&input, &weights, ROWS))));
+            differences
+                .push(("a product", relative_error(&found, &product(&input, &weights, ROWS))));
         }
         let numbers = [0u32, 7, ROWS as u32 - 1];
         let ids = Tensor::new(&numbers, self.device())?;
@@ -75,7 +77,7 @@ impl Gpu {
             let start = *row as usize * COLUMNS;
             weights[start..start + COLUMNS].iter().map(|value| f64::from(*value))
         });
-        differences.push(("a lookup", difference(&found, &rows.collect::<Vec<_>>())));
+        differences.push(("a lookup", relative_error(&found, &rows.collect::<Vec<_>>())));
         if fused_experts(dtype, COLUMNS) {
             differences.extend(self.expert_differences(dtype, &quantized.bytes, &weights)?);
         }
@@ -100,7 +102,7 @@ impl Gpu {
             let second = region.part(region.bytes / 2, region.bytes / 2).unwrap_or(region);
             let found = self.product(second, dtype, (rows, COLUMNS), &x)?.to_vec2::<f32>()?;
             let right = product(&input, &weights[rows * COLUMNS..], rows);
-            differences.push(("a product of one expert", difference(&found.concat(), &right)));
+            differences.push(("a product of one expert", relative_error(&found.concat(), &right)));
             let chosen: Vec<u32> = (0..tokens as u32).map(|token| (token + 1) % 2).collect();
             let ids = Tensor::from_slice(&chosen, (tokens, 1), self.device())?;
             let found = crate::decoder::expert_product(&x, &experts, None, &ids)?;
@@ -113,7 +115,7 @@ impl Gpu {
                     product(x, &weights[start..start + rows * COLUMNS], rows)
                 })
                 .collect();
-            differences.push(("a product of experts", difference(&found, &right)));
+            differences.push(("a product of experts", relative_error(&found, &right)));
         }
         Ok(differences)
     }
@@ -145,14 +147,4 @@ fn product(x: &[f32], weights: &[f32], rows: usize) -> Vec<f64> {
     x.chunks(COLUMNS)
         .flat_map(|x| weights.chunks(COLUMNS).take(rows).map(move |row| dot(x, row)))
         .collect()
-}
-
-/// Norm of the difference over the norm of what is right.
-fn difference(found: &[f32], right: &[f64]) -> f64 {
-    if found.len() != right.len() {
-        return f64::INFINITY;
-    }
-    let squares = found.iter().zip(right).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>();
-    let norm = right.iter().map(|value| value * value).sum::<f64>();
-    (squares / norm).sqrt()
 }
