@@ -37,12 +37,10 @@ impl Gpu {
 
     /// Bytes per second from page-locked memory, and read and written by the device itself.
     fn measure(&self, from: Region, to: Region) -> Result<(f64, f64), DriverError> {
-        let cuda = self.context();
-        cuda.bind_to_thread()?;
-        cuda.synchronize()?;
+        self.wait()?;
         let stream = self.copies();
         // SAFETY: what it holds is of no matter.
-        let host = unsafe { cuda.alloc_pinned_with_flags::<u8>(HOST_BYTES, 0) }?;
+        let host = unsafe { self.context().alloc_pinned_with_flags::<u8>(HOST_BYTES, 0) }?;
         let host = host.as_slice()?;
         let copied = timed(stream, || {
             // SAFETY: the region is longer than the buffer, and both outlive the copy, which is

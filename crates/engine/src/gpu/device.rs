@@ -184,11 +184,13 @@ impl Gpu {
     /// # Errors
     /// Something that it did failed.
     pub(crate) fn synchronize(&self, stage: Stage) -> Result<(), Failure> {
-        let wait = || {
-            self.0.context.bind_to_thread()?;
-            self.0.context.synchronize()
-        };
-        wait().map_err(running_failure(&self.0.name, stage))
+        self.wait().map_err(running_failure(&self.0.name, stage))
+    }
+
+    /// The same, for whoever calls the driver next from this thread.
+    pub(super) fn wait(&self) -> Result<(), DriverError> {
+        self.0.context.bind_to_thread()?;
+        self.0.context.synchronize()
     }
 
     /// Page-locked buffers of `bytes` bytes each, for one thread.

@@ -123,8 +123,7 @@ impl Gpu {
     fn write(&self, region: Region, bytes: &[u8]) -> Result<()> {
         debug_assert_eq!(region.bytes, bytes.len() as u64);
         let copy = || {
-            self.context().bind_to_thread()?;
-            self.context().synchronize()?;
+            self.wait()?;
             // SAFETY: the region is as long as the bytes and belongs to a live tensor; the copy is
             // over when this returns.
             unsafe { result::memcpy_htod_sync(region.address, bytes) }
