@@ -24,8 +24,8 @@ pub(super) struct Nvcc {
 }
 
 impl Nvcc {
-    /// Finds it where the kernels' build scripts do: `NVCC`, `PATH`, the variables that name a toolkit,
-    /// then the toolkit at `usual`.
+    /// Finds it where the kernels' build scripts do: `NVCC`, `PATH`, the variables that name a
+    /// toolkit, then the toolkit at `usual`.
     ///
     /// # Errors
     /// It is nowhere, or does not tell its version; the message says where was looked.

@@ -30,9 +30,9 @@
 //! NVML's samples.
 //!
 //! In a container NVML's process ids may be the host's, and then nobody is the worker. Its use is
-//! then what everybody's has grown by, less the growth of processes that were there before. One newcomer is taken for the worker. A second
-//! one, or other signs that somebody else took or gave back memory, leave figures that hold more
-//! than the worker's, which `mixed` says.
+//! then what everybody's has grown by, less the growth of processes that were there before. One
+//! newcomer is taken for the worker. A second one, or other signs that somebody else took or gave
+//! back memory, leave figures that hold more than the worker's, which `mixed` says.
 
 use super::{Log, ProcessUse, Snapshot};
 use crate::manifest::format_bytes;

@@ -83,8 +83,8 @@ impl Probe {
         self.shared.end.get_or_init(|| (at, control_group::peak()));
     }
 
-    /// Ends the sampling, adds what was seen until then to `measurement` and gives it over time; nothing where
-    /// the system shows nothing.
+    /// Ends the sampling, adds what was seen until then to `measurement` and gives it over time;
+    /// nothing where the system shows nothing.
     pub(super) fn stop(self, measurement: &mut Measurement) -> Vec<Series> {
         self.end(Instant::now());
         if self.thread.join().is_err() {
