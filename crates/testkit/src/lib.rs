@@ -9,6 +9,7 @@
 pub mod distributions;
 pub mod families;
 pub mod gguf;
+pub mod hub;
 pub mod random;
 pub mod safetensors_edit;
 pub mod shapes;

@@ -1,0 +1,251 @@
+//! What the hub answers where nothing is wrong.
+
+use super::State;
+use super::repository::{File, Repository};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Entries of a page of a listing.
+const PAGE: usize = 5;
+
+/// A request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) target: String,
+    headers: Vec<(String, String)>,
+    /// Whether it came to the address of large files.
+    pub(super) to_storage: bool,
+}
+
+impl Request {
+    pub(super) fn parse(head: &str, to_storage: bool) -> Request {
+        let mut lines = head.lines();
+        let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+            .collect();
+        Request {
+            method: first.next().unwrap_or_default(),
+            target: first.next().unwrap_or_default(),
+            headers,
+            to_storage,
+        }
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<String> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+    }
+
+    /// The range that is asked for, of a content of `bytes`; none for all of it.
+    fn range(&self, bytes: u64) -> Option<Range<u64>> {
+        let range = self.header("range")?;
+        let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+        let end = if to.is_empty() { bytes } else { to.parse::<u64>().ok()? + 1 };
+        Some(from.parse().ok()?..end.min(bytes))
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Arc<Vec<u8>>,
+    /// The part of the body that is sent.
+    pub(super) range: Range<u64>,
+}
+
+impl Answer {
+    pub(super) fn new(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let range = 0..body.len() as u64;
+        let body = Arc::new(body.as_bytes().to_vec());
+        Answer { status, headers: headers.collect(), body, range }
+    }
+
+    fn json(value: &serde_json::Value) -> Answer {
+        Answer::new(200, &[("Content-Type", "application/json")], &value.to_string())
+    }
+
+    /// As the hub refuses.
+    fn refusal(status: u16, code: &str, message: &str) -> Answer {
+        let mut headers = vec![("X-Error-Message", message)];
+        if !code.is_empty() {
+            headers.push(("X-Error-Code", code));
+        }
+        Answer::new(status, &headers, &serde_json::json!({ "error": message }).to_string())
+    }
+}
+
+/// The answer to `request`; large files are at `storage`.
+pub(super) fn answer(state: &State, request: &Request, storage: SocketAddr) -> Answer {
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    if request.to_storage {
+        return stored(state, request, &parts);
+    }
+    match parts[..] {
+        ["api", "models"] => models(state, query),
+        ["api", "models", owner, name, what @ ("revision" | "tree"), revision] => {
+            about(state, request, &format!("{owner}/{name}"), what, revision, query)
+        }
+        [owner, name, "resolve", revision, ..] => {
+            let path = parts[4..].join("/");
+            resolve(state, request, &format!("{owner}/{name}"), revision, &path, storage)
+        }
+        _ => Answer::refusal(404, "", "Not Found"),
+    }
+}
+
+fn models(state: &State, query: &str) -> Answer {
+    let author = query.split('&').find_map(|pair| pair.strip_prefix("author="));
+    let owned = state.repositories.iter().filter(|repository| {
+        author.is_none_or(|author| repository.name.starts_with(&format!("{author}/")))
+    });
+    Answer::json(&owned.map(|repository| serde_json::json!({ "id": repository.name })).collect())
+}
+
+/// The repository at `revision`, where the request may know of it.
+fn find<'a>(
+    state: &'a State,
+    request: &Request,
+    name: &str,
+    revision: &str,
+) -> Result<&'a Repository, Answer> {
+    let token = request.header("authorization");
+    let is_known = |token: &str| {
+        state.tokens.iter().any(|(known, _)| token.strip_prefix("Bearer ") == Some(known))
+    };
+    if token.as_deref().is_some_and(|token| !is_known(token)) {
+        return Err(Answer::refusal(401, "", "Invalid credentials in Authorization header"));
+    }
+    let found = state.repositories.iter().find(|repository| repository.name == name);
+    let Some(repository) = found else {
+        return Err(match token {
+            None => Answer::refusal(401, "RepoNotFound", "Invalid username or password."),
+            Some(_) => Answer::refusal(404, "RepoNotFound", "Repository not found"),
+        });
+    };
+    if revision != "main" && revision != repository.commit {
+        let message = format!("Invalid rev id: {revision}");
+        return Err(Answer::refusal(404, "RevisionNotFound", &message));
+    }
+    Ok(repository)
+}
+
+fn about(
+    state: &State,
+    request: &Request,
+    name: &str,
+    what: &str,
+    revision: &str,
+    query: &str,
+) -> Answer {
+    let repository = match find(state, request, name, revision) {
+        Ok(repository) => repository,
+        Err(refusal) => return refusal,
+    };
+    if what == "revision" {
+        return Answer::json(&repository.info());
+    }
+    let tree = repository.tree();
+    let from: usize = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("cursor=")?.parse().ok())
+        .unwrap_or_default();
+    let to = tree.len().min(from + PAGE);
+    let mut answer = Answer::json(&tree[from..to].into());
+    if to < tree.len() {
+        let host = request.header("host").unwrap_or_default();
+        let path = request.target.split('?').next().unwrap_or_default();
+        let next = format!("<http://{host}{path}?recursive=true&cursor={to}>; rel=\"next\"");
+        answer.headers.push(("Link".into(), next));
+    }
+    answer
+}
+
+/// Whether a token lets a gated repository be read.
+fn refused_as_gated(state: &State, request: &Request, repository: &Repository) -> Option<Answer> {
+    if !repository.gated {
+        return None;
+    }
+    let message = format!(
+        "Access to model {} is restricted. You must have access to it and be authenticated to \
+         access it. Please log in.",
+        repository.name
+    );
+    let Some(token) = request.header("authorization") else {
+        return Some(Answer::refusal(401, "GatedRepo", &message));
+    };
+    let may = state.tokens.iter().any(|(known, repositories)| {
+        token.strip_prefix("Bearer ") == Some(known) && repositories.contains(&repository.name)
+    });
+    (!may).then(|| Answer::refusal(403, "GatedRepo", &message))
+}
+
+fn resolve(
+    state: &State,
+    request: &Request,
+    name: &str,
+    revision: &str,
+    path: &str,
+    storage: SocketAddr,
+) -> Answer {
+    let repository = match find(state, request, name, revision) {
+        Ok(repository) => repository,
+        Err(refusal) => return refusal,
+    };
+    if let Some(refusal) = refused_as_gated(state, request, repository) {
+        return refusal;
+    }
+    let Some(file) = repository.files.get(path) else {
+        return Answer::refusal(404, "EntryNotFound", "Entry not found");
+    };
+    let mut headers = vec![
+        ("ETag".to_owned(), format!("\"{}\"", file.etag())),
+        ("X-Repo-Commit".to_owned(), repository.commit.clone()),
+    ];
+    let Some(sha256) = &file.sha256 else {
+        return content(request, file, headers);
+    };
+    let bytes = file.content.len();
+    headers.push(("X-Linked-Etag".into(), format!("\"{sha256}\"")));
+    headers.push(("X-Linked-Size".into(), bytes.to_string()));
+    if repository.xet {
+        headers.push(("X-Xet-Hash".into(), sha256.clone()));
+    }
+    let blob = &file.blob_id;
+    let location = format!("http://{storage}/{blob}?name={path}&signature=not-to-be-shown");
+    headers.push(("Location".into(), location));
+    Answer { headers, ..Answer::new(302, &[], "") }
+}
+
+/// A large file at its other address. Whoever has the link may read it.
+fn stored(state: &State, request: &Request, parts: &[&str]) -> Answer {
+    let mut files = state.repositories.iter().flat_map(|repository| repository.files.values());
+    match files.find(|file| parts == [file.blob_id.as_str()]) {
+        Some(file) => content(request, file, Vec::new()),
+        None => Answer::new(403, &[], "<Error><Code>AccessDenied</Code></Error>"),
+    }
+}
+
+fn content(request: &Request, file: &File, mut headers: Vec<(String, String)>) -> Answer {
+    headers.push(("Accept-Ranges".into(), "bytes".into()));
+    let all = file.content.len() as u64;
+    let body = Arc::clone(&file.content);
+    match request.range(all) {
+        Some(range) if range.start >= range.end => {
+            headers.push(("Content-Range".into(), format!("bytes */{all}")));
+            Answer { status: 416, headers, body, range: 0..0 }
+        }
+        Some(range) => {
+            let (from, to) = (range.start, range.end - 1);
+            headers.push(("Content-Range".into(), format!("bytes {from}-{to}/{all}")));
+            Answer { status: 206, headers, body, range }
+        }
+        None => Answer { status: 200, headers, body, range: 0..all },
+    }
+}

@@ -1,0 +1,166 @@
+//! A repository of the hub, and how the hub lists it.
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files of this size and more are large files (Git LFS).
+const LARGE: usize = 100_000;
+
+/// A repository with one commit, which its branch `main` names.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    /// `owner/name`.
+    pub name: String,
+    /// The commit.
+    pub commit: String,
+    /// Whether its licence must be accepted first.
+    pub gated: bool,
+    /// Whether its large files are said to be had by xet, too.
+    pub xet: bool,
+    /// By path.
+    pub(super) files: BTreeMap<String, File>,
+    /// Sizes that are listed instead of the true ones.
+    listed_bytes: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    pub(super) content: Arc<Vec<u8>>,
+    /// SHA-256 of a large file; none for a small one.
+    pub(super) sha256: Option<String>,
+    pub(super) blob_id: String,
+}
+
+impl File {
+    fn of(content: Vec<u8>) -> File {
+        let sha256 = (content.len() >= LARGE).then(|| hex(&Sha256::digest(&content)));
+        let mut git = Sha1::new();
+        git.update(format!("blob {}\0", content.len()));
+        git.update(&content);
+        File { sha256, blob_id: hex(&git.finalize()), content: Arc::new(content) }
+    }
+
+    /// The `ETag` without its quotes.
+    pub(super) fn etag(&self) -> &str {
+        self.sha256.as_deref().unwrap_or(&self.blob_id)
+    }
+}
+
+impl Repository {
+    /// A repository without files.
+    pub fn new(name: &str) -> Repository {
+        Repository {
+            name: name.to_owned(),
+            commit: hex(&Sha1::digest(name.as_bytes())),
+            gated: false,
+            xet: false,
+            files: BTreeMap::new(),
+            listed_bytes: BTreeMap::new(),
+        }
+    }
+
+    /// With all files of `folder`.
+    pub fn with_folder(mut self, folder: &Path) -> Repository {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            if entry.path().is_file() {
+                let content = std::fs::read(entry.path()).expect("a file");
+                self = self.with_file(&entry.file_name().to_string_lossy(), content);
+            }
+        }
+        self
+    }
+
+    /// With a file.
+    pub fn with_file(mut self, path: &str, content: Vec<u8>) -> Repository {
+        self.files.insert(path.to_owned(), File::of(content));
+        self
+    }
+
+    /// Without a file.
+    pub fn without(mut self, path: &str) -> Repository {
+        self.files.remove(path).expect("the repository has the file");
+        self
+    }
+
+    /// With a file whose size is listed as `bytes`.
+    pub fn listing(mut self, path: &str, bytes: u64) -> Repository {
+        self.listed_bytes.insert(path.to_owned(), bytes);
+        self
+    }
+
+    /// With a large file whose listed hash is another one.
+    pub fn mislabelled(mut self, path: &str) -> Repository {
+        let file = self.files.get_mut(path).expect("the repository has the file");
+        file.sha256 = Some("0".repeat(64));
+        self
+    }
+
+    /// With its next commit.
+    pub fn next_commit(self) -> Repository {
+        Repository { commit: hex(&Sha1::digest(self.commit.as_bytes())), ..self }
+    }
+
+    /// Gated.
+    pub fn gated(self) -> Repository {
+        Repository { gated: true, ..self }
+    }
+
+    /// With large files that are had by xet, too.
+    pub fn xet(self) -> Repository {
+        Repository { xet: true, ..self }
+    }
+
+    /// Paths of its files.
+    pub fn paths(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
+    }
+
+    /// The content of a file.
+    pub fn content(&self, path: &str) -> &[u8] {
+        &self.files[path].content
+    }
+
+    /// The name of a file's content in the cache.
+    pub fn etag(&self, path: &str) -> &str {
+        self.files[path].etag()
+    }
+
+    /// The tree that `GET /api/models/{name}/tree/{revision}` gives.
+    pub(super) fn tree(&self) -> Vec<serde_json::Value> {
+        let entry = |(path, file): (&String, &File)| {
+            let bytes = self.listed_bytes.get(path).copied();
+            let bytes = bytes.unwrap_or(file.content.len() as u64);
+            let mut entry = serde_json::json!({
+                "type": "file", "path": path, "size": bytes, "oid": file.blob_id
+            });
+            if let Some(sha256) = &file.sha256 {
+                entry["lfs"] =
+                    serde_json::json!({ "oid": sha256, "size": bytes, "pointerSize": 134 });
+                if self.xet {
+                    entry["xetHash"] = sha256.clone().into();
+                }
+            }
+            entry
+        };
+        self.files.iter().map(entry).collect()
+    }
+
+    /// What `GET /api/models/{name}/revision/{revision}` gives.
+    pub(super) fn info(&self) -> serde_json::Value {
+        let siblings: Vec<serde_json::Value> =
+            self.files.keys().map(|path| serde_json::json!({ "rfilename": path })).collect();
+        serde_json::json!({
+            "_id": "0123456789abcdef01234567", "id": self.name, "modelId": self.name,
+            "sha": self.commit, "private": false, "disabled": false, "tags": [], "downloads": 0,
+            "likes": 0, "siblings": siblings,
+            "gated": if self.gated { serde_json::json!("auto") } else { serde_json::json!(false) },
+        })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
