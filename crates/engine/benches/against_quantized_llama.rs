@@ -339,6 +339,7 @@ fn request(
             tokenizer: tokenizer.map(Path::to_owned),
             tokenizer_config: None,
             chat_template: None,
+            page_cache_fraction: None,
         },
         evidence,
         // A file is loaded as it is, whatever is asked for.

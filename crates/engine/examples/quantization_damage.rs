@@ -109,6 +109,7 @@ fn safetensors(folder: &Path, quantization: Scheme) -> Request {
         tokenizer: beside("tokenizer.json"),
         tokenizer_config: beside("tokenizer_config.json"),
         chat_template: beside("chat_template.json"),
+        page_cache_fraction: None,
     };
     request(files, quantization)
 }
@@ -124,6 +125,7 @@ fn gguf(root: &Path, weights: Vec<PathBuf>, quantization: Scheme) -> Request {
         tokenizer: None,
         tokenizer_config: None,
         chat_template: None,
+        page_cache_fraction: None,
     };
     request(files, quantization)
 }

@@ -187,7 +187,7 @@ fn work(request: &Request, channel: &Channel, stage: &Cell<Stage>) -> Result<(),
     };
     stage.set(Stage::Load);
     phase(PhaseName::Load);
-    let files = WeightFiles::look(&request.files.weights);
+    let files = WeightFiles::of(&request.files);
     let mut model = Model::load_to(&place, request, &events)?;
     stage.set(Stage::Generate);
     phase(PhaseName::Warmup);

@@ -188,6 +188,7 @@ fn synthetic(config: &Path, scheme: Scheme, device: Device) -> Request {
             tokenizer: None,
             tokenizer_config: None,
             chat_template: None,
+            page_cache_fraction: None,
             ..request.files.clone()
         },
         evidence: Evidence::Synthetic,

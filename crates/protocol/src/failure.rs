@@ -56,8 +56,38 @@ impl Stage {
 pub enum FailureKind {
     /// No file or folder, or no model in it.
     NotFound,
-    /// A hub repository that is not in the local cache.
-    NotDownloaded,
+    /// The hub may not be asked, and the local cache does not have it.
+    Offline,
+    /// The hub wants a token and there is none.
+    NoToken,
+    /// The hub does not know the token, or it may not read this repository.
+    TokenRefused,
+    /// The repository's licence has to be accepted first.
+    LicenceNotAccepted,
+    /// The hub shows no such repository.
+    RepositoryNotFound,
+    /// The repository has no such branch, tag or commit.
+    RevisionNotFound,
+    /// The repository has no such file, or none that makes a model.
+    FileNotFound,
+    /// The name of the hub's host cannot be resolved.
+    NameResolution,
+    /// No connection to the hub, or one that was cut again and again.
+    Connect,
+    /// No trusted connection to the hub: its certificate, or what stands in between.
+    Tls,
+    /// The hub did not answer in time, or too slowly.
+    Timeout,
+    /// The hub asks to wait for longer than a run does.
+    RateLimited,
+    /// The hub says that it has an error of its own.
+    ServerError,
+    /// An answer that is none of a hub.
+    BadAnswer,
+    /// No room for the files.
+    DiskFull,
+    /// The cache, or its locks, cannot be written.
+    CacheNotWritable,
     /// A file that cannot be read: permissions, input/output errors.
     Io,
     /// A file that is not what its format says: truncated, absurd lengths, bad header.
@@ -113,7 +143,22 @@ impl FailureKind {
     pub fn name(self) -> &'static str {
         match self {
             FailureKind::NotFound => "not_found",
-            FailureKind::NotDownloaded => "not_downloaded",
+            FailureKind::Offline => "offline",
+            FailureKind::NoToken => "no_token",
+            FailureKind::TokenRefused => "token_refused",
+            FailureKind::LicenceNotAccepted => "licence_not_accepted",
+            FailureKind::RepositoryNotFound => "repository_not_found",
+            FailureKind::RevisionNotFound => "revision_not_found",
+            FailureKind::FileNotFound => "file_not_found",
+            FailureKind::NameResolution => "name_resolution",
+            FailureKind::Connect => "connect",
+            FailureKind::Tls => "tls",
+            FailureKind::Timeout => "timeout",
+            FailureKind::RateLimited => "rate_limited",
+            FailureKind::ServerError => "server_error",
+            FailureKind::BadAnswer => "bad_answer",
+            FailureKind::DiskFull => "disk_full",
+            FailureKind::CacheNotWritable => "cache_not_writable",
             FailureKind::Io => "io",
             FailureKind::Corrupt => "corrupt",
             FailureKind::Unsupported => "unsupported",

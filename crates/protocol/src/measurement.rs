@@ -38,6 +38,9 @@ pub struct Measurement {
     pub files: Vec<FileSeen>,
     /// Bytes that were fetched in this run.
     pub downloaded_bytes: u64,
+    /// What a reader should know of how the files were had, such as that the hub could not be asked.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Phases from spawn to reaping, contiguous, by the harness's monotonic clock.
     pub phases: Vec<Phase>,
     /// What was busy, which may overlap.
@@ -94,6 +97,7 @@ impl Measurement {
             devices: Vec::new(),
             files: Vec::new(),
             downloaded_bytes: 0,
+            notes: Vec::new(),
             phases: Vec::new(),
             activities: Vec::new(),
             ceilings: Vec::new(),

@@ -1,6 +1,6 @@
 //! What the harness asks of a worker: one model, loaded once, and what to generate with it.
 
-use crate::Scheme;
+use crate::{Finite, Scheme};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub struct Request {
 }
 
 /// Local files of one model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelFiles {
     /// The folder that holds them.
     pub root: PathBuf,
@@ -58,6 +58,11 @@ pub struct ModelFiles {
     pub tokenizer_config: Option<PathBuf>,
     /// `chat_template.jinja` or `chat_template.json`, where there is one.
     pub chat_template: Option<PathBuf>,
+    /// Part of the weight files' bytes that was in the page cache before anything read them, by
+    /// which a worker may say how fast they could have been read; none where the system does not
+    /// tell.
+    #[serde(default)]
+    pub page_cache_fraction: Option<Finite>,
 }
 
 /// Format of weight files.

@@ -73,6 +73,7 @@ fn load(golden: &Golden, name: &str) -> Parts {
         tokenizer: None,
         tokenizer_config: None,
         chat_template: None,
+        page_cache_fraction: None,
     };
     let source = open_safetensors(&files).unwrap();
     let plan = Plan::new(&source, &config, WeightFormat::Safetensors, Scheme::None, false).unwrap();

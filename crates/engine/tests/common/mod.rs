@@ -82,6 +82,7 @@ fn beside(dir: &Path) -> ModelFiles {
         tokenizer: existing("tokenizer.json"),
         tokenizer_config: existing("tokenizer_config.json"),
         chat_template: existing("chat_template.jinja").or(existing("chat_template.json")),
+        page_cache_fraction: None,
     }
 }
 
