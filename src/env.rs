@@ -54,6 +54,25 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 /// The user's folder.
 pub const HOME: &str = "HOME";
 
+/// The token for the hub, by the names that its tools have given it over time.
+pub const TOKENS: [&str; 3] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
+/// A file that holds the token.
+pub const HF_TOKEN_PATH: &str = "HF_TOKEN_PATH";
+/// Set: no token is used.
+pub const HF_HUB_DISABLE_IMPLICIT_TOKEN: &str = "HF_HUB_DISABLE_IMPLICIT_TOKEN";
+/// The folder of the Hugging Face tools: their token, and the cache in `hub`.
+pub const HF_HOME: &str = "HF_HOME";
+/// The hub's cache, by its name and an older one.
+pub const CACHES: [&str; 2] = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"];
+/// Set to `1`: the hub is not asked.
+pub const OFFLINE: [&str; 2] = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+/// The hub's address.
+pub const HF_ENDPOINT: &str = "HF_ENDPOINT";
+/// Seconds without a byte after which a request to the hub has failed.
+pub const HF_HUB_DOWNLOAD_TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
+/// How often a request to the hub is tried again while nothing comes of it.
+pub const HUB_RETRIES: &str = "MODELGATE_HUB_RETRIES";
+
 /// All variables of a process, for the programs that it starts.
 #[derive(Clone, Default)]
 pub struct Variables(BTreeMap<OsString, OsString>);
@@ -90,6 +109,12 @@ impl std::fmt::Debug for Variables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Whether `value` is one that the Hugging Face tools take for a yes.
+pub fn is_true(value: &OsStr) -> bool {
+    let text = value.to_string_lossy().to_uppercase();
+    ["1", "ON", "YES", "TRUE"].contains(&text.as_str())
 }
 
 /// What the environment asks for.

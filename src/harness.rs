@@ -1,5 +1,6 @@
 //! The product's entry: arguments and environment to plan, run, report and exit code.
 
+use crate::acquire::hub;
 use crate::bundled;
 use crate::env::{self, Environment};
 use crate::manifest::{Manifest, ManifestError};
@@ -15,11 +16,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Every selected case passed.
-const PASSED: u8 = 0;
+pub(crate) const PASSED: u8 = 0;
 /// At least one failed.
-const FAILED: u8 = 101;
+pub(crate) const FAILED: u8 = 101;
 /// The command line, the environment or the manifest is wrong.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -34,7 +35,8 @@ pub fn main() -> ExitCode {
     };
     let sound = automatic(&environment)
         .and_then(|_| vram_limit(&environment))
-        .and_then(|_| build_choice(&environment));
+        .and_then(|_| build_choice(&environment))
+        .and_then(|()| hub::Settings::of(&environment.variables));
     if let Err(error) = sound {
         eprintln!("error: {}\nhint: {}", error.message, error.hint);
         return ExitCode::from(USAGE);
@@ -54,7 +56,8 @@ pub fn main() -> ExitCode {
     run(&arguments, environment, manifest, plan, &selection)
 }
 
-fn manifest(environment: &Environment) -> Result<Manifest, ManifestError> {
+/// The manifest that the environment names, or the embedded one.
+pub(crate) fn manifest(environment: &Environment) -> Result<Manifest, ManifestError> {
     match &environment.manifest {
         Some(path) => Manifest::open(path),
         None => Manifest::parse(bundled::MANIFEST, bundled::MANIFEST_NAME, None),

@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod measure;
 pub mod plan;
 pub mod predict;
+pub mod prefetch;
 pub mod progress;
 pub mod report;
 pub mod select;

@@ -13,9 +13,10 @@ use crate::workers::Workers;
 use crate::{known, predict};
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Finite, Measurement, ModelFiles, Outcome,
-    PROTOCOL_VERSION, Prediction, Request, Stage,
+    Device, Event, Failure, FailureKind, Finite, Measurement, Outcome, PROTOCOL_VERSION,
+    Prediction, Request, Stage,
 };
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -293,21 +294,37 @@ fn prepare(
         )
     })?;
     let began = Instant::now();
-    let acquired = acquire::acquire(model, surroundings.manifest, surroundings.scratch)?;
+    let known = RefCell::new(None);
+    let admit = |path: &Path| {
+        let (text, config) = read_config(path)?;
+        let prediction = predict::predict(&config, model, &devices, None);
+        *known.borrow_mut() = Some((text, config.clone(), prediction.clone()));
+        refuse_unoptimised(&config, surroundings)?;
+        refuse_impossible(&config, model, &devices, None)?;
+        refuse_beyond_host(&prediction, model, surroundings.host)?;
+        refuse_too_large(&config, model, &devices, None, &rooms)
+    };
+    let context = acquire::Context {
+        manifest: surroundings.manifest,
+        environment: surroundings.environment,
+        scratch: surroundings.scratch,
+        interrupt: surroundings.interrupt,
+        verify: false,
+        admit: &admit,
+    };
+    let acquired = acquire::acquire(model, &context);
     measurement.acquire_s = Some(Finite::seconds(began.elapsed()));
+    let mut config = None;
+    if let Some((text, read, prediction)) = known.take() {
+        measurement.config = Some(text);
+        measurement.memory.prediction = Some(prediction);
+        config = Some(read);
+    }
+    let acquired = acquired?;
     measurement.files = acquired.seen;
     measurement.commit = acquired.commit;
     measurement.downloaded_bytes = acquired.downloaded_bytes;
-    let config = config(&acquired.files)?;
-    if let Some((text, config)) = &config {
-        measurement.config = Some(text.clone());
-        let prediction = predict::predict(config, model, &devices, None);
-        measurement.memory.prediction = Some(prediction.clone());
-        refuse_unoptimised(config, surroundings)?;
-        refuse_impossible(config, model, &devices, None)?;
-        refuse_beyond_host(&prediction, model, surroundings.host)?;
-        refuse_too_large(config, model, &devices, None, &rooms)?;
-    }
+    measurement.notes = acquired.notes;
     let request = Request {
         protocol: PROTOCOL_VERSION,
         model: model.id.clone(),
@@ -317,7 +334,7 @@ fn prepare(
         devices: gpu::shown(&devices),
         device_limit,
         context: model.context,
-        generations: generation_requests(model, config.as_ref().map(|(_, config)| config)),
+        generations: generation_requests(model, config.as_ref()),
         perplexity_text: text,
     };
     Ok((built, request, assigned))
@@ -388,11 +405,11 @@ pub(crate) fn automatic(environment: &Environment) -> Result<Device, Failure> {
     })
 }
 
-/// The model's config and its text, where it has a file of it.
-fn config(files: &ModelFiles) -> Result<Option<(String, Config)>, Failure> {
-    let Some(path) = &files.config else {
-        return Ok(None);
-    };
+/// The config at `path` and its text.
+///
+/// # Errors
+/// It cannot be read, or is none that can be loaded.
+pub(crate) fn read_config(path: &Path) -> Result<(String, Config), Failure> {
     let failure = |kind, message: String, hint: &str| {
         Failure::new(Stage::Load, kind, format!("{}: {message}", path.display()), hint)
     };
@@ -400,7 +417,7 @@ fn config(files: &ModelFiles) -> Result<Option<(String, Config)>, Failure> {
         failure(FailureKind::Io, error.to_string(), "check the file, its permissions and the disk")
     })?;
     match Config::from_json(&text) {
-        Ok(config) => Ok(Some((text, config))),
+        Ok(config) => Ok((text, config)),
         Err(ConfigError::Unsupported(message)) => Err(failure(
             FailureKind::Unsupported,
             message,

@@ -2,7 +2,8 @@
 //!
 //! Pure: shapes and the manifest in, bytes and arithmetic out.
 
-use crate::manifest::{ByteRange, Expect, Model, Weights, format_bytes};
+use crate::known;
+use crate::manifest::{ByteRange, Expect, Model, Source, Weights, format_bytes};
 use modelgate_model::{COMPARED_LAYERS, Config, PredictedBytes, mix};
 use modelgate_protocol::{DType, Device, Evidence, Prediction, Scheme};
 
@@ -188,8 +189,29 @@ pub fn too_large(
     if let Some(context) = shorter {
         ways.push(format!("context = {context} would fit"));
     }
+    let smaller = smaller(model, &bytes).into_iter();
+    ways.extend(smaller.filter(|(_, bytes)| *bytes < free).map(|(way, _)| way));
     ways.push(format!("a GPU with {} free", format_bytes(needs)));
     Some(Impossible { message, hint: ways.join("; ") })
+}
+
+/// The next smaller model of the family, where it is known, with what its weights take about: as
+/// many bits each as `bytes` has for this one.
+fn smaller(model: &Model, bytes: &PredictedBytes) -> Option<(String, u64)> {
+    let Source::Hub { repo, .. } = &model.source else {
+        return None;
+    };
+    let smaller = known::smaller(repo)?;
+    let share = smaller.parameters as f64 / bytes.parameters as f64;
+    let weights = (bytes.weights as f64 * share) as u64;
+    let way = format!(
+        "{} of the same family has {:.1} billion parameters, about {} in {}",
+        smaller.repo,
+        smaller.parameters as f64 / 1e9,
+        format_bytes(weights),
+        model.quantization
+    );
+    Some((way, weights))
 }
 
 /// Whether the host, with `memory` bytes, is too small for the predicted peak; 0 where its memory
@@ -220,8 +242,17 @@ pub fn beyond_host(prediction: &Prediction, model: &Model, memory: u64) -> Optio
     let hint = if on_gpu {
         "a host with more memory".to_owned()
     } else {
-        "fewer bits (`quantization`), a shorter `context`, or a GPU (`device = \"cuda\"`)"
-            .to_owned()
+        let smaller = match &model.source {
+            Source::Hub { repo, .. } => known::smaller(repo),
+            Source::Local { .. } => None,
+        };
+        let smaller = smaller.map_or(String::new(), |smaller| {
+            format!(", a smaller model of the family ({})", smaller.repo)
+        });
+        format!(
+            "fewer bits (`quantization`), a shorter `context`{smaller}, or a GPU (`device = \
+             \"cuda\"`)"
+        )
     };
     Some(Impossible { message, hint })
 }
@@ -328,6 +359,24 @@ mod tests {
 
     fn room(total: u64) -> Room {
         Room { total: total * GB, others: 0, limit: None, baseline: Some(GB / 2) }
+    }
+
+    #[test]
+    fn a_smaller_model_of_the_family_is_named_where_it_would_fit() {
+        let text = "schema = 1\n[[model]]\nid = \"m\"\ndevice = \"cuda\"\nquantization = \"q4_k\"\n\
+                    repo = \"meta-llama/Llama-3.1-70B-Instruct\"\n";
+        let model = Manifest::parse(text, "m.toml", None).expect("sound").models.remove(0);
+        let hint = |total| {
+            let rooms = [room(total)];
+            let refused = too_large(&llama_70b(), &model, &[Device::Cuda(0)], None, &rooms);
+            refused.expect("refused").hint
+        };
+        assert!(hint(24).contains("meta-llama/Llama-3.1-8B-Instruct"), "{}", hint(24));
+        assert!(hint(24).contains("8.0 billion parameters, about 4.5"), "{}", hint(24));
+        assert!(!hint(4).contains("8B"), "{}", hint(4));
+        let prediction = predict(&llama_70b(), &model, &[Device::Cpu], None);
+        let refused = beyond_host(&prediction, &model, 8 * GB).expect("refused");
+        assert!(refused.hint.contains("meta-llama/Llama-3.1-8B-Instruct"), "{}", refused.hint);
     }
 
     #[test]

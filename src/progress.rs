@@ -1,6 +1,7 @@
 //! Progress on standard error: a bar where there is a terminal, a line now and then where there is
 //! none. Standard output belongs to the test runner.
 
+use crate::manifest::{format_bytes, format_duration};
 use indicatif::{ProgressBar, ProgressStyle};
 use modelgate_protocol::{Event, PhaseName, ProgressUnit};
 use std::io::{IsTerminal, Write};
@@ -94,6 +95,88 @@ impl BuildProgress {
             None => {}
         }
     }
+}
+
+/// Shows how many bytes were fetched or verified, how fast, and how long the rest will take.
+pub struct TransferProgress {
+    title: String,
+    what: &'static str,
+    bar: Option<Bar>,
+    all: u64,
+    /// What was there when it began.
+    before: u64,
+    began: Instant,
+    last_line: Instant,
+}
+
+impl TransferProgress {
+    /// For `all` bytes of the model `title`, of which `what` (`fetch`, `verify`) is done from now on.
+    pub fn new(title: &str, what: &'static str, all: u64) -> TransferProgress {
+        let bar = bar(|bar| {
+            bar.set_prefix(title.to_owned());
+            bar.set_message(what);
+            bar.set_style(style(ProgressUnit::Bytes));
+            bar.set_length(all);
+        });
+        let now = Instant::now();
+        let title = title.to_owned();
+        TransferProgress { title, what, bar, all, before: 0, began: now, last_line: now }
+    }
+
+    /// `before` bytes are there already; `of` says what of, in a line of its own where there is no
+    /// bar.
+    pub fn begin(&mut self, before: u64, of: &str) {
+        self.before = before;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(before);
+                bar.reset_eta();
+            }
+            None => print(&format!("{}: {} {of}", self.title, self.what)),
+        }
+    }
+
+    /// `done` bytes are there; may be called as often as one likes.
+    pub fn at(&mut self, done: u64) {
+        match &self.bar {
+            Some(bar) => bar.set_position(done),
+            None if self.last_line.elapsed() >= BETWEEN_LINES => {
+                self.last_line = Instant::now();
+                print(&self.line(done));
+            }
+            None => {}
+        }
+    }
+
+    /// All is there, for which `moved` bytes were moved.
+    pub fn end(self, moved: u64) {
+        let took = self.began.elapsed();
+        drop(self.bar);
+        let rate = format_bytes((moved as f64 / took.as_secs_f64().max(1e-3)) as u64);
+        let (bytes, took) = (format_bytes(moved), format_duration(took));
+        print(&format!("{}: {} done, {bytes} in {took} ({rate}/s)", self.title, self.what));
+    }
+
+    fn line(&self, done: u64) -> String {
+        let moved = done.saturating_sub(self.before) as f64;
+        let rate = moved / self.began.elapsed().as_secs_f64().max(1e-3);
+        let percent = u128::from(done) * 100 / u128::from(self.all.max(1));
+        let left = if rate >= 1.0 {
+            let left = Duration::from_secs_f64(self.all.saturating_sub(done) as f64 / rate);
+            format!("{} left", format_duration(left))
+        } else {
+            "no bytes yet".to_owned()
+        };
+        let (title, what) = (&self.title, self.what);
+        let (done, all) = (format_bytes(done), format_bytes(self.all));
+        let rate = format_bytes(rate as u64);
+        format!("{title}: {what} {percent} %, {done} of {all}, {rate}/s, {left}")
+    }
+}
+
+/// Says something of the model `title` that is no failure.
+pub fn note(title: &str, note: &str) {
+    print(&format!("{title}: {note}"));
 }
 
 /// A bar that is cleared when it is dropped.

@@ -86,6 +86,23 @@ impl<'a> Filter<'a> {
     }
 }
 
+/// Models that `filter` selects, as it selects their tests.
+pub fn models(filter: &str, manifest: &Manifest) -> Vec<usize> {
+    let named = named_models(filter, manifest);
+    if !named.is_empty() {
+        return named;
+    }
+    let matches = |model: &Model| {
+        let repo = match &model.source {
+            Source::Hub { repo, .. } => repo.as_str(),
+            Source::Local { .. } => "",
+        };
+        contains(&model.id, filter) || contains(repo, filter)
+    };
+    let models = manifest.models.iter().enumerate();
+    models.filter(|(_, model)| matches(model)).map(|(index, _)| index).collect()
+}
+
 /// Models whose id is the filter; else models whose hub repository it is, without their variants.
 fn named_models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     let find = |test: &dyn Fn(&Model) -> bool| -> Vec<usize> {

@@ -2,24 +2,31 @@
 //!
 //! Nothing is looked for in the hub's cache, and no file of weights, where there is one.
 
-use super::local;
+use super::local::{self, CONFIG};
+use super::{Acquired, Context, Origin};
 use crate::known;
-use crate::manifest::{Manifest, Model, Source};
+use crate::manifest::{Manifest, Source};
 use crate::store::write_atomically;
 use modelgate_protocol::{Failure, FailureKind, ModelFiles, Stage, WeightFormat};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The name that a config has in every layout.
-const CONFIG: &str = "config.json";
+/// A model that is made of nothing but its config.
+pub(super) struct InPlace<'a> {
+    pub(super) source: &'a Source,
+}
 
-/// The config of `model`, as the files of a model that has no other.
-pub(super) fn files(
-    model: &Model,
-    manifest: &Manifest,
-    scratch: &Path,
-) -> Result<ModelFiles, Failure> {
-    let root = match &model.source {
+impl Origin for InPlace<'_> {
+    fn acquire(&self, context: &Context<'_>) -> Result<Acquired, Failure> {
+        let files = files(self.source, context.manifest, context.scratch)?;
+        context.admit(&files)?;
+        Acquired::at_hand(files)
+    }
+}
+
+/// The config of a model, as the files of one that has no other.
+fn files(source: &Source, manifest: &Manifest, scratch: &Path) -> Result<ModelFiles, Failure> {
+    let root = match source {
         Source::Hub { repo, .. } => embedded(repo, scratch)?,
         Source::Local { path } => match manifest.folder() {
             Some(folder) => folder.join(path),
@@ -44,6 +51,7 @@ pub(super) fn files(
         tokenizer: None,
         tokenizer_config: None,
         chat_template: None,
+        page_cache_fraction: None,
     })
 }
 
@@ -80,6 +88,21 @@ fn embedded(repo: &str, scratch: &Path) -> Result<PathBuf, Failure> {
 mod tests {
     use super::*;
     use crate::acquire::acquire;
+    use crate::env::Environment;
+    use crate::manifest::Model;
+    use crate::signal::Interrupt;
+
+    fn acquired(model: &Model, manifest: &Manifest, scratch: &Path) -> Result<Acquired, Failure> {
+        let context = Context {
+            manifest,
+            environment: &Environment::default(),
+            scratch,
+            interrupt: &Interrupt::default(),
+            verify: false,
+            admit: &|_| Ok(()),
+        };
+        acquire(model, &context)
+    }
 
     fn variant(models: &str, path: Option<PathBuf>) -> (Manifest, Model) {
         let text = format!(
@@ -97,11 +120,11 @@ mod tests {
         let (manifest, model) = variant(&format!("repo = \"{repo}\"\n"), None);
         let scratch = tempfile::tempdir().expect("a folder");
         for damaged in [false, true] {
-            let acquired = acquire(&model, &manifest, scratch.path()).expect("acquired");
-            assert_eq!(acquired.files.format, WeightFormat::Synthetic);
-            assert!(acquired.files.weights.is_empty() && acquired.seen.is_empty());
-            assert_eq!(acquired.commit, None);
-            let config = acquired.files.config.expect("a config");
+            let found = acquired(&model, &manifest, scratch.path()).expect("acquired");
+            assert_eq!(found.files.format, WeightFormat::Synthetic);
+            assert!(found.files.weights.is_empty() && found.seen.is_empty());
+            assert_eq!(found.commit, None);
+            let config = found.files.config.expect("a config");
             let text = std::fs::read_to_string(&config).expect("the config");
             assert_eq!(Some(text.as_str()), known::text(repo), "damaged: {damaged}");
             std::fs::write(config, "half of it").expect("damaged");
@@ -113,12 +136,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let manifest_path = Some(folder.path().join("models.toml"));
         let (manifest, model) = variant("path = \"shapes\"\n", manifest_path);
-        let failure = acquire(&model, &manifest, folder.path()).expect_err("nothing is there");
+        let failure = acquired(&model, &manifest, folder.path()).expect_err("nothing is there");
         assert_eq!(failure.kind, FailureKind::NotFound);
         assert!(failure.message.contains("shapes/config.json"), "{failure:?}");
         std::fs::create_dir(folder.path().join("shapes")).expect("a folder");
         std::fs::write(folder.path().join("shapes/config.json"), "{}").expect("a config");
-        let files = acquire(&model, &manifest, folder.path()).expect("acquired").files;
+        let files = acquired(&model, &manifest, folder.path()).expect("acquired").files;
         assert_eq!(files.config, Some(folder.path().join("shapes/config.json")));
         assert!(files.weights.is_empty() && files.tokenizer.is_none());
     }

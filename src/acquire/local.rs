@@ -1,17 +1,58 @@
 //! A folder in Hugging Face layout, or a GGUF file, on this host.
 
+use super::{Acquired, Context, Origin};
 use crate::bundled;
 use modelgate_protocol::{Failure, FailureKind, ModelFiles, Stage, WeightFormat};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+
+/// What a safetensors model is.
+pub(super) const CONFIG: &str = "config.json";
+/// The names of its weights where they are in one file.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// Where they are in several, what says which tensor is in which.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// Small files beside the weights that a model may have, whatever its format.
+pub(super) const COMPANIONS: [&str; 5] = [
+    "generation_config.json",
+    TOKENIZER,
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+const TOKENIZER: &str = "tokenizer.json";
+
+/// How the names of files end that can run code when they are read.
+pub(super) const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
 
 /// More parts than any model is split into.
 const MOST_PARTS: u32 = 10_000;
 
-/// The files of a bundled model.
-pub(super) fn bundled(path: &Path, scratch: &Path) -> Result<ModelFiles, Failure> {
-    files(&extracted(path, scratch)?)
+/// A folder or a GGUF file.
+pub(super) struct Local {
+    pub(super) path: PathBuf,
+}
+
+impl Origin for Local {
+    fn acquire(&self, context: &Context<'_>) -> Result<Acquired, Failure> {
+        let files = files(&self.path)?;
+        context.admit(&files)?;
+        Acquired::at_hand(files)
+    }
+}
+
+/// A model that is embedded in the program.
+pub(super) struct Bundled {
+    pub(super) path: PathBuf,
+}
+
+impl Origin for Bundled {
+    fn acquire(&self, context: &Context<'_>) -> Result<Acquired, Failure> {
+        let files = files(&extracted(&self.path, context.scratch)?)?;
+        context.admit(&files)?;
+        Acquired::at_hand(files)
+    }
 }
 
 /// The folder to which a bundled model is written.
@@ -47,6 +88,10 @@ pub(super) fn files(path: &Path) -> Result<ModelFiles, Failure> {
         let root = path.parent().unwrap_or(Path::new("."));
         return Ok(with_companions(root, WeightFormat::Gguf, gguf_parts(path)?, None));
     }
+    let name = path.to_string_lossy().to_lowercase();
+    if PICKLES.iter().any(|end| name.ends_with(end)) {
+        return Err(pickle(path));
+    }
     Err(not_found(
         format!("{}: neither a folder nor a GGUF file", path.display()),
         "path names the model's folder, or a file ending in .gguf",
@@ -57,7 +102,7 @@ pub(super) fn files(path: &Path) -> Result<ModelFiles, Failure> {
 fn gguf_parts(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some((stem, count)) = split_name(&name) else { return Ok(vec![path.to_owned()]) };
-    let part = |number| path.with_file_name(format!("{stem}-{number:05}-of-{count:05}.gguf"));
+    let part = |number| path.with_file_name(part_name(stem, number, count));
     let parts: Vec<PathBuf> = (1..=count).map(part).collect();
     match parts.iter().find(|part| !part.is_file()) {
         None => Ok(parts),
@@ -70,7 +115,7 @@ fn gguf_parts(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// What precedes the numbers in `NAME-00002-of-00003.gguf`, and how many parts there are
 /// (`llama_split_path` of llama.cpp).
-fn split_name(name: &str) -> Option<(&str, u32)> {
+pub(super) fn split_name(name: &str) -> Option<(&str, u32)> {
     let stem = name.get(..name.len().checked_sub(".gguf".len())?)?;
     let (rest, count) = stem.rsplit_once("-of-")?;
     let (stem, number) = rest.rsplit_once('-')?;
@@ -79,9 +124,14 @@ fn split_name(name: &str) -> Option<(&str, u32)> {
     (1..=MOST_PARTS).contains(&count).then_some((stem, count))
 }
 
+/// The name of a part, by what precedes its number.
+pub(super) fn part_name(stem: &str, number: u32, count: u32) -> String {
+    format!("{stem}-{number:05}-of-{count:05}.gguf")
+}
+
 fn folder(root: &Path) -> Result<ModelFiles, Failure> {
-    let index = root.join("model.safetensors.index.json");
-    let single = root.join("model.safetensors");
+    let index = root.join(INDEX);
+    let single = root.join(SINGLE);
     let (weights, index) = if index.is_file() {
         (shards(root, &index)?, Some(index))
     } else if single.is_file() {
@@ -92,7 +142,7 @@ fn folder(root: &Path) -> Result<ModelFiles, Failure> {
     let files = with_companions(root, WeightFormat::Safetensors, weights, index);
     if files.config.is_none() {
         return Err(not_found(
-            format!("{}: config.json is missing", root.display()),
+            format!("{}: {CONFIG} is missing", root.display()),
             "a model's folder holds config.json beside its weights: fetch it from the same \
              repository",
         ));
@@ -113,61 +163,86 @@ fn with_companions(
         weights,
         index,
         // a GGUF file's own metadata say what it is; a config.json beside it may be another model's
-        config: beside("config.json").filter(|_| format == WeightFormat::Safetensors),
+        config: beside(CONFIG).filter(|_| format == WeightFormat::Safetensors),
         generation_config: beside("generation_config.json"),
-        tokenizer: beside("tokenizer.json"),
+        tokenizer: beside(TOKENIZER),
         tokenizer_config: beside("tokenizer_config.json"),
         chat_template: beside("chat_template.jinja").or_else(|| beside("chat_template.json")),
+        page_cache_fraction: None,
     }
 }
 
 /// The distinct shards that an index names, in the order of their names.
 fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let indexed = indexed(index)?;
+    if let Some((name, tensor)) = indexed.iter().find(|(name, _)| !root.join(name).is_file()) {
+        return Err(not_found(
+            format!("{}: shard {name} is missing; the index places {tensor} in it", root.display()),
+            "fetch the missing shard; an interrupted download leaves such a folder",
+        ));
+    }
+    Ok(indexed.keys().map(|name| root.join(name)).collect())
+}
+
+/// The files that the index at `path` names, each with one of its tensors. They are plain names of
+/// safetensors files beside the index.
+pub(super) fn indexed(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     #[derive(serde::Deserialize)]
     struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
+        weight_map: BTreeMap<String, String>,
     }
     let corrupt = |what: String| {
         Failure::new(
             Stage::Acquire,
             FailureKind::Corrupt,
-            format!("{}: {what}", index.display()),
+            format!("{}: {what}", path.display()),
             "fetch the index again from the repository that the shards are from",
         )
     };
-    let text = super::read_small(index).map_err(|error| match error.kind() {
+    let text = super::read_small(path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => corrupt(error.to_string()),
-        _ => io(index, &error),
+        _ => io(path, &error),
     })?;
     let Index { weight_map } = serde_json::from_str(&text)
         .map_err(|error| corrupt(format!("no safetensors index: {error}")))?;
-    let mut names = BTreeSet::new();
-    for (tensor, name) in &weight_map {
-        let mut components = Path::new(name).components();
+    let mut files = BTreeMap::new();
+    for (tensor, name) in weight_map {
+        let mut components = Path::new(&name).components();
         let plain =
             matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
         if !plain {
             return Err(corrupt(format!(
-                "tensor {tensor} is said to be in \"{name}\", expected the plain name of a file \
-                 in the same folder"
+                "tensor {tensor} is said to be in {name:?}, expected the plain name of a file in \
+                 the same folder"
             )));
         }
-        if !root.join(name).is_file() {
-            return Err(not_found(
-                format!(
-                    "{}: shard {name} is missing; the index places {tensor} in it",
-                    root.display()
-                ),
-                "fetch the missing shard; an interrupted download leaves such a folder",
-            ));
+        if !name.ends_with(".safetensors") {
+            return Err(pickle(&path.with_file_name(name)));
         }
-        names.insert(name);
+        files.entry(name).or_insert(tensor);
     }
-    if names.is_empty() {
+    if files.is_empty() {
         return Err(corrupt("weight_map is empty, expected the file of each tensor".into()));
     }
-    Ok(names.into_iter().map(|name| root.join(name)).collect())
+    if files.len() > MOST_PARTS as usize {
+        let what = format!("{} files are named, expected at most {MOST_PARTS}", files.len());
+        return Err(corrupt(what));
+    }
+    Ok(files)
 }
+
+/// The failure for a file of weights that can run code.
+fn pickle(path: &Path) -> Failure {
+    Failure::new(
+        Stage::Acquire,
+        FailureKind::Unsupported,
+        format!("{}: no safetensors file, as far as its name says", path.display()),
+        PICKLE_HINT,
+    )
+}
+
+const PICKLE_HINT: &str = "pickle files can run code when they are read, and are refused: look for \
+                           safetensors of the same model, or convert them";
 
 /// Says what is in a folder that has no model.
 fn no_model(root: &Path) -> Failure {
@@ -180,9 +255,8 @@ fn no_model(root: &Path) -> Failure {
     let is = |end: &str| names.iter().any(|name| name.ends_with(end));
     let hint = if is(".gguf") {
         "the folder holds GGUF files: name one of them as the path"
-    } else if is(".bin") || is(".pt") || is(".pth") {
-        "the folder holds pickle files, which can run code when they are read and are refused: \
-         convert them to safetensors"
+    } else if PICKLES.iter().any(|end| is(end)) {
+        PICKLE_HINT
     } else {
         "path names the folder that holds config.json and model.safetensors or its shards with \
          their index"

@@ -16,7 +16,7 @@ pub(crate) use error::nearest;
 pub use error::{ManifestError, Place};
 pub(crate) use resolve::parse_device;
 pub(crate) use units::parse_bytes;
-pub use units::{format_bytes, format_duration};
+pub use units::{counted, format_bytes, format_duration};
 
 use modelgate_protocol::{Device, Evidence, Message, Scheme};
 use std::path::{Path, PathBuf};

@@ -112,6 +112,11 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// So many things of that name.
+pub fn counted(number: usize, name: &str) -> String {
+    if number == 1 { format!("1 {name}") } else { format!("{number} {name}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ mod write;
 
 pub use build::build;
 pub(crate) use build::verdict;
+pub(crate) use summary::files;
 pub use summary::summary;
 pub use write::write;
 pub(crate) use write::{claim, remove};

@@ -1,7 +1,10 @@
 //! The report in Markdown, for a person to read.
 
+mod files;
 mod memory;
 mod time;
+
+pub(crate) use files::files;
 
 use super::{ModelReport, Report, RunState};
 use crate::check::{Check, Status, Verdict};
@@ -145,6 +148,7 @@ fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
              and speed are the model's own, what it says is not.\n"
         )?;
     }
+    files::write(out, seen)?;
     write_failure(out, seen)?;
     writeln!(out, "| check | status | expected | observed |\n| --- | --- | --- | --- |")?;
     for verdict in &model.checks {

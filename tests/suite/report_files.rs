@@ -259,6 +259,9 @@ fn steady(report: &mut Report) {
     });
     let model = &mut value["models"][0];
     model["path"] = "MODEL".into();
+    for file in model["files"].as_array_mut().expect("files") {
+        file["page_cache_fraction"] = 1.into();
+    }
     for (index, phase) in model["phases"].as_array_mut().expect("phases").iter_mut().enumerate() {
         phase["start_s"] = index.into();
         phase["end_s"] = (index + 1).into();
