@@ -196,7 +196,7 @@ fn a_repository_that_is_not_in_the_cache_fails_as_not_downloaded() {
     let model = ended.model("small");
     assert_eq!(model.measurement.outcome, Outcome::NotAcquired);
     let failure = model.measurement.failure.as_ref().expect("a failure");
-    assert_eq!(failure.kind, FailureKind::NotDownloaded);
+    assert_eq!(failure.kind, FailureKind::Offline);
     assert!(failure.hint.contains("hf download some-owner/Some-Model"), "{failure:?}");
 
     let run = Run::manifest(

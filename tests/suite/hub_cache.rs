@@ -74,7 +74,7 @@ fn another_revision_and_a_shard_that_was_never_fetched_fail() {
     let message = ended.fails_only("tiny", Check::Load, Status::Blocked);
     assert!(message.contains("owner/Tiny (revision v2)"), "{message}");
     let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
-    assert_eq!(failure.kind, FailureKind::NotDownloaded);
+    assert_eq!(failure.kind, FailureKind::Offline);
 
     let run = Run::manifest(&entry("main")).arg("--include-ignored");
     let home = run.folder.path().join("hf");

@@ -63,7 +63,7 @@ pub(crate) struct Ended {
     pub(crate) report: Option<Report>,
     /// The summary.
     pub(crate) summary: Option<String>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Run {
@@ -73,15 +73,18 @@ impl Run {
         let mut command = Command::new(models_binary());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if ["MODELGATE_", "NEXTEST", "HF_", "CARGO"].iter().any(|p| name.starts_with(p)) {
+            let is_ours = ["MODELGATE_", "NEXTEST", "HF_", "HUGGING", "TRANSFORMERS_", "CARGO"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix));
+            if is_ours || name.to_lowercase().ends_with("_proxy") {
                 command.env_remove(&*name);
             }
         }
         std::fs::create_dir(folder.path().join("tmp")).expect("a folder");
         command
             .env_remove("CI")
-            .env_remove("HUGGINGFACE_HUB_TOKEN")
             .env("HF_HOME", folder.path().join("hf"))
+            .env("HF_HUB_OFFLINE", "1")
             .env("TMPDIR", folder.path().join("tmp"))
             .env("MODELGATE_REPORT_DIR", folder.path().join("reports"))
             .env("MODELGATE_WORKER", worker_binary())
@@ -99,6 +102,32 @@ impl Run {
         std::fs::write(&path, format!("schema = 1\n{models}")).expect("a manifest");
         run.command.env("MODELGATE_MANIFEST", path);
         run
+    }
+
+    /// With a hub that it may ask, and a cache in `home`.
+    pub(crate) fn of_hub(self, endpoint: &str, home: &Path) -> Run {
+        self.env_remove("HF_HUB_OFFLINE")
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_HOME", home)
+            .env("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+            .env("MODELGATE_HUB_RETRIES", "1")
+            .arg("--include-ignored")
+    }
+
+    /// With a root that has to keep to permissions, as every other user has.
+    pub(crate) fn bound_by_permissions(mut self) -> Run {
+        use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+        use std::os::unix::process::CommandExt;
+        let drop_rights = || {
+            for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+                // who may not drop it does not have it
+                let _ = remove_capability_from_bounding_set(right);
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec nothing is called but prctl
+        unsafe { self.command.pre_exec(drop_rights) };
+        self
     }
 
     /// With an argument of the runner.
@@ -229,7 +258,7 @@ impl Ended {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             report,
             summary: std::fs::read_to_string(reports.join("MODEL_VALIDATION_SUMMARY.md")).ok(),
-            _folder: folder,
+            folder,
         }
     }
 
@@ -268,6 +297,11 @@ impl Ended {
         for verdict in checks {
             assert_eq!(verdict.status, Status::Passed, "{verdict:?}: {}", self.all());
         }
+    }
+
+    /// The folder of its reports.
+    pub(crate) fn reports(&self) -> PathBuf {
+        self.folder.path().join("reports")
     }
 
     /// All that was printed.

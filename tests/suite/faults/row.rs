@@ -1,0 +1,229 @@
+//! One fault: how it is brought about, what must be said of it, and how it is mended.
+
+use crate::hub::{TOKEN, entry, repository};
+use crate::support::Run;
+use modelgate::check::Check;
+use modelgate_protocol::FailureKind;
+use modelgate_testkit::hub::{Hub, Repository};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// The repository that all rows ask for, unless they say otherwise.
+pub(super) const REPO: &str = "owner/Tiny";
+
+/// What a row does to the run that meets its fault.
+type ChangeRun = dyn Fn(Run, &World) -> Run + Sync;
+
+/// A row of the table.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    /// The kind that it fails as; none where no failure but a verdict is expected.
+    pub(super) kind: Option<FailureKind>,
+    pub(super) check: Check,
+    /// What the message has.
+    pub(super) says: Vec<&'static str>,
+    /// What the remedy has.
+    pub(super) hints: Vec<&'static str>,
+    /// The exit code.
+    pub(super) code: i32,
+    /// Whether other checks pass all the same.
+    pub(super) keeps_others: bool,
+    repo: &'static str,
+    more: String,
+    good: fn() -> Repository,
+    bad: Option<Box<dyn Fn(Repository) -> Repository + Sync>>,
+    fetched_before: bool,
+    hub: Box<dyn Fn(&Hub) + Sync>,
+    cache: Box<dyn Fn(&World) + Sync>,
+    run: Box<ChangeRun>,
+    token: bool,
+}
+
+/// What a row takes place in.
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) home: TempDir,
+    good: Repository,
+}
+
+impl World {
+    /// The repository's folder in the cache.
+    pub(super) fn cached(&self) -> PathBuf {
+        self.home.path().join("hub").join(format!("models--{}", self.good.name.replace('/', "--")))
+    }
+
+    /// A file of the commit, as it lies in the cache.
+    pub(super) fn file(&self, path: &str) -> PathBuf {
+        std::fs::canonicalize(self.cached().join("snapshots").join(&self.good.commit).join(path))
+            .expect("it was fetched")
+    }
+
+    /// What the cache has of the commit is what the hub has, and nothing is left of the way there.
+    pub(super) fn holds_what_the_hub_has(&self) {
+        let snapshots = self.cached().join("snapshots");
+        let commits: Vec<PathBuf> =
+            std::fs::read_dir(&snapshots).expect("commits").flatten().map(|e| e.path()).collect();
+        let mended = self.good.clone().next_commit().commit;
+        let commit = commits.iter().find(|path| path.ends_with(&mended));
+        let commit = commit.or_else(|| commits.iter().find(|p| p.ends_with(&self.good.commit)));
+        let commit = commit.expect("the commit is in the cache");
+        for path in self.good.paths() {
+            if let Ok(content) = std::fs::read(commit.join(&path)) {
+                assert!(content == self.good.content(&path), "{path} is what the hub has");
+            }
+        }
+        let locks = self.home.path().join("hub/.locks");
+        assert_eq!(files_below(&locks), Vec::<PathBuf>::new(), "no lock stays");
+        for path in files_below(self.home.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            assert!(!name.starts_with(".writing") && !name.contains("linking"), "{name}");
+        }
+    }
+}
+
+/// All files below a folder.
+pub(super) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
+            _ => files.push(entry.path()),
+        }
+    }
+    files
+}
+
+impl Row {
+    /// A fault without a fault.
+    pub(super) fn new(
+        name: &'static str,
+        kind: FailureKind,
+        says: &[&'static str],
+        hints: &[&'static str],
+    ) -> Row {
+        Row {
+            name,
+            kind: Some(kind),
+            check: Check::Load,
+            says: says.to_vec(),
+            hints: hints.to_vec(),
+            code: 101,
+            keeps_others: false,
+            repo: REPO,
+            more: String::new(),
+            good: || repository(REPO),
+            bad: None,
+            fetched_before: false,
+            hub: Box::new(|_| {}),
+            cache: Box::new(|_| {}),
+            run: Box::new(|run, _| run),
+            token: false,
+        }
+    }
+
+    /// A verdict that fails although nothing kept the model from being measured.
+    pub(super) fn verdict(
+        name: &'static str,
+        check: Check,
+        says: &[&'static str],
+        hints: &[&'static str],
+    ) -> Row {
+        let row = Row::new(name, FailureKind::Internal, says, hints);
+        Row { kind: None, check, keeps_others: true, ..row }
+    }
+
+    /// The manifest names another repository.
+    pub(super) fn repo(self, repo: &'static str) -> Row {
+        Row { repo, ..self }
+    }
+
+    /// The manifest's entry says more.
+    pub(super) fn says_in_manifest(self, more: &str) -> Row {
+        Row { more: more.to_owned(), ..self }
+    }
+
+    /// The repository is gated; the mended run has a token.
+    pub(super) fn gated(self) -> Row {
+        Row { good: || repository(REPO).gated(), token: true, ..self }
+    }
+
+    /// The hub has another repository.
+    pub(super) fn bad(self, bad: impl Fn(Repository) -> Repository + Sync + 'static) -> Row {
+        Row { bad: Some(Box::new(bad)), ..self }
+    }
+
+    /// The hub's repository is of a model in a folder that was damaged.
+    pub(super) fn damaged(self, damage: impl Fn(&Path) + Sync + 'static) -> Row {
+        self.bad(move |_| {
+            let folder = modelgate_testkit::safetensors_edit::copy_model(&crate::support::fixture(
+                "tiny/llama",
+            ));
+            damage(folder.path());
+            Repository::new(REPO).with_folder(folder.path())
+        })
+    }
+
+    /// The hub does something else.
+    pub(super) fn hub(self, hub: impl Fn(&Hub) + Sync + 'static) -> Row {
+        Row { hub: Box::new(hub), ..self }
+    }
+
+    /// All was fetched before, and then the cache was changed.
+    pub(super) fn cache(self, change: impl Fn(&World) + Sync + 'static) -> Row {
+        Row { cache: Box::new(change), fetched_before: true, ..self }
+    }
+
+    /// The run is another one.
+    pub(super) fn run(self, run: impl Fn(Run, &World) -> Run + Sync + 'static) -> Row {
+        Row { run: Box::new(run), ..self }
+    }
+
+    /// The run has another variable.
+    pub(super) fn env(self, name: &'static str, value: &'static str) -> Row {
+        self.run(move |run, _| run.env(name, value))
+    }
+
+    /// The run ends with this code.
+    pub(super) fn exits_with(self, code: i32) -> Row {
+        Row { code, ..self }
+    }
+
+    fn plain(&self, world: &World) -> Run {
+        let run = Run::manifest(&entry("tiny", REPO, ""))
+            .of_hub(&world.hub.endpoint(), world.home.path());
+        if self.token { run.env("HF_TOKEN", TOKEN) } else { run }
+    }
+
+    /// Before the fault.
+    pub(super) fn world(&self) -> World {
+        let good = (self.good)();
+        let hub = Hub::start(vec![good.clone()]);
+        hub.allow(TOKEN, &[REPO]);
+        let world = World { hub, home: TempDir::new().expect("a folder"), good };
+        if self.fetched_before {
+            let ended = self.plain(&world).run();
+            assert_eq!(ended.code, Some(0), "before {}: {}", self.name, ended.all());
+        }
+        world
+    }
+
+    /// The run that meets the fault.
+    pub(super) fn faulted(&self, world: &World) -> Run {
+        if let Some(bad) = &self.bad {
+            world.hub.replace(bad(world.good.clone()));
+        }
+        (self.hub)(&world.hub);
+        (self.cache)(world);
+        let run = Run::manifest(&entry("tiny", self.repo, &self.more))
+            .of_hub(&world.hub.endpoint(), world.home.path());
+        (self.run)(run, world)
+    }
+
+    /// The run after it was mended.
+    pub(super) fn mended(&self, world: &World) -> Run {
+        world.hub.mend();
+        let good = world.good.clone();
+        world.hub.replace(if self.bad.is_some() { good.next_commit() } else { good });
+        self.plain(world)
+    }
+}
