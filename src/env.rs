@@ -98,6 +98,24 @@ impl Variables {
         self.0.retain(|name, _| !name.to_str().is_some_and(&unwanted));
     }
 
+    /// The names of those that hold a token of the hub, under whatever name: programs that are
+    /// started have no business with it.
+    pub fn secret_names(&self) -> Vec<OsString> {
+        let tokens: Vec<&OsStr> = TOKENS.iter().filter_map(|name| self.get(name)).collect();
+        let has_token = |value: &OsStr| {
+            let value = value.as_encoded_bytes();
+            let mut tokens = tokens.iter().map(|token| token.as_encoded_bytes().trim_ascii());
+            tokens.any(|token| {
+                !token.is_empty() && value.windows(token.len()).any(|part| part == token)
+            })
+        };
+        let is_secret = |name: &OsStr, value: &OsStr| {
+            TOKENS.iter().any(|token| name == *token) || has_token(value)
+        };
+        let secrets = self.iter().filter(|(name, value)| is_secret(name, value));
+        secrets.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.0.iter()

@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
     let sound = automatic(&environment)
         .and_then(|_| vram_limit(&environment))
         .and_then(|_| build_choice(&environment))
-        .and_then(|()| hub::Settings::of(&environment.variables));
+        .and_then(|()| hub::Settings::check(&environment.variables));
     if let Err(error) = sound {
         eprintln!("error: {}\nhint: {}", error.message, error.hint);
         return ExitCode::from(USAGE);
@@ -169,6 +169,7 @@ fn run(
             env::REPORT_DIR
         );
     }
+    session.close();
     if let Some(signal) = session.signal() {
         return ExitCode::from(u8::try_from(signal::exit_code(signal)).unwrap_or(FAILED));
     }

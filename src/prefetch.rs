@@ -32,7 +32,7 @@ pub fn run(options: &Options) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if let Err(error) = hub::Settings::of(&environment.variables) {
+    if let Err(error) = hub::Settings::check(&environment.variables) {
         eprintln!("error: {}\nhint: {}", error.message, error.hint);
         return ExitCode::from(USAGE);
     }

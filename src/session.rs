@@ -108,6 +108,13 @@ impl Session {
         self.report_error.get().cloned().or_else(|| self.store.write_error())
     }
 
+    /// Removes the run's folder where no other process has a part in the run.
+    pub(crate) fn close(&self) {
+        if self.environment.nextest_run_id.is_none() && self.write_error().is_none() {
+            self.store.remove();
+        }
+    }
+
     fn host(&self) -> &Host {
         self.host.get_or_init(Host::inspect)
     }

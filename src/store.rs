@@ -64,6 +64,12 @@ impl Store {
         Ok(Store { folder, unwritten: Mutex::default() })
     }
 
+    /// Removes the folder: nobody asks for it any more.
+    pub fn remove(&self) {
+        // what stays is removed by a later run
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+
     /// Changes the run's record under its lock; the first call finds `fresh`.
     ///
     /// # Errors

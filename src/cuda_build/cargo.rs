@@ -34,8 +34,8 @@ const USERS: [&str; 6] = [
     "CARGO_REGISTRIES_",
     "CARGO_SOURCE_",
 ];
-/// What else a build has no business with: secrets, and what says how this run is to be.
-const NOT_INHERITED: [&str; 4] = ["HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "NEXTEST", "MODELGATE_"];
+/// What else a build has no business with: what says how this run is to be. Tokens go by themselves.
+const NOT_INHERITED: [&str; 2] = ["NEXTEST", "MODELGATE_"];
 
 /// The packages of the sources that a worker is built from.
 const PACKAGES: [&str; 4] =
@@ -277,10 +277,12 @@ fn step(line: &str) -> Option<&str> {
 /// set for them, and with what CUDA's build scripts need.
 fn variables(own: &Variables, nvcc: &Nvcc, capability: &str) -> Variables {
     let mut variables = own.clone();
+    let secrets = own.secret_names();
     variables.remove(|name| {
         let users = USERS.iter().any(|prefix| name.starts_with(prefix));
         let not_inherited = NOT_INHERITED.iter().any(|prefix| name.starts_with(prefix));
-        name.starts_with(CARGO) && !users || not_inherited
+        let is_secret = secrets.iter().any(|secret| secret == name);
+        name.starts_with(CARGO) && !users || not_inherited || is_secret
     });
     variables.set("CARGO_TERM_COLOR", "never");
     variables.set("CARGO_TERM_PROGRESS_WHEN", "never");

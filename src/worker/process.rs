@@ -2,7 +2,7 @@
 
 use super::BuiltWorker;
 use super::channel::{self, Line};
-use crate::env::CUDA_VISIBLE_DEVICES;
+use crate::env::{CUDA_VISIBLE_DEVICES, Variables};
 use command_fds::{CommandFdExt, FdMapping};
 use modelgate_protocol::{EVENTS_FD, Request, WorkerExit};
 use rustix::process::{Pid, Signal};
@@ -22,8 +22,7 @@ const TAIL: usize = 64 << 10;
 /// How long a worker may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
 /// Candle's switches that turn quantization off; a worker must not inherit them.
-const NOT_INHERITED: [&str; 4] =
-    ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16", "HF_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
+const NOT_INHERITED: [&str; 2] = ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16"];
 
 /// Makes CUDA count devices as `nvidia-smi` does; the worker sees them by UUID all the same.
 const DEVICE_ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
@@ -54,6 +53,9 @@ impl Worker {
         let (reader, writer) = io::pipe()?;
         let mut command = built.command();
         for name in NOT_INHERITED {
+            command.env_remove(name);
+        }
+        for name in Variables::from_process().secret_names() {
             command.env_remove(name);
         }
         command

@@ -155,9 +155,19 @@ fn a_wrong_command_line_is_a_usage_error() {
     let ended = Run::bundled().env("MODELGATE_DEVICE", "gpu").run();
     assert_eq!(ended.code, Some(2), "{}", ended.all());
     assert!(ended.stderr.contains("MODELGATE_DEVICE=gpu"), "{}", ended.stderr);
+    let ended = Run::bundled().env("HF_ENDPOINT", "hub.example").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("HF_ENDPOINT"), "{}", ended.stderr);
     let ended = Run::bundled().args(&["--logfile", "/no/such/folder/log"]).run();
     assert_eq!(ended.code, Some(2), "{}", ended.all());
     assert!(ended.stderr.contains("/no/such/folder/log"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_token_that_can_be_none_fails_nobody_who_asks_no_hub() {
+    let ended = Run::bundled().env("HF_TOKEN", "no token").arg("tiny-llama@q8_0").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny-llama@q8_0");
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! A repository that is already in the Hugging Face cache, laid out as the Hugging Face tools lay
-//! it out: blobs, and a snapshot of links to them.
+//! it out: blobs, and a snapshot of links to them. What those tools leave is kept as golden data
+//! (`fixtures/golden/hub_cache.py`, which also shows that they find what we leave).
 
+use crate::hub::{repository, set_writable};
+use crate::hub_transfer::prefetch;
 use crate::support::{QUESTION, Run, fixture};
 use modelgate::check::{Check, Status};
-use modelgate_protocol::FailureKind;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use modelgate_protocol::{FailureKind, Verified};
+use modelgate_testkit::hub::Hub;
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use tempfile::TempDir;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -53,15 +59,9 @@ fn a_read_only_cache_is_as_good() {
     let run = Run::manifest(&entry("main")).arg("--include-ignored");
     let home = run.folder.path().join("hf");
     fill(&home);
-    let set = |mode: u32| {
-        for folder in ["", "hub", "hub/models--owner--Tiny", "hub/models--owner--Tiny/refs"] {
-            let mode = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(home.join(folder), mode).expect("permissions");
-        }
-    };
-    set(0o555);
-    let ended = run.run();
-    set(0o755);
+    set_writable(&home, false);
+    let ended = run.bound_by_permissions().run();
+    set_writable(&home, true);
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     ended.passes("tiny");
 }
@@ -85,4 +85,95 @@ fn another_revision_and_a_shard_that_was_never_fetched_fail() {
     let ended = run.run();
     let message = ended.fails_only("tiny", Check::Load, Status::Blocked);
     assert!(message.contains(shard), "{message}");
+}
+
+/// An entry of a cache by its path: a link's target, a short content, or a content's hash.
+type Tree = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What the Hugging Face tools leave in a cache, by repository.
+fn golden() -> BTreeMap<String, Tree> {
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        caches: BTreeMap<String, Tree>,
+    }
+    let text = std::fs::read(fixture("golden/hub_cache.json")).expect("golden data");
+    serde_json::from_slice::<Golden>(&text).expect("golden data").caches
+}
+
+fn tree(folder: &Path, cache: &Path, tree: &mut Tree) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let kind = entry.file_type().expect("a kind");
+        if name == ".locks" || name == ".modelgate" {
+        } else if kind.is_dir() {
+            self::tree(&path, cache, tree);
+        } else {
+            let content = std::fs::read(&path).expect("a content");
+            let (what, value) = if kind.is_symlink() {
+                ("link", std::fs::read_link(&path).expect("a link").display().to_string())
+            } else if content.len() < 100 {
+                ("text", String::from_utf8(content).expect("a text"))
+            } else {
+                ("sha256", modelgate::hash::sha256_hex(&content))
+            };
+            let name = path.strip_prefix(cache).expect("inside").display().to_string();
+            tree.insert(name, BTreeMap::from([(what.to_owned(), value)]));
+        }
+    }
+}
+
+#[test]
+fn what_is_fetched_lies_as_the_hugging_face_tools_lay_it() {
+    let golden = golden();
+    assert_eq!(golden.len(), 2);
+    for (name, expected) in golden {
+        let mut repository =
+            modelgate_testkit::hub::Repository::new(&name).with_folder(&fixture("tiny/llama"));
+        if name == "owner/Gated" {
+            repository = repository.gated().xet();
+        }
+        let hub = Hub::start(vec![repository]);
+        hub.allow("hf_known", &[&name]);
+        let folder = TempDir::new().expect("a folder");
+        let model =
+            format!("[[model]]\nid = \"tiny\"\nrepo = \"{name}\"\nquantization = \"q8_0\"\n");
+        let mut command = prefetch(&model, &hub.endpoint(), folder.path(), &[]);
+        let output = command.env("HF_TOKEN", "hf_known").output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut found = Tree::new();
+        let cache = folder.path().join("hf/hub");
+        tree(&cache, &cache, &mut found);
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn what_the_hugging_face_tools_fetched_is_found_and_verified() {
+    let expected = golden().remove("owner/Tiny").expect("golden data");
+    let run = Run::manifest(&entry("main")).arg("--include-ignored");
+    let cache = run.folder.path().join("hf/hub");
+    let repository = repository("owner/Tiny");
+    let contents: BTreeMap<String, Vec<u8>> = repository
+        .paths()
+        .iter()
+        .map(|path| (repository.etag(path).to_owned(), repository.content(path).to_vec()))
+        .collect();
+    for (path, entry) in &expected {
+        let path = cache.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        match (entry.get("link"), entry.get("text")) {
+            (Some(target), _) => symlink(target, &path).expect("a link"),
+            (None, Some(text)) => std::fs::write(&path, text).expect("written"),
+            (None, None) => {
+                let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+                std::fs::write(&path, &contents[&name]).expect("written");
+            }
+        }
+    }
+    let ended = run.run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny");
+    for file in &ended.model("tiny").measurement.files {
+        assert_eq!(file.verified, Verified::Now, "{}", file.name);
+    }
 }

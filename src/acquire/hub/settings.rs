@@ -39,34 +39,53 @@ impl Settings {
     pub fn of(variables: &Variables) -> Result<Settings, Failure> {
         let home = home(variables);
         let cache = env::CACHES.iter().find_map(|name| variables.get(name));
-        let number = |name: &str, otherwise: u64| match variables.get(name) {
-            None => Ok(otherwise),
-            Some(value) => {
-                value.to_str().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
-                    let message = format!("{name}={}: no whole number", value.display());
-                    unusable(FailureKind::BadAnswer, message, "give a number, or unset it")
-                })
-            }
-        };
+        let (endpoint, timeout, retries) = plain(variables)?;
         Ok(Settings {
-            endpoint: endpoint(variables.get(env::HF_ENDPOINT))?,
+            endpoint,
             token: Token::find(variables, &home).map_err(|message| {
                 let hint = "a token begins with hf_ and is copied whole from the hub's settings";
-                unusable(FailureKind::TokenRefused, message, hint)
+                Failure::new(Stage::Acquire, FailureKind::TokenRefused, message, hint)
             })?,
             cache: cache.map_or_else(|| home.join("hub"), PathBuf::from),
             offline: env::OFFLINE.iter().any(|name| variables.get(name).is_some_and(env::is_true)),
-            timeout: Duration::from_secs(
-                number(env::HF_HUB_DOWNLOAD_TIMEOUT, TIMEOUT.as_secs())?.max(1),
-            ),
-            retries: number(env::HUB_RETRIES, RETRIES.into())?.try_into().unwrap_or(u32::MAX),
+            timeout,
+            retries,
         })
+    }
+
+    /// Whether the variables themselves can be meant. Reads no file: a run that asks no hub is not
+    /// to fail of a token.
+    ///
+    /// # Errors
+    /// A value that cannot be meant.
+    pub fn check(variables: &Variables) -> Result<(), Failure> {
+        plain(variables).map(drop)
     }
 
     /// `text` without the token.
     pub(super) fn hide(&self, text: &str) -> String {
         self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hide(text))
     }
+}
+
+/// Address, timeout and retries.
+fn plain(variables: &Variables) -> Result<(Url, Duration, u32), Failure> {
+    let number = |name: &str, otherwise: u64| match variables.get(name) {
+        None => Ok(otherwise),
+        Some(value) => value.to_str().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+            unusable(
+                format!("{name}={}: no whole number", value.display()),
+                "give a number, or unset it",
+            )
+        }),
+    };
+    let timeout = number(env::HF_HUB_DOWNLOAD_TIMEOUT, TIMEOUT.as_secs())?.max(1);
+    let retries = number(env::HUB_RETRIES, RETRIES.into())?;
+    Ok((
+        endpoint(variables.get(env::HF_ENDPOINT))?,
+        Duration::from_secs(timeout),
+        retries.try_into().unwrap_or(u32::MAX),
+    ))
 }
 
 /// The folder of the Hugging Face tools.
@@ -86,7 +105,7 @@ fn endpoint(value: Option<&OsStr>) -> Result<Url, Failure> {
     let wrong = || {
         // an address may hold a password
         let message = format!("{} is no address of a hub", env::HF_ENDPOINT);
-        unusable(FailureKind::BadAnswer, message, "such as https://huggingface.co, or unset it")
+        unusable(message, "such as https://huggingface.co, or unset it")
     };
     let mut url = Url::parse(text.trim().trim_end_matches('/')).map_err(|_| wrong())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -99,8 +118,8 @@ fn endpoint(value: Option<&OsStr>) -> Result<Url, Failure> {
     Ok(url)
 }
 
-fn unusable(kind: FailureKind, message: String, hint: &str) -> Failure {
-    Failure::new(Stage::Prepare, kind, message, hint)
+fn unusable(message: String, hint: &str) -> Failure {
+    Failure::new(Stage::Prepare, FailureKind::BadAnswer, message, hint)
 }
 
 #[cfg(test)]

@@ -4,14 +4,17 @@
 //! nothing cleaned by hand.
 
 mod row;
-mod table;
+pub(crate) mod table;
+
+pub(crate) use row::files_below;
 
 use crate::hub::TOKEN;
-use crate::support::{fixture, json_reports};
+use crate::support::{Run, fixture, json_reports, script, worker_binary};
 use modelgate::check::Status;
 use row::Row;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Mutex;
 
 /// Rows that are tried at the same time.
@@ -19,14 +22,19 @@ const AT_ONCE: usize = 3;
 
 #[test]
 fn each_is_named_with_its_remedy_and_leaves_nothing_behind() {
+    assert!(table::rows().len() >= 30, "{} rows", table::rows().len());
+    all_rows(holds);
+}
+
+/// Tries all rows, several at once.
+fn all_rows(hold: fn(&Row)) {
     let rows = table::rows();
-    assert!(rows.len() >= 30, "{} rows", rows.len());
     let (waiting, wrong) = (Mutex::new(rows.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(row) = { waiting.lock().expect("rows").next() } {
-                    if catch_unwind(AssertUnwindSafe(|| holds(row))).is_err() {
+                    if catch_unwind(AssertUnwindSafe(|| hold(row))).is_err() {
                         wrong.lock().expect("names").push(row.name);
                     }
                 }
@@ -35,6 +43,53 @@ fn each_is_named_with_its_remedy_and_leaves_nothing_behind() {
     });
     let wrong = wrong.into_inner().expect("names");
     assert!(wrong.is_empty(), "rows that do not hold: {wrong:#?}");
+}
+
+#[test]
+fn nothing_that_any_run_leaves_or_prints_has_the_token() {
+    // a worker that tells all that it was given
+    const TELLS: &str = "#!/bin/sh\nenv >&2\nexec \"$WORKER\"";
+    all_rows(|row| {
+        let world = row.world();
+        let talkative = script(TELLS);
+        let run = |run: Run| {
+            run.env("HF_TOKEN", TOKEN)
+                .env("HUGGING_FACE_HUB_TOKEN", TOKEN)
+                .env("ANOTHER_NAME", format!("https://me:{TOKEN}@hub"))
+                .env("RUST_LOG", "trace")
+                .env("RUST_BACKTRACE", "1")
+        };
+        let tells =
+            |run: Run| run.env("MODELGATE_WORKER", talkative.path()).env("WORKER", worker_binary());
+        let faulted = run(row.faulted(&world)).run();
+        let mended = tells(run(row.mended(&world))).run();
+        assert_eq!(mended.code, Some(0), "after {}: {}", row.name, mended.all());
+        let told = &mended.model("tiny").measurement.worker_stderr;
+        assert!(told.contains("HF_HOME="), "the worker tells: {told}");
+        let sent = world
+            .hub
+            .log()
+            .iter()
+            .any(|logged| logged.authorization.as_deref() == Some(&format!("Bearer {TOKEN}")));
+        assert!(sent, "{}: the hub is asked with the token", row.name);
+        for ended in [&faulted, &mended] {
+            assert!(!ended.all().contains(TOKEN), "{}: {}", row.name, ended.all());
+            search(ended.reports().parent().expect("the run's folder"));
+        }
+        search(world.home.path());
+    });
+}
+
+/// No file below `folder` has the token in it.
+fn search(folder: &Path) {
+    let files = files_below(folder);
+    assert!(!files.is_empty(), "{}", folder.display());
+    for path in files {
+        // a link leads to another file, or nowhere
+        let content = std::fs::read(&path).unwrap_or_default();
+        let found = content.windows(TOKEN.len()).any(|bytes| bytes == TOKEN.as_bytes());
+        assert!(!found, "{} has the token", path.display());
+    }
 }
 
 fn holds(row: &Row) {

@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The repository that all rows ask for, unless they say otherwise.
-pub(super) const REPO: &str = "owner/Tiny";
+pub(crate) const REPO: &str = "owner/Tiny";
 
 /// What a row does to the run that meets its fault.
 type ChangeRun = dyn Fn(Run, &World) -> Run + Sync;
 
 /// A row of the table.
-pub(super) struct Row {
-    pub(super) name: &'static str,
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
     /// The kind that it fails as; none where no failure but a verdict is expected.
-    pub(super) kind: Option<FailureKind>,
-    pub(super) check: Check,
+    pub(crate) kind: Option<FailureKind>,
+    pub(crate) check: Check,
     /// What the message has.
-    pub(super) says: Vec<&'static str>,
+    pub(crate) says: Vec<&'static str>,
     /// What the remedy has.
-    pub(super) hints: Vec<&'static str>,
+    pub(crate) hints: Vec<&'static str>,
     /// The exit code.
-    pub(super) code: i32,
+    pub(crate) code: i32,
     /// Whether other checks pass all the same.
-    pub(super) keeps_others: bool,
+    pub(crate) keeps_others: bool,
     repo: &'static str,
     more: String,
     good: fn() -> Repository,
@@ -40,26 +40,26 @@ pub(super) struct Row {
 }
 
 /// What a row takes place in.
-pub(super) struct World {
-    pub(super) hub: Hub,
-    pub(super) home: TempDir,
+pub(crate) struct World {
+    pub(crate) hub: Hub,
+    pub(crate) home: TempDir,
     good: Repository,
 }
 
 impl World {
     /// The repository's folder in the cache.
-    pub(super) fn cached(&self) -> PathBuf {
+    pub(crate) fn cached(&self) -> PathBuf {
         self.home.path().join("hub").join(format!("models--{}", self.good.name.replace('/', "--")))
     }
 
     /// A file of the commit, as it lies in the cache.
-    pub(super) fn file(&self, path: &str) -> PathBuf {
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
         std::fs::canonicalize(self.cached().join("snapshots").join(&self.good.commit).join(path))
             .expect("it was fetched")
     }
 
     /// What the cache has of the commit is what the hub has, and nothing is left of the way there.
-    pub(super) fn holds_what_the_hub_has(&self) {
+    pub(crate) fn holds_what_the_hub_has(&self) {
         let snapshots = self.cached().join("snapshots");
         let commits: Vec<PathBuf> =
             std::fs::read_dir(&snapshots).expect("commits").flatten().map(|e| e.path()).collect();
@@ -82,7 +82,7 @@ impl World {
 }
 
 /// All files below a folder.
-pub(super) fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.file_type() {
@@ -95,7 +95,7 @@ pub(super) fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 impl Row {
     /// A fault without a fault.
-    pub(super) fn new(
+    pub(crate) fn new(
         name: &'static str,
         kind: FailureKind,
         says: &[&'static str],
@@ -122,7 +122,7 @@ impl Row {
     }
 
     /// A verdict that fails although nothing kept the model from being measured.
-    pub(super) fn verdict(
+    pub(crate) fn verdict(
         name: &'static str,
         check: Check,
         says: &[&'static str],
@@ -133,27 +133,27 @@ impl Row {
     }
 
     /// The manifest names another repository.
-    pub(super) fn repo(self, repo: &'static str) -> Row {
+    pub(crate) fn repo(self, repo: &'static str) -> Row {
         Row { repo, ..self }
     }
 
     /// The manifest's entry says more.
-    pub(super) fn says_in_manifest(self, more: &str) -> Row {
+    pub(crate) fn says_in_manifest(self, more: &str) -> Row {
         Row { more: more.to_owned(), ..self }
     }
 
     /// The repository is gated; the mended run has a token.
-    pub(super) fn gated(self) -> Row {
+    pub(crate) fn gated(self) -> Row {
         Row { good: || repository(REPO).gated(), token: true, ..self }
     }
 
     /// The hub has another repository.
-    pub(super) fn bad(self, bad: impl Fn(Repository) -> Repository + Sync + 'static) -> Row {
+    pub(crate) fn bad(self, bad: impl Fn(Repository) -> Repository + Sync + 'static) -> Row {
         Row { bad: Some(Box::new(bad)), ..self }
     }
 
     /// The hub's repository is of a model in a folder that was damaged.
-    pub(super) fn damaged(self, damage: impl Fn(&Path) + Sync + 'static) -> Row {
+    pub(crate) fn damaged(self, damage: impl Fn(&Path) + Sync + 'static) -> Row {
         self.bad(move |_| {
             let folder = modelgate_testkit::safetensors_edit::copy_model(&crate::support::fixture(
                 "tiny/llama",
@@ -164,27 +164,27 @@ impl Row {
     }
 
     /// The hub does something else.
-    pub(super) fn hub(self, hub: impl Fn(&Hub) + Sync + 'static) -> Row {
+    pub(crate) fn hub(self, hub: impl Fn(&Hub) + Sync + 'static) -> Row {
         Row { hub: Box::new(hub), ..self }
     }
 
     /// All was fetched before, and then the cache was changed.
-    pub(super) fn cache(self, change: impl Fn(&World) + Sync + 'static) -> Row {
+    pub(crate) fn cache(self, change: impl Fn(&World) + Sync + 'static) -> Row {
         Row { cache: Box::new(change), fetched_before: true, ..self }
     }
 
     /// The run is another one.
-    pub(super) fn run(self, run: impl Fn(Run, &World) -> Run + Sync + 'static) -> Row {
+    pub(crate) fn run(self, run: impl Fn(Run, &World) -> Run + Sync + 'static) -> Row {
         Row { run: Box::new(run), ..self }
     }
 
     /// The run has another variable.
-    pub(super) fn env(self, name: &'static str, value: &'static str) -> Row {
+    pub(crate) fn env(self, name: &'static str, value: &'static str) -> Row {
         self.run(move |run, _| run.env(name, value))
     }
 
     /// The run ends with this code.
-    pub(super) fn exits_with(self, code: i32) -> Row {
+    pub(crate) fn exits_with(self, code: i32) -> Row {
         Row { code, ..self }
     }
 
@@ -195,11 +195,16 @@ impl Row {
     }
 
     /// Before the fault.
-    pub(super) fn world(&self) -> World {
+    pub(crate) fn world(&self) -> World {
+        self.world_in(&std::env::temp_dir())
+    }
+
+    /// The same, in a folder.
+    pub(crate) fn world_in(&self, folder: &Path) -> World {
         let good = (self.good)();
         let hub = Hub::start(vec![good.clone()]);
         hub.allow(TOKEN, &[REPO]);
-        let world = World { hub, home: TempDir::new().expect("a folder"), good };
+        let world = World { hub, home: TempDir::new_in(folder).expect("a folder"), good };
         if self.fetched_before {
             let ended = self.plain(&world).run();
             assert_eq!(ended.code, Some(0), "before {}: {}", self.name, ended.all());
@@ -208,7 +213,7 @@ impl Row {
     }
 
     /// The run that meets the fault.
-    pub(super) fn faulted(&self, world: &World) -> Run {
+    pub(crate) fn faulted(&self, world: &World) -> Run {
         if let Some(bad) = &self.bad {
             world.hub.replace(bad(world.good.clone()));
         }
@@ -220,7 +225,7 @@ impl Row {
     }
 
     /// The run after it was mended.
-    pub(super) fn mended(&self, world: &World) -> Run {
+    pub(crate) fn mended(&self, world: &World) -> Run {
         world.hub.mend();
         let good = world.good.clone();
         world.hub.replace(if self.bad.is_some() { good.next_commit() } else { good });

@@ -17,7 +17,7 @@ const LARGE: &str = "signature";
 
 /// Kinds whose faults are brought about elsewhere: they need a GPU, or one that is made up, a large
 /// model, or local files.
-pub(super) const ELSEWHERE: [(FailureKind, &str); 9] = [
+pub(crate) const ELSEWHERE: [(FailureKind, &str); 9] = [
     (Kind::NotFound, "tests/suite/bad_models.rs"),
     (Kind::HostMemory, "tests/suite/worker_faults.rs"),
     (Kind::DeviceMemory, "tests/suite/gpus.rs"),
@@ -60,7 +60,7 @@ fn change_json(path: &Path, change: impl Fn(&mut serde_json::Value)) {
 }
 
 /// All rows.
-pub(super) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     [access(), network(), content(), disk(), model(), process()].into_iter().flatten().collect()
 }
 
@@ -88,6 +88,13 @@ fn access() -> Vec<Row> {
         )
         .gated()
         .env("HF_TOKEN", "hf_unknown"),
+        Row::new(
+            "what is no token",
+            Kind::TokenRefused,
+            &["HF_TOKEN", "characters that no token has"],
+            &["copied whole"],
+        )
+        .env("HF_TOKEN", "two words"),
         Row::new(
             "a token that may not read",
             Kind::TokenRefused,

@@ -1,0 +1,22 @@
+//! A hub on loopback that has a folder as the open repository `owner/Tiny`, and as the gated
+//! repository `owner/Gated` for the token `hf_known`, until standard input closes:
+//!
+//!     cargo run --release -p modelgate-testkit --example hub -- fixtures/tiny/llama
+//!
+//! Prints its address, which is what `HF_ENDPOINT` is to be.
+
+use modelgate_testkit::hub::{Hub, Repository};
+use std::io::{Read, stdin};
+use std::path::Path;
+
+fn main() {
+    let folder = std::env::args().nth(1).expect("the folder of a model");
+    let folder = Path::new(&folder);
+    let open = Repository::new("owner/Tiny").with_folder(folder);
+    let gated = Repository::new("owner/Gated").with_folder(folder).gated().xet();
+    let hub = Hub::start(vec![open, gated]);
+    hub.allow("hf_known", &["owner/Gated"]);
+    println!("{}", hub.endpoint());
+    let mut rest = Vec::new();
+    stdin().read_to_end(&mut rest).expect("standard input closes");
+}
