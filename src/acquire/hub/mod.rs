@@ -4,7 +4,9 @@
 //! The list of files with sizes and hashes comes first; then the small ones, by which a model that
 //! could not be loaded is refused; then the weights. Without a network the cache alone has to do.
 
+mod bring;
 mod cache;
+mod cached;
 mod client;
 mod disk;
 mod fault;
@@ -18,16 +20,15 @@ pub use settings::Settings;
 
 use super::local;
 use super::{Acquired, Context, Origin};
-use crate::env;
 use crate::known;
-use crate::manifest::{counted, format_bytes, nearest};
-use crate::progress::{self, TransferProgress};
+use crate::manifest::nearest;
+use crate::progress;
 use crate::signal::{self, Interrupt};
-use cache::{Cache, Held, Identity};
+use cache::Cache;
 use client::{Hub, patiently};
 use fault::Asked;
 use fetch::Fetch;
-use listing::{ContentHash, Listed};
+use listing::Listed;
 use modelgate_protocol::{Failure, FailureKind, ModelFiles, Stage, Verified};
 use select::Weights;
 use std::collections::BTreeMap;
@@ -35,10 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::task::JoinSet;
 
-/// Files that are fetched at the same time, as the Hugging Face tools do it.
-const AT_ONCE: usize = 8;
 /// How often signals are looked for and progress is shown.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -105,7 +103,7 @@ impl Repository<'_> {
         context: &Context<'_>,
     ) -> Result<Acquired, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(AT_ONCE)
+            .worker_threads(bring::AT_ONCE)
             .enable_all()
             .build()
             .map_err(|error| internal(&format!("no threads to fetch with: {error}")))?;
@@ -227,299 +225,11 @@ impl Repository<'_> {
         local::indexed(path)?.iter().map(find).collect()
     }
 
-    /// Makes the cache's commit have `files`.
-    async fn bring(
-        &self,
-        files: &[&Listed],
-        fetch: &Arc<Fetch>,
-        context: &Context<'_>,
-        notes: &mut Vec<String>,
-    ) -> Result<Known, Failure> {
-        let (cache, commit) = (&fetch.cache, fetch.commit.as_str());
-        let asked = self.asked(&fetch.settings, commit);
-        let mut known = Known::new();
-        let (mut missing, mut unlinked) = (Vec::new(), Vec::new());
-        for (file, held) in self.look(files, cache, commit, context)? {
-            match held {
-                Held::Right { verified, sha256, linked } => {
-                    known.insert(file.path.clone(), (verified, sha256));
-                    if !linked {
-                        unlinked.push(file);
-                    }
-                }
-                Held::Missing => missing.push((file, None)),
-                Held::Wrong { what, content } => {
-                    let note =
-                        format!("{} in the cache is not right ({what}): fetched again", file.path);
-                    progress::note(&self.title, &note);
-                    notes.push(note);
-                    missing.push((file, Some(content)));
-                }
-            }
-        }
-        if missing.is_empty() && unlinked.is_empty() {
-            return Ok(known);
-        }
-        cache.make_writable().map_err(|(path, error)| {
-            let mut failure = disk::failure(&asked, &path, &error);
-            failure.message += &format!("; {}", lacks(missing.iter().map(|(file, _)| *file)));
-            failure
-        })?;
-        let link = |file: &Listed| {
-            let linked = cache.link(file, commit);
-            linked.map_err(|error| disk::failure(&asked, &cache.snapshot(commit), &error))
-        };
-        unlinked.into_iter().try_for_each(link)?;
-        self.fetch_all(&missing, fetch, &asked, |file, sha256| {
-            link(file)?;
-            let fetched = match sha256 {
-                Some(sha256) => (Verified::Now, Some(sha256)),
-                // another run has fetched it, and hashed it if that was ours
-                None => match cache.held(file, commit, false, &mut |_| true) {
-                    Ok(Held::Right { verified, sha256, .. }) => (verified, sha256),
-                    _ => (Verified::No, None),
-                },
-            };
-            known.insert(file.path.clone(), fetched);
-            Ok(())
-        })
-        .await?;
-        Ok(known)
-    }
-
-    /// How `files` lie in the cache.
-    fn look<'b>(
-        &self,
-        files: &[&'b Listed],
-        cache: &Cache,
-        commit: &str,
-        context: &Context<'_>,
-    ) -> Result<Vec<(&'b Listed, Held)>, Failure> {
-        let all = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
-        let mut progress =
-            context.verify.then(|| TransferProgress::new(&self.title, "verify", all));
-        let mut done = 0;
-        let mut watch = |bytes: u64| {
-            done += bytes;
-            if let Some(progress) = &mut progress {
-                progress.at(done);
-            }
-            context.interrupt.signal().is_none()
-        };
-        let look = |file: &&'b Listed| {
-            let held = cache.held(file, commit, context.verify, &mut watch);
-            let held = held.map_err(|error| match context.interrupt.signal() {
-                Some(signal) => interruption(signal),
-                None => local::io(&cache.snapshot(commit).join(&file.path), &error),
-            });
-            held.map(|held| (*file, held))
-        };
-        files.iter().map(look).collect()
-    }
-
-    /// Fetches `missing`, several at once; `fetched` is told each with its SHA-256, which is none
-    /// where somebody else fetched it meanwhile.
-    async fn fetch_all(
-        &self,
-        missing: &[(&Listed, Option<Identity>)],
-        fetch: &Arc<Fetch>,
-        asked: &Asked<'_>,
-        mut fetched: impl FnMut(&Listed, Option<String>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let cache = &fetch.cache;
-        let there = |file: &Listed| {
-            std::fs::metadata(cache.partial(&file.hash)).map_or(0, |partial| partial.len())
-        };
-        let all = missing.iter().map(|(file, _)| file.bytes).fold(0, u64::saturating_add);
-        let begun = missing.iter().map(|(file, _)| there(file).min(file.bytes));
-        let begun = begun.fold(0, u64::saturating_add);
-        disk::room(asked, cache.root(), all - begun)?;
-        fetch.done.store(0, Ordering::Relaxed);
-        let mut progress = TransferProgress::new(&self.title, "fetch", all);
-        progress.begin(
-            begun,
-            &format!(
-                "{}, {} of it to come, into {}",
-                counted(missing.len(), "file"),
-                format_bytes(all - begun),
-                cache.root().display()
-            ),
-        );
-        let mut waiting = missing.iter().enumerate();
-        let mut running = JoinSet::new();
-        let mut start = |running: &mut JoinSet<(usize, Result<Option<String>, Failure>)>| {
-            if let Some((index, (file, wrong))) = waiting.next() {
-                let (fetch, file, wrong) = (Arc::clone(fetch), (*file).clone(), *wrong);
-                running.spawn(async move { (index, fetch.fetch(&file, wrong).await) });
-            }
-        };
-        (0..AT_ONCE).for_each(|_| start(&mut running));
-        loop {
-            tokio::select! {
-                ended = running.join_next() => {
-                    let Some(ended) = ended else {
-                        progress.end(fetch.downloaded.load(Ordering::Relaxed));
-                        return Ok(());
-                    };
-                    let (index, result) = ended
-                        .map_err(|error| internal(&format!("a fetch ended: {error}")))?;
-                    fetched(missing[index].0, result?)?;
-                    start(&mut running);
-                }
-                () = tokio::time::sleep(TICK) => progress.at(fetch.done.load(Ordering::Relaxed)),
-            }
-        }
-    }
-
-    /// The files, from the cache alone.
-    fn cached(
-        &self,
-        settings: &Settings,
-        cache: &Cache,
-        context: &Context<'_>,
-    ) -> Result<Acquired, Failure> {
-        let lacking = |what: &str| self.offline(settings, cache, what);
-        let Some(commit) = cache.commit(self.revision) else {
-            return Err(lacking("the cache does not know this revision"));
-        };
-        let asked = self.asked(settings, &commit);
-        let listing = cache.listing(&commit);
-        let known = match &listing {
-            Some(listing) => {
-                let needed = select::needed(listing, self.file)
-                    .map_err(|lacking| asked.failure(lacking.kind, &lacking.what, lacking.hint))?;
-                let mut known = self.right(&needed.small, cache, &commit, context, settings)?;
-                let weights = match needed.weights {
-                    Weights::Files(files) => files,
-                    Weights::Index(index) => {
-                        let path = cache.snapshot(&commit).join(&index.path);
-                        self.indexed(&path, listing, &asked)?
-                    }
-                };
-                known.extend(self.right(&weights, cache, &commit, context, settings)?);
-                known
-            }
-            None => self.unlisted(cache, &commit, context, settings)?,
-        };
-        let files = self.files(cache, &commit).map_err(|failure| match failure.kind {
-            FailureKind::NotFound => lacking(&failure.message),
-            _ => failure,
-        })?;
-        context.admit(&files)?;
-        acquired(files, &cache.snapshot(&commit), commit, &known, 0, Vec::new())
-    }
-
-    /// What is known of `files`, which all have to be there and right.
-    fn right(
-        &self,
-        files: &[&Listed],
-        cache: &Cache,
-        commit: &str,
-        context: &Context<'_>,
-        settings: &Settings,
-    ) -> Result<Known, Failure> {
-        let mut known = Known::new();
-        let mut missing = Vec::new();
-        for (file, held) in self.look(files, cache, commit, context)? {
-            match held {
-                Held::Right { verified, sha256, linked: true } => {
-                    known.insert(file.path.clone(), (verified, sha256));
-                }
-                Held::Right { linked: false, .. } | Held::Missing => missing.push(file),
-                Held::Wrong { what, .. } => return Err(self.wrong(file, &what, settings, cache)),
-            }
-        }
-        if missing.is_empty() {
-            return Ok(known);
-        }
-        Err(self.offline(settings, cache, &lacks(missing.into_iter())))
-    }
-
-    /// What is known of the files of a commit that another tool has fetched: the hashes that their
-    /// contents are named by, but no sizes.
-    fn unlisted(
-        &self,
-        cache: &Cache,
-        commit: &str,
-        context: &Context<'_>,
-        settings: &Settings,
-    ) -> Result<Known, Failure> {
-        let files = self.files(cache, commit).map_err(|failure| match failure.kind {
-            FailureKind::NotFound => self.offline(settings, cache, &failure.message),
-            _ => failure,
-        })?;
-        let snapshot = cache.snapshot(commit);
-        let named = |path: &PathBuf| {
-            let target = std::fs::read_link(path).ok()?;
-            let hash = ContentHash::named(target.file_name()?.to_str()?)?;
-            let bytes = std::fs::metadata(path).ok()?.len();
-            let path = path.strip_prefix(&snapshot).ok()?.to_str()?.to_owned();
-            Some(Listed { path, bytes, hash })
-        };
-        let listed: Vec<Listed> = paths(&files).filter_map(named).collect();
-        let listed: Vec<&Listed> = listed.iter().collect();
-        let mut known = self.right(&listed, cache, commit, context, settings)?;
-        // a size that is its own says nothing
-        known.retain(|_, (verified, _)| *verified != Verified::Size);
-        Ok(known)
-    }
-
     /// The files of the commit as they lie in the cache.
     fn files(&self, cache: &Cache, commit: &str) -> Result<ModelFiles, Failure> {
         let snapshot = cache.snapshot(commit);
         local::files(&self.file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file)))
     }
-
-    /// The failure for what the cache lacks where the hub is not asked.
-    fn offline(&self, settings: &Settings, cache: &Cache, what: &str) -> Failure {
-        let asked = self.asked(settings, self.revision);
-        let why = if settings.offline {
-            format!("{} forbids to ask the hub", env::OFFLINE[0])
-        } else {
-            "the hub could not be asked".to_owned()
-        };
-        let what = format!("{what}; the cache is {}, and {why}", cache.root().display());
-        let meant =
-            known::meant(self.repo).map_or(String::new(), |name| format!("is {name} meant? Else "));
-        let hint = format!("{meant}{}", self.how_to_fetch());
-        asked.failure(FailureKind::Offline, &what, hint)
-    }
-
-    fn how_to_fetch(&self) -> String {
-        let file = self.file.map_or(String::new(), |file| format!(" {file}"));
-        format!(
-            "fetch it where there is a network: `cargo run --release -- prefetch {}`, or `hf \
-             download {}{file} --revision {}`; {} names the cache that has it",
-            self.model,
-            self.repo,
-            self.revision,
-            env::HF_HOME
-        )
-    }
-
-    /// The failure for a file that is wrong, and cannot be fetched again.
-    fn wrong(&self, file: &Listed, what: &str, settings: &Settings, cache: &Cache) -> Failure {
-        let asked = Asked { file: Some(&file.path), ..self.asked(settings, self.revision) };
-        let place = cache.blob(&file.hash);
-        asked.failure(
-            FailureKind::Corrupt,
-            &format!("the cache's file is not right: {what} ({})", place.display()),
-            format!("{}; it is replaced then", self.how_to_fetch()),
-        )
-    }
-}
-
-/// All files among `files`.
-fn paths(files: &ModelFiles) -> impl Iterator<Item = &PathBuf> {
-    let small = [
-        &files.index,
-        &files.config,
-        &files.generation_config,
-        &files.tokenizer,
-        &files.tokenizer_config,
-        &files.chat_template,
-    ];
-    files.weights.iter().chain(small.into_iter().flatten())
 }
 
 /// The files in `snapshot`, which is the commit's folder.
@@ -538,16 +248,6 @@ fn acquired(
     let by_path = files.weights.iter().filter_map(of).collect();
     let seen = super::seen(&files, &by_path)?;
     Ok(Acquired { files, seen, commit: Some(commit), downloaded_bytes, notes })
-}
-
-/// What of `files` is said to be lacking.
-fn lacks<'a>(files: impl Iterator<Item = &'a Listed>) -> String {
-    let files: Vec<&Listed> = files.collect();
-    let names: Vec<&str> = files.iter().take(3).map(|file| file.path.as_str()).collect();
-    let more = files.len() - names.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let bytes = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
-    format!("it lacks {}{more} ({})", names.join(", "), format_bytes(bytes))
 }
 
 async fn interrupted(interrupt: &Interrupt) -> Failure {
