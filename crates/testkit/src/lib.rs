@@ -9,8 +9,11 @@
 pub mod distributions;
 pub mod families;
 pub mod gguf;
+pub mod limits;
+pub mod mutation;
 pub mod random;
 pub mod safetensors_edit;
 pub mod shapes;
+pub mod smallest;
 pub mod synthetic;
 pub mod tokenizers;
