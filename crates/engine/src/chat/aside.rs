@@ -3,6 +3,8 @@
 //! `a.b.b.b`, nor values within values, nor what it takes to write out or compare a value that holds
 //! another many times. Knows no template.
 
+use crate::fail;
+use modelgate_protocol::Failure;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -24,10 +26,12 @@ const LOOK: Duration = Duration::from_millis(5);
 /// nothing ends it but the end of the process, which is what a worker does with an error.
 ///
 /// # Errors
-/// Those of `work`, and why it was left behind.
+/// What `failed` makes of those of `work`, and of why it was left behind; or there is no memory for the
+/// stack, which is no fault of the template's.
 pub(super) fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
+    failed: impl Fn(String) -> Failure,
+) -> Result<T, Failure> {
     let (sender, outcome) = channel();
     let (begin, before) = (Instant::now(), private_memory());
     Builder::new()
@@ -35,20 +39,20 @@ pub(super) fn aside<T: Send + 'static>(
         .stack_size(STACK)
         // where nobody waits any more there is nobody to tell
         .spawn(move || drop(sender.send(work())))
-        .map_err(|error| error.to_string())?;
+        .map_err(|_| fail::host_memory(STACK as u64, "the stack of a chat template"))?;
     loop {
         match outcome.recv_timeout(LOOK) {
-            Ok(outcome) => return outcome,
+            Ok(outcome) => return outcome.map_err(failed),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err("the template engine panicked".into());
+                return Err(failed("the template engine panicked".into()));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
         if begin.elapsed() > LONGEST {
-            return Err(format!("it takes longer than {} s", LONGEST.as_secs()));
+            return Err(failed(format!("it takes longer than {} s", LONGEST.as_secs())));
         }
         if private_memory().saturating_sub(before) > MOST_MEMORY {
-            return Err(format!("it takes more than {MOST_MEMORY} bytes of memory"));
+            return Err(failed(format!("it takes more than {MOST_MEMORY} bytes of memory")));
         }
     }
 }

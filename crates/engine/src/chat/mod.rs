@@ -90,7 +90,7 @@ impl ChatTemplate {
             );
             return Err(failure(Stage::Generate, message, crate::fail::FETCH_AGAIN));
         }
-        let environment = compiled(text).map_err(|why| {
+        let environment = compiled(text, |why| {
             let message = format!("the chat template in {source} is not sound: {why}");
             failure(Stage::Generate, message, HINT)
         })?;
@@ -116,15 +116,15 @@ impl ChatTemplate {
             ..self.special_tokens.clone()
         };
         let environment = self.environment.clone();
-        let rendered = aside(move || {
+        let render = move || {
             let mut out = Bounded(Vec::new());
             environment
                 .get_template("chat")
                 .and_then(|template| template.render_captured_to(variables, &mut out).map(drop))
                 .map_err(|error| causes(&error))?;
             String::from_utf8(out.0).map_err(|error| error.to_string())
-        });
-        Ok(special.prompt(&rendered.map_err(|why| self.cannot(why))?))
+        };
+        Ok(special.prompt(&aside(render, |why| self.cannot(why))?))
     }
 
     fn cannot(&self, why: String) -> Failure {
@@ -134,15 +134,19 @@ impl ChatTemplate {
     }
 }
 
-/// The environment that has a template of that text.
-fn compiled(text: String) -> Result<Environment<'static>, String> {
-    aside(move || {
+/// The environment that has a template of that text. `unsound` says that it cannot be one, and why.
+fn compiled(
+    text: String,
+    unsound: impl Fn(String) -> Failure,
+) -> Result<Environment<'static>, Failure> {
+    let compile = move || {
         let mut environment = environment();
         environment
             .add_template_owned("chat", without_generation(&text))
             .map_err(|error| causes(&error))?;
         Ok(environment)
-    })
+    };
+    aside(compile, unsound)
 }
 
 /// An error and what led to it, on one line.
@@ -348,7 +352,9 @@ mod tests {
             "pad_token": null,
             "additional_special_tokens": ["[SEP]"],
         });
-        let environment = compiled(template.to_owned())?;
+        let unsound = |why| failure(Stage::Generate, why, HINT);
+        let environment =
+            compiled(template.to_owned(), unsound).map_err(|failure| failure.message)?;
         let template = ChatTemplate {
             environment,
             special_tokens: special_tokens(&config),
