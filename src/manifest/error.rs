@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+/// The longest message and the longest line that are shown, in bytes. Both quote the manifest, which may
+/// be one line.
+const LONGEST_SHOWN: usize = 500;
+
 /// A manifest's text and the name that errors call it by.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
@@ -40,9 +44,9 @@ impl ManifestError {
         let text = place.text.lines().nth(line - 1).unwrap_or("").trim_end();
         ManifestError {
             location: format!("{}:{line}:{column}", place.name),
-            message: message.into(),
-            excerpt: (!text.is_empty()).then(|| format!("{line:>5} | {text}")),
-            hint: hint.into(),
+            message: shown(message.into()),
+            excerpt: (!text.is_empty()).then(|| shown(format!("{line:>5} | {text}"))),
+            hint: shown(hint.into()),
         }
     }
 
@@ -61,6 +65,14 @@ impl ManifestError {
         }
         text
     }
+}
+
+fn shown(mut text: String) -> String {
+    if text.len() > LONGEST_SHOWN {
+        text.truncate(text.floor_char_boundary(LONGEST_SHOWN));
+        text.push_str("..");
+    }
+    text
 }
 
 /// The candidate nearest to `word`, where one is near enough to be meant.

@@ -19,8 +19,13 @@ pub(crate) use units::parse_bytes;
 pub use units::{counted, format_bytes, format_duration};
 
 use modelgate_protocol::{Device, Evidence, Message, Scheme};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The longest manifest, in bytes: room for two thousand models.
+const LONGEST_TEXT: usize = 1 << 20;
 
 /// A manifest that has been checked whole.
 #[derive(Debug, Clone)]
@@ -222,7 +227,11 @@ impl Manifest {
     /// # Errors
     /// What is wrong, with file, line and column.
     pub fn open(path: &Path) -> Result<Manifest, ManifestError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let mut text = String::new();
+        // one byte more than there may be: that shows in the text, whatever the file says of its size
+        let read = File::open(path)
+            .and_then(|file| file.take(LONGEST_TEXT as u64 + 1).read_to_string(&mut text));
+        read.map_err(|error| {
             ManifestError::without_place(
                 &path.display().to_string(),
                 format!("the manifest cannot be read: {error}"),
@@ -239,6 +248,14 @@ impl Manifest {
     /// # Errors
     /// What is wrong, with file, line and column.
     pub fn parse(text: &str, name: &str, path: Option<PathBuf>) -> Result<Manifest, ManifestError> {
+        if text.len() > LONGEST_TEXT {
+            return Err(ManifestError::without_place(
+                name,
+                format!("the manifest has more than {LONGEST_TEXT} bytes"),
+                "MODELGATE_MANIFEST is the path of a manifest; texts for perplexity are in files of \
+                 their own",
+            ));
+        }
         let place = Place { name, text };
         let raw = read::read(place)?;
         let models = resolve::resolve(raw, place)?;

@@ -15,6 +15,8 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(45 * 60);
 const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
 /// The longest context that a manifest may ask for; no model of today goes beyond it.
 pub(super) const LONGEST_CONTEXT: u32 = 1 << 22;
+/// The longest list of devices: no host has more, and each is compared with those before it.
+const MOST_DEVICES: usize = 64;
 /// An id is part of file names.
 pub(super) const LONGEST_ID: usize = 100;
 
@@ -163,6 +165,13 @@ impl Resolver<'_> {
                 device.span(),
                 "device is an empty list",
                 "expected at least one of cuda, cuda:N, cpu; or leave the key out",
+            );
+        }
+        if names.len() > MOST_DEVICES {
+            return self.error(
+                device.span(),
+                format!("device is a list of {}, expected at most {MOST_DEVICES}", names.len()),
+                "name each device once",
             );
         }
         if let [one] = names.as_slice()

@@ -193,7 +193,12 @@ fn a_tokenizer_that_does_not_fit_the_vocabulary() {
             token["content"] = "<|beyond|>".into();
             added.push(token);
             // ids without a gap: the tokenizers library numbers added tokens itself
+            let added = added.clone();
             let vocabulary = json["model"]["vocab"].as_object_mut().expect("a vocabulary");
+            for token in added {
+                let content = token["content"].as_str().expect("a text").to_owned();
+                vocabulary.insert(content, token["id"].clone());
+            }
             for id in 512..700 {
                 vocabulary.insert(format!("filler{id}"), id.into());
             }

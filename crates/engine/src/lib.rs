@@ -19,10 +19,13 @@ mod gpu;
 mod load;
 mod meter;
 mod model;
+#[doc(hidden)]
+pub mod parsers;
 mod perplexity;
 mod place;
 mod product;
 mod quantize;
+mod small_file;
 mod source;
 mod staging;
 mod storage;

@@ -5,6 +5,7 @@ use crate::decoder::{CacheError, Decoder, KvCache, Layout, inverse_frequencies};
 use crate::load::{Plan, ROPE_FACTORS, Weights};
 use crate::meter::Reporter;
 use crate::place::Place;
+use crate::small_file::{read_json, read_text};
 use crate::source::{Architecture, Gguf, Metadata, Source, open_safetensors};
 use crate::synthetic::MADE;
 use crate::tokenizer::{GgufVocabulary, Prompt, TextCodec};
@@ -418,7 +419,8 @@ fn read_config(path: Option<&Path>, root: &Path) -> Result<Config, Failure> {
             "fetch the model again: its repository has a config.json beside the weights",
         )
     })?;
-    let text = std::fs::read_to_string(path).map_err(|error| fail::io(path, &error))?;
+    let text = read_text(path, Config::LONGEST_TEXT as u64);
+    let text = text.map_err(|error| fail::io(path, &error))?;
     Config::from_json(&text).map_err(|error| match error {
         ConfigError::Malformed(what) => fail::corrupt(path, what),
         ConfigError::Unsupported(what) => fail::load(
@@ -448,9 +450,7 @@ fn refuse(context: u32, config: &Config) -> Result<(), Failure> {
 fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u32>, Failure> {
     let mut tokens = config.stop_tokens.clone();
     if let Some(path) = path {
-        let bytes = std::fs::read(path).map_err(|error| fail::io(path, &error))?;
-        let value: Value =
-            serde_json::from_slice(&bytes).map_err(|error| fail::corrupt(path, error))?;
+        let value: Value = read_json(path).map_err(|error| fail::io(path, &error))?;
         let ids = match &value["eos_token_id"] {
             Value::Null => Vec::new(),
             Value::Array(ids) => ids.clone(),

@@ -129,9 +129,6 @@ const LARGEST_SIZE: usize = 1 << 24;
 const MOST_LAYERS: usize = 4096;
 const MOST_EXPERTS: usize = 1 << 17;
 
-/// A config longer than this is not one.
-const LONGEST_TEXT: usize = 4 << 20;
-
 /// Names of the architectures that [`Config::from_json`] knows.
 const KNOWN: &str = "llama, mistral, mixtral, qwen2, qwen2_5_omni, qwen2_5_omni_thinker";
 
@@ -226,16 +223,21 @@ struct RawScaling {
 }
 
 impl Config {
+    /// The longest text of a config, in bytes: those of the supported families have up to 13,000, and
+    /// each byte may become a hundred in memory.
+    pub const LONGEST_TEXT: usize = 1 << 20;
+
     /// Reads the text of a `config.json`.
     ///
     /// # Errors
     /// [`ConfigError::Malformed`] names the key that is missing or out of bounds;
     /// [`ConfigError::Unsupported`] names the architecture or feature and what is supported.
     pub fn from_json(text: &str) -> Result<Config, ConfigError> {
-        if text.len() > LONGEST_TEXT {
+        if text.len() > Config::LONGEST_TEXT {
             return Err(ConfigError::Malformed(format!(
-                "{} bytes, expected at most {LONGEST_TEXT}",
-                text.len()
+                "{} bytes, expected at most {}",
+                text.len(),
+                Config::LONGEST_TEXT
             )));
         }
         let value: Value = serde_json::from_str(text)

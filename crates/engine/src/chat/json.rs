@@ -1,5 +1,6 @@
 //! The filter `tojson`, which transformers gives its templates: JSON as Python lays it out.
 
+use super::Bounded;
 use crate::tokenizer::is_reserved;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind};
@@ -7,13 +8,25 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
 
+/// The widest step of indentation.
+const WIDEST_INDENT: usize = 16;
+
 /// Python's `json.dumps` with the defaults that transformers gives it.
 pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<Value> = options.get("indent")?;
-    let indent = indent.filter(|indent| !indent.is_none()).map(|indent| {
-        let width = indent.as_usize().map(|width| " ".repeat(width.min(16)));
-        width.unwrap_or_else(|| indent.to_string())
-    });
+    let indent = match indent.filter(|indent| !indent.is_none()) {
+        None => None,
+        Some(indent) => match (indent.as_usize(), indent.as_str()) {
+            (Some(width), _) => Some(" ".repeat(width.min(WIDEST_INDENT))),
+            (None, Some(text)) if text.len() <= WIDEST_INDENT => Some(text.to_owned()),
+            _ => {
+                let what = format!(
+                    "indent of tojson is neither a number nor a text of at most {WIDEST_INDENT} bytes"
+                );
+                return Err(Error::new(ErrorKind::InvalidOperation, what));
+            }
+        },
+    };
     let separators: Option<(String, String)> =
         match options.get::<Option<Vec<String>>>("separators")? {
             None => None,
@@ -32,18 +45,21 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
     options.assert_all_used()?;
     let unserializable =
         |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
-    let mut bytes = Vec::new();
+    let mut out = Bounded(Vec::new());
     let format = PythonJson { indent, item, key, ascii, depth: 0, filled: false };
-    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, format);
+    let mut writer = serde_json::Serializer::with_formatter(&mut out, format);
     if sorted {
-        // whose objects are in the order of their keys
-        let value = serde_json::to_value(&value).map_err(unserializable)?;
+        // in the order of their keys are the objects of serde_json; a value that holds another many times
+        // may be longer than memory once it is written out, so that is done before
+        let mut plain = Bounded(Vec::new());
+        serde_json::to_writer(&mut plain, &value).map_err(unserializable)?;
+        let value: serde_json::Value = serde_json::from_slice(&plain.0).map_err(unserializable)?;
         value.serialize(&mut writer).map_err(unserializable)?;
     } else {
         value.serialize(&mut writer).map_err(unserializable)?;
     }
     // Safe, so that nothing escapes it again.
-    Ok(Value::from_safe_string(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(Value::from_safe_string(String::from_utf8_lossy(&out.0).into_owned()))
 }
 
 /// JSON as Python lays it out.
@@ -87,7 +103,10 @@ impl PythonJson {
 
     fn new_line<W: ?Sized + Write>(&self, w: &mut W) -> io::Result<()> {
         match &self.indent {
-            Some(indent) => write!(w, "\n{}", indent.repeat(self.depth)),
+            Some(indent) => {
+                w.write_all(b"\n")?;
+                (0..self.depth).try_for_each(|_| w.write_all(indent.as_bytes()))
+            }
             None => Ok(()),
         }
     }

@@ -2,11 +2,15 @@
 //! (`utils/chat_template_utils.py`).
 //!
 //! A template comes with the model's files, from whoever published them: it gets no access to
-//! anything, a bounded number of steps, and a bounded output.
+//! anything, a bounded number of steps, a bounded output, and bounds on its time and memory.
 
+mod aside;
 mod json;
+mod methods;
 
+use crate::small_file::{read_json, read_text};
 use crate::tokenizer::{GgufVocabulary, Prompt, SpecialTokens, failure};
+use aside::aside;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, context};
@@ -19,6 +23,11 @@ const FUEL: u64 = 1_000_000;
 
 /// The longest prompt that a template may write.
 const LONGEST: usize = 4 << 20;
+
+/// The longest template. Those of the supported families have up to 5 KB. The library's compiler takes the
+/// square of the longest chain such as `a ~ a ~ a`: a second for one of this length, a minute for six
+/// times that.
+const LONGEST_TEMPLATE: usize = 32 << 10;
 
 /// The date that a template is told: always the same, so that the same chat always makes the same
 /// prompt. It is the one that Llama 3.1's template falls back to.
@@ -69,14 +78,19 @@ impl ChatTemplate {
         vocabulary: Option<&GgufVocabulary>,
     ) -> Result<ChatTemplate, Failure> {
         let config = match (&files.tokenizer_config, vocabulary) {
-            (Some(path), _) => read_json(path)?,
+            (Some(path), _) => parsed(path)?,
             (None, Some(vocabulary)) => vocabulary.special_tokens(),
             (None, None) => serde_json::Value::Null,
         };
         let (text, source) = find(files, &config, vocabulary)?;
-        let mut environment = environment();
-        environment.add_template_owned("chat", without_generation(&text)).map_err(|error| {
-            let why = causes(&error);
+        if text.len() > LONGEST_TEMPLATE {
+            let message = format!(
+                "the chat template in {source} has {} bytes, expected at most {LONGEST_TEMPLATE}",
+                text.len()
+            );
+            return Err(failure(Stage::Generate, message, crate::fail::FETCH_AGAIN));
+        }
+        let environment = compiled(text, |why| {
             let message = format!("the chat template in {source} is not sound: {why}");
             failure(Stage::Generate, message, HINT)
         })?;
@@ -94,22 +108,23 @@ impl ChatTemplate {
             Ok(context! { role, content })
         };
         let turns = messages.iter().map(turn).collect::<Result<Vec<Value>, Failure>>()?;
-        let mut out = Bounded(Vec::new());
-        self.environment
-            .get_template("chat")
-            .and_then(|template| {
-                let variables = context! {
-                    messages => turns,
-                    tools => (),
-                    documents => (),
-                    add_generation_prompt => true,
-                    ..self.special_tokens.clone()
-                };
-                template.render_captured_to(variables, &mut out).map(drop)
-            })
-            .map_err(|error| self.cannot(causes(&error)))?;
-        let rendered = String::from_utf8(out.0).map_err(|error| self.cannot(error.to_string()))?;
-        Ok(special.prompt(&rendered))
+        let variables = context! {
+            messages => turns,
+            tools => (),
+            documents => (),
+            add_generation_prompt => true,
+            ..self.special_tokens.clone()
+        };
+        let environment = self.environment.clone();
+        let render = move || {
+            let mut out = Bounded(Vec::new());
+            environment
+                .get_template("chat")
+                .and_then(|template| template.render_captured_to(variables, &mut out).map(drop))
+                .map_err(|error| causes(&error))?;
+            String::from_utf8(out.0).map_err(|error| error.to_string())
+        };
+        Ok(special.prompt(&aside(render, |why| self.cannot(why))?))
     }
 
     fn cannot(&self, why: String) -> Failure {
@@ -117,6 +132,21 @@ impl ChatTemplate {
             format!("the chat template in {} cannot render this chat: {why}", self.source);
         failure(Stage::Generate, message, HINT)
     }
+}
+
+/// The environment that has a template of that text. `unsound` says that it cannot be one, and why.
+fn compiled(
+    text: String,
+    unsound: impl Fn(String) -> Failure,
+) -> Result<Environment<'static>, Failure> {
+    let compile = move || {
+        let mut environment = environment();
+        environment
+            .add_template_owned("chat", without_generation(&text))
+            .map_err(|error| causes(&error))?;
+        Ok(environment)
+    };
+    aside(compile, unsound)
 }
 
 /// An error and what led to it, on one line.
@@ -191,11 +221,12 @@ fn find(
     if let Some(path) = &files.chat_template {
         let name = path.display().to_string();
         if path.extension().is_some_and(|extension| extension == "json") {
-            if let Some(text) = template_in(&read_json(path)?) {
+            if let Some(text) = template_in(&parsed(path)?) {
                 return Ok((text, name));
             }
         } else {
-            let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+            let text = read_text(path, LONGEST_TEMPLATE as u64);
+            let text = text.map_err(|error| unreadable(path, &error))?;
             return Ok((text, name));
         }
         searched.push(name);
@@ -239,9 +270,8 @@ fn template_in(config: &serde_json::Value) -> Option<String> {
     named["template"].as_str().map(str::to_owned)
 }
 
-fn read_json(path: &Path) -> Result<serde_json::Value, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-    serde_json::from_slice(&bytes).map_err(|error| unreadable(path, &error))
+fn parsed(path: &Path) -> Result<serde_json::Value, Failure> {
+    read_json(path).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
@@ -255,7 +285,7 @@ fn environment() -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(methods::call);
     environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, text))
     });
@@ -292,7 +322,8 @@ struct Bounded(Vec<u8>);
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > LONGEST {
-            return Err(io::Error::other(format!("the prompt is longer than {LONGEST} bytes")));
+            let message = format!("the prompt, or a part of it, is longer than {LONGEST} bytes");
+            return Err(io::Error::other(message));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -321,10 +352,9 @@ mod tests {
             "pad_token": null,
             "additional_special_tokens": ["[SEP]"],
         });
-        let mut environment = environment();
-        environment
-            .add_template_owned("chat", without_generation(template))
-            .map_err(|error| causes(&error))?;
+        let unsound = |why| failure(Stage::Generate, why, HINT);
+        let environment =
+            compiled(template.to_owned(), unsound).map_err(|failure| failure.message)?;
         let template = ChatTemplate {
             environment,
             special_tokens: special_tokens(&config),

@@ -1,16 +1,13 @@
 //! GGUF files, one or the parts of a split one, by llama.cpp's names and metadata
 //! (`gguf-py/gguf/constants.py`, `llama-arch.cpp`).
 
-use super::{Metadata, Source, SourceFile, SourceTensor};
+use super::{Metadata, Source, SourceFile, SourceTensor, gguf_header};
 use crate::{fail, storage};
 use candle_core::quantized::gguf_file::Content;
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{Failure, FailureKind};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::BufReader;
-use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// GGUF files that were opened.
@@ -69,8 +66,7 @@ impl Gguf {
         let mut parts = Vec::new();
         for path in paths {
             let file = SourceFile::open(root, path)?;
-            let mut content = read_header(&file)?;
-            refuse_duplicates(&file, &content)?;
+            let mut content = gguf_header::read(&file)?;
             let metadata = Metadata::new(path, std::mem::take(&mut content.metadata));
             parts.push(Part { file, content, metadata });
         }
@@ -131,70 +127,6 @@ fn in_order(parts: Vec<Part>) -> Result<Vec<Part>, Failure> {
         }
     }
     Ok(numbered.into_iter().map(|(_, part)| part).collect())
-}
-
-fn read_header(file: &SourceFile) -> Result<Content, Failure> {
-    let path = &file.path;
-    // candle divides by the alignment that the file gives, which may be zero.
-    let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut BufReader::new(&file.file))))
-        .map_err(|_| fail::corrupt(path, "its header cannot be read"))?;
-    content.map_err(|error| {
-        let text = error.to_string();
-        let text = text.lines().next().unwrap_or_default();
-        if let Some((_, number)) = text.split_once("unknown dtype for tensor ") {
-            fail::load(
-                FailureKind::Unsupported,
-                format!("{}: it has tensors of type {}", path.display(), unknown_type(number)),
-                "use a file with f32, f16, bf16, q4_0 to q8_0 or q2_k to q6_k tensors",
-            )
-        } else {
-            fail::corrupt(path, format!("its header is not sound: {text}"))
-        }
-    })
-}
-
-/// The name of a type that candle does not have, by its number in `ggml.h`.
-fn unknown_type(number: &str) -> String {
-    const NAMES: [(&str, &str); 14] = [
-        ("16", "iq2_xxs"),
-        ("17", "iq2_xs"),
-        ("18", "iq3_xxs"),
-        ("19", "iq1_s"),
-        ("20", "iq4_nl"),
-        ("21", "iq3_s"),
-        ("22", "iq2_s"),
-        ("23", "iq4_xs"),
-        ("29", "iq1_m"),
-        ("34", "tq1_0"),
-        ("35", "tq2_0"),
-        ("39", "mxfp4"),
-        ("40", "nvfp4"),
-        ("9", "q8_1"),
-    ];
-    match NAMES.iter().find(|(known, _)| *known == number.trim()) {
-        Some((_, name)) => format!("{name}, which is not supported"),
-        None => format!("{number} of ggml's list, which is not known"),
-    }
-}
-
-/// Candle keeps the last of several tensors of one name, and says nothing of the others.
-fn refuse_duplicates(file: &SourceFile, content: &Content) -> Result<(), Failure> {
-    let mut header = [0u8; 16];
-    file.file.read_exact_at(&mut header, 0).map_err(|error| fail::io(&file.path, &error))?;
-    // magic, version, then the number of tensors, which version 1 wrote in 32 bits
-    let word = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let count = match word(4) {
-        1 => u64::from(word(8)),
-        _ => u64::from(word(8)) | u64::from(word(12)) << 32,
-    };
-    let distinct = content.tensor_infos.len() as u64;
-    if count == distinct {
-        return Ok(());
-    }
-    let what = format!("{count} tensors with {distinct} distinct names; a name stands twice");
-    Err(fail::corrupt(&file.path, what))
 }
 
 /// Every tensor with its place in the file, none of which leaves it or overlaps another.

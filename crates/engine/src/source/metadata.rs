@@ -1,5 +1,8 @@
 //! The metadata of a GGUF file, by type. Knows no key: what is asked of them, and what kind of
 //! failure it is where they do not say it, is the concern of whoever asks.
+//!
+//! Values are looked at here and not by candle's own functions, which write a value of another type out
+//! as a text: a list of millions too.
 
 use candle_core::quantized::gguf_file::Value;
 use std::collections::HashMap;
@@ -24,7 +27,10 @@ impl Metadata {
 
     /// A text.
     pub(crate) fn text(&self, key: &str) -> Result<Option<&str>, String> {
-        self.get(key, "no text", |value| value.to_string().ok().map(String::as_str))
+        self.get(key, "no text", |value| match value {
+            Value::String(text) => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     /// A whole number of any width.
@@ -35,19 +41,29 @@ impl Metadata {
     /// A finite number.
     pub(crate) fn float(&self, key: &str) -> Result<Option<f64>, String> {
         self.get(key, "not a finite number", |value| {
-            let number = value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok();
-            number.filter(|number| number.is_finite())
+            let number = match value {
+                Value::F32(number) => f64::from(*number),
+                Value::F64(number) => *number,
+                _ => return None,
+            };
+            Some(number).filter(|number| number.is_finite())
         })
     }
 
     /// True or false.
     pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, String> {
-        self.get(key, "neither true nor false", |value| value.to_bool().ok())
+        self.get(key, "neither true nor false", |value| match value {
+            Value::Bool(flag) => Some(*flag),
+            _ => None,
+        })
     }
 
     /// A list.
     pub(crate) fn list(&self, key: &str) -> Result<Option<&[Value]>, String> {
-        self.get(key, "no list", |value| value.to_vec().ok().map(Vec::as_slice))
+        self.get(key, "no list", |value| match value {
+            Value::Array(values) => Some(values.as_slice()),
+            _ => None,
+        })
     }
 
     fn get<'a, T>(
@@ -63,6 +79,15 @@ impl Metadata {
 
 /// A value that is a whole number, none where it is negative or something else.
 pub(crate) fn whole_number(value: &Value) -> Option<u64> {
-    let number = value.to_u64().ok();
-    number.or_else(|| value.to_i32().ok().and_then(|number| u64::try_from(number).ok()))
+    match value {
+        Value::U8(number) => Some(u64::from(*number)),
+        Value::U16(number) => Some(u64::from(*number)),
+        Value::U32(number) => Some(u64::from(*number)),
+        Value::U64(number) => Some(*number),
+        Value::I8(number) => u64::try_from(*number).ok(),
+        Value::I16(number) => u64::try_from(*number).ok(),
+        Value::I32(number) => u64::try_from(*number).ok(),
+        Value::I64(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
 }

@@ -6,6 +6,7 @@
 //! mapped kills it. Knows nothing of what a model needs.
 
 mod gguf;
+mod gguf_header;
 mod metadata;
 mod safetensors;
 
@@ -14,6 +15,7 @@ pub(crate) use metadata::{Metadata, whole_number};
 pub(crate) use safetensors::open as open_safetensors;
 
 use crate::fail;
+use crate::small_file::open_regular;
 use crate::synthetic::MADE;
 use modelgate_model::{Config, float_dtype, residence, tensors};
 use modelgate_protocol::{DType, Failure, Scheme};
@@ -98,7 +100,7 @@ impl Source {
 
 impl SourceFile {
     fn open(root: &Path, path: &Path) -> Result<SourceFile, Failure> {
-        let file = File::open(path).map_err(|error| fail::io(path, &error))?;
+        let file = open_regular(path).map_err(|error| fail::io(path, &error))?;
         let bytes = file.metadata().map_err(|error| fail::io(path, &error))?.len();
         let name = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
         Ok(SourceFile { name, path: path.to_owned(), file, bytes })

@@ -6,6 +6,7 @@
 
 use super::{Source, SourceFile, SourceTensor};
 use crate::fail;
+use crate::small_file::{parse_json, read_json};
 use modelgate_protocol::{DType, Failure, FailureKind, ModelFiles};
 use safetensors::tensor::Metadata;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,8 +62,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read(path).map_err(|error| fail::io(path, &error))?;
-    let index: Index = serde_json::from_slice(&text).map_err(|error| fail::corrupt(path, error))?;
+    let index: Index = read_json(path).map_err(|error| fail::io(path, &error))?;
     for (tensor, shard) in &index.weight_map {
         if !is_plain_name(shard) {
             return Err(fail::corrupt(
@@ -131,7 +131,7 @@ fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
     }
     let mut header = vec![0; length as usize];
     file.file.read_exact_at(&mut header, 8).map_err(|error| fail::io(path, &error))?;
-    let metadata: Metadata = serde_json::from_slice(&header)
+    let metadata: Metadata = parse_json(&header)
         .map_err(|error| fail::corrupt(path, format!("its header is not sound: {error}")))?;
     let expected = (metadata.data_len() as u64).saturating_add(8 + length);
     if expected != file.bytes {

@@ -15,6 +15,17 @@ use std::path::Path;
 /// The longest token that is believed, in bytes.
 const LONGEST: usize = 1024;
 
+/// The longest piece of sentencepiece's. Each is cut in two at every letter and the halves looked up,
+/// which takes the square of its length. Trained ones have 16 letters, those of blanks alone up to 32.
+const LONGEST_PIECE: usize = 128;
+
+/// Most tokens: the largest vocabulary that is published has 262,144.
+const MOST_TOKENS: usize = 1 << 19;
+
+/// Most merges: that vocabulary has 514,906. Pieces can be chosen so that each is made by as many merges
+/// as it has letters.
+const MOST_MERGES: usize = 1 << 20;
+
 /// The list of tokens.
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
@@ -67,8 +78,8 @@ impl<'a> GgufVocabulary<'a> {
         let names = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
         let text = |(name, key): (&str, &str)| {
             let id = self.0.number(&format!("tokenizer.ggml.{key}_token_id")).ok()??;
-            let token = tokens.get(usize::try_from(id).ok()?)?;
-            Some((format!("{name}_token"), token.to_string().ok()?.as_str().into()))
+            let Value::String(token) = tokens.get(usize::try_from(id).ok()?)? else { return None };
+            Some((format!("{name}_token"), token.as_str().into()))
         };
         names.into_iter().zip(keys).filter_map(text).collect::<Map<_, _>>().into()
     }
@@ -78,7 +89,11 @@ impl<'a> GgufVocabulary<'a> {
         let words = self.words()?;
         let vocabulary = vocabulary(tokens);
         let mut merges = Vec::new();
-        for (number, merge) in self.array("tokenizer.ggml.merges")?.iter().enumerate() {
+        let written = self.array("tokenizer.ggml.merges")?;
+        if written.len() > MOST_MERGES {
+            return Err(self.too_many("tokenizer.ggml.merges", written.len(), MOST_MERGES));
+        }
+        for (number, merge) in written.iter().enumerate() {
             let unsound = |what: &str| {
                 self.unsound(format!(
                     "metadata: merge {number} of tokenizer.ggml.merges {what}: {merge:?}"
@@ -130,6 +145,17 @@ impl<'a> GgufVocabulary<'a> {
 
     /// Sentencepiece's BPE, as Llama 2's and Mistral's.
     fn sentencepiece(&self, tokens: &[Token]) -> Result<serde_json::Value, Failure> {
+        if let Some(token) = tokens.iter().find(|token| token.text.len() > LONGEST_PIECE) {
+            return Err(self.unsound(format!(
+                "metadata: token {} of {TOKENS} has {} bytes, expected at most {LONGEST_PIECE} of a \
+                 piece of sentencepiece's",
+                token.id,
+                token.text.len()
+            )));
+        }
+        let merges = merges_by_score(tokens, &self.scores(tokens.len())?).ok_or_else(|| {
+            self.unsound(format!("metadata: {TOKENS} make more than {MOST_MERGES} merges"))
+        })?;
         let unknown = tokens.iter().find(|token| token.kind == Kind::Unknown);
         let prefix = self.of(self.0.flag("tokenizer.ggml.add_space_prefix"))?.unwrap_or(true);
         let blanks = json!({
@@ -156,7 +182,7 @@ impl<'a> GgufVocabulary<'a> {
                 "model": {
                     "type": "BPE",
                     "vocab": vocabulary(tokens),
-                    "merges": merges_by_score(tokens, &self.scores(tokens.len())?),
+                    "merges": merges,
                     "unk_token": unknown.map(|token| token.text),
                     "fuse_unk": true,
                     "byte_fallback": true,
@@ -230,6 +256,9 @@ impl<'a> GgufVocabulary<'a> {
 
     fn tokens(&self) -> Result<Vec<Token<'a>>, Failure> {
         let texts = self.array(TOKENS)?;
+        if texts.len() > MOST_TOKENS {
+            return Err(self.too_many(TOKENS, texts.len(), MOST_TOKENS));
+        }
         let kinds = self.of(self.0.list("tokenizer.ggml.token_type"))?.unwrap_or_default();
         if !kinds.is_empty() {
             self.same_length("tokenizer.ggml.token_type", kinds.len(), texts.len())?;
@@ -261,7 +290,10 @@ impl<'a> GgufVocabulary<'a> {
         let values = self.array(key)?;
         self.same_length(key, values.len(), tokens)?;
         let score = |(id, value): (usize, &Value)| {
-            let score = value.to_f32().ok().filter(|score| !score.is_nan());
+            let score = match value {
+                Value::F32(score) if !score.is_nan() => Some(*score),
+                _ => None,
+            };
             score.ok_or_else(|| self.unsound(format!("metadata: {key} of token {id} is {value:?}")))
         };
         values.iter().enumerate().map(score).collect()
@@ -273,6 +305,10 @@ impl<'a> GgufVocabulary<'a> {
         }
         Err(self
             .unsound(format!("metadata: {key} has {found} values, and there are {tokens} tokens")))
+    }
+
+    fn too_many(&self, key: &str, found: usize, most: usize) -> Failure {
+        self.unsound(format!("metadata: {key} has {found} values, expected at most {most}"))
     }
 
     fn words(&self) -> Result<&'static Words, Failure> {
@@ -408,8 +444,9 @@ fn split_pair(merge: &str) -> Option<(&str, &str)> {
 }
 
 /// Merges that do what sentencepiece does with scores: join the two neighbours whose whole has the
-/// highest. In the order of transformers' `generate_merges` (`convert_slow_tokenizer.py`).
-fn merges_by_score(tokens: &[Token], scores: &[f32]) -> serde_json::Value {
+/// highest. In the order of transformers' `generate_merges` (`convert_slow_tokenizer.py`). None where
+/// they are more than [`MOST_MERGES`].
+fn merges_by_score(tokens: &[Token], scores: &[f32]) -> Option<serde_json::Value> {
     let pieces: Vec<&Token> = tokens
         .iter()
         .filter(|token| matches!(token.kind, Kind::Normal | Kind::UserDefined))
@@ -424,6 +461,9 @@ fn merges_by_score(tokens: &[Token], scores: &[f32]) -> serde_json::Value {
                 merges.push((scores[piece.id], left, right, (left_id, right_id)));
             }
         }
+        if merges.len() > MOST_MERGES {
+            return None;
+        }
         merges[first..].sort_by_key(|(_, _, _, ids)| *ids);
     }
     let letters = |text: &str| text.chars().count();
@@ -432,7 +472,7 @@ fn merges_by_score(tokens: &[Token], scores: &[f32]) -> serde_json::Value {
             .then_with(|| letters(b_left).cmp(&letters(a_left)))
             .then_with(|| letters(b_right).cmp(&letters(a_right)))
     });
-    merges.into_iter().map(|(_, left, right, _)| json!([left, right])).collect()
+    Some(merges.into_iter().map(|(_, left, right, _)| json!([left, right])).collect())
 }
 
 #[cfg(test)]
@@ -509,7 +549,7 @@ mod tests {
             .map(|(id, (text, kind))| Token { id, text, kind })
             .collect();
         let merges = merges_by_score(&tokens, &[0.0, 0.0, 0.0, -5.0, -1.0, -2.0, 0.0]);
-        assert_eq!(merges, json!([["b", "c"], ["ab", "c"], ["a", "bc"], ["a", "b"]]));
+        assert_eq!(merges.expect("few"), json!([["b", "c"], ["ab", "c"], ["a", "bc"], ["a", "b"]]));
     }
 
     #[test]

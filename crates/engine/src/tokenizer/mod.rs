@@ -5,6 +5,7 @@ mod gguf;
 mod special;
 
 use crate::fail;
+use crate::small_file::read_json;
 pub(crate) use gguf::GgufVocabulary;
 use modelgate_model::Config;
 use modelgate_protocol::{Failure, FailureKind, ModelFiles, Stage};
@@ -12,6 +13,7 @@ use serde_json::Value;
 pub use special::Prompt;
 pub(crate) use special::{SpecialTokens, is_reserved};
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -37,23 +39,42 @@ impl TextCodec {
         vocabulary: Option<&GgufVocabulary>,
         config: &Config,
     ) -> Result<TextCodec, Failure> {
-        let (json, path) = read(files, vocabulary)?;
-        let codec = TextCodec::from_json(json, path)?;
+        let codec = TextCodec::read(files, vocabulary)?;
         codec.compare(config)?;
         Ok(codec)
+    }
+
+    /// Reads the tokenizer, whatever model it is of.
+    pub(crate) fn read(
+        files: &ModelFiles,
+        vocabulary: Option<&GgufVocabulary>,
+    ) -> Result<TextCodec, Failure> {
+        let (json, path) = read(files, vocabulary)?;
+        TextCodec::from_json(json, path)
     }
 
     fn from_json(mut json: Value, path: PathBuf) -> Result<TextCodec, Failure> {
         let unsound = |error: String| {
             failure(Stage::Load, format!("{}: {error}", path.display()), fail::FETCH_AGAIN)
         };
+        refuse_map(&json["normalizer"]).map_err(unsound)?;
         let special = SpecialTokens::take_from(&mut json).map_err(unsound)?;
-        // The library takes some sizes in the file on trust, and panics where they are wrong.
-        let made = catch_unwind(AssertUnwindSafe(|| serde_json::from_value::<Tokenizer>(json)));
-        let mut tokenizer = match made {
-            Ok(made) => made.map_err(|error| unsound(error.to_string()))?,
-            Err(_) => return Err(unsound("not a sound tokenizer".into())),
-        };
+        let stated = stated_ids(&json);
+        let made =
+            guarded(|| serde_json::from_value::<Tokenizer>(json).map_err(tokenizers::Error::from));
+        let mut tokenizer = made.map_err(|error| unsound(error.to_string()))?;
+        // The library goes by the vocabulary, and by the order where that does not have a token.
+        for (token, id) in stated {
+            let found = tokenizer.token_to_id(&token);
+            if found.map(u64::from) != Some(id) {
+                let found = found.map_or("none".to_owned(), |found| found.to_string());
+                let token = token.trim_start_matches(is_reserved);
+                let what = format!(
+                    "added token \"{token}\" has the id {id} by its own entry, and by the rest {found}"
+                );
+                return Err(unsound(what));
+            }
+        }
         // Left over from training in some files; a prompt must be neither cut nor filled up.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| unsound(error.to_string()))?;
@@ -105,9 +126,7 @@ impl TextCodec {
     }
 
     fn ids(&self, text: &str, around: bool) -> Result<Vec<u32>, Failure> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, around)
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, around))
             .map_err(|error| self.cannot("encode a text", &error))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -116,7 +135,8 @@ impl TextCodec {
     pub(crate) fn decode(&self, tokens: &[u32]) -> Result<String, Failure> {
         let plain: Vec<u32> =
             tokens.iter().copied().filter(|token| !self.special_ids.contains(token)).collect();
-        self.tokenizer.decode(&plain, false).map_err(|error| self.cannot("decode tokens", &error))
+        guarded(|| self.tokenizer.decode(&plain, false))
+            .map_err(|error| self.cannot("decode tokens", &error))
     }
 
     fn cannot(&self, what: &str, error: &tokenizers::Error) -> Failure {
@@ -131,9 +151,11 @@ fn read(
     vocabulary: Option<&GgufVocabulary>,
 ) -> Result<(Value, PathBuf), Failure> {
     if let Some(path) = &files.tokenizer {
-        let bytes = std::fs::read(path).map_err(|error| fail::io(path, &error))?;
-        let json = serde_json::from_slice(&bytes).map_err(|error| {
-            failure(Stage::Load, format!("{}: {error}", path.display()), fail::FETCH_AGAIN)
+        let json = read_json(path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => {
+                failure(Stage::Load, format!("{}: {error}", path.display()), fail::FETCH_AGAIN)
+            }
+            _ => fail::io(path, &error),
         })?;
         return Ok((json, path.clone()));
     }
@@ -149,9 +171,35 @@ fn read(
     ))
 }
 
+/// Refuses a normalizer by a map of sentencepiece's: the library takes the length in the map on trust, up
+/// to gigabytes, and no tokenizer of the supported families has one.
+fn refuse_map(normalizer: &Value) -> Result<(), String> {
+    if normalizer.get("precompiled_charsmap").is_some() {
+        return Err("a normalizer of type Precompiled is not supported".into());
+    }
+    let steps = normalizer.get("normalizers").and_then(Value::as_array);
+    steps.into_iter().flatten().try_for_each(refuse_map)
+}
+
+/// The ids that the entries of added tokens have.
+fn stated_ids(json: &Value) -> Vec<(String, u64)> {
+    let added = json["added_tokens"].as_array().into_iter().flatten();
+    let stated = added.filter_map(|token| {
+        let content = token["content"].as_str().filter(|content| !content.is_empty())?;
+        Some((content.to_owned(), token["id"].as_u64()?))
+    });
+    stated.collect()
+}
+
+/// What the library makes of a tokenizer. It takes some numbers in the file on trust, and panics where
+/// they are wrong: some while it reads them, others with the first text.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("not a sound tokenizer".into()))
+}
+
 /// A failure of tokenizer or template.
 pub(crate) fn failure(stage: Stage, message: String, hint: &str) -> Failure {
-    Failure::new(stage, FailureKind::Tokenizer, message, hint)
+    fail::new(stage, FailureKind::Tokenizer, message, hint)
 }
 
 #[cfg(test)]

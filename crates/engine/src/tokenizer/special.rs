@@ -19,6 +19,12 @@ use std::collections::HashSet;
 /// Begins the name of a special token. A noncharacter: Unicode keeps it for uses like this.
 const MARK: char = '\u{10FFFF}';
 
+/// The longest added token, in bytes, and how many all may have together. The automata that find them
+/// take up to 1,024 times that. The tokenizers of the supported families have up to 1,000 added tokens
+/// of up to 40 bytes.
+const LONGEST: usize = 1024;
+const LONGEST_TOGETHER: usize = 256 << 10;
+
 /// Stands before a special token's characters in a message.
 const GUARD: char = '\u{10FFFE}';
 
@@ -59,11 +65,20 @@ impl SpecialTokens {
     /// Renames the special tokens in the JSON of a tokenizer, and gives what they were.
     pub(crate) fn take_from(tokenizer: &mut Value) -> Result<SpecialTokens, String> {
         let (mut names, mut tokens, mut special_names) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut together = 0;
         let added = tokenizer.get_mut("added_tokens").and_then(Value::as_array_mut);
         for (number, token) in added.into_iter().flatten().enumerate() {
             let Some(name) = token["content"].as_str() else {
                 return Err(format!("added token {number} has no content"));
             };
+            together += name.len();
+            if name.len() > LONGEST || together > LONGEST_TOGETHER {
+                return Err(format!(
+                    "added token {number} has {} bytes, and {together} with those before it; expected at \
+                     most {LONGEST}, and {LONGEST_TOGETHER} in all",
+                    name.len()
+                ));
+            }
             let name = name.to_owned();
             let special = token["special"] == true;
             // What is matched against normalized text takes no part: the tokenizer finds it later.

@@ -2,6 +2,7 @@
 //! its names, its metadata, rows of q and k permuted for interleaved RoPE where its architecture
 //! wants that, and split in parts as `llama-gguf-split` splits.
 
+mod layout;
 mod metadata;
 mod names;
 mod types;
@@ -12,6 +13,7 @@ pub use candle_core::quantized::GgmlDType;
 use candle_core::quantized::QTensor;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::{Device, Tensor};
+pub use layout::{Layout, layout};
 use modelgate_model::{Config, Family, RopeScaling};
 pub use names::gguf_name;
 pub(crate) use names::merged;

@@ -1,0 +1,86 @@
+//! A thousand mutations of one file, one after the other, and how many of each kind loaded.
+
+use modelgate_protocol::Failure;
+use modelgate_testkit::limits::{MOST_BYTES, peak, within_limits};
+use modelgate_testkit::mutation::{Field, Mutation, mutated};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+/// Mutations of each file.
+const CASES: u64 = 1000;
+
+/// Whether a case is being worked on.
+static WITHIN: AtomicBool = AtomicBool::new(false);
+
+/// The allocator counts for the process: one test at a time.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // what the product catches is told by nobody, and what it does not catch once more outside
+            if !WITHIN.load(Ordering::Relaxed) {
+                told(panic);
+            }
+        }));
+    });
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does one thing within the limits, and says the name and the number of bytes where it takes too much.
+pub(crate) fn bounded<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    peak();
+    let outcome = within_limits(name, || {
+        WITHIN.store(true, Ordering::Relaxed);
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        WITHIN.store(false, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    });
+    let bytes = peak();
+    assert!(bytes <= MOST_BYTES, "{name} took {bytes} bytes");
+    if bytes > MOST_BYTES / 4 {
+        println!("{name}: {bytes} bytes");
+    }
+    outcome
+}
+
+/// Mutates `sound` and lets `load` load what that makes; it must itself compare what it has loaded with
+/// the bytes. `front` and `fields` are as in [`mutated`]. Mutations of each kind must have been refused,
+/// and of those in `loaded` some must have loaded.
+pub(crate) fn thousand(
+    name: &str,
+    sound: &[u8],
+    front: usize,
+    fields: &[Field],
+    loaded: &[Mutation],
+    load: impl Fn(&str, &[u8]) -> Result<(), Failure> + Sync,
+) {
+    let _alone = alone();
+    bounded(&format!("{name} as it is"), || load(name, sound)).expect("the sound file loads");
+    let mut outcomes: BTreeMap<(Mutation, bool), u64> = BTreeMap::new();
+    for number in 0..CASES {
+        let (mutation, bytes) = mutated(sound, front, fields, number);
+        let case = format!("{name}, mutation {number} ({mutation:?})");
+        let outcome = bounded(&case, || load(&case, &bytes));
+        if let Err(failure) = &outcome {
+            assert!(failure.message.len() < 8192, "{case}: {}", failure.message);
+            assert!(!failure.message.contains("defect of modelgate"), "{case}: {failure}");
+            assert_ne!(
+                failure.kind,
+                modelgate_protocol::FailureKind::Internal,
+                "{case}: {failure}"
+            );
+        }
+        *outcomes.entry((mutation, outcome.is_ok())).or_default() += 1;
+    }
+    println!("{name}: {outcomes:?}");
+    for mutation in [Mutation::Cut, Mutation::Flip, Mutation::Length] {
+        assert!(outcomes.contains_key(&(mutation, false)), "{name}: every {mutation:?} loads");
+    }
+    for mutation in loaded {
+        assert!(outcomes.contains_key(&(*mutation, true)), "{name}: no {mutation:?} loads");
+    }
+}

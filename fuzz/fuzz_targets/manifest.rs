@@ -1,0 +1,14 @@
+//! A manifest.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use modelgate::manifest::Manifest;
+use modelgate_fuzz::catchable;
+
+fuzz_target!(init: catchable(), |data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Manifest::parse(text, "fuzz.toml", None) {
+        Ok(manifest) => assert!(!manifest.models.is_empty()),
+        Err(error) => assert!(error.to_string().contains("fuzz.toml")),
+    }
+});
