@@ -40,6 +40,7 @@ pub fn model(format: WeightFormat, weights: &[&MemoryFile]) -> ModelFiles {
         tokenizer: None,
         tokenizer_config: None,
         chat_template: None,
+        page_cache_fraction: None,
     }
 }
 

@@ -3,9 +3,11 @@
 use super::{Acquired, Context, Origin};
 use crate::bundled;
 use modelgate_protocol::{Failure, FailureKind, ModelFiles, Stage, WeightFormat};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// What a safetensors model is.
 pub(super) const CONFIG: &str = "config.json";
@@ -187,9 +189,9 @@ fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, Failure> {
 /// The files that the index at `path` names, each with one of its tensors. They are plain names of
 /// safetensors files beside the index.
 pub(super) fn indexed(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Index {
-        weight_map: BTreeMap<String, String>,
+        weight_map: Files,
     }
     let corrupt = |what: String| {
         Failure::new(
@@ -203,14 +205,10 @@ pub(super) fn indexed(path: &Path) -> Result<BTreeMap<String, String>, Failure> 
         io::ErrorKind::InvalidData => corrupt(error.to_string()),
         _ => io(path, &error),
     })?;
-    let Index { weight_map } = serde_json::from_str(&text)
+    let Index { weight_map: Files(files) } = serde_json::from_str(&text)
         .map_err(|error| corrupt(format!("no safetensors index: {error}")))?;
-    let mut files = BTreeMap::new();
-    for (tensor, name) in weight_map {
-        let mut components = Path::new(&name).components();
-        let plain =
-            matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
-        if !plain {
+    for (name, tensor) in &files {
+        if !is_inside(name) || name.contains('/') {
             return Err(corrupt(format!(
                 "tensor {tensor} is said to be in {name:?}, expected the plain name of a file in \
                  the same folder"
@@ -219,16 +217,53 @@ pub(super) fn indexed(path: &Path) -> Result<BTreeMap<String, String>, Failure> 
         if !name.ends_with(".safetensors") {
             return Err(pickle(&path.with_file_name(name)));
         }
-        files.entry(name).or_insert(tensor);
     }
     if files.is_empty() {
         return Err(corrupt("weight_map is empty, expected the file of each tensor".into()));
     }
-    if files.len() > MOST_PARTS as usize {
-        let what = format!("{} files are named, expected at most {MOST_PARTS}", files.len());
-        return Err(corrupt(what));
-    }
     Ok(files)
+}
+
+/// The values of an index's `weight_map`, each with the first of its keys. Millions of tensors in a
+/// few files take no more memory than the files' names.
+struct Files(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Files, D::Error> {
+        struct FilesVisitor;
+
+        impl<'de> Visitor<'de> for FilesVisitor {
+            type Value = Files;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "the names of at most {MOST_PARTS} files by tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Files, A::Error> {
+                let mut files = BTreeMap::new();
+                while let Some((tensor, name)) = map.next_entry::<String, String>()? {
+                    files.entry(name).or_insert(tensor);
+                    if files.len() > MOST_PARTS as usize {
+                        return Err(serde::de::Error::invalid_length(files.len(), &self));
+                    }
+                }
+                Ok(Files(files))
+            }
+        }
+
+        deserializer.deserialize_map(FilesVisitor)
+    }
+}
+
+/// Longer paths than any repository has.
+const LONGEST_PATH: usize = 1024;
+
+/// Whether `path`, with `/`, stays inside the folder that it is joined to.
+pub(super) fn is_inside(path: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.len() <= LONGEST_PATH
+        && path.split('/').all(is_part)
+        && !path.chars().any(|c| c.is_control() || c == '\\')
 }
 
 /// The failure for a file of weights that can run code.
@@ -310,5 +345,25 @@ mod tests {
         assert_eq!(split_name("model.gguf"), None);
         assert_eq!(split_name("a-1-of-3.gguf"), None);
         assert_eq!(split_name("a-00001-of-00000.gguf"), None);
+    }
+    #[test]
+    fn an_index_is_no_larger_in_memory_than_the_names_of_its_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(INDEX);
+        let index = |files: usize| {
+            let entry = |n| format!("\"t{n}\": \"model-{:05}.safetensors\"", n % files);
+            let map: Vec<String> = (0..3 * files).map(entry).collect();
+            std::fs::write(&path, format!("{{\"weight_map\": {{{}}}}}", map.join(",")))
+                .expect("written");
+            indexed(&path)
+        };
+        assert_eq!(index(10_000).map(|files| files.len()), Ok(10_000));
+        let failure = index(10_001).expect_err("too many");
+        assert!(failure.message.contains("at most 10000 files"), "{failure}");
+        for name in ["", "..", "../a.safetensors", "a/b.safetensors", "/a.safetensors", "a\\\\b"] {
+            let text = format!("{{\"weight_map\": {{\"t\": \"{name}\"}}}}");
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(indexed(&path).expect_err(name).kind, FailureKind::Corrupt, "{name}");
+        }
     }
 }

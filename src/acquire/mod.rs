@@ -13,11 +13,12 @@ use crate::manifest::{Manifest, Model, Source, Weights};
 use crate::signal::Interrupt;
 use modelgate_protocol::{Failure, FileSeen, Finite, ModelFiles, Verified};
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// A config, an index or a text larger than this is not one.
-const LARGEST_TEXT: u64 = 64 << 20;
+const LARGEST_TEXT: u64 = 32 << 20;
 
 /// What acquiring gave.
 #[derive(Debug, Clone)]
@@ -144,14 +145,15 @@ fn seen(
 /// # Errors
 /// It cannot be read, or it is larger than any such file.
 pub fn read_small(path: &Path) -> io::Result<String> {
-    let metadata = std::fs::metadata(path)?;
-    let bytes = metadata.len();
     let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidData, message));
-    if !metadata.is_file() {
+    if !std::fs::metadata(path)?.is_file() {
         return invalid("no regular file".into());
     }
-    if bytes > LARGEST_TEXT {
-        return invalid(format!("{bytes} bytes, expected at most {LARGEST_TEXT}"));
+    let mut text = String::new();
+    // the size that a file says it has is not what can be read of it everywhere
+    File::open(path)?.take(LARGEST_TEXT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST_TEXT {
+        return invalid(format!("over {LARGEST_TEXT} bytes, expected at most that"));
     }
-    std::fs::read_to_string(path)
+    Ok(text)
 }

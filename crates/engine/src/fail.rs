@@ -7,32 +7,13 @@ use std::path::Path;
 /// What to do about a file that is not what it should be.
 pub(crate) const FETCH_AGAIN: &str = "fetch the file again, and compare its size and checksum";
 
-/// The longest message, in bytes. Messages quote names and values of files, which may be as long as the
-/// files; what is asked of a message is in its first lines.
-const LONGEST_MESSAGE: usize = 4096;
-
-/// A failure, with no more of its message than a person reads.
-pub(crate) fn new(
-    stage: Stage,
-    kind: FailureKind,
-    message: impl Into<String>,
-    hint: impl Into<String>,
-) -> Failure {
-    let mut message = message.into();
-    if message.len() > LONGEST_MESSAGE {
-        let rest = message.split_off(message.floor_char_boundary(LONGEST_MESSAGE));
-        message.push_str(&format!(".. and {} bytes more", rest.len()));
-    }
-    Failure::new(stage, kind, message, hint)
-}
-
 /// A failure while loading.
 pub(crate) fn load(
     kind: FailureKind,
     message: impl Into<String>,
     hint: impl Into<String>,
 ) -> Failure {
-    new(Stage::Load, kind, message, hint)
+    Failure::new(Stage::Load, kind, message, hint)
 }
 
 /// A file that its format does not allow.
@@ -89,7 +70,7 @@ pub(crate) fn internal(stage: Stage) -> impl Fn(candle_core::Error) -> Failure {
         if text.contains("CUDA_ERROR_OUT_OF_MEMORY") {
             return device_memory(stage, text.lines().next().unwrap_or_default());
         }
-        new(
+        Failure::new(
             stage,
             FailureKind::Internal,
             format!("the engine failed: {error}"),

@@ -2,7 +2,6 @@
 //! as nobody listens. Knows no file and no tensor.
 
 use crate::events::{ABANDONED, Channel};
-use crate::fail;
 use crate::file_ceilings::WeightFiles;
 use crate::generate::answer;
 use crate::gpu;
@@ -270,7 +269,7 @@ fn panicked(stage: Stage, panic: &(dyn Any + Send)) -> Failure {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    fail::new(
+    Failure::new(
         stage,
         FailureKind::Internal,
         format!("the engine panicked: {text}"),

@@ -187,15 +187,24 @@ impl FailureKind {
     }
 }
 
+/// The longest message, in bytes. Messages quote names and values of files and servers, which may be as
+/// long as they like; what is asked of a message is in its first lines.
+const LONGEST_MESSAGE: usize = 4096;
+
 impl Failure {
-    /// A failure of `kind` in `stage`.
+    /// A failure of `kind` in `stage`, with no more of its message than a person reads.
     pub fn new(
         stage: Stage,
         kind: FailureKind,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Failure {
-        Failure { stage, kind, message: message.into(), hint: hint.into() }
+        let mut message = message.into();
+        if message.len() > LONGEST_MESSAGE {
+            let rest = message.split_off(message.floor_char_boundary(LONGEST_MESSAGE));
+            message.push_str(&format!(".. and {} bytes more", rest.len()));
+        }
+        Failure { stage, kind, message, hint: hint.into() }
     }
 }
 
@@ -206,3 +215,18 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_no_longer_than_a_person_reads() {
+        let of = |message: String| {
+            Failure::new(Stage::Load, FailureKind::Corrupt, message, "fetch it again").message
+        };
+        assert_eq!(of("x".repeat(4096)), "x".repeat(4096));
+        let long = of("\u{e9}".repeat(1 << 20));
+        assert!(long.len() < 4200 && long.ends_with("2093056 bytes more"), "{}", &long[4000..]);
+    }
+}

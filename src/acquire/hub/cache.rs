@@ -6,6 +6,7 @@
 //! fetched, what was found right before, and listings of commits. Knows no network.
 
 use super::listing::{ContentHash, Hasher, Listed};
+use crate::acquire::local::is_inside;
 use crate::store::write_atomically;
 use modelgate_protocol::Verified;
 use serde::{Deserialize, Serialize};
@@ -170,7 +171,7 @@ impl Cache {
         let is_small = std::fs::metadata(&path).ok()?.len() <= LARGEST_LISTING;
         let text = is_small.then(|| std::fs::read(&path).ok()).flatten()?;
         let listing: Vec<Listed> = serde_json::from_slice(&text).ok()?;
-        listing.iter().all(|file| super::listing::is_inside(&file.path)).then_some(listing)
+        listing.iter().all(|file| is_inside(&file.path)).then_some(listing)
     }
 
     /// Keeps the listing of a commit. A cache that cannot be written goes without.

@@ -3,6 +3,7 @@
 //! A listing comes from outside: what could not be a file of a repository is refused here, and
 //! everything after it can trust its paths and hashes.
 
+use crate::acquire::local::is_inside;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -10,8 +11,6 @@ use std::fmt::Write;
 
 /// More files than any repository of a model has.
 pub(super) const MOST_FILES: usize = 100_000;
-/// Longer paths than any repository has.
-const LONGEST_PATH: usize = 1024;
 
 /// One file of a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,14 +108,6 @@ fn file(entry: TreeEntry) -> Result<Listed, String> {
         }
         _ => Err(format!("{} is listed with {hash:?}, which is no hash", entry.path)),
     }
-}
-
-/// Whether `path` stays inside the folder that it is joined to.
-pub(super) fn is_inside(path: &str) -> bool {
-    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
-    path.len() <= LONGEST_PATH
-        && path.split('/').all(is_part)
-        && !path.chars().any(|c| c.is_control() || c == '\\')
 }
 
 /// Hashes a content while it goes by.

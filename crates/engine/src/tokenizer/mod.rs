@@ -199,7 +199,7 @@ fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Resul
 
 /// A failure of tokenizer or template.
 pub(crate) fn failure(stage: Stage, message: String, hint: &str) -> Failure {
-    fail::new(stage, FailureKind::Tokenizer, message, hint)
+    Failure::new(stage, FailureKind::Tokenizer, message, hint)
 }
 
 #[cfg(test)]

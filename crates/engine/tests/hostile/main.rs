@@ -37,6 +37,7 @@ fn files(dir: &Path) -> ModelFiles {
         tokenizer: existing("tokenizer.json"),
         tokenizer_config: existing("tokenizer_config.json"),
         chat_template: existing("chat_template.jinja"),
+        page_cache_fraction: None,
     }
 }
 
@@ -52,6 +53,7 @@ fn gguf_files(file: &Path) -> ModelFiles {
         tokenizer: None,
         tokenizer_config: None,
         chat_template: None,
+        page_cache_fraction: None,
     }
 }
 
