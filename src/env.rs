@@ -55,7 +55,7 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 pub const HOME: &str = "HOME";
 
 /// The token for the hub, by the names that its tools have given it over time.
-pub const TOKENS: [&str; 3] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
+pub const TOKENS: [&str; 3] = ["HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
 /// A file that holds the token.
 pub const HF_TOKEN_PATH: &str = "HF_TOKEN_PATH";
 /// Set: no token is used.
@@ -73,6 +73,9 @@ pub const HF_HUB_DOWNLOAD_TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
 /// How often a request to the hub is tried again while nothing comes of it.
 pub const HUB_RETRIES: &str = "MODELGATE_HUB_RETRIES";
 
+/// Shorter values are no tokens, and may stand in others by chance.
+const SHORTEST_TOKEN: usize = 8;
+
 /// All variables of a process, for the programs that it starts.
 #[derive(Clone, Default)]
 pub struct Variables(BTreeMap<OsString, OsString>);
@@ -88,6 +91,18 @@ impl Variables {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// The path that `name` is, with `~`, `$NAME` and `${NAME}` in it expanded as the Hugging Face
+    /// tools do it: where no shell has seen a value, as in a container's description, they stand there.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        let value = self.get(name)?;
+        let Some(text) = value.to_str() else {
+            return Some(PathBuf::from(value));
+        };
+        let of = |name: &str| self.get(name).and_then(OsStr::to_str);
+        let home = || of(HOME);
+        Some(PathBuf::from(&*shellexpand::full_with_context_no_errors(text, home, of)))
+    }
+
     /// Sets `name`.
     pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.0.insert(name.into(), value.into());
@@ -101,13 +116,14 @@ impl Variables {
     /// The names of those that hold a token of the hub, under whatever name: programs that are
     /// started have no business with it.
     pub fn secret_names(&self) -> Vec<OsString> {
-        let tokens: Vec<&OsStr> = TOKENS.iter().filter_map(|name| self.get(name)).collect();
+        let tokens = TOKENS.iter().filter_map(|name| self.get(name));
+        let tokens: Vec<&[u8]> = tokens
+            .map(|token| token.as_encoded_bytes().trim_ascii())
+            .filter(|token| token.len() >= SHORTEST_TOKEN)
+            .collect();
         let has_token = |value: &OsStr| {
             let value = value.as_encoded_bytes();
-            let mut tokens = tokens.iter().map(|token| token.as_encoded_bytes().trim_ascii());
-            tokens.any(|token| {
-                !token.is_empty() && value.windows(token.len()).any(|part| part == token)
-            })
+            tokens.iter().any(|token| value.windows(token.len()).any(|part| part == *token))
         };
         let is_secret = |name: &OsStr, value: &OsStr| {
             TOKENS.iter().any(|token| name == *token) || has_token(value)

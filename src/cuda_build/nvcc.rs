@@ -93,10 +93,11 @@ fn has_runtime(folder: &Path) -> bool {
 }
 
 fn version(program: &Path, variables: &Variables) -> Result<String, String> {
+    let secrets = variables.secret_names();
     let output = Command::new(program)
         .arg("--version")
         .env_clear()
-        .envs(variables.iter())
+        .envs(variables.iter().filter(|(name, _)| !secrets.contains(name)))
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("{} cannot be started: {error}", program.display()))?;

@@ -1,6 +1,6 @@
 //! A worker program and what it needs to start.
 
-use crate::env;
+use crate::env::{self, Variables};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,9 +20,13 @@ impl BuiltWorker {
         BuiltWorker { program, libraries: None }
     }
 
-    /// The command that starts it. Its libraries come after those of the user's own choice.
+    /// The command that starts it, without the tokens of this process. Its libraries come after those
+    /// of the user's own choice.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        for name in Variables::from_process().secret_names() {
+            command.env_remove(name);
+        }
         if let Some(folder) = &self.libraries {
             let present = std::env::var_os(env::LD_LIBRARY_PATH);
             command.env(env::LD_LIBRARY_PATH, appended(present.as_deref(), folder.as_os_str()));

@@ -2,7 +2,7 @@
 
 use super::BuiltWorker;
 use super::channel::{self, Line};
-use crate::env::{CUDA_VISIBLE_DEVICES, Variables};
+use crate::env::CUDA_VISIBLE_DEVICES;
 use command_fds::{CommandFdExt, FdMapping};
 use modelgate_protocol::{EVENTS_FD, Request, WorkerExit};
 use rustix::process::{Pid, Signal};
@@ -53,9 +53,6 @@ impl Worker {
         let (reader, writer) = io::pipe()?;
         let mut command = built.command();
         for name in NOT_INHERITED {
-            command.env_remove(name);
-        }
-        for name in Variables::from_process().secret_names() {
             command.env_remove(name);
         }
         command

@@ -1,13 +1,15 @@
 //! Run after run with faults at random, in one folder, so that what any of them leaves behind is seen.
 
 use crate::faults::table;
-use crate::support::Running;
+use crate::support::{Running, json_reports};
 use modelgate_testkit::random::Random;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One run in so many is interrupted, too.
 const INTERRUPTED: u64 = 4;
+/// How long a run may take to begin.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// The longest wait before it is, in milliseconds.
 const LONGEST_WAIT: u64 = 800;
 
@@ -43,8 +45,14 @@ impl Lasting {
         let faulted = !random.bits().is_multiple_of(3);
         let run = if faulted { row.faulted(&world) } else { row.mended(&world) };
         let run = run.env("TMPDIR", self.temporary()).env("MODELGATE_REPORT_DIR", self.reports());
+        let before = json_reports(&self.reports()).len();
         let running = run.spawn();
         if random.bits().is_multiple_of(INTERRUPTED) {
+            // a run that has begun to report has taken signals over
+            let until = Instant::now() + BEGINNING;
+            while json_reports(&self.reports()).len() == before && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             std::thread::sleep(Duration::from_millis(random.bits() % LONGEST_WAIT));
             interrupt(&running);
         }

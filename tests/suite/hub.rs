@@ -196,7 +196,8 @@ fn what_passes_by_itself_is_tried_again() {
         let home = TempDir::new().expect("a folder");
         hub.fault(Fault::of(target, action.clone()).times(1));
         let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
-        let ended = run.of_hub(&hub.endpoint(), home.path()).run();
+        let ended =
+            run.of_hub(&hub.endpoint(), home.path()).env("MODELGATE_HUB_RETRIES", "3").run();
         assert_eq!(ended.code, Some(0), "{target} {action:?}: {}", ended.all());
         all_are(&ended, Verified::Now);
     }
@@ -233,4 +234,48 @@ fn what_is_wrong_in_the_cache_is_fetched_again() {
         let notes = &ended.model("tiny").measurement.notes;
         assert!(notes.len() == 1 && notes[0].contains(path), "{notes:?}");
     }
+}
+
+#[test]
+fn a_new_commit_that_cannot_be_fetched_is_not_passed_by_the_old_one() {
+    use modelgate_testkit::hub::{Action, Fault};
+    let old = repository("owner/Tiny");
+    let hub = Hub::start(vec![old.clone()]);
+    let home = TempDir::new().expect("a folder");
+    let run = || {
+        let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
+        run.of_hub(&hub.endpoint(), home.path()).run()
+    };
+    assert_eq!(run().code, Some(0));
+    // the new one is the same model, but its config has another hash
+    let mut config = old.content("config.json").to_vec();
+    config.push(b'\n');
+    let new = old.clone().with_file("config.json", config).next_commit();
+    hub.replace(new.clone());
+    hub.fault(Fault::of("/config.json", Action::StallAt(5)));
+    let ended = run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    let measurement = &ended.model("tiny").measurement;
+    let failure = measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, modelgate_protocol::FailureKind::Timeout, "{failure}");
+    hub.mend();
+    let ended = run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.model("tiny").measurement.commit, Some(new.commit));
+}
+
+#[test]
+fn a_cache_that_holds_all_of_a_new_commit_but_its_name_need_not_be_written() {
+    let repository = repository("owner/Tiny");
+    let hub = Hub::start(vec![repository.clone()]);
+    let home = TempDir::new().expect("a folder");
+    let entry_of =
+        |revision: &str| entry("tiny", "owner/Tiny", &format!("revision = \"{revision}\""));
+    let run =
+        |revision: &str| Run::manifest(&entry_of(revision)).of_hub(&hub.endpoint(), home.path());
+    assert_eq!(run(&repository.commit).run().code, Some(0));
+    set_writable(home.path(), false);
+    let ended = run("main").bound_by_permissions().run();
+    set_writable(home.path(), true);
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
 }

@@ -114,7 +114,7 @@ fn a_run_that_is_killed_leaves_its_beginning_to_the_next() {
     let whole = prefetch(&models, &hub.endpoint(), folder.path(), &[]).output().expect("it runs");
     assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
     is_at_most_5_percent_twice(&hub);
-    // and what is verified now stays so
+    // what is verified now stays so
     for (arguments, says) in [
         (&[][..], "(1 verified earlier), 0 B fetched"),
         (&["--verify"], "(1 verified now), 0 B fetched"),
@@ -123,6 +123,35 @@ fn a_run_that_is_killed_leaves_its_beginning_to_the_next() {
             prefetch(&models, &hub.endpoint(), folder.path(), arguments).output().expect("it runs");
         assert!(said(&again).contains(says), "{}", said(&again));
     }
+}
+
+#[test]
+fn verifying_finds_what_a_size_does_not_show() {
+    let repository = repository("owner/Tiny");
+    let hub = Hub::start(vec![repository.clone()]);
+    let folder = TempDir::new().expect("a folder");
+    let models = entry("tiny", "owner/Tiny", "");
+    let run = |arguments: &[&str]| {
+        let mut command = prefetch(&models, &hub.endpoint(), folder.path(), arguments);
+        command.output().expect("it runs")
+    };
+    assert_eq!(run(&[]).status.code(), Some(0));
+    let shard = "model-00001-of-00002.safetensors";
+    let blobs = folder.path().join("hf/hub/models--owner--Tiny/blobs");
+    let blob = blobs.join(repository.etag(shard));
+    let modified = std::fs::metadata(&blob).and_then(|file| file.modified()).expect("a time");
+    let mut content = repository.content(shard).to_vec();
+    content[500_000] ^= 4;
+    std::fs::write(&blob, &content).expect("written");
+    // as a disk does that loses a bit: nothing shows but the content
+    let file = std::fs::OpenOptions::new().write(true).open(&blob).expect("the blob");
+    file.set_modified(modified).expect("the time as before");
+    let unseen = run(&[]);
+    assert!(said(&unseen).contains("2 verified earlier"), "{}", said(&unseen));
+    let seen = run(&["--verify"]);
+    assert_eq!(seen.status.code(), Some(0), "{}", said(&seen));
+    assert!(said(&seen).contains(&format!("{shard} in the cache is not right")), "{}", said(&seen));
+    assert_eq!(std::fs::read(&blob).expect("a blob"), repository.content(shard));
 }
 
 #[test]
@@ -142,6 +171,13 @@ fn two_runs_at_once_fetch_each_file_once() {
         ended.passes("tiny");
         downloaded += ended.model("tiny").measurement.downloaded_bytes;
     }
+    let log = hub.log();
+    let is = |what: &'static str| {
+        move |logged: &modelgate_testkit::hub::Logged| logged.target.contains(what)
+    };
+    let both_began = log.iter().rposition(is("/revision/")).expect("both ask");
+    let last_file = log.iter().rposition(is("signature")).expect("files come");
+    assert!(both_began < last_file, "the second begins before the first has all");
     let mut all = 0;
     for path in repository.paths() {
         let sent = hub.sent(&format!("/{path}")) + hub.sent(&format!("name={path}&"));

@@ -1,5 +1,5 @@
 //! Makes the cache have files of a commit: what is there and right stays, what is missing or wrong is
-//! fetched, several files at once.
+//! fetched, several files at once. Does not know which files a model needs.
 
 use super::cache::{self, Held, Identity};
 use super::fault::Asked;
@@ -10,7 +10,7 @@ use crate::acquire::{Context, local};
 use crate::manifest::{counted, format_bytes};
 use crate::progress::{self, TransferProgress};
 use cache::Cache;
-use modelgate_protocol::{Failure, Verified};
+use modelgate_protocol::{Failure, FailureKind, Verified};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::task::JoinSet;
@@ -54,7 +54,8 @@ impl Repository<'_> {
         }
         cache.make_writable().map_err(|(path, error)| {
             let mut failure = disk::failure(&asked, &path, &error);
-            failure.message += &format!("; {}", lacks(missing.iter().map(|(file, _)| *file)));
+            let all = missing.iter().map(|(file, _)| *file).chain(unlinked.iter().copied());
+            failure.message += &format!("; {}", lacks(all));
             failure
         })?;
         let link = |file: &Listed| {
@@ -67,10 +68,13 @@ impl Repository<'_> {
             let fetched = match sha256 {
                 Some(sha256) => (Verified::Now, Some(sha256)),
                 // another run has fetched it, and hashed it if that was ours
-                None => match cache.held(file, commit, false, &mut |_| true) {
-                    Ok(Held::Right { verified, sha256, .. }) => (verified, sha256),
-                    _ => (Verified::No, None),
-                },
+                None => {
+                    let mut seen = self.look(&[file], cache, commit, context)?;
+                    match seen.pop() {
+                        Some((_, Held::Right { verified, sha256, .. })) => (verified, sha256),
+                        _ => return Err(replaced(&asked, file)),
+                    }
+                }
             };
             known.insert(file.path.clone(), fetched);
             Ok(())
@@ -162,6 +166,16 @@ impl Repository<'_> {
             }
         }
     }
+}
+
+/// The failure for a file that somebody else fetched while this waited, and that is not right.
+fn replaced(asked: &Asked<'_>, file: &Listed) -> Failure {
+    let asked = Asked { file: Some(&file.path), ..*asked };
+    asked.failure(
+        FailureKind::Corrupt,
+        "another process has fetched it meanwhile, and it is not what the hub lists",
+        "start again: it is fetched again then",
+    )
 }
 
 /// What of `files` is said to be lacking.

@@ -108,9 +108,17 @@ impl Cache {
         self.own().join(format!("{}.partial", hash.name()))
     }
 
-    /// Where huggingface_hub writes a content that it fetches.
-    pub(super) fn partial_of_others(&self, hash: &ContentHash) -> PathBuf {
-        self.folder().join("blobs").join(format!("{}.incomplete", hash.name()))
+    /// Bytes of a content that are here of it without being it: in our partial file, and in those of
+    /// huggingface_hub, `blobs/HASH.incomplete` or, in later versions, `blobs/HASH.RANDOM.incomplete`.
+    pub(super) fn begun(&self, hash: &ContentHash) -> u64 {
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let entries = std::fs::read_dir(self.folder().join("blobs"));
+        let others = entries.into_iter().flatten().flatten().filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with(hash.name()) && name.ends_with(".incomplete")
+        });
+        others.map(|entry| bytes(&entry.path())).sum::<u64>() + bytes(&self.partial(hash))
     }
 
     /// The lock that every tool takes that fetches a content.
@@ -171,7 +179,12 @@ impl Cache {
         let is_small = std::fs::metadata(&path).ok()?.len() <= LARGEST_LISTING;
         let text = is_small.then(|| std::fs::read(&path).ok()).flatten()?;
         let listing: Vec<Listed> = serde_json::from_slice(&text).ok()?;
-        listing.iter().all(|file| is_inside(&file.path)).then_some(listing)
+        // the cache may be one that others write to
+        let is_sound = |file: &Listed| {
+            is_inside(&file.path)
+                && ContentHash::named(file.hash.name()).as_ref() == Some(&file.hash)
+        };
+        listing.iter().all(is_sound).then_some(listing)
     }
 
     /// Keeps the listing of a commit. A cache that cannot be written goes without.

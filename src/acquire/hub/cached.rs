@@ -1,4 +1,5 @@
-//! A model from the cache alone, where the hub may not or cannot be asked.
+//! A model from the cache alone, where the hub may not or cannot be asked. Asks nobody, and writes
+//! nothing but what it found right.
 
 use super::bring::lacks;
 use super::cache::{Cache, Held};
@@ -17,10 +18,11 @@ impl Repository<'_> {
         &self,
         settings: &Settings,
         cache: &Cache,
+        revision: &str,
         context: &Context<'_>,
     ) -> Result<Acquired, Failure> {
         let lacking = |what: &str| self.offline(settings, cache, what);
-        let Some(commit) = cache.commit(self.revision) else {
+        let Some(commit) = cache.commit(revision) else {
             return Err(lacking("the cache does not know this revision"));
         };
         let asked = self.asked(settings, &commit);
@@ -47,7 +49,7 @@ impl Repository<'_> {
             _ => failure,
         })?;
         context.admit(&files)?;
-        acquired(files, &cache.snapshot(&commit), commit, &known, 0, Vec::new())
+        acquired(files, &cache.snapshot(&commit), &commit, &known, 0, Vec::new())
     }
 
     /// What is known of `files`, which all have to be there and right.

@@ -1,15 +1,16 @@
 //! Asks the hub: which commit a revision is, which files it has, and bytes of a file.
 //!
-//! hf-hub speaks for what it does right. Not for the listing, of which it drops the SHA-256 of large
-//! files; nor for bytes, which it takes by another protocol where a repository offers one (xet): the
-//! hub serves every file by plain ranges, so that there is one way here, and it is the one that is
-//! tested. Knows no cache and no disk.
+//! What the hub's answers about repositories look like is hf-hub's knowledge. The requests are sent
+//! here: hf-hub's client would look for a token of its own, follow pages to any address with it, read
+//! answers of any length, drop the SHA-256 of large files from listings, and take bytes by another
+//! protocol where a repository offers one (xet). The hub serves every file by plain ranges, so that
+//! there is one way here, and it is the one that is tested. Knows no cache and no disk.
 
 use super::fault::{Asked, Fault, Said};
 use super::listing::{self, Listed, TreeEntry};
 use super::settings::Settings;
-use hf_hub::HFClient;
-use modelgate_protocol::{Failure, FailureKind};
+use hf_hub::repository::ModelInfo;
+use modelgate_protocol::{Failure, FailureKind, Stage};
 use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, HeaderMap, LINK, RANGE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use std::ops::Range;
@@ -25,60 +26,55 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait of ours.
 const MOST_BACKOFF: Duration = Duration::from_secs(30);
+/// For an answer that is no file.
+const ANSWERING: Duration = Duration::from_secs(120);
 /// Pages of a listing; each has a thousand files.
 const MOST_PAGES: usize = 200;
-/// Bytes of a page of a listing.
-const LARGEST_PAGE: usize = 16 << 20;
+/// Bytes of an answer that is no file.
+const LARGEST_ANSWER: usize = 16 << 20;
 /// Bytes of an error's body that are looked at.
 const LARGEST_ERROR: usize = 64 << 10;
 /// Repositories of an owner among which a near name is looked for.
-const NEIGHBOURS: usize = 1000;
+const NEIGHBOURS: &str = "1000";
 
 /// A connection to a hub.
 pub(super) struct Hub {
     settings: Arc<Settings>,
     http: Client,
-    library: HFClient,
 }
 
 /// Bytes of a file, as they come.
 pub(super) struct Bytes {
     response: Response,
-    /// Where in the file they begin.
-    pub(super) from: u64,
+    /// All of the file comes, from its beginning, whatever range was asked for.
+    pub(super) is_whole: bool,
 }
 
 impl Hub {
     pub(super) fn new(settings: Arc<Settings>) -> Result<Hub, Failure> {
-        let unusable = |error: &dyn std::fmt::Display| {
-            let message = format!("the client for the hub cannot be made: {error}");
-            let hint = "the system's certificates must be readable (SSL_CERT_FILE names others)";
-            Failure::new(modelgate_protocol::Stage::Acquire, FailureKind::Tls, message, hint)
-        };
         let http = Client::builder()
             .user_agent(concat!("modelgate/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECTING.min(settings.timeout))
             .read_timeout(settings.timeout)
+            // files that come at the same time each have a connection of their own
+            .http1_only()
             .build()
-            .map_err(|error| unusable(&error))?;
-        let mut builder = HFClient::builder()
-            .endpoint(settings.endpoint.as_str())
-            .client(http.clone())
-            .cache_enabled(false)
-            .retry_max_attempts(0);
-        if let Some(token) = &settings.token {
-            builder = builder.token(token.secret());
-        }
-        let library = builder.build().map_err(|error| unusable(&error))?;
-        Ok(Hub { settings, http, library })
+            .map_err(|error| {
+                let message = format!("the client for the hub cannot be made: {error}");
+                let hint =
+                    "the system's certificates must be readable (SSL_CERT_FILE names others)";
+                Failure::new(Stage::Acquire, FailureKind::Tls, message, hint)
+            })?;
+        Ok(Hub { settings, http })
     }
 
     /// The commit that a revision is.
     pub(super) async fn commit(&self, asked: &Asked<'_>) -> Result<String, Fault> {
-        let (owner, name) = hf_hub::split_id(asked.repo);
-        let repository = self.library.model(owner, name);
-        let info = repository.info().revision(asked.revision).send().await;
-        let sha = info.map_err(|error| asked.library(&error))?.sha.unwrap_or_default();
+        let url = self.url(&["api", "models", asked.repo, "revision"], &[asked.revision]);
+        let answer = bounded(asked, self.send(asked, &url, None).await?, LARGEST_ANSWER).await?;
+        let info: ModelInfo = serde_json::from_slice(&answer)
+            .map_err(|error| Fault::never(asked.bad_answer(&error.to_string())))?;
+        let sha = info.sha.unwrap_or_default();
         match listing::ContentHash::named(&sha) {
             Some(listing::ContentHash::GitBlob(commit)) => Ok(commit),
             _ => Err(Fault::never(asked.bad_answer(&format!("{sha:?} is no commit")))),
@@ -92,11 +88,16 @@ impl Hub {
         let mut entries: Vec<TreeEntry> = Vec::new();
         for _ in 0..MOST_PAGES {
             let response = self.send(asked, &url, None).await?;
-            let next = next_page(response.headers());
-            let page = bounded(asked, response, LARGEST_PAGE).await?;
+            let next =
+                next_page(&response).map_err(|what| Fault::never(asked.bad_answer(&what)))?;
+            let page = bounded(asked, response, LARGEST_ANSWER).await?;
             let page: Vec<TreeEntry> = serde_json::from_slice(&page)
                 .map_err(|error| Fault::never(asked.bad_answer(&error.to_string())))?;
             entries.extend(page);
+            if entries.len() > listing::MOST_FILES {
+                let what = format!("over {} files are listed", listing::MOST_FILES);
+                return Err(Fault::never(asked.bad_answer(&what)));
+            }
             match next {
                 Some(next) if next.origin() == url.origin() => url = next,
                 Some(_) => {
@@ -127,11 +128,13 @@ impl Hub {
         let response = self.send(asked, &url, Some(header)).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return match response.content_length() {
-                Some(length) if length != bytes => {
+                Some(length) if length == bytes => Ok(Bytes { response, is_whole: true }),
+                // of what does not say its length nothing is taken for a file
+                length => {
+                    let length = length.map_or("an unknown number of".into(), |l| l.to_string());
                     let what = format!("{length} bytes, expected the {bytes} that are listed");
                     Err(Fault::never(asked.bad_answer(&what)))
                 }
-                _ => Ok(Bytes { response, from: 0 }),
             };
         }
         let said = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
@@ -140,20 +143,19 @@ impl Hub {
             let what = format!("Content-Range is {said:?}, expected {expected:?}");
             return Err(Fault::never(asked.bad_answer(&what)));
         }
-        Ok(Bytes { response, from: range.start })
+        Ok(Bytes { response, is_whole: false })
     }
 
     /// Names of the repositories of an owner; empty where they cannot be had.
-    pub(super) async fn repositories(&self, owner: &str) -> Vec<String> {
-        let Ok(models) = self.library.list_models().author(owner).limit(NEIGHBOURS).send() else {
+    pub(super) async fn repositories(&self, asked: &Asked<'_>, owner: &str) -> Vec<String> {
+        let mut url = self.url(&["api", "models"], &[]);
+        url.query_pairs_mut().append_pair("author", owner).append_pair("limit", NEIGHBOURS);
+        let Ok(response) = self.send(asked, &url, None).await else {
             return Vec::new();
         };
-        let mut models = std::pin::pin!(models);
-        let mut names = Vec::new();
-        while let Some(Ok(model)) = futures_util::StreamExt::next(&mut models).await {
-            names.push(model.id);
-        }
-        names
+        let answer = bounded(asked, response, LARGEST_ANSWER).await.unwrap_or_default();
+        let models: Vec<ModelInfo> = serde_json::from_slice(&answer).unwrap_or_default();
+        models.into_iter().map(|model| model.id).collect()
     }
 
     /// The address of `parts` below the hub's, of which a repository's name is two, and of `more`,
@@ -178,20 +180,23 @@ impl Hub {
         if let Some(header) = self.settings.token.as_ref().and_then(super::token::Token::header) {
             request = request.header(AUTHORIZATION, header);
         }
-        if let Some(range) = range {
-            request = request.header(RANGE, range);
-        }
+        request = match range {
+            Some(range) => request.header(RANGE, range),
+            None => request.timeout(ANSWERING),
+        };
         let response = request.send().await.map_err(|error| asked.connection(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
+        let host = response.url().clone();
         let header = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
         let (code, message) = (header("x-error-code"), header("x-error-message"));
         let wait = text(response.headers(), &RETRY_AFTER)
             .and_then(|seconds| seconds.trim().parse().ok())
+            .or_else(|| header("ratelimit").as_deref().and_then(until_reset))
             .map(Duration::from_secs);
         let message = match message {
             Some(message) => Some(message),
@@ -201,7 +206,7 @@ impl Hub {
                 body.and_then(|body| body["error"].as_str().map(str::to_owned))
             }
         };
-        Err(asked.status(status, &Said { code, message, wait }))
+        Err(asked.status(&host, status, &Said { code, message, wait }))
     }
 }
 
@@ -280,10 +285,64 @@ fn text<'a>(headers: &'a HeaderMap, name: &reqwest::header::HeaderName) -> Optio
     headers.get(name)?.to_str().ok()
 }
 
-/// The address under which a listing goes on (RFC 8288).
-fn next_page(headers: &HeaderMap) -> Option<Url> {
-    let links = text(headers, &LINK)?.split(',');
-    let mut links = links.filter_map(|link| link.split_once(';'));
-    let (address, _) = links.find(|(_, relation)| relation.contains("rel=\"next\""))?;
-    Url::parse(address.trim().trim_start_matches('<').trim_end_matches('>')).ok()
+/// The seconds to wait in `"api";r=0;t=55`, by which the hub says what is left of a limit and when it
+/// is whole again.
+fn until_reset(limit: &str) -> Option<u64> {
+    let value = |name: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(name));
+    (value("r=")? == "0").then(|| value("t=")?.parse().ok())?
+}
+
+/// The address under which a listing goes on (RFC 8288); none where this was all of it.
+fn next_page(response: &Response) -> Result<Option<Url>, String> {
+    let Some(links) = text(response.headers(), &LINK) else {
+        return Ok(None);
+    };
+    next_link(links, response.url())
+}
+
+/// The target of the link to what is next among `links`, which came from `url`.
+fn next_link(links: &str, url: &Url) -> Result<Option<Url>, String> {
+    for link in links.split('<').skip(1) {
+        let Some((target, parameters)) = link.split_once('>') else {
+            continue;
+        };
+        let mut parameters = parameters.split([';', ',']).map(str::trim);
+        let is_next = |parameter: &str| {
+            let relation = parameter.strip_prefix("rel=");
+            relation.is_some_and(|relation| relation.trim_matches('"') == "next")
+        };
+        if parameters.any(is_next) {
+            let next = url.join(target).map_err(|_| format!("the listing goes on at {target:?}"));
+            return next.map(Some);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_goes_on_where_its_link_says() {
+        let url = Url::parse("https://hub/api/models/o/n/tree/c?recursive=true").expect("a URL");
+        let next = |links: &str| next_link(links, &url).map(|url| url.map(String::from));
+        let expected = Ok(Some("https://hub/api/models/o/n/tree/c?cursor=a,b".to_owned()));
+        for links in [
+            "<https://hub/api/models/o/n/tree/c?cursor=a,b>; rel=\"next\"",
+            "</api/models/o/n/tree/c?cursor=a,b>; rel=next",
+            "<https://hub/first>; rel=\"first\", <?cursor=a,b>;rel=\"next\"",
+        ] {
+            assert_eq!(next(links), expected, "{links}");
+        }
+        assert_eq!(next("<https://hub/first>; rel=\"first\""), Ok(None));
+        assert!(next("<http://[>; rel=\"next\"").is_err());
+    }
+
+    #[test]
+    fn a_limit_that_is_used_up_says_until_when() {
+        assert_eq!(until_reset("\"api\";r=0;t=55"), Some(55));
+        assert_eq!(until_reset("\"api\";r=12;t=55"), None);
+        assert_eq!(until_reset("nonsense"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! Room for what is to be fetched, and what it means when writing it fails.
+//! Room for what is to be fetched, and what it means when writing it fails. Knows no network.
 
 use super::fault::Asked;
 use crate::env;

@@ -1,14 +1,15 @@
 //! What goes wrong between here and the hub: its class, whether it is worth another try, and the
-//! remedy. Every answer and every error of a connection ends up here, and nowhere else.
+//! remedy. Every answer and every error of a connection ends up here, and nowhere else. Sends nothing,
+//! and knows no disk.
 
 use super::settings::Settings;
 use crate::env;
 use crate::manifest::format_duration;
-use hf_hub::HFError;
 use modelgate_protocol::{Failure, FailureKind, Stage};
 use reqwest::StatusCode;
 use std::error::Error;
 use std::time::Duration;
+use url::Url;
 
 /// What was asked for when it went wrong.
 #[derive(Debug, Clone, Copy)]
@@ -102,8 +103,11 @@ impl Asked<'_> {
         }
     }
 
-    /// The fault that an answer with this status is.
-    pub(super) fn status(&self, status: StatusCode, said: &Said) -> Fault {
+    /// The fault that an answer with this status, from `url`, is.
+    pub(super) fn status(&self, url: &Url, status: StatusCode, said: &Said) -> Fault {
+        if url.origin() != self.settings.endpoint.origin() {
+            return self.elsewhere(url, status);
+        }
         let remark = said.message.as_deref().filter(|message| !message.trim().is_empty());
         let remark = remark.map_or(String::new(), |message| {
             let shown: String = message.chars().take(LONGEST_REMARK).collect();
@@ -118,18 +122,25 @@ impl Asked<'_> {
         let login = "run `hf auth login`, or set HF_TOKEN to a token from the hub's settings \
                      (https://huggingface.co/settings/tokens)";
         let has_token = self.settings.token.is_some();
-        let refused = remark.to_lowercase().contains("invalid credentials");
+        let says = |words: &str| remark.to_lowercase().contains(words);
         match (status.as_u16(), code) {
+            (403, _) if says("is disabled") => fault(
+                FailureKind::RepositoryNotFound,
+                "the hub has disabled the repository",
+                format!("{page} may say why: take another repository"),
+            ),
             (401 | 403, "GatedRepo") | (403, "") if !has_token => fault(
                 FailureKind::NoToken,
                 "the repository is gated, and there is no token",
                 format!("accept the licence on {page}; then {login}"),
             ),
-            (401, _) if has_token && (refused || code != "RepoNotFound") => fault(
-                FailureKind::TokenRefused,
-                &format!("{} is not accepted", self.token_words()),
-                format!("it has expired, was revoked, or is not whole: {login}"),
-            ),
+            (401, _) if has_token && (says("invalid credentials") || code != "RepoNotFound") => {
+                fault(
+                    FailureKind::TokenRefused,
+                    &format!("{} is not accepted", self.token_words()),
+                    format!("it has expired, was revoked, or is not whole: {login}"),
+                )
+            }
             (401 | 403, "GatedRepo") => fault(
                 FailureKind::LicenceNotAccepted,
                 &format!("access is not granted to who {} belongs to", self.token_words()),
@@ -157,6 +168,11 @@ impl Asked<'_> {
                     ),
                 },
                 format!("check the name on {page}; if it is private, {login}"),
+            ),
+            (403, _) if !has_token => fault(
+                FailureKind::NoToken,
+                "it may not be read without a token",
+                format!("look at {page}; then {login}"),
             ),
             (403, _) => fault(
                 FailureKind::TokenRefused,
@@ -216,14 +232,24 @@ impl Asked<'_> {
         }
     }
 
+    /// The fault that an answer from another host than the hub's is: large files are kept there.
+    fn elsewhere(&self, url: &Url, status: StatusCode) -> Fault {
+        let host = url.host_str().unwrap_or_default();
+        let what = format!("{host}, to which the hub sends for this file, answers {status}");
+        let hint = format!(
+            "the hub keeps large files on other hosts: a firewall or proxy must let {host} through, \
+             too; start again: what was fetched is kept"
+        );
+        let server = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let kind = if server { FailureKind::ServerError } else { FailureKind::BadAnswer };
+        // a link that has expired is a new one the next time
+        Fault { failure: self.failure(kind, &what, hint), again: Some(Duration::ZERO) }
+    }
+
     /// The fault that an error of the connection is.
     pub(super) fn connection(&self, error: &reqwest::Error) -> Fault {
         let causes = causes(error);
         let host = self.host();
-        let is = |words: &[&str]| {
-            let causes = causes.to_lowercase();
-            words.iter().any(|word| causes.contains(word))
-        };
         let again = Some(Duration::ZERO);
         if error.is_timeout() {
             let what =
@@ -235,7 +261,7 @@ impl Asked<'_> {
             );
             return Fault { failure: self.failure(FailureKind::Timeout, &what, hint), again };
         }
-        if is(&["dns error", "failed to lookup address"]) {
+        if is_name(&causes) {
             let what = format!("the name {host} cannot be resolved: {causes}");
             let hint = format!(
                 "check the network and its name servers; without a network fetch elsewhere and set \
@@ -248,13 +274,13 @@ impl Asked<'_> {
                 again,
             };
         }
-        if is(&["certificate", "tls", "received corrupt message", "handshake"]) {
+        if error.is_connect() && is_tls(&causes) {
             let what = format!("no trusted connection to {host}: {causes}");
             let hint = "a proxy that opens connections needs its certificate among the system's \
                         (SSL_CERT_FILE); check the clock, and that the address is not one of http";
             return Fault::never(self.failure(FailureKind::Tls, &what, hint));
         }
-        if error.is_redirect() || error.is_builder() || is_no_json(error) {
+        if error.is_redirect() || error.is_builder() {
             return Fault::never(self.bad_answer(&causes));
         }
         let (what, hint) = if error.is_connect() {
@@ -262,7 +288,7 @@ impl Asked<'_> {
                 format!("no connection to {host}: {causes}"),
                 format!(
                     "check the network, the firewall, and the proxy if there is one (HTTPS_PROXY); \
-                     {} names the hub",
+                     {} names the hub, which keeps large files on other hosts",
                     env::HF_ENDPOINT
                 ),
             )
@@ -274,34 +300,21 @@ impl Asked<'_> {
         };
         Fault { failure: self.failure(FailureKind::Connect, &what, hint), again }
     }
-
-    /// The fault that an error of the hub's library is.
-    pub(super) fn library(&self, error: &HFError) -> Fault {
-        match error {
-            HFError::Http { context }
-            | HFError::AuthRequired { context }
-            | HFError::Forbidden { context }
-            | HFError::Conflict { context }
-            | HFError::RateLimited { context, .. }
-            | HFError::RepoNotFound { context: Some(context), .. }
-            | HFError::RevisionNotFound { context: Some(context), .. }
-            | HFError::EntryNotFound { context: Some(context), .. } => {
-                let wait = match error {
-                    HFError::RateLimited { retry_after, .. } => *retry_after,
-                    _ => None,
-                };
-                let (code, message) = (context.error_code.clone(), context.server_message.clone());
-                self.status(context.status, &Said { code, message, wait })
-            }
-            HFError::Request { source, .. } => self.connection(source),
-            other => Fault::never(self.bad_answer(&causes(other))),
-        }
-    }
 }
 
-/// Whether an answer came whole, and is not what it should be.
-fn is_no_json(error: &reqwest::Error) -> bool {
-    chain(error).any(|cause| cause.is::<serde_json::Error>())
+/// Whether no address was found for the host's name.
+fn is_name(causes: &str) -> bool {
+    let causes = causes.to_lowercase();
+    ["dns error", "failed to lookup address"].iter().any(|words| causes.contains(words))
+}
+
+/// Whether both sides did not come to trust each other; a connection that broke off meanwhile is none
+/// of that.
+fn is_tls(causes: &str) -> bool {
+    let causes = causes.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|words| causes.contains(words));
+    has(&["certificate", "tls", "received corrupt message", "handshake"])
+        && !has(&["eof", "close_notify", "reset by peer", "broken pipe"])
 }
 
 /// An error and its causes, outermost first.
@@ -330,4 +343,28 @@ fn causes(error: &(dyn Error + 'static)) -> String {
 fn without_addresses(text: &str) -> String {
     let is_address = |word: &&str| !word.contains("://");
     text.split(' ').filter(is_address).collect::<Vec<_>>().join(" ").replace(" for url", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_off_is_no_matter_of_trust() {
+        for (causes, tls) in [
+            ("invalid peer certificate: UnknownIssuer", true),
+            ("received corrupt message of type InvalidContentType", true),
+            ("peer closed connection without sending TLS close_notify", false),
+            ("tls handshake eof", false),
+            ("Connection reset by peer (os error 104)", false),
+        ] {
+            assert_eq!(is_tls(causes), tls, "{causes}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_left_out() {
+        let text = "error sending request for url (https://cdn/blob?signature=abc)";
+        assert_eq!(without_addresses(text), "error sending request");
+    }
 }

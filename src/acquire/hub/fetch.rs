@@ -3,7 +3,7 @@
 //!
 //! Another run, or another tool, may be fetching the same: one of them holds the content's lock, and
 //! the others wait and find it done. What a fetch leaves behind when it ends early is a beginning,
-//! from which the next one goes on; nobody takes it for the file.
+//! from which the next one goes on; nobody takes it for the file. Knows no commit's other files.
 
 use super::cache::{Cache, Identity};
 use super::client::{Bytes, Hub, Patience};
@@ -14,16 +14,18 @@ use super::settings::Settings;
 use crate::env;
 use crate::manifest::format_duration;
 use modelgate_protocol::{Failure, FailureKind};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::task::block_in_place;
 
-/// Bytes that are asked for at once.
-const RANGE: u64 = 1 << 30;
+/// Bytes that are asked for at once, for [`Fetch::range`].
+pub(super) const RANGE: u64 = 1 << 30;
 /// How often a lock that another holds is asked for again.
 const POLL: Duration = Duration::from_millis(50);
 /// A try that brought so much, or the rest, was not in vain.
@@ -32,6 +34,8 @@ const PROGRESS: u64 = 1 << 20;
 const LEAST_BYTES_PER_S: u64 = 4096;
 /// Bytes of a partial file that are read at once.
 const READ_AT_ONCE: usize = 1 << 20;
+/// While a partial file is read, its lock is touched every so many bytes.
+const TOUCHED_EVERY: u64 = 256 << 20;
 
 /// What one fetch of several files shares.
 pub(super) struct Fetch {
@@ -41,6 +45,8 @@ pub(super) struct Fetch {
     pub(super) repo: String,
     pub(super) commit: String,
     pub(super) stall: Duration,
+    /// Bytes that are asked for at once.
+    pub(super) range: u64,
     /// Bytes that are there of all files that are fetched.
     pub(super) done: AtomicU64,
     /// Bytes that came over the network.
@@ -66,18 +72,18 @@ impl Fetch {
         wrong: Option<Identity>,
     ) -> Result<Option<String>, Failure> {
         let asked = self.asked(file);
-        let _lock = self.lock(file, &asked).await?;
+        let lock = self.lock(file, &asked).await?;
         if self.cache.is_there(file, wrong) {
             self.done.fetch_add(file.bytes, Ordering::Relaxed);
             return Ok(None);
         }
         let mut again = true;
         loop {
-            let sha256 = self.complete(file, &asked).await?;
+            let sha256 = self.complete(file, &asked, &lock).await?;
             let partial = self.cache.partial(&file.hash);
             match sha256 {
                 Ok(sha256) => {
-                    let published = self.cache.publish(file, &sha256);
+                    let published = block_in_place(|| self.cache.publish(file, &sha256));
                     published.map_err(|error| disk::failure(&asked, &partial, &error))?;
                     return Ok(Some(sha256));
                 }
@@ -108,10 +114,7 @@ impl Fetch {
     /// Waits for the content's lock while somebody else fetches it.
     async fn lock(&self, file: &Listed, asked: &Asked<'_>) -> Result<Lock, Failure> {
         let path = self.cache.lock(&file.hash);
-        let grown = || {
-            let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-            (size(&self.cache.partial(&file.hash)), size(&self.cache.partial_of_others(&file.hash)))
-        };
+        let grown = || (self.cache.begun(&file.hash), touched(&path));
         let (mut seen, mut since) = (grown(), Instant::now());
         loop {
             match Lock::take(&path) {
@@ -125,7 +128,7 @@ impl Fetch {
             }
             if since.elapsed() > self.stall {
                 let what = format!(
-                    "another process holds its lock {} and has fetched nothing for {}",
+                    "somebody else holds its lock {} and has fetched nothing for {}",
                     path.display(),
                     format_duration(self.stall)
                 );
@@ -142,10 +145,11 @@ impl Fetch {
         &self,
         file: &Listed,
         asked: &Asked<'_>,
+        lock: &Lock,
     ) -> Result<Result<String, String>, Failure> {
         let path = self.cache.partial(&file.hash);
-        let mut partial =
-            Partial::open(&path, file).map_err(|error| disk::failure(asked, &path, &error))?;
+        let mut partial = block_in_place(|| Partial::open(&path, file, lock))
+            .map_err(|error| disk::failure(asked, &path, &error))?;
         self.done.fetch_add(partial.bytes, Ordering::Relaxed);
         let mut patience = Patience::new(&self.settings);
         while partial.bytes < file.bytes {
@@ -176,11 +180,9 @@ impl Fetch {
         partial: &mut Partial,
         asked: &Asked<'_>,
     ) -> Result<(), Broken> {
-        let end = file.bytes.min(partial.bytes + RANGE);
+        let mut end = file.bytes.min(partial.bytes.saturating_add(self.range));
         let mut bytes = self.hub.bytes(asked, partial.bytes..end, file.bytes).await?;
-        let mut end = end;
-        if bytes.from < partial.bytes {
-            // no ranges here: all of it, from the beginning
+        if bytes.is_whole {
             self.done.fetch_sub(partial.bytes, Ordering::Relaxed);
             partial.restart(file).map_err(Broken::Disk)?;
             end = file.bytes;
@@ -248,8 +250,8 @@ impl From<Fault> for Broken {
 }
 
 impl Partial {
-    /// Opens what there is, and hashes it.
-    fn open(path: &Path, file: &Listed) -> std::io::Result<Partial> {
+    /// Opens what there is, and hashes it, which whoever waits for the lock is shown.
+    fn open(path: &Path, file: &Listed, lock: &Lock) -> std::io::Result<Partial> {
         let content =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         let mut partial = Partial { content, hasher: Hasher::of(&file.hash, file.bytes), bytes: 0 };
@@ -263,6 +265,9 @@ impl Partial {
                 read => {
                     partial.hasher.update(&buffer[..read]);
                     partial.bytes += read as u64;
+                    if partial.bytes.is_multiple_of(TOUCHED_EVERY) {
+                        lock.touch();
+                    }
                 }
             }
         }
@@ -291,7 +296,7 @@ impl Partial {
 /// A content's lock. The file goes when the lock does.
 struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -307,7 +312,21 @@ impl Lock {
         let is_same = std::fs::metadata(path).is_ok_and(|there| {
             file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
         });
-        Ok(is_same.then(|| Lock { path: path.to_owned(), _file: file }))
+        if !is_same {
+            return Ok(None);
+        }
+        // some file systems give every lock to everybody
+        let again = OpenOptions::new().write(true).open(path)?;
+        if again.try_lock().is_ok() {
+            return Err(Errno::NOLCK.into());
+        }
+        Ok(Some(Lock { path: path.to_owned(), file }))
+    }
+
+    /// Shows whoever waits for it that work goes on.
+    fn touch(&self) {
+        // a wait that ends too early is told as such
+        let _ = self.file.set_modified(SystemTime::now());
     }
 }
 
@@ -316,6 +335,11 @@ impl Drop for Lock {
         // one that stays does no harm
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// When a file was last changed; none where it is not there.
+fn touched(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|file| file.modified()).ok()
 }
 
 fn corrupt(file: &Listed, found: &str, asked: &Asked<'_>) -> Failure {
@@ -327,4 +351,92 @@ fn corrupt(file: &Listed, found: &str, asked: &Asked<'_>) -> Failure {
     let hint = "a proxy or a mirror may change files, or the repository is damaged: try another \
                 network, or another revision; nothing of it was kept";
     asked.failure(FailureKind::Corrupt, &what, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acquire::hub::listing::ContentHash;
+    use crate::env::Variables;
+    use modelgate_testkit::hub::{self, Action, Fault as AtHub, Repository};
+
+    const FILE: &str = "weights";
+    const BYTES: usize = 2_500_000;
+
+    /// Fetches a file of [`BYTES`] in ranges of a million, with `faults` on the way.
+    fn fetched(faults: Vec<AtHub>) -> (Result<Option<String>, Failure>, hub::Hub) {
+        let content: Vec<u8> = (0..BYTES).map(|at| (at / 7) as u8).collect();
+        let repository = Repository::new("owner/Name").with_file(FILE, content);
+        let sha256 = repository.etag(FILE).to_owned();
+        let commit = repository.commit.clone();
+        let server = hub::Hub::start(vec![repository]);
+        faults.into_iter().for_each(|fault| server.fault(fault));
+        let home = tempfile::tempdir().expect("a folder");
+        let mut variables = Variables::default();
+        variables.set("HF_ENDPOINT", server.endpoint());
+        variables.set("HF_HOME", home.path());
+        variables.set("NO_PROXY", "*");
+        let settings = Arc::new(Settings::of(&variables).expect("settings"));
+        let cache = Cache::of(&settings.cache, "owner/Name");
+        cache.make_writable().expect("a cache");
+        let fetch = Fetch {
+            hub: Hub::new(Arc::clone(&settings)).expect("a client"),
+            settings,
+            cache,
+            repo: "owner/Name".into(),
+            commit,
+            stall: Duration::from_secs(60),
+            range: 1_000_000,
+            done: AtomicU64::new(0),
+            downloaded: AtomicU64::new(0),
+        };
+        let hash = ContentHash::Sha256(sha256.clone());
+        let file = Listed { path: FILE.into(), bytes: BYTES as u64, hash };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        // what takes a thread's place needs one of the runtime's
+        let (fetch, file) = (Arc::new(fetch), Arc::new(file));
+        let (other, wanted) = (Arc::clone(&fetch), Arc::clone(&file));
+        let result = runtime
+            .block_on(runtime.spawn(async move { other.fetch(&wanted, None).await }))
+            .expect("it ends");
+        if let Ok(found) = &result {
+            assert_eq!(found.as_deref(), Some(sha256.as_str()));
+            assert_eq!(fetch.done.load(Ordering::Relaxed), BYTES as u64);
+            assert!(fetch.cache.is_there(&file, None));
+        }
+        (result, server)
+    }
+
+    fn ranges(server: &hub::Hub) -> Vec<String> {
+        let log = server.log().into_iter().filter(|logged| logged.target.contains("signature"));
+        log.filter_map(|logged| logged.range).collect()
+    }
+
+    #[test]
+    fn a_file_comes_in_ranges() {
+        let (result, server) = fetched(Vec::new());
+        result.expect("fetched");
+        let expected = ["bytes=0-999999", "bytes=1000000-1999999", "bytes=2000000-2499999"];
+        assert_eq!(ranges(&server), expected);
+    }
+
+    #[test]
+    fn a_server_without_ranges_sends_it_whole() {
+        let (result, server) = fetched(vec![AtHub::of("signature", Action::IgnoreRange)]);
+        result.expect("fetched");
+        assert_eq!(ranges(&server), ["bytes=0-999999"]);
+    }
+
+    #[test]
+    fn a_page_of_unknown_length_costs_nothing_of_what_was_fetched() {
+        let page = Action::Unsized("<html>Welcome to our network</html>".into());
+        let at_second = AtHub::of("signature", Action::CutAt(1_200_000)).times(2);
+        // the first range comes, the second is cut, and then a page stands in the way
+        let (result, server) = fetched(vec![at_second, AtHub::of("signature", page)]);
+        let failure = result.expect_err("a page is no file");
+        assert_eq!(failure.kind, FailureKind::BadAnswer, "{failure}");
+        assert!(failure.message.contains("an unknown number of bytes"), "{failure}");
+        assert_eq!(ranges(&server).last().map(String::as_str), Some("bytes=1200000-2199999"));
+    }
 }

@@ -37,6 +37,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// How long fetches that are given up may take to end.
+const GIVING_UP: Duration = Duration::from_secs(1);
 /// How often signals are looked for and progress is shown.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -61,30 +63,45 @@ impl Origin for Repository<'_> {
         let settings = Arc::new(Settings::of(&context.environment.variables)?);
         let cache = Cache::of(&settings.cache, self.repo);
         if settings.offline {
-            return self.cached(&settings, &cache, context);
+            return self.cached(&settings, &cache, self.revision, context);
         }
-        match self.online(&settings, &cache, context) {
-            Err(failure) if is_unreachable(failure.kind) => {
-                // the hub may be gone for a while; what was fetched before is as good as it was
-                let Ok(mut acquired) = self.cached(&settings, &cache, context) else {
-                    return Err(failure);
-                };
-                let commit = acquired.commit.as_deref().unwrap_or_default();
-                let note = format!(
-                    "the hub could not be asked ({failure}); the cache has commit {commit} for \
-                     revision {}, which is used",
-                    self.revision
-                );
-                progress::note(&self.title, &note);
-                acquired.notes.push(note);
-                Ok(acquired)
+        let hub = Hub::new(Arc::clone(&settings))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(bring::AT_ONCE)
+            .enable_all()
+            .build()
+            .map_err(|error| internal(&format!("no threads to fetch with: {error}")))?;
+        let resolved = attend(&runtime, context.interrupt, self.resolve(&hub, &settings));
+        let (commit, fetched) = match resolved {
+            Err(failure) => (None, Err(failure)),
+            Ok(commit) => {
+                let fetch = self.fetch(hub, &commit, &settings, &cache, context);
+                let fetched = attend(&runtime, context.interrupt, fetch);
+                (Some(commit), fetched)
             }
-            result => result,
-        }
+        };
+        // fetches that were given up let go of their locks
+        runtime.shutdown_timeout(GIVING_UP);
+        let revision = commit.as_deref().unwrap_or(self.revision);
+        fetched.or_else(|failure| self.instead(failure, &settings, &cache, revision, context))
     }
 }
 
-/// Whether the hub said nothing about the repository: another time it may.
+/// What `work` gives, unless a signal comes.
+fn attend<T>(
+    runtime: &tokio::runtime::Runtime,
+    interrupt: &Interrupt,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            interruption = interrupted(interrupt) => Err(interruption),
+        }
+    })
+}
+
+/// Whether the hub could not be asked, which another time it may.
 fn is_unreachable(kind: FailureKind) -> bool {
     use FailureKind::{Connect, NameResolution, RateLimited, ServerError, Timeout};
     matches!(kind, Connect | NameResolution | RateLimited | ServerError | Timeout)
@@ -95,39 +112,47 @@ impl Repository<'_> {
         Asked { repo: self.repo, revision, file: None, settings }
     }
 
-    /// The files, with what the cache lacks fetched from the hub.
-    fn online(
+    /// The files of `revision` from the cache, where a hub that cannot be asked left us with `failure`:
+    /// it may be gone for a while, and what was fetched before is as good as it was.
+    fn instead(
         &self,
-        settings: &Arc<Settings>,
+        failure: Failure,
+        settings: &Settings,
         cache: &Cache,
+        revision: &str,
         context: &Context<'_>,
     ) -> Result<Acquired, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(bring::AT_ONCE)
-            .enable_all()
-            .build()
-            .map_err(|error| internal(&format!("no threads to fetch with: {error}")))?;
-        let result = runtime.block_on(async {
-            tokio::select! {
-                result = self.fetch(settings, cache, context) => result,
-                interrupted = interrupted(context.interrupt) => Err(interrupted),
+        if !is_unreachable(failure.kind) {
+            return Err(failure);
+        }
+        match self.cached(settings, cache, revision, context) {
+            Err(lacking) if lacking.kind == FailureKind::Offline => Err(failure),
+            Err(other) => Err(other),
+            Ok(mut acquired) => {
+                let commit = acquired.commit.as_deref().unwrap_or_default();
+                let note = format!(
+                    "the hub could not be asked ({failure}); the cache has commit {commit} for \
+                     revision {}, which is used",
+                    self.revision
+                );
+                progress::note(&self.title, &note);
+                acquired.notes.push(note);
+                Ok(acquired)
             }
-        });
-        // what still runs leaves nothing behind that a later run would trust
-        runtime.shutdown_background();
-        result
+        }
     }
 
+    /// The files of `commit`, with what the cache lacks fetched from the hub.
     async fn fetch(
         &self,
+        hub: Hub,
+        commit: &str,
         settings: &Arc<Settings>,
         cache: &Cache,
         context: &Context<'_>,
     ) -> Result<Acquired, Failure> {
-        let hub = Hub::new(Arc::clone(settings))?;
-        let commit = self.resolve(&hub, settings).await?;
-        let asked = self.asked(settings, &commit);
-        let listing = match cache.listing(&commit) {
+        let asked = self.asked(settings, commit);
+        let listing = match cache.listing(commit) {
             Some(listing) => listing,
             None => patiently(settings, || hub.listing(&asked)).await?,
         };
@@ -138,34 +163,38 @@ impl Repository<'_> {
             settings: Arc::clone(settings),
             cache: cache.clone(),
             repo: self.repo.to_owned(),
-            commit: commit.clone(),
+            commit: commit.to_owned(),
             stall: self.stall,
+            range: fetch::RANGE,
             done: AtomicU64::new(0),
             downloaded: AtomicU64::new(0),
         });
         let mut notes = Vec::new();
         let mut known = self.bring(&needed.small, &fetch, context, &mut notes).await?;
-        let config = cache.snapshot(&commit).join(local::CONFIG);
+        let config = cache.snapshot(commit).join(local::CONFIG);
         if self.file.is_none() {
             (context.admit)(&config)?;
         }
         let weights = match needed.weights {
             Weights::Files(files) => files,
             Weights::Index(index) => {
-                let path = cache.snapshot(&commit).join(&index.path);
+                let path = cache.snapshot(commit).join(&index.path);
                 self.indexed(&path, &listing, &asked)?
             }
         };
         known.extend(self.bring(&weights, &fetch, context, &mut notes).await?);
-        let written = cache.set_commit(self.revision, &commit);
-        if !cache::is_commit(self.revision) {
-            written.map_err(|error| disk::failure(&asked, cache.root(), &error))?;
-        }
-        cache.keep_listing(&commit, &listing);
-        cache.remove_old_partials();
-        let files = self.files(cache, &commit)?;
         let downloaded = fetch.downloaded.load(Ordering::Relaxed);
-        acquired(files, &cache.snapshot(&commit), commit, &known, downloaded, notes)
+        if !cache::is_commit(self.revision)
+            && let Err(error) = cache.set_commit(self.revision, commit)
+            // a cache that holds all of it need not be one that can be written
+            && downloaded > 0
+        {
+            return Err(disk::failure(&asked, cache.root(), &error));
+        }
+        cache.keep_listing(commit, &listing);
+        cache.remove_old_partials();
+        let files = self.files(cache, commit)?;
+        acquired(files, &cache.snapshot(commit), commit, &known, downloaded, notes)
     }
 
     /// The commit that the revision is; a commit's full name needs no asking.
@@ -182,7 +211,7 @@ impl Repository<'_> {
                     FailureKind::RepositoryNotFound | FailureKind::NoToken
                 ) =>
             {
-                if let Some(near) = self.near(hub).await {
+                if let Some(near) = self.near(hub, &asked).await {
                     failure.hint = format!("is {near} meant? Else {}", failure.hint);
                 }
                 Err(failure)
@@ -192,12 +221,12 @@ impl Repository<'_> {
     }
 
     /// A repository that may be meant.
-    async fn near(&self, hub: &Hub) -> Option<String> {
+    async fn near(&self, hub: &Hub, asked: &Asked<'_>) -> Option<String> {
         if let Some(known) = known::meant(self.repo) {
             return Some(known.to_owned());
         }
         let (owner, name) = self.repo.split_once('/')?;
-        let all = hub.repositories(owner).await;
+        let all = hub.repositories(asked, owner).await;
         let names = all.iter().filter_map(|repo| repo.split_once('/').map(|(_, name)| name));
         let near = nearest(name, names.filter(|other| *other != name))?;
         Some(format!("{owner}/{near}"))
@@ -236,7 +265,7 @@ impl Repository<'_> {
 fn acquired(
     files: ModelFiles,
     snapshot: &Path,
-    commit: String,
+    commit: &str,
     known: &Known,
     downloaded_bytes: u64,
     notes: Vec<String>,
@@ -247,7 +276,7 @@ fn acquired(
     };
     let by_path = files.weights.iter().filter_map(of).collect();
     let seen = super::seen(&files, &by_path)?;
-    Ok(Acquired { files, seen, commit: Some(commit), downloaded_bytes, notes })
+    Ok(Acquired { files, seen, commit: Some(commit.to_owned()), downloaded_bytes, notes })
 }
 
 async fn interrupted(interrupt: &Interrupt) -> Failure {

@@ -1,4 +1,5 @@
-//! What the environment says of the hub: its address, the token, the cache, patience.
+//! What the environment says of the hub: its address, the token, the cache, patience. Asks nobody and
+//! knows no repository.
 
 use super::token::Token;
 use crate::env::{self, Variables};
@@ -38,7 +39,7 @@ impl Settings {
     /// A value that cannot be meant.
     pub fn of(variables: &Variables) -> Result<Settings, Failure> {
         let home = home(variables);
-        let cache = env::CACHES.iter().find_map(|name| variables.get(name));
+        let cache = env::CACHES.iter().find_map(|name| variables.path(name));
         let (endpoint, timeout, retries) = plain(variables)?;
         Ok(Settings {
             endpoint,
@@ -46,8 +47,12 @@ impl Settings {
                 let hint = "a token begins with hf_ and is copied whole from the hub's settings";
                 Failure::new(Stage::Acquire, FailureKind::TokenRefused, message, hint)
             })?,
-            cache: cache.map_or_else(|| home.join("hub"), PathBuf::from),
-            offline: env::OFFLINE.iter().any(|name| variables.get(name).is_some_and(env::is_true)),
+            cache: cache.unwrap_or_else(|| home.join("hub")),
+            // the first that is set decides, as in the Hugging Face tools
+            offline: env::OFFLINE
+                .iter()
+                .find_map(|name| variables.get(name))
+                .is_some_and(env::is_true),
             timeout,
             retries,
         })
@@ -90,10 +95,10 @@ fn plain(variables: &Variables) -> Result<(Url, Duration, u32), Failure> {
 
 /// The folder of the Hugging Face tools.
 fn home(variables: &Variables) -> PathBuf {
-    if let Some(home) = variables.get(env::HF_HOME) {
-        return PathBuf::from(home);
+    if let Some(home) = variables.path(env::HF_HOME) {
+        return home;
     }
-    let caches = variables.get(env::XDG_CACHE_HOME).map(PathBuf::from);
+    let caches = variables.path(env::XDG_CACHE_HOME);
     let caches = caches.unwrap_or_else(|| {
         variables.get(env::HOME).map_or_else(std::env::temp_dir, PathBuf::from).join(".cache")
     });
@@ -144,6 +149,9 @@ mod tests {
         assert_eq!(cache(&[xdg, ("HF_HOME", "/hf")]), Path::new("/hf/hub"));
         assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/c")]), Path::new("/c"));
         assert_eq!(cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "/hf")]), Path::new("/hf/hub"));
+        let (home, scratch) = (("HOME", "/h"), ("SCRATCH", "/s"));
+        assert_eq!(cache(&[home, ("HF_HOME", "~/hf")]), Path::new("/h/hf/hub"));
+        assert_eq!(cache(&[scratch, ("HF_HUB_CACHE", "$SCRATCH/c")]), Path::new("/s/c"));
     }
 
     #[test]
@@ -169,5 +177,7 @@ mod tests {
                 assert_eq!(of(&[(name, value)]).expect("settings").offline, offline, "{value}");
             }
         }
+        let both = [("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")];
+        assert!(!of(&both).expect("settings").offline);
     }
 }

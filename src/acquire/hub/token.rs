@@ -1,11 +1,11 @@
 //! The token for the hub: where it is found, and that it is never shown.
 //!
-//! In the order of the Hugging Face tools (`get_token` of huggingface_hub): the environment, then the
-//! file that `hf auth login` leaves.
+//! As the Hugging Face tools look for it: in the environment, then in the file that `hf auth login`
+//! leaves. Knows no request and no answer.
 
 use crate::env::{self, Variables};
 use reqwest::header::HeaderValue;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What stands in a text in a token's place.
 const HIDDEN: &str = "[token]";
@@ -37,8 +37,7 @@ impl Token {
                 }
             }
         }
-        let path =
-            variables.get(env::HF_TOKEN_PATH).map_or_else(|| home.join("token"), PathBuf::from);
+        let path = variables.path(env::HF_TOKEN_PATH).unwrap_or_else(|| home.join("token"));
         let is_small = std::fs::metadata(&path).is_ok_and(|file| file.len() <= LONGEST_FILE);
         match std::fs::read_to_string(&path) {
             Ok(text) if is_small => Token::new(&text, path.display().to_string()),
@@ -61,11 +60,6 @@ impl Token {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", self.secret)).ok()?;
         value.set_sensitive(true);
         Some(value)
-    }
-
-    /// The token itself, for the library that speaks to the hub.
-    pub(super) fn secret(&self) -> &str {
-        &self.secret
     }
 
     /// The variable or the file that it is from.
@@ -120,7 +114,7 @@ mod tests {
             let variables = [(name, "hf_variable\n"), by_path[0]];
             assert_eq!(found(&variables, home.path()), Some(("hf_variable".into(), name.into())));
         }
-        let first = [("HUGGINGFACE_HUB_TOKEN", "hf_old"), ("HF_TOKEN", "hf_new")];
+        let first = [("HUGGING_FACE_HUB_TOKEN", "hf_old"), ("HF_TOKEN", "hf_new")];
         assert_eq!(found(&first, home.path()), Some(("hf_new".into(), "HF_TOKEN".into())));
         let none = [("HF_TOKEN", "hf_new"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
         assert_eq!(found(&none, home.path()), None);

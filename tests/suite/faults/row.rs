@@ -183,6 +183,11 @@ impl Row {
         self.run(move |run, _| run.env(name, value))
     }
 
+    /// Another check than `load` fails.
+    pub(crate) fn fails(self, check: Check) -> Row {
+        Row { check, ..self }
+    }
+
     /// The run ends with this code.
     pub(crate) fn exits_with(self, code: i32) -> Row {
         Row { code, ..self }

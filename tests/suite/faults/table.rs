@@ -17,14 +17,13 @@ const LARGE: &str = "signature";
 
 /// Kinds whose faults are brought about elsewhere: they need a GPU, or one that is made up, a large
 /// model, or local files.
-pub(crate) const ELSEWHERE: [(FailureKind, &str); 9] = [
+pub(crate) const ELSEWHERE: [(FailureKind, &str); 8] = [
     (Kind::NotFound, "tests/suite/bad_models.rs"),
     (Kind::HostMemory, "tests/suite/worker_faults.rs"),
     (Kind::DeviceMemory, "tests/suite/gpus.rs"),
     (Kind::NoDevice, "tests/suite/gpus.rs"),
     (Kind::DeviceBusy, "tests/suite/gpus.rs"),
     (Kind::DeviceMismatch, "tests/suite/gpus.rs"),
-    (Kind::Impossible, "src/check/memory_range.rs"),
     (Kind::Unoptimised, "src/measure.rs"),
     (Kind::ContextLength, "crates/engine/tests/damage.rs"),
 ];
@@ -413,6 +412,31 @@ fn model() -> Vec<Row> {
         .damaged(|folder| {
             change_json(&folder.join("config.json"), |json| json["model_type"] = "gpt2".into());
         }),
+        Row::new(
+            "a range that no load can meet",
+            Kind::Impossible,
+            &["expect.ram allows at most 1.00 MB", "2,623,744 parameters"],
+            &["allow at least"],
+        )
+        .fails(Check::MemoryRange)
+        .says_in_manifest("expect.ram = { max = \"1MB\" }"),
+        Row::new(
+            "a repository that the hub has disabled",
+            Kind::RepositoryNotFound,
+            &["has disabled the repository"],
+            &["another repository"],
+        )
+        .hub(at_hub(
+            "/resolve/",
+            status(403, &[("X-Error-Message", "Access to this resource is disabled.")], ""),
+        )),
+        Row::new(
+            "another host of large files that is shut off",
+            Kind::BadAnswer,
+            &["to which the hub sends for this file, answers 403", "tried 2 times"],
+            &["large files on other hosts", "firewall"],
+        )
+        .hub(at_hub(LARGE, status(403, &[], "blocked by policy"))),
         Row::new(
             "a config that is none",
             Kind::Corrupt,

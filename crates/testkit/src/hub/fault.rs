@@ -45,6 +45,8 @@ pub enum Action {
     Trickle(u64),
     /// The content's byte of this offset has another value.
     FlipAt(u64),
+    /// A page whose length is not said.
+    Unsized(String),
     /// All of the content, whatever range was asked for.
     IgnoreRange,
     /// A range that is not the one that was asked for.
@@ -76,6 +78,10 @@ pub(super) fn send(
         Some(Action::Hang) => return Ok(()),
         Some(Action::Garbage) => {
             return stream.write_all(b"\x15\x03\x01\x00\x02\x02\x0a no HTTP\r\n\r\n");
+        }
+        Some(Action::Unsized(page)) => {
+            let head = "HTTP/1.1 200 Said\r\nConnection: close\r\n\r\n";
+            return stream.write_all(format!("{head}{page}").as_bytes());
         }
         Some(Action::Status(status, headers, body)) => {
             answer = Answer::new(*status, &[], body);
