@@ -265,6 +265,33 @@ fn a_new_commit_that_cannot_be_fetched_is_not_passed_by_the_old_one() {
 }
 
 #[test]
+fn a_small_file_that_cannot_be_fetched_is_not_done_without() {
+    use modelgate_testkit::hub::{Action, Fault};
+    let repository = repository("owner/Tiny");
+    let hub = Hub::start(vec![repository.clone()]);
+    let home = TempDir::new().expect("a folder");
+    let run = || {
+        let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
+        run.of_hub(&hub.endpoint(), home.path()).run()
+    };
+    assert_eq!(run().code, Some(0));
+    // as a tool leaves it that fetched the weights and not all that is beside them
+    let cached = home.path().join("hub/models--owner--Tiny");
+    std::fs::remove_dir_all(cached.join(".modelgate")).expect("removed");
+    let optional = "generation_config.json";
+    let pointer = cached.join("snapshots").join(&repository.commit).join(optional);
+    std::fs::remove_file(pointer).expect("removed");
+    std::fs::remove_file(cached.join("blobs").join(repository.etag(optional))).expect("removed");
+    hub.fault(Fault::of(optional, Action::Status(503, Vec::new(), String::new())));
+    let ended = run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, modelgate_protocol::FailureKind::ServerError, "{failure}");
+    hub.mend();
+    assert_eq!(run().code, Some(0));
+}
+
+#[test]
 fn a_cache_that_holds_all_of_a_new_commit_but_its_name_need_not_be_written() {
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);

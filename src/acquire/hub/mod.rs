@@ -71,19 +71,24 @@ impl Origin for Repository<'_> {
             .enable_all()
             .build()
             .map_err(|error| internal(&format!("no threads to fetch with: {error}")))?;
-        let resolved = attend(&runtime, context.interrupt, self.resolve(&hub, &settings));
-        let (commit, fetched) = match resolved {
-            Err(failure) => (None, Err(failure)),
-            Ok(commit) => {
-                let fetch = self.fetch(hub, &commit, &settings, &cache, context);
-                let fetched = attend(&runtime, context.interrupt, fetch);
-                (Some(commit), fetched)
+        let interrupt = context.interrupt;
+        let commit = match attend(&runtime, interrupt, self.resolve(&hub, &settings)) {
+            Ok(commit) => commit,
+            Err(failure) => {
+                return self.instead(failure, &settings, &cache, self.revision, context);
             }
         };
+        let listing = self.listing(&hub, &commit, &settings, &cache);
+        let listing = match attend(&runtime, interrupt, listing) {
+            Ok(listing) => listing,
+            Err(failure) => return self.instead(failure, &settings, &cache, &commit, context),
+        };
+        // from here on it is known what there has to be, and nothing else will do
+        let fetch = self.fetch(hub, &commit, &listing, &settings, &cache, context);
+        let fetched = attend(&runtime, interrupt, fetch);
         // fetches that were given up let go of their locks
         runtime.shutdown_timeout(GIVING_UP);
-        let revision = commit.as_deref().unwrap_or(self.revision);
-        fetched.or_else(|failure| self.instead(failure, &settings, &cache, revision, context))
+        fetched
     }
 }
 
@@ -142,21 +147,34 @@ impl Repository<'_> {
         }
     }
 
-    /// The files of `commit`, with what the cache lacks fetched from the hub.
+    /// The files that `commit` has, as the hub lists them or did before.
+    async fn listing(
+        &self,
+        hub: &Hub,
+        commit: &str,
+        settings: &Settings,
+        cache: &Cache,
+    ) -> Result<Vec<Listed>, Failure> {
+        let asked = self.asked(settings, commit);
+        match cache.listing(commit) {
+            Some(listing) => Ok(listing),
+            None => patiently(settings, || hub.listing(&asked)).await,
+        }
+    }
+
+    /// The files of `commit` that are needed of `listing`, with what the cache lacks fetched from the
+    /// hub.
     async fn fetch(
         &self,
         hub: Hub,
         commit: &str,
+        listing: &[Listed],
         settings: &Arc<Settings>,
         cache: &Cache,
         context: &Context<'_>,
     ) -> Result<Acquired, Failure> {
         let asked = self.asked(settings, commit);
-        let listing = match cache.listing(commit) {
-            Some(listing) => listing,
-            None => patiently(settings, || hub.listing(&asked)).await?,
-        };
-        let needed = select::needed(&listing, self.file)
+        let needed = select::needed(listing, self.file)
             .map_err(|lacking| asked.failure(lacking.kind, &lacking.what, lacking.hint))?;
         let fetch = Arc::new(Fetch {
             hub,
@@ -179,7 +197,7 @@ impl Repository<'_> {
             Weights::Files(files) => files,
             Weights::Index(index) => {
                 let path = cache.snapshot(commit).join(&index.path);
-                self.indexed(&path, &listing, &asked)?
+                self.indexed(&path, listing, &asked)?
             }
         };
         known.extend(self.bring(&weights, &fetch, context, &mut notes).await?);
@@ -191,7 +209,7 @@ impl Repository<'_> {
         {
             return Err(disk::failure(&asked, cache.root(), &error));
         }
-        cache.keep_listing(commit, &listing);
+        cache.keep_listing(commit, listing);
         cache.remove_old_partials();
         let files = self.files(cache, commit)?;
         acquired(files, &cache.snapshot(commit), commit, &known, downloaded, notes)
