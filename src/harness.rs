@@ -6,7 +6,7 @@ use crate::env::{self, Environment};
 use crate::manifest::{Manifest, ManifestError};
 use crate::measure::{automatic, build_choice, vram_limit};
 use crate::plan::{Case, Plan};
-use crate::select::{Selection, nearest_ids};
+use crate::select::{Selection, near_hint};
 use crate::session::Session;
 use crate::signal;
 use libtest_mimic::{Arguments, ColorSetting, Trial};
@@ -114,12 +114,7 @@ fn nothing_to_run(
         return None;
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let near = nearest_ids(filter, manifest);
-    let hint = if near.is_empty() {
-        "`-- --list` shows every case".to_owned()
-    } else {
-        format!("the nearest ids are {}", near.join(", "))
-    };
+    let hint = near_hint(filter, manifest, "`-- --list` shows every case");
     let level = if environment.ci { "error" } else { "warning" };
     eprintln!("{level}: no model or case matches \"{filter}\"\nhint: {hint}");
     environment.ci.then_some(FAILED)

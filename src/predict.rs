@@ -3,7 +3,7 @@
 //! Pure: shapes and the manifest in, bytes and arithmetic out.
 
 use crate::known;
-use crate::manifest::{ByteRange, Expect, Model, Source, Weights, format_bytes};
+use crate::manifest::{ByteRange, Expect, Model, Weights, format_bytes};
 use modelgate_model::{COMPARED_LAYERS, Config, PredictedBytes, mix};
 use modelgate_protocol::{DType, Device, Evidence, Prediction, Scheme};
 
@@ -198,10 +198,7 @@ pub fn too_large(
 /// The next smaller model of the family, where it is known, with what its weights take about: as
 /// many bits each as `bytes` has for this one.
 fn smaller(model: &Model, bytes: &PredictedBytes) -> Option<(String, u64)> {
-    let Source::Hub { repo, .. } = &model.source else {
-        return None;
-    };
-    let smaller = known::smaller(repo)?;
+    let smaller = known::smaller(model.source.repo()?)?;
     let share = smaller.parameters as f64 / bytes.parameters as f64;
     let weights = (bytes.weights as f64 * share) as u64;
     let way = format!(
@@ -242,10 +239,7 @@ pub fn beyond_host(prediction: &Prediction, model: &Model, memory: u64) -> Optio
     let hint = if on_gpu {
         "a host with more memory".to_owned()
     } else {
-        let smaller = match &model.source {
-            Source::Hub { repo, .. } => known::smaller(repo),
-            Source::Local { .. } => None,
-        };
+        let smaller = model.source.repo().and_then(known::smaller);
         let smaller = smaller.map_or(String::new(), |smaller| {
             format!(", a smaller model of the family ({})", smaller.repo)
         });

@@ -81,12 +81,8 @@ fn chosen<'a>(options: &Options, manifest: &'a Manifest) -> Result<Vec<&'a Model
     for filter in &options.filters {
         let named = select::models(filter, manifest);
         if named.is_empty() {
-            let near = select::nearest_ids(filter, manifest);
-            let hint = if near.is_empty() {
-                "`cargo test --release --test models -- --list` shows every model".to_owned()
-            } else {
-                format!("the nearest ids are {}", near.join(", "))
-            };
+            let list = "`cargo test --release --test models -- --list` shows every model";
+            let hint = select::near_hint(filter, manifest, list);
             return Err(format!("no model matches \"{filter}\"\nhint: {hint}"));
         }
         indices.extend(named);
@@ -98,8 +94,7 @@ fn chosen<'a>(options: &Options, manifest: &'a Manifest) -> Result<Vec<&'a Model
     let mut models = Vec::new();
     for index in indices {
         let model = &manifest.models[index];
-        let is_fetched =
-            matches!(model.source, Source::Hub { .. }) && model.weights != Weights::InPlace;
+        let is_fetched = model.source.repo().is_some() && model.weights != Weights::InPlace;
         if is_fetched && !files.contains(&&model.source) {
             files.push(&model.source);
             models.push(model);

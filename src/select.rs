@@ -41,7 +41,7 @@ impl Selection {
 }
 
 /// Ids of the manifest near to a filter that matched nothing.
-pub fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
+fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
     let word = filter.split("::").next().unwrap_or(filter);
     let mut names: Vec<String> = Vec::new();
     for model in &manifest.models {
@@ -55,6 +55,16 @@ pub fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
     }
     names.truncate(3);
     names
+}
+
+/// What a person may have meant by a filter that matched nothing; `otherwise` where that is not clear.
+pub fn near_hint(filter: &str, manifest: &Manifest, otherwise: &str) -> String {
+    let near = nearest_ids(filter, manifest);
+    if near.is_empty() {
+        otherwise.to_owned()
+    } else {
+        format!("the nearest ids are {}", near.join(", "))
+    }
 }
 
 struct Filter<'a> {
@@ -77,7 +87,9 @@ impl<'a> Filter<'a> {
             None => true,
             Some(filter) if self.arguments.exact => case.name == *filter,
             Some(_) if !self.named.is_empty() => self.named.contains(&case.model),
-            Some(filter) => contains(&case.name, filter) || repo_contains(case, filter, manifest),
+            Some(filter) => {
+                contains(&case.name, filter) || repo_contains(&manifest.models[case.model], filter)
+            }
         };
         selected
             && !self.arguments.skip.iter().any(|skip| {
@@ -92,13 +104,7 @@ pub fn models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     if !named.is_empty() {
         return named;
     }
-    let matches = |model: &Model| {
-        let repo = match &model.source {
-            Source::Hub { repo, .. } => repo.as_str(),
-            Source::Local { .. } => "",
-        };
-        contains(&model.id, filter) || contains(repo, filter)
-    };
+    let matches = |model: &Model| contains(&model.id, filter) || repo_contains(model, filter);
     let models = manifest.models.iter().enumerate();
     models.filter(|(_, model)| matches(model)).map(|(index, _)| index).collect()
 }
@@ -128,8 +134,8 @@ fn contains(text: &str, part: &str) -> bool {
     text.to_lowercase().contains(&part.to_lowercase())
 }
 
-fn repo_contains(case: &Case, filter: &str, manifest: &Manifest) -> bool {
-    matches!(&manifest.models[case.model].source, Source::Hub { repo, .. } if contains(repo, filter))
+fn repo_contains(model: &Model, filter: &str) -> bool {
+    model.source.repo().is_some_and(|repo| contains(repo, filter))
 }
 
 #[cfg(test)]

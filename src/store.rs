@@ -8,7 +8,7 @@ use crate::signal::Interrupt;
 use modelgate_protocol::{Failure, FailureKind, Measurement, Outcome, Stage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -277,16 +277,18 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
+/// Whether what `entry` is was last changed longer ago than `age`.
+pub(crate) fn is_older(entry: &DirEntry, age: Duration) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|since| since > age))
+}
+
 fn remove_old(runs: &Path, own: &Path) {
     let Ok(entries) = std::fs::read_dir(runs) else {
         return;
     };
     for entry in entries.flatten() {
-        let old = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > KEPT));
-        if old && entry.path() != own {
+        if is_older(&entry, KEPT) && entry.path() != own {
             // another run may be removing it too
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -19,8 +19,7 @@ pub(super) struct InPlace<'a> {
 impl Origin for InPlace<'_> {
     fn acquire(&self, context: &Context<'_>) -> Result<Acquired, Failure> {
         let files = files(self.source, context.manifest, context.scratch)?;
-        context.admit(&files)?;
-        Acquired::at_hand(files)
+        Acquired::at_hand(files, context)
     }
 }
 

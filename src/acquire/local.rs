@@ -39,8 +39,7 @@ pub(super) struct Local {
 impl Origin for Local {
     fn acquire(&self, context: &Context<'_>) -> Result<Acquired, Failure> {
         let files = files(&self.path)?;
-        context.admit(&files)?;
-        Acquired::at_hand(files)
+        Acquired::at_hand(files, context)
     }
 }
 
@@ -52,8 +51,7 @@ pub(super) struct Bundled {
 impl Origin for Bundled {
     fn acquire(&self, context: &Context<'_>) -> Result<Acquired, Failure> {
         let files = files(&extracted(&self.path, context.scratch)?)?;
-        context.admit(&files)?;
-        Acquired::at_hand(files)
+        Acquired::at_hand(files, context)
     }
 }
 

@@ -111,7 +111,11 @@ fn look(acquired: &mut Acquired) {
 
 impl Acquired {
     /// Files that were here, and of which nothing is known to verify them against.
-    fn at_hand(files: ModelFiles) -> Result<Acquired, Failure> {
+    ///
+    /// # Errors
+    /// They are not admitted, or cannot be looked at.
+    fn at_hand(files: ModelFiles, context: &Context<'_>) -> Result<Acquired, Failure> {
+        context.admit(&files)?;
         let seen = seen(&files, &BTreeMap::new())?;
         Ok(Acquired { files, seen, commit: None, downloaded_bytes: 0, notes: Vec::new() })
     }

@@ -127,6 +127,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The hub repository, where it is one.
+    pub fn repo(&self) -> Option<&str> {
+        match self {
+            Source::Hub { repo, .. } => Some(repo),
+            Source::Local { .. } => None,
+        }
+    }
+
     /// Whether it is a local GGUF file, by its name.
     pub fn is_gguf_file(&self) -> bool {
         matches!(self, Source::Local { path } if path

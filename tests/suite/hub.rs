@@ -29,6 +29,11 @@ pub(crate) fn entry(id: &str, repo: &str, more: &str) -> String {
     )
 }
 
+/// A run of the tiny model from a hub, with the cache in `home`.
+fn tiny(endpoint: &str, home: &TempDir) -> Run {
+    Run::manifest(&entry("tiny", "owner/Tiny", "")).of_hub(endpoint, home.path())
+}
+
 fn files(ended: &Ended) -> &[FileSeen] {
     &ended.model("tiny").measurement.files
 }
@@ -159,9 +164,7 @@ fn a_gguf_file_in_a_folder_of_a_repository() {
 fn a_hub_that_cannot_be_asked_leaves_what_was_fetched() {
     let hub = Hub::start(vec![repository("owner/Tiny")]);
     let home = TempDir::new().expect("a folder");
-    let run = |endpoint: &str| {
-        Run::manifest(&entry("tiny", "owner/Tiny", "")).of_hub(endpoint, home.path()).run()
-    };
+    let run = |endpoint: &str| tiny(endpoint, &home).run();
     let endpoint = hub.endpoint();
     assert_eq!(run(&endpoint).code, Some(0));
     drop(hub);
@@ -195,9 +198,7 @@ fn what_passes_by_itself_is_tried_again() {
         let hub = Hub::start(vec![repository("owner/Tiny")]);
         let home = TempDir::new().expect("a folder");
         hub.fault(Fault::of(target, action.clone()).times(1));
-        let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
-        let ended =
-            run.of_hub(&hub.endpoint(), home.path()).env("MODELGATE_HUB_RETRIES", "3").run();
+        let ended = tiny(&hub.endpoint(), &home).env("MODELGATE_HUB_RETRIES", "3").run();
         assert_eq!(ended.code, Some(0), "{target} {action:?}: {}", ended.all());
         all_are(&ended, Verified::Now);
     }
@@ -210,8 +211,7 @@ fn a_range_that_is_not_served_is_fetched_whole() {
     let home = TempDir::new().expect("a folder");
     hub.fault(Fault::of("signature", Action::CutAt(1_000_000)).times(1));
     hub.fault(Fault::of("signature", Action::IgnoreRange));
-    let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
-    let ended = run.of_hub(&hub.endpoint(), home.path()).run();
+    let ended = tiny(&hub.endpoint(), &home).run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
 }
 
@@ -220,10 +220,7 @@ fn what_is_wrong_in_the_cache_is_fetched_again() {
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);
     let home = TempDir::new().expect("a folder");
-    let run = || {
-        let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
-        run.of_hub(&hub.endpoint(), home.path()).run()
-    };
+    let run = || tiny(&hub.endpoint(), &home).run();
     assert_eq!(run().code, Some(0));
     let blobs = home.path().join("hub/models--owner--Tiny/blobs");
     for path in ["config.json", "model-00001-of-00002.safetensors"] {
@@ -242,10 +239,7 @@ fn a_new_commit_that_cannot_be_fetched_is_not_passed_by_the_old_one() {
     let old = repository("owner/Tiny");
     let hub = Hub::start(vec![old.clone()]);
     let home = TempDir::new().expect("a folder");
-    let run = || {
-        let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
-        run.of_hub(&hub.endpoint(), home.path()).run()
-    };
+    let run = || tiny(&hub.endpoint(), &home).run();
     assert_eq!(run().code, Some(0));
     // the new one is the same model, but its config has another hash
     let mut config = old.content("config.json").to_vec();
@@ -270,10 +264,7 @@ fn a_small_file_that_cannot_be_fetched_is_not_done_without() {
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);
     let home = TempDir::new().expect("a folder");
-    let run = || {
-        let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
-        run.of_hub(&hub.endpoint(), home.path()).run()
-    };
+    let run = || tiny(&hub.endpoint(), &home).run();
     assert_eq!(run().code, Some(0));
     // as a tool leaves it that fetched the weights and not all that is beside them
     let cached = home.path().join("hub/models--owner--Tiny");

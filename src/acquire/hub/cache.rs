@@ -7,14 +7,14 @@
 
 use super::listing::{ContentHash, Hasher, Listed};
 use crate::acquire::local::is_inside;
-use crate::store::write_atomically;
+use crate::store::{is_older, write_atomically};
 use modelgate_protocol::Verified;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Our own folder in a repository's.
 const OWN: &str = ".modelgate";
@@ -306,11 +306,7 @@ impl Cache {
         for entry in entries.flatten() {
             let path = entry.path();
             let is_partial = path.extension().is_some_and(|extension| extension == "partial");
-            let age = entry.metadata().and_then(|metadata| metadata.modified());
-            let is_old = age.is_ok_and(|modified| {
-                SystemTime::now().duration_since(modified).is_ok_and(|age| age > KEPT)
-            });
-            if is_partial && is_old {
+            if is_partial && is_older(&entry, KEPT) {
                 // another run may be removing it too
                 let _ = std::fs::remove_file(path);
             }

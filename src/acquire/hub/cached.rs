@@ -5,8 +5,7 @@ use super::bring::lacks;
 use super::cache::{Cache, Held};
 use super::fault::Asked;
 use super::listing::{ContentHash, Listed};
-use super::select::{self, Weights};
-use super::{Known, Repository, Settings, acquired};
+use super::{Known, Repository, Settings, acquired, weights};
 use crate::acquire::{Acquired, Context};
 use crate::{env, known};
 use modelgate_protocol::{Failure, FailureKind, ModelFiles, Verified};
@@ -29,16 +28,9 @@ impl Repository<'_> {
         let listing = cache.listing(&commit);
         let known = match &listing {
             Some(listing) => {
-                let needed = select::needed(listing, self.file)
-                    .map_err(|lacking| asked.failure(lacking.kind, &lacking.what, lacking.hint))?;
+                let needed = self.needed(listing, &asked)?;
                 let mut known = self.right(&needed.small, cache, &commit, context, settings)?;
-                let weights = match needed.weights {
-                    Weights::Files(files) => files,
-                    Weights::Index(index) => {
-                        let path = cache.snapshot(&commit).join(&index.path);
-                        self.indexed(&path, listing, &asked)?
-                    }
-                };
+                let weights = weights(needed.weights, listing, &cache.snapshot(&commit), &asked)?;
                 known.extend(self.right(&weights, cache, &commit, context, settings)?);
                 known
             }

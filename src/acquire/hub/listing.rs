@@ -4,10 +4,10 @@
 //! everything after it can trust its paths and hashes.
 
 use crate::acquire::local::is_inside;
+use crate::hash::hex;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 /// More files than any repository of a model has.
 pub(super) const MOST_FILES: usize = 100_000;
@@ -137,14 +137,6 @@ impl Hasher {
         let sha256 = hex(&self.sha256.finalize());
         (self.git.map_or_else(|| sha256.clone(), |git| hex(&git.finalize())), sha256)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        // writing to a string cannot fail
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use fault::Asked;
 use fetch::Fetch;
 use listing::Listed;
 use modelgate_protocol::{Failure, FailureKind, ModelFiles, Stage, Verified};
-use select::Weights;
+use select::{Needed, Weights};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,8 +174,7 @@ impl Repository<'_> {
         context: &Context<'_>,
     ) -> Result<Acquired, Failure> {
         let asked = self.asked(settings, commit);
-        let needed = select::needed(listing, self.file)
-            .map_err(|lacking| asked.failure(lacking.kind, &lacking.what, lacking.hint))?;
+        let needed = self.needed(listing, &asked)?;
         let fetch = Arc::new(Fetch {
             hub,
             settings: Arc::clone(settings),
@@ -193,13 +192,7 @@ impl Repository<'_> {
         if self.file.is_none() {
             (context.admit)(&config)?;
         }
-        let weights = match needed.weights {
-            Weights::Files(files) => files,
-            Weights::Index(index) => {
-                let path = cache.snapshot(commit).join(&index.path);
-                self.indexed(&path, listing, &asked)?
-            }
-        };
+        let weights = weights(needed.weights, listing, &cache.snapshot(commit), &asked)?;
         known.extend(self.bring(&weights, &fetch, context, &mut notes).await?);
         let downloaded = fetch.downloaded.load(Ordering::Relaxed);
         if !cache::is_commit(self.revision)
@@ -250,26 +243,10 @@ impl Repository<'_> {
         Some(format!("{owner}/{near}"))
     }
 
-    /// The listed files that the index at `path` names.
-    fn indexed<'b>(
-        &self,
-        path: &Path,
-        listing: &'b [Listed],
-        asked: &Asked<'_>,
-    ) -> Result<Vec<&'b Listed>, Failure> {
-        let find = |(name, tensor): (&String, &String)| {
-            listing.iter().find(|file| file.path == *name).ok_or_else(|| {
-                asked.failure(
-                    FailureKind::FileNotFound,
-                    &format!(
-                        "{} places {tensor} in {name}, which the repository has not",
-                        local::INDEX
-                    ),
-                    "the repository is not whole: try another revision, or tell its owner",
-                )
-            })
-        };
-        local::indexed(path)?.iter().map(find).collect()
+    /// The files of `listing` that this model needs.
+    fn needed<'b>(&self, listing: &'b [Listed], asked: &Asked<'_>) -> Result<Needed<'b>, Failure> {
+        select::needed(listing, self.file)
+            .map_err(|lacking| asked.failure(lacking.kind, &lacking.what, lacking.hint))
     }
 
     /// The files of the commit as they lie in the cache.
@@ -277,6 +254,33 @@ impl Repository<'_> {
         let snapshot = cache.snapshot(commit);
         local::files(&self.file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file)))
     }
+}
+
+/// The listed files of the weights; those that an index names are read off it in `snapshot`, the
+/// commit's folder.
+fn weights<'b>(
+    weights: Weights<'b>,
+    listing: &'b [Listed],
+    snapshot: &Path,
+    asked: &Asked<'_>,
+) -> Result<Vec<&'b Listed>, Failure> {
+    let index = match weights {
+        Weights::Files(files) => return Ok(files),
+        Weights::Index(index) => snapshot.join(&index.path),
+    };
+    let find = |(name, tensor): (&String, &String)| {
+        listing.iter().find(|file| file.path == *name).ok_or_else(|| {
+            asked.failure(
+                FailureKind::FileNotFound,
+                &format!(
+                    "{} places {tensor} in {name}, which the repository has not",
+                    local::INDEX
+                ),
+                "the repository is not whole: try another revision, or tell its owner",
+            )
+        })
+    };
+    local::indexed(&index)?.iter().map(find).collect()
 }
 
 /// The files in `snapshot`, which is the commit's folder.
