@@ -1,5 +1,5 @@
-//! Compiles the CUDA kernels of this crate, where the feature `cuda` asks for them, and tells the
-//! code for which compute capability and by which CUDA version that was done.
+//! Compiles the CUDA kernels of this crate if the feature `cuda` is set, and passes the compute
+//! capability and the CUDA version to the code.
 
 use std::error::Error;
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use modelgate::manifest::Manifest;
+use modelgate_harness::manifest::Manifest;
 use modelgate_fuzz::catchable;
 
 fuzz_target!(init: catchable(), |data: &[u8]| {

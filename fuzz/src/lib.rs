@@ -1,4 +1,4 @@
-//! What the fuzz targets share: bytes as a file, and the files of a model with one of them hostile.
+//! What the fuzz targets share: bytes as a file, and the files of a model with a hostile one among them.
 //!
 //! `cargo run --release -p modelgate-testkit --example fuzz_seeds` writes the seeds, and
 //! `cargo +nightly fuzz run TARGET -- -rss_limit_mb=1024 -timeout=5 -max_len=65536` runs a target.
@@ -10,11 +10,11 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-/// A file in memory; it is gone when this is dropped.
+/// A file in memory, which is freed when this is dropped.
 pub struct MemoryFile(File);
 
 impl MemoryFile {
-    /// One that holds `bytes`.
+    /// Creates a file that holds `bytes`.
     pub fn new(bytes: &[u8]) -> MemoryFile {
         let file = memfd_create(c"fuzz", MemfdFlags::CLOEXEC).expect("a file in memory");
         let mut file = File::from(file);
@@ -22,38 +22,27 @@ impl MemoryFile {
         MemoryFile(file)
     }
 
-    /// Where it can be opened.
+    /// Returns the path by which it can be opened.
     pub fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 }
 
-/// A model of no files but those weights.
+/// Returns the files of a model that consists of those weights.
 pub fn model(format: WeightFormat, weights: &[&MemoryFile]) -> ModelFiles {
-    ModelFiles {
-        root: "/proc/self/fd".into(),
-        format,
-        weights: weights.iter().map(|file| file.path()).collect(),
-        index: None,
-        config: None,
-        generation_config: None,
-        tokenizer: None,
-        tokenizer_config: None,
-        chat_template: None,
-        page_cache_fraction: None,
-    }
+    ModelFiles::new("/proc/self/fd", format, weights.iter().map(|file| file.path()).collect())
 }
 
-/// The same of a model with no weights.
+/// Returns the files of a model without weights.
 pub fn no_weights() -> ModelFiles {
     model(WeightFormat::Safetensors, &[])
 }
 
-/// A text with what tokenizers treat in ways of their own: blanks, digits, letters of several bytes,
-/// and what looks like a special token.
+/// A text with everything that tokenizers treat specially: blanks, digits, letters of several bytes, and
+/// what looks like a special token.
 pub const TEXT: &str = " It's 2024,\n\n\tna\u{ef}ve \u{4f60}\u{597d} \u{1f600} <s>a</s> x1y22 ";
 
-/// A chat of three turns.
+/// Returns a chat of three turns.
 pub fn chat() -> Vec<Message> {
     let turn = |role: &str, text: &str| Message {
         role: role.into(),
@@ -62,8 +51,8 @@ pub fn chat() -> Vec<Message> {
     vec![turn("user", "What is 1 < 2?"), turn("assistant", "True. </s>"), turn("user", TEXT)]
 }
 
-/// Lets the product catch what its libraries throw: libfuzzer-sys ends the process in the panic hook,
-/// before anybody can. What is caught by nobody ends it still.
+/// Lets the product catch panics of its libraries: libfuzzer-sys ends the process in the panic hook, before
+/// they can be caught. Panics that are not caught still end it.
 pub fn catchable() {
     std::panic::set_hook(Box::new(|_| ()));
 }

@@ -43,7 +43,7 @@ for name, shape in tensors:
     norm, size = name.endswith("norm"), math.prod(shape)
     tell("tensor", name=f"{name}.weight", file="made-up.bin", shape=shape, source_dtype="bf16",
          dtype="f32" if norm else "q8_0", bytes=4 * size if norm else size // 32 * 34,
-         device="cpu", nmse=None if norm else 1e-6, nonfinite=0, rule="made up", reason=None)
+         device="cpu", nmse=None if norm else 1e-6, nonfinite=0, rule="norm" if norm else "linear", reason=None)
 tell("activity", name="read", bytes=2048, busy_s=0.001)
 tell("loaded")
 tell("phase", name="generate")

@@ -1,29 +1,30 @@
-//! Prefill and decoding beside candle-transformers' own quantized_llama: the same files, the same
-//! threads or the same GPU, as a Markdown table.
+//! Compares prefill and decoding with candle-transformers' own quantized_llama: the same files, the
+//! same threads or the same GPU, as a Markdown table.
 //!
-//! `cargo bench -p modelgate-engine --bench against_quantized_llama [-- tiny|1b [REPEATS [THREADS]]]`
+//! `cargo bench -p modelgate-engine --bench against_quantized_llama [-- tiny|1b [REPEATS
+//! [THREADS]]]`
 //!
 //! Two files in q8_0 are written to a temporary folder: the bundled tiny Llama, and a synthetic one
 //! of the shape of Llama 3.2 1B, whose weights are random (1.3 GB). Both engines hold a model at
 //! once, and take turns.
 //!
-//! `cargo bench -p modelgate-engine --features cuda --bench against_quantized_llama -- cuda:0 FILE.gguf..`
+//! `cargo bench -p modelgate-engine --features cuda --bench against_quantized_llama -- cuda:0
+//! FILE.gguf..`
 //!
-//! Files that are there already (`synthetic_files` of the testkit writes them), on any device. One
-//! engine after the other, since a device need not have room for both. A file without a tokenizer
-//! in it or beside it is taken for a synthetic one.
+//! Existing files (`synthetic_files` of the testkit writes them), on any device. One engine after
+//! the other, since a device may not have room for both. A file without a tokenizer, in it or in
+//! its folder, is treated as a synthetic one.
 
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
 use modelgate_engine::Model;
-use modelgate_protocol::{
-    Device as Place, Evidence, ModelFiles, PROTOCOL_VERSION, Request, Scheme, WeightFormat,
-};
+use modelgate_protocol::{Device as ModelDevice, Evidence, ModelFiles, Request, Scheme};
 use modelgate_testkit::gguf::{Experts, uniform, write_from_safetensors};
 use modelgate_testkit::synthetic::write_gguf;
 use modelgate_testkit::tokenizers::numbered;
+use modelgate_testkit::{model_files, requests};
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -53,22 +54,14 @@ const GIVEN: Work = Work { prompt: 512, decoded: 64, context: 1024 };
 const GIVEN_REPEATS: usize = 5;
 
 fn main() -> Outcome<()> {
-    // cargo gives `--bench` where it benchmarks, and nothing where it tests all targets
+    // cargo passes `--bench` when it benchmarks, and nothing when it tests all targets
     if std::env::args().len() == 1 {
         return Ok(());
     }
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    match arguments.split_first().map(|(first, rest)| (place(first), rest)) {
-        Some((Some(place), files)) => given(place, files),
+    match arguments.split_first().map(|(first, rest)| (first.parse(), rest)) {
+        Some((Ok(device), files)) => given(device, files),
         _ => written(&arguments),
-    }
-}
-
-/// The device of that name.
-fn place(name: &str) -> Option<Place> {
-    match name.strip_prefix("cuda:") {
-        Some(ordinal) => ordinal.parse().ok().map(Place::Cuda),
-        None => (name == "cpu").then_some(Place::Cpu),
     }
 }
 
@@ -79,7 +72,7 @@ fn written(arguments: &[String]) -> Outcome<()> {
         None => std::thread::available_parallelism()?.to_string(),
     };
     for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
-        // SAFETY: the process has one thread yet, so nobody reads the environment meanwhile.
+        // SAFETY: the process has one thread yet, so nothing reads the environment meanwhile.
         unsafe { std::env::set_var(name, &threads) };
     }
     if let Some(name) = arguments.first().filter(|name| !["tiny", "1b"].contains(&name.as_str())) {
@@ -119,8 +112,8 @@ fn tiny() -> PathBuf {
 
 /// One of the two that are compared.
 trait Side {
-    /// Logits of what follows `tokens`, which stand at positions `start` on; forgets all others
-    /// where that is 0.
+    /// Returns the logits of what follows `tokens` at positions `start` on; forgets all others if
+    /// that is 0.
     fn last_logits(&mut self, tokens: &[u32], start: usize) -> Outcome<Tensor>;
 }
 
@@ -133,7 +126,7 @@ impl Side for Model {
     }
 }
 
-/// candle-transformers' model and where it is.
+/// candle-transformers' model and its device.
 struct Theirs {
     weights: ModelWeights,
     device: Device,
@@ -169,7 +162,7 @@ struct Times {
 fn in_turns(name: &str, file: &Path, tokenizer: &Path, repeats: usize) -> Outcome<()> {
     let prompt = tokens(SHORT.prompt);
     let before = resident_bytes()?;
-    let request = request(file, Some(tokenizer), Evidence::Real, Place::Cpu, SHORT.context);
+    let request = request(file, Some(tokenizer), Evidence::Real, ModelDevice::Cpu, SHORT.context);
     let mut ours = Model::load(&request, &|_| {})?;
     ours.last_logits(&prompt, 0)?;
     let between = resident_bytes()?;
@@ -193,21 +186,21 @@ fn in_turns(name: &str, file: &Path, tokenizer: &Path, repeats: usize) -> Outcom
 }
 
 /// Compares with given files, of which there is room for one at a time.
-fn given(place: Place, files: &[String]) -> Outcome<()> {
+fn given(device: ModelDevice, files: &[String]) -> Outcome<()> {
     if files.is_empty() {
-        return Err(format!("no GGUF file is named after {place}").into());
+        return Err(format!("no GGUF file is named after {device}").into());
     }
-    let device = match place {
-        Place::Cpu => Device::Cpu,
-        Place::Cuda(ordinal) => Device::new_cuda(ordinal as usize)?,
+    let their_device = match device {
+        ModelDevice::Cpu => Device::Cpu,
+        ModelDevice::Cuda(ordinal) => Device::new_cuda(ordinal as usize)?,
     };
-    println!("{place}; tokens/s, median (best) of {GIVEN_REPEATS}; load in s, from page cache\n");
+    println!("{device}; tokens/s, median (best) of {GIVEN_REPEATS}; load in s, from page cache\n");
     print_head(GIVEN, " load: ours | theirs | ratio |");
     for file in files.iter().map(Path::new) {
         read_through(file)?;
-        let request = request_of_given(file, place)?;
+        let request = request_of_given(file, device)?;
         let (our_load, our_times) = alone(|| Ok(Model::load(&request, &|_| {})?))?;
-        let (their_load, their_times) = alone(|| Theirs::load(file, &device))?;
+        let (their_load, their_times) = alone(|| Theirs::load(file, &their_device))?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         let ratio = their_load / our_load;
         let load = format!(" {our_load:.2} | {their_load:.2} | {ratio:.2} |");
@@ -222,7 +215,7 @@ fn alone<S: Side>(load: impl FnOnce() -> Outcome<S>) -> Outcome<(f64, Times)> {
     let mut side = load()?;
     let seconds = begin.elapsed().as_secs_f64();
     let mut times = Times::default();
-    // Kernels are compiled with their first use, and memory is had for the first time.
+    // the first use compiles kernels and allocates memory
     measure(&mut side, GIVEN, &mut Times::default())?;
     for _ in 0..GIVEN_REPEATS {
         measure(&mut side, GIVEN, &mut times)?;
@@ -230,7 +223,7 @@ fn alone<S: Side>(load: impl FnOnce() -> Outcome<S>) -> Outcome<(f64, Times)> {
     Ok((seconds, times))
 }
 
-/// Reads a file to its end, so that whoever loads it first has no disk to wait for.
+/// Reads a file to its end, so that the first load does not wait for the disk.
 fn read_through(file: &Path) -> Outcome<()> {
     let mut reader = File::open(file)?;
     let mut buffer = vec![0; 8 << 20];
@@ -249,8 +242,8 @@ fn measure(side: &mut dyn Side, work: Work, times: &mut Times) -> Outcome<()> {
     Ok(())
 }
 
-/// Seconds until the logits are on the host, which waits for the device, as choosing the next token
-/// does.
+/// Returns the seconds until the logits are on the host, which includes waiting for the device, as
+/// choosing the next token does.
 fn seconds(side: &mut dyn Side, tokens: &[u32], start: usize) -> Outcome<f64> {
     let begin = Instant::now();
     let logits = side.last_logits(tokens, start)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
@@ -309,45 +302,30 @@ fn resident_bytes() -> Outcome<i64> {
     Ok(kilobytes * 1024)
 }
 
-/// A request for a given file. Its tokenizer is in it or beside it, or it has none.
-fn request_of_given(file: &Path, place: Place) -> Outcome<Request> {
-    let beside = file.with_file_name("tokenizer.json");
-    let beside = Some(beside.as_path()).filter(|path| path.is_file());
+/// Returns a request for a given file. Its tokenizer is in it or in the same folder, or it has
+/// none.
+fn request_of_given(file: &Path, device: ModelDevice) -> Outcome<Request> {
+    let tokenizer = file.with_file_name("tokenizer.json");
+    let tokenizer = Some(tokenizer.as_path()).filter(|path| path.is_file());
     let content = Content::read(&mut BufReader::new(File::open(file)?))?;
-    let has_one = beside.is_some() || content.metadata.contains_key("tokenizer.ggml.tokens");
+    let has_one = tokenizer.is_some() || content.metadata.contains_key("tokenizer.ggml.tokens");
     let evidence = if has_one { Evidence::Real } else { Evidence::Synthetic };
-    Ok(request(file, beside, evidence, place, GIVEN.context))
+    Ok(request(file, tokenizer, evidence, device, GIVEN.context))
 }
 
 fn request(
     file: &Path,
     tokenizer: Option<&Path>,
     evidence: Evidence,
-    place: Place,
+    device: ModelDevice,
     context: usize,
 ) -> Request {
+    let files = ModelFiles { tokenizer: tokenizer.map(Path::to_owned), ..model_files::gguf(file) };
     Request {
-        protocol: PROTOCOL_VERSION,
-        model: file.display().to_string(),
-        files: ModelFiles {
-            root: file.parent().unwrap_or(file).to_owned(),
-            format: WeightFormat::Gguf,
-            weights: vec![file.to_owned()],
-            index: None,
-            config: None,
-            generation_config: None,
-            tokenizer: tokenizer.map(Path::to_owned),
-            tokenizer_config: None,
-            chat_template: None,
-            page_cache_fraction: None,
-        },
         evidence,
-        // A file is loaded as it is, whatever is asked for.
-        quantization: Scheme::None,
-        devices: vec![place],
-        device_limit: None,
+        devices: vec![device],
         context: Some(context as u32),
-        generations: Vec::new(),
-        perplexity_text: None,
+        // a file is loaded as it is, whatever is requested
+        ..requests::load(files, Scheme::None)
     }
 }

@@ -5,18 +5,16 @@
 
 use modelgate_engine::{Model, answer, perplexity};
 use modelgate_model::Config;
-use modelgate_protocol::{
-    ContentPart, Device, Event, Evidence, Failure, GenerationRequest, Message, ModelFiles,
-    PROTOCOL_VERSION, Request, Scheme, Tensor, WeightFormat,
-};
+use modelgate_protocol::{Event, Failure, Request, Scheme, Tensor};
 use modelgate_testkit::distributions::{divergence, log_softmax};
 use modelgate_testkit::gguf::{GgmlDType, GgufWriter, TypeOf, Vocabulary, q4_k_m, uniform};
+use modelgate_testkit::{model_files, requests};
 use serde::Deserialize;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
-/// A question and the words that a right answer holds.
+/// A question and the words that a right answer contains.
 #[derive(Deserialize)]
 struct Fact {
     question: String,
@@ -43,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let folder = fixtures.join(name);
         let mut reference = None;
         for scheme in Scheme::UNIFORM {
-            let request = safetensors(&folder, scheme);
+            let request = requests::load(model_files::safetensors_folder(&folder), scheme);
             row(name, &scheme.to_string(), &request, &questions, &mut reference)?;
         }
         let config = Config::from_json(&std::fs::read_to_string(folder.join("config.json"))?)?;
@@ -56,14 +54,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             let vocabulary = Vocabulary::OfFolder;
             let writer = GgufWriter { vocabulary, ..GgufWriter::new(dtype) };
             let written = writer.write(&folder, &files.path().join(format!("{scheme}.gguf")));
-            let request = gguf(files.path(), written, scheme);
+            let request = requests::load(model_files::gguf(&written[0]), scheme);
             row(name, &format!("{scheme}, GGUF"), &request, &questions, &mut reference)?;
         }
     }
     Ok(())
 }
 
-/// Loads and asks one model, and prints what came of it.
+/// Loads and asks one model, and prints the results.
 fn row(
     name: &str,
     form: &str,
@@ -97,55 +95,7 @@ fn row(
     Ok(())
 }
 
-fn safetensors(folder: &Path, quantization: Scheme) -> Request {
-    let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-    let files = ModelFiles {
-        root: folder.to_owned(),
-        format: WeightFormat::Safetensors,
-        weights: Vec::new(),
-        index: beside("model.safetensors.index.json"),
-        config: beside("config.json"),
-        generation_config: beside("generation_config.json"),
-        tokenizer: beside("tokenizer.json"),
-        tokenizer_config: beside("tokenizer_config.json"),
-        chat_template: beside("chat_template.json"),
-        page_cache_fraction: None,
-    };
-    request(files, quantization)
-}
-
-fn gguf(root: &Path, weights: Vec<PathBuf>, quantization: Scheme) -> Request {
-    let files = ModelFiles {
-        root: root.to_owned(),
-        format: WeightFormat::Gguf,
-        weights,
-        index: None,
-        config: None,
-        generation_config: None,
-        tokenizer: None,
-        tokenizer_config: None,
-        chat_template: None,
-        page_cache_fraction: None,
-    };
-    request(files, quantization)
-}
-
-fn request(files: ModelFiles, quantization: Scheme) -> Request {
-    Request {
-        protocol: PROTOCOL_VERSION,
-        model: files.root.display().to_string(),
-        files,
-        evidence: Evidence::Real,
-        quantization,
-        devices: vec![Device::Cpu],
-        device_limit: None,
-        context: None,
-        generations: Vec::new(),
-        perplexity_text: None,
-    }
-}
-
-/// Log-probabilities of every token at every position of the text, in f64.
+/// Returns the log-probabilities of every token at every position of the text, in f64.
 fn log_probabilities(model: &mut Model, text: &str) -> Result<Vec<Vec<f64>>, Box<dyn Error>> {
     model.reset();
     let tokens = model.encode(text, true)?;
@@ -153,7 +103,7 @@ fn log_probabilities(model: &mut Model, text: &str) -> Result<Vec<Vec<f64>>, Box
     Ok(logits.iter().map(|row| log_softmax(row)).collect())
 }
 
-/// Mean over positions of the divergence of `other` from `reference`, in nats.
+/// Returns the mean over positions of the divergence of `other` from `reference`, in nats.
 fn mean_divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     let sum: f64 = reference.iter().zip(other).map(|(p, q)| divergence(p, q)).sum();
     sum / reference.len() as f64
@@ -162,15 +112,7 @@ fn mean_divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
 fn right_answers(model: &mut Model, facts: &[Fact]) -> Result<usize, Failure> {
     let mut right = 0;
     for fact in facts {
-        let request = GenerationRequest {
-            name: fact.question.clone(),
-            messages: vec![Message {
-                role: "user".into(),
-                content: vec![ContentPart::Text(fact.question.clone())],
-            }],
-            tokens: Vec::new(),
-            max_tokens: 128,
-        };
+        let request = requests::question(&fact.question, 128);
         let text = answer(model, &request, &|_| {})?.text.to_lowercase();
         right += usize::from(text.contains(&fact.answer.to_lowercase()));
     }

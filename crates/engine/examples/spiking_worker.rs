@@ -1,8 +1,9 @@
-//! A worker that takes 3 GiB of the first CUDA device for 5 ms while it loads, so that a harness can
-//! be shown to see it: `SPIKE=pool` through the memory pool that tensors come from, `SPIKE=plain`
-//! by an allocation of its own. `SPIKE_AFTER` is the number of seconds to wait before.
+//! A worker that allocates 3 GiB of the first CUDA device for 5 ms while it loads, to test that the
+//! harness detects it: `SPIKE=pool` from the memory pool of tensors, `SPIKE=plain` outside it.
+//! `SPIKE_AFTER` is the number of seconds to wait before.
 //!
-//! `MODELGATE_WORKER=.../spiking_worker SPIKE=plain SPIKE_AFTER=3 cargo test --release --test models`
+//! `MODELGATE_WORKER=.../spiking_worker SPIKE=plain SPIKE_AFTER=3 cargo test --release --test
+//! models`
 
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result};
 use std::time::Duration;
@@ -30,7 +31,7 @@ fn spike() -> Result<(), DriverError> {
     assert!(["pool", "plain"].contains(&how.as_str()), "SPIKE is \"{how}\", not pool or plain");
     if how == "pool" {
         let stream = context.per_thread_stream();
-        // SAFETY: nobody reads or writes what is allocated here.
+        // SAFETY: nothing reads or writes this memory.
         let memory = unsafe { stream.alloc::<u8>(BYTES) }?;
         stream.synchronize()?;
         std::thread::sleep(Duration::from_millis(5));
@@ -40,6 +41,6 @@ fn spike() -> Result<(), DriverError> {
     // SAFETY: as above.
     let memory = unsafe { result::malloc_sync(BYTES) }?;
     std::thread::sleep(Duration::from_millis(5));
-    // SAFETY: allocated just now, and used by nobody.
+    // SAFETY: allocated just now, and not used.
     unsafe { result::free_sync(memory) }
 }

@@ -1,21 +1,21 @@
-// Attention of single tokens over a cache in 16 bits, and what puts keys and values there.
+// Attention of single tokens over a KV cache in 16 bits, and the kernel that appends to that cache.
 //
-// Shapes are row-major; `width` is that of one head. Sums are in f32. Where a token stands is read from
-// device memory, so that the same launches, recorded once, serve every token.
+// Shapes are row-major; `width` is that of one head. Sums are in f32. The position of a token is read from
+// device memory, so that the same launches, recorded once, work for every token.
 
 #include <cuda_fp16.h>
 
-// Positions that one block looks at, no more than it has threads.
+// Positions that one block attends to, no more than it has threads.
 #define SPLIT 64
 // Threads of a block.
 #define THREADS 128
 // Threads that share one key: each takes 8 of its values at a time.
 #define TEAM 8
-// Parts that the values of a split are mixed in.
+// Parts in which the values of a split are summed.
 #define PARTS 2
 
-// Turns queries and keys by the angles of their positions (RoPE: Su et al., 2021, arXiv:2104.09864),
-// and puts keys and values into the cache. One block a token and head, one thread a pair.
+// Rotates queries and keys by the angles of their positions (RoPE: Su et al., 2021, arXiv:2104.09864),
+// and appends keys and values to the cache. One block a token and head, one thread a pair.
 //
 // query (n, heads * width), key and value (n, kv heads * width), cosines and sines (positions, width /
 // 2), turned (heads, n, width), keys and values of the cache (kv heads, positions, width), position
@@ -81,13 +81,13 @@ static __device__ float sum_of_block(float value, float *shared)
     return value;
 }
 
-// A softmax over SPLIT positions, as three parts that can be added up later (Dao et al., 2023,
+// A softmax over SPLIT positions, as three parts that can be combined later (Dao et al., 2023,
 // "Flash-Decoding"). One block a head and split.
 //
 // query (heads, width), keys and values (kv heads, positions, width), partial (heads, splits,
 // width + 2): the weighted sum of the values, the largest score, the sum of the weights. `width` is
-// a multiple of 8. The token at `position` looks at itself and at those before it, no further back
-// than `window`; splits beyond it are left alone.
+// a multiple of 8. The token at `position` attends to itself and to those before it, no further back
+// than `window`; splits beyond it are not written.
 extern "C" __global__ void attend_split(
     const float *query, const __half *keys, const __half *values, float *partial, int group,
     int positions, int width, const unsigned int *position, int window, float scale)
@@ -130,7 +130,7 @@ extern "C" __global__ void attend_split(
     if (threadIdx.x < SPLIT) weights[threadIdx.x] = weight;
     const float sum = sum_of_block(weight, scratch);
 
-    // each thread mixes two columns of every PARTS-th value, and the parts are added up
+    // each thread sums two columns of every PARTS-th value, and the parts are summed
     float *out = partial + ((size_t)head * splits + split) * (width + 2);
     float2 *parts = reinterpret_cast<float2 *>(scratch + THREADS / 32);
     const int columns = width / 2, part = threadIdx.x / (THREADS / PARTS);
@@ -162,7 +162,7 @@ extern "C" __global__ void attend_split(
     }
 }
 
-// Adds up the parts of a head that were written. One block a head; mixed (heads, width).
+// Combines the parts of a head that were written. One block a head; mixed (heads, width).
 extern "C" __global__ void attend_combine(
     const float *partial, float *mixed, int most_splits, int width, const unsigned int *position,
     int window)

@@ -1,4 +1,4 @@
-// Random weights in place. `src/synthetic.rs` makes the same ones on the host, bit for bit.
+// Random weights in place. `src/weights/random.rs` makes the same ones on the host, bit for bit.
 
 #include <cuda_bf16.h>
 #include <stdint.h>
@@ -13,13 +13,13 @@ static __device__ uint64_t random_word(uint64_t seed, uint64_t counter)
     return z ^ (z >> 31);
 }
 
-// 16 random bits; four of them come of one word.
+// 16 random bits, a quarter of a word.
 static __device__ uint16_t random_half(uint64_t seed, uint64_t index)
 {
     return (uint16_t)(random_word(seed, index / 4) >> (16 * (index % 4)));
 }
 
-// Blocks of quantized values: copies of `block` (`size` halves of 16 bits) in which the halves from
+// Blocks of quantized values: copies of `block` (`size` numbers of 16 bits) in which the numbers from
 // `from` to before `to` are random.
 extern "C" __global__ void random_blocks(
     uint16_t *out, uint64_t halves, const uint16_t *block, uint32_t size, uint32_t from, uint32_t to,
@@ -32,7 +32,7 @@ extern "C" __global__ void random_blocks(
     }
 }
 
-// Values spread evenly from -scale to scale.
+// Uniform values from -scale to scale.
 extern "C" __global__ void random_bf16(__nv_bfloat16 *out, uint64_t count, float scale, uint64_t seed)
 {
     const uint64_t step = (uint64_t)gridDim.x * blockDim.x;

@@ -1,38 +1,39 @@
-//! The first layers of a model on its device, held against the same layers on the CPU: that random
+//! Compares the first layers of a model on its device with the same layers on the CPU: that random
 //! weights give numbers says little, that two implementations give the same ones says much.
 
-use crate::decoder::{Decoder, KvCache, Layout};
-use crate::fail;
-use crate::load::Weights;
-use crate::place::Place;
+use crate::compute_device::ComputeDevice;
+use crate::decoder::{Decoder, KvCache};
+use crate::failures;
+use crate::numeric::relative_error;
+use crate::weights::{RopeLayout, WeightMap};
 use candle_core::Result;
 use modelgate_model::{COMPARED_LAYERS, Config, tensors};
 use modelgate_protocol::{Agreement, Failure, Finite, Stage};
 
-/// Tokens that go through them at once, and after them one by one: on a device these are kernels of
-/// their own.
+/// Tokens that are evaluated at once, and after them one by one: a device has other kernels for
+/// these.
 const AT_ONCE: usize = 24;
 const ONE_BY_ONE: usize = 24;
-/// Part of a mixture of experts' tokens whose error is at most what is told. A token whose router is
-/// about to choose either of two experts may choose otherwise here than there, and differs wholly
-/// without anything being wrong; a wrong expert is met by more tokens than are left out.
-const TOLD_OF_EXPERTS: f64 = 0.75;
+/// The quantile of the tokens' errors that is reported for a mixture of experts. A token whose router
+/// almost equally prefers two experts may go to another one on the device, and differs wholly without
+/// a defect; a defective expert is used by more tokens than the quantile leaves out.
+const EXPERTS_QUANTILE: f64 = 0.75;
 
 /// The first layers of a model, its embedding and its output matrix.
 pub(crate) struct Prefix {
     config: Config,
-    weights: Weights,
+    weights: WeightMap,
     frequencies: Vec<f32>,
-    layout: Layout,
+    layout: RopeLayout,
 }
 
 impl Prefix {
-    /// The prefix of a model; it shares the weights.
+    /// Returns the prefix of a model, which shares the weights.
     pub(crate) fn of(
         config: &Config,
-        weights: &Weights,
+        weights: &WeightMap,
         frequencies: &[f32],
-        layout: Layout,
+        layout: RopeLayout,
     ) -> Prefix {
         let config = Config { layers: config.layers.min(COMPARED_LAYERS), ..config.clone() };
         let shared = |name: String| Some((name.clone(), weights.get(&name)?.clone()));
@@ -45,20 +46,23 @@ impl Prefix {
         }
     }
 
-    /// Evaluates a few tokens in both places.
+    /// Evaluates a few tokens on both devices.
     ///
     /// # Errors
     /// The engine fails.
-    pub(crate) fn compare(&self, place: &Place) -> std::result::Result<Agreement, Failure> {
-        let internal = fail::internal(Stage::Generate);
-        let found = self.logits(self.weights.clone(), place).map_err(&internal)?;
+    pub(crate) fn compare(
+        &self,
+        device: &ComputeDevice,
+    ) -> std::result::Result<Agreement, Failure> {
+        let internal = failures::internal(Stage::Generate);
+        let found = self.logits(self.weights.clone(), device).map_err(&internal)?;
         let on_host =
             self.weights.iter().map(|(name, weight)| Ok((name.clone(), weight.to_host()?)));
-        let on_host = on_host.collect::<Result<Weights>>().map_err(&internal)?;
-        let right = self.logits(on_host, &Place::Host).map_err(&internal)?;
-        let told = if self.config.experts.is_some() { TOLD_OF_EXPERTS } else { 1.0 };
+        let on_host = on_host.collect::<Result<WeightMap>>().map_err(&internal)?;
+        let expected = self.logits(on_host, &ComputeDevice::Cpu).map_err(&internal)?;
+        let quantile = if self.config.experts.is_some() { EXPERTS_QUANTILE } else { 1.0 };
         let part = |range: std::ops::Range<usize>| {
-            told_error(found.get(range.clone()), right.get(range), told)
+            agreement_error(found.get(range.clone()), expected.get(range), quantile)
         };
         let error = part(0..AT_ONCE).max(part(AT_ONCE..AT_ONCE + ONE_BY_ONE));
         Ok(Agreement {
@@ -68,10 +72,10 @@ impl Prefix {
         })
     }
 
-    /// Logits of all tokens.
-    fn logits(&self, weights: Weights, place: &Place) -> Result<Vec<Vec<f32>>> {
+    /// Returns the logits of all tokens.
+    fn logits(&self, weights: WeightMap, device: &ComputeDevice) -> Result<Vec<Vec<f32>>> {
         let count = AT_ONCE + ONE_BY_ONE;
-        let cache = KvCache::new(&self.config, count, &place.device());
+        let cache = KvCache::new(&self.config, count, &device.candle());
         let cache = cache.map_err(|error| candle_core::Error::Msg(format!("{error:?}")))?;
         let mut decoder =
             Decoder::new(&self.config, weights, &self.frequencies, self.layout, cache)?;
@@ -89,39 +93,35 @@ impl Prefix {
     }
 }
 
-/// What the relative errors of the part `told` of some tokens are at most; infinite where there is
-/// no telling.
-fn told_error(found: Option<&[Vec<f32>]>, right: Option<&[Vec<f32>]>, told: f64) -> f64 {
-    let (Some(found), Some(right)) = (found, right) else { return f64::INFINITY };
-    let mut errors: Vec<f64> = found.iter().zip(right).map(|(a, b)| relative_error(a, b)).collect();
-    let whole = !errors.is_empty() && found.len() == right.len();
-    if !whole || errors.iter().any(|error| !error.is_finite()) {
+/// Returns a quantile of the relative errors of some tokens; infinite if an error is not finite or the
+/// tokens differ in number.
+fn agreement_error(
+    found: Option<&[Vec<f32>]>,
+    expected: Option<&[Vec<f32>]>,
+    quantile: f64,
+) -> f64 {
+    let (Some(found), Some(expected)) = (found, expected) else { return f64::INFINITY };
+    let mut errors: Vec<f64> =
+        found.iter().zip(expected).map(|(a, b)| relative_error(a, b)).collect();
+    let complete = !errors.is_empty() && found.len() == expected.len();
+    if !complete || errors.iter().any(|error| !error.is_finite()) {
         return f64::INFINITY;
     }
     errors.sort_by(f64::total_cmp);
-    errors[((errors.len() - 1) as f64 * told) as usize]
-}
-
-/// Norm of the difference over the norm of what is right; NaN where there are not as many of both.
-pub(crate) fn relative_error<T: Copy + Into<f64>>(found: &[f32], right: &[T]) -> f64 {
-    let square = |value: f64| value * value;
-    let pairs = found.iter().zip(right);
-    let difference: f64 = pairs.map(|(a, b)| square(f64::from(*a) - (*b).into())).sum();
-    let norm: f64 = right.iter().map(|value| square((*value).into())).sum();
-    if found.len() == right.len() { (difference / norm).sqrt() } else { f64::NAN }
+    errors[((errors.len() - 1) as f64 * quantile) as usize]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::told_error;
+    use super::agreement_error;
 
     #[test]
     fn a_few_tokens_of_experts_may_differ_and_none_of_others() {
         let right = vec![vec![1.0f32, 2.0, 3.0]; 32];
-        let error = |wrong: usize, told| {
+        let error = |wrong: usize, quantile| {
             let mut found = right.clone();
             found[..wrong].fill(vec![3.0, -2.0, 1.0]);
-            told_error(Some(&found), Some(&right), told)
+            agreement_error(Some(&found), Some(&right), quantile)
         };
         assert_eq!(error(0, 1.0), 0.0);
         assert!(error(1, 1.0) > 0.5);
@@ -135,8 +135,8 @@ mod tests {
         let with = |value: f32| [vec![value], vec![2.0]];
         let (not_a_number, infinite) = (with(f32::NAN), with(f32::INFINITY));
         for found in [&[][..], &right[..1], &not_a_number, &infinite] {
-            assert_eq!(told_error(Some(found), Some(&right), 0.75), f64::INFINITY);
+            assert_eq!(agreement_error(Some(found), Some(&right), 0.75), f64::INFINITY);
         }
-        assert_eq!(told_error(None, Some(&right), 1.0), f64::INFINITY);
+        assert_eq!(agreement_error(None, Some(&right), 1.0), f64::INFINITY);
     }
 }

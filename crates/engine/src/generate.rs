@@ -1,8 +1,10 @@
-//! Answers to chats: greedy, twice, with everything that was seen on the way. Judges nothing.
+//! Answers chats: greedily, twice, with measurements. Judges nothing.
 
-use crate::meter::Reporter;
-use crate::model::{Events, Model};
-use crate::{fail, tokenizer};
+use crate::events::Events;
+use crate::failures;
+use crate::meter::ProgressReporter;
+use crate::model::Model;
+use crate::numeric::log_probability;
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use modelgate_protocol::{
@@ -21,12 +23,12 @@ pub fn answer(
     events: Events,
 ) -> Result<Generation, Failure> {
     let (inputs, prompt_tokens) = prompt(model, request)?;
-    let most = request.max_tokens as usize;
-    refuse(model, &request.name, prompt_tokens.len(), most)?;
-    let total = 2 * (prompt_tokens.len() + most) as u64;
-    let progress = Reporter::new(ProgressUnit::Tokens, total, events);
-    let first = run(model, &prompt_tokens, most, &progress)?;
-    let second = run(model, &prompt_tokens, most, &progress)?;
+    let max_tokens = request.max_tokens as usize;
+    refuse(model, &request.name, prompt_tokens.len(), max_tokens)?;
+    let total = 2 * (prompt_tokens.len() + max_tokens) as u64;
+    let progress = ProgressReporter::new(ProgressUnit::Tokens, total, events);
+    let first = run(model, &prompt_tokens, max_tokens, &progress)?;
+    let second = run(model, &prompt_tokens, max_tokens, &progress)?;
     progress.finish();
     Ok(Generation {
         name: request.name.clone(),
@@ -43,7 +45,7 @@ pub fn answer(
     })
 }
 
-/// The prompt as it was rendered, and its tokens.
+/// Returns the prompt as it was rendered, and its tokens.
 fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Vec<u32>), Failure> {
     if request.tokens.is_empty() {
         let prompt = model.render(&request.messages)?;
@@ -61,13 +63,14 @@ fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Ve
     }
 }
 
+/// Refuses an empty prompt, and a prompt and answer that do not fit the context.
 fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(), Failure> {
     if prompt == 0 {
         let message = format!(
             "the prompt of \"{name}\" has no tokens by {}",
             model.tokenizer_path().display()
         );
-        return Err(tokenizer::failure(Stage::Generate, message, "give the chat a message"));
+        return Err(failures::tokenizer(Stage::Generate, message, "give the chat a message"));
     }
     if prompt + answer <= model.context() {
         return Ok(());
@@ -84,7 +87,7 @@ fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(),
     ))
 }
 
-/// One answer.
+/// One answer and its measurements.
 struct Run {
     tokens: Vec<u32>,
     logprobs: Vec<Option<Finite>>,
@@ -94,11 +97,12 @@ struct Run {
     finish_reason: FinishReason,
 }
 
+/// Answers once, from an empty cache.
 fn run(
     model: &mut Model,
     prompt: &[u32],
-    most: usize,
-    progress: &Reporter,
+    max_tokens: usize,
+    progress: &ProgressReporter,
 ) -> Result<Run, Failure> {
     model.reset();
     let mut sampler = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
@@ -112,7 +116,7 @@ fn run(
     };
     let begin = Instant::now();
     let (mut input, mut position) = (prompt.to_vec(), 0);
-    while run.tokens.len() < most {
+    while run.tokens.len() < max_tokens {
         let logits = model.next(&input, position, progress)?;
         let Some(token) = run.choose(&mut sampler, &logits)? else { break };
         run.first_token.get_or_insert_with(|| begin.elapsed());
@@ -133,13 +137,13 @@ fn run(
 }
 
 impl Run {
-    /// Takes the likeliest token; none where there is no telling, since a logit is not finite.
+    /// Appends the likeliest token; returns `None` if a logit is not finite.
     fn choose(
         &mut self,
         sampler: &mut LogitsProcessor,
         logits: &Tensor,
     ) -> Result<Option<u32>, Failure> {
-        let internal = fail::internal(Stage::Generate);
+        let internal = failures::internal(Stage::Generate);
         let logits = &logits.to_device(&Device::Cpu).map_err(&internal)?;
         let values = logits.to_vec1::<f32>().map_err(&internal)?;
         let nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
@@ -151,31 +155,5 @@ impl Run {
         self.tokens.push(token);
         self.logprobs.push(Finite::new(log_probability(&values, token)));
         Ok(Some(token))
-    }
-}
-
-/// Natural logarithm of the probability that `logits` give a token, in f64; NaN for a token that
-/// has no logit.
-pub(crate) fn log_probability(logits: &[f32], token: u32) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let largest = f64::from(largest);
-    let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
-    match logits.get(token as usize) {
-        Some(logit) => f64::from(*logit) - largest - sum.ln(),
-        None => f64::NAN,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::log_probability;
-
-    #[test]
-    fn probabilities_of_extreme_logits_are_right() {
-        let even = log_probability(&[1000.0, 1000.0], 0);
-        assert!((even - 0.5f64.ln()).abs() < 1e-12, "{even}");
-        assert_eq!(log_probability(&[0.0, -2000.0], 1), -2000.0);
-        assert!(log_probability(&[0.0, f32::NAN], 0).is_nan());
-        assert!(log_probability(&[0.0], 1).is_nan());
     }
 }

@@ -1,42 +1,38 @@
-//! The engine: what loads a model and generates with it inside a worker. The only crate that knows
+//! The engine: loads a model and generates with it inside a worker. The only crate that knows
 //! candle.
 //!
 //! [`run_worker`] is the whole worker: one request in, events out. [`Model`] is the same without a
-//! process around it, for tests and benchmarks. Nothing here knows what would be a right answer, a
-//! fast load or too much memory: the harness judges, the engine tells.
+//! process around it, for tests and benchmarks. Nothing here knows what a right answer, a fast load
+//! or too much memory would be: the engine measures, the harness judges.
 
 mod agreement;
-mod allocate;
-mod chat;
+mod blocks;
+mod compute_device;
+mod cpu;
+mod cuda;
 mod decoder;
-mod device_matrix;
 mod events;
-mod fail;
-mod file_ceilings;
-mod fill;
+mod failures;
+mod formats;
 mod generate;
-mod gpu;
 mod load;
 mod meter;
 mod model;
+mod numeric;
 #[doc(hidden)]
 pub mod parsers;
 mod perplexity;
-mod place;
-mod product;
-mod quantize;
-mod small_file;
-mod source;
-mod staging;
-mod storage;
-mod synthetic;
-mod tokenizer;
+mod self_test;
+mod text;
+mod thread_pool;
 mod traffic;
+mod weights;
 mod worker;
 
+pub use cpu::quantize::{Quantized, quantize_rows};
+pub use events::Events;
 pub use generate::answer;
-pub use model::{Events, Model};
+pub use model::Model;
 pub use perplexity::perplexity;
-pub use quantize::{Quantized, quantize_rows};
-pub use tokenizer::Prompt;
+pub use text::Prompt;
 pub use worker::run_worker;

@@ -1,23 +1,24 @@
-//! How surprised a model is by a text: exp of the mean negative log likelihood of its tokens.
+//! The perplexity of a text: exp of the mean negative log likelihood of its tokens.
 
-use crate::fail;
-use crate::generate::log_probability;
-use crate::meter::Reporter;
-use crate::model::{Events, LOGIT_ROWS, Model, in_pool};
+use crate::events::Events;
+use crate::failures;
+use crate::meter::ProgressReporter;
+use crate::model::{LOGIT_ROWS, Model};
+use crate::numeric::log_probability;
+use crate::thread_pool::in_pool;
 use modelgate_model::PREFILL_CHUNK;
 use modelgate_protocol::{Failure, Finite, Perplexity, ProgressUnit, Stage};
 use sha2::{Digest, Sha256};
 
-/// The perplexity of `text`, with the special tokens that the tokenizer puts before every text.
-/// Where it is longer than the context it is cut into windows, each of which begins anew with those
-/// tokens.
+/// Computes the perplexity of `text`, with the special tokens that the tokenizer puts before every text.
+/// A text longer than the context is cut into windows, each of which begins with those tokens.
 ///
 /// # Errors
 /// The text has fewer than two tokens, the context has no room for two, or the engine fails.
 pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perplexity, Failure> {
     let tokens = model.encode(text, true)?;
     let mut lead = model.encode("", true)?;
-    // Some tokenizers also put tokens behind a text; those are not what it begins with.
+    // some tokenizers also append tokens to a text, which are not part of its beginning
     lead.truncate(tokens.iter().zip(&lead).take_while(|(a, b)| a == b).count());
     let room = model.context().saturating_sub(lead.len().max(1));
     if tokens.len() < 2 || room == 0 {
@@ -28,13 +29,13 @@ pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perpl
             model.context()
         );
         let hint = "give a longer text, or a longer context";
-        return Err(crate::tokenizer::failure(Stage::Generate, message, hint));
+        return Err(failures::tokenizer(Stage::Generate, message, hint));
     }
     if lead.is_empty() {
         lead.push(tokens[0]);
     }
     let body = &tokens[lead.len()..];
-    let progress = Reporter::new(ProgressUnit::Tokens, tokens.len() as u64, events);
+    let progress = ProgressReporter::new(ProgressUnit::Tokens, tokens.len() as u64, events);
     let (mut sum, mut count) = (0.0, 0);
     for part in body.chunks(room) {
         let window = [lead.as_slice(), part].concat();
@@ -42,27 +43,30 @@ pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perpl
         count += window.len() as u64 - 1;
     }
     progress.finish();
-    let digest = Sha256::digest(text.as_bytes());
     Ok(Perplexity {
-        text_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        text_sha256: hex::encode(Sha256::digest(text.as_bytes())),
         tokens: count,
         value: Finite::new((sum / count as f64).exp()),
     })
 }
 
-/// Sum of the negative log likelihoods of all tokens of a window but the first.
-fn window_loss(model: &mut Model, window: &[u32], progress: &Reporter) -> Result<f64, Failure> {
+/// Returns the sum of the negative log likelihoods of all tokens of a window but the first.
+fn window_loss(
+    model: &mut Model,
+    window: &[u32],
+    progress: &ProgressReporter,
+) -> Result<f64, Failure> {
     model.reset();
     let mut sum = 0.0;
     for (number, chunk) in window.chunks(PREFILL_CHUNK).enumerate() {
         let start = number * PREFILL_CHUNK;
         let hidden = model.hidden(chunk, start, progress)?;
-        // The token that each position predicts: the one after it, if there is one.
+        // the token that each position predicts: the next one, if there is one
         let targets = &window[start + 1..window.len().min(start + chunk.len() + 1)];
         for (part, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
             let rows = hidden
                 .narrow(0, part * LOGIT_ROWS, targets.len())
-                .map_err(fail::internal(Stage::Generate))?;
+                .map_err(failures::internal(Stage::Generate))?;
             let logits = model.logits(&rows)?;
             let losses =
                 logits.iter().zip(targets).map(|(row, token)| -log_probability(row, *token));

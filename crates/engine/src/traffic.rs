@@ -1,15 +1,15 @@
-//! The bytes that prompts and answers move: every weight that a token goes through is read, and so
-//! are the keys and values before it. Held against how fast the memory is, they say how far decoding
-//! is from what the hardware allows.
+//! Counts the bytes that prompts and answers move: every weight that a token goes through is read,
+//! and so are the keys and values before it. Compared with how fast the memory is, they say how far
+//! decoding is from what the hardware allows.
 
-use crate::load::Weights;
-use crate::meter::Busy;
-use crate::model::Events;
-use modelgate_model::{Config, PREFILL_CHUNK, Role, kv_cache_bytes, role};
-use modelgate_protocol::Event;
+use crate::events::Events;
+use crate::meter::BusyClock;
+use crate::weights::WeightMap;
+use modelgate_model::{Config, PREFILL_CHUNK, kv_cache_bytes, role};
+use modelgate_protocol::{ActivityName, Event, Role};
 use std::time::Duration;
 
-/// What was moved so far.
+/// The bytes that were moved so far.
 pub(crate) struct Traffic {
     /// Bytes of the weights that a token goes through.
     active: u64,
@@ -17,13 +17,13 @@ pub(crate) struct Traffic {
     all: u64,
     /// Bytes of the keys and values of one position.
     position: u64,
-    prefill: Busy,
-    decode: Busy,
+    prefill: BusyClock,
+    decode: BusyClock,
 }
 
 impl Traffic {
-    /// Nothing yet, of a model with these weights.
-    pub(crate) fn of(config: &Config, weights: &Weights, on_device: bool) -> Traffic {
+    /// Creates the counters of a model with these weights.
+    pub(crate) fn of(config: &Config, weights: &WeightMap, on_device: bool) -> Traffic {
         let (mut active, mut all) = (0, 0);
         for (name, weight) in weights {
             let bytes = weight.bytes();
@@ -44,24 +44,27 @@ impl Traffic {
             active,
             all,
             position: kv_cache_bytes(config, 1, on_device),
-            prefill: Busy::default(),
-            decode: Busy::default(),
+            prefill: BusyClock::default(),
+            decode: BusyClock::default(),
         }
     }
 
+    /// Counts a prompt of `tokens` tokens that took so long.
     pub(crate) fn count_prefill(&self, tokens: usize, took: Duration) {
         let chunks = tokens.div_ceil(PREFILL_CHUNK) as u64;
         self.prefill.add(chunks * self.all + tokens as u64 * self.position, took);
     }
 
+    /// Counts `tokens` tokens that were decoded one by one after `start` others.
     pub(crate) fn count_decode(&self, start: usize, tokens: usize, took: Duration) {
         let positions: u64 = (start..start + tokens).map(|position| position as u64 + 1).sum();
         self.decode.add(tokens as u64 * self.active + positions * self.position, took);
     }
 
-    /// Tells what it was.
-    pub(crate) fn tell(&self, events: Events) {
-        for (busy, name) in [(&self.prefill, "prefill"), (&self.decode, "decode")] {
+    /// Sends what was counted.
+    pub(crate) fn report(&self, events: Events) {
+        let clocks = [(&self.prefill, ActivityName::Prefill), (&self.decode, ActivityName::Decode)];
+        for (busy, name) in clocks {
             if let Some(activity) = busy.activity(name) {
                 events(Event::Activity(activity));
             }

@@ -7,12 +7,10 @@ mod common;
 
 use common::{fixtures, gguf_alone, inventory, largest_difference, load, loaded, request, rows};
 use modelgate_engine::{Model, perplexity};
-use modelgate_protocol::{
-    DType, Device, Evidence, GenerationRequest, ModelFiles, Request, Scheme, WeightFormat,
-};
+use modelgate_protocol::{DType, Device, Evidence, GenerationRequest, Request, Role, Scheme};
 use modelgate_testkit::families::Golden;
 use modelgate_testkit::safetensors_edit::{RawTensor, read_shard, write_shard};
-use modelgate_testkit::tokenizers;
+use modelgate_testkit::{model_files, requests, tokenizers};
 use std::path::Path;
 
 /// The largest difference of a logit in the families, whose logits spread by 2 to 3: keys and values
@@ -96,9 +94,9 @@ fn logits_of_every_family_are_the_references_within_what_16_bits_cost() {
     assert!(compared * 10 >= all * 8, "{compared} of {all}");
 }
 
-/// Norm of the difference of two tables over the norm of the second, row by row: what three of four
-/// rows have at most, since a row whose router is about to choose either of two experts may choose
-/// otherwise.
+/// Returns the norm of the difference of two tables over the norm of the second, row by row: the
+/// most of three of four rows, since a row whose router almost equally prefers two experts may go
+/// to another one.
 fn relative(found: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
     let square = |value: f64| value * value;
     let of_row = |(found, right): (&Vec<f32>, &Vec<f32>)| {
@@ -114,7 +112,7 @@ fn relative(found: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
     errors[(errors.len() - 1) * 3 / 4]
 }
 
-/// Logits of some tokens, at once and one by one.
+/// Returns the logits of some tokens, at once and one by one.
 fn both_ways(model: &mut Model, tokens: &[u32]) -> [Vec<Vec<f32>>; 2] {
     model.reset();
     let at_once = rows(&model.forward(tokens, 0).unwrap());
@@ -139,7 +137,7 @@ fn quantized_models_give_what_they_give_on_the_cpu() {
             };
             assert!(!told.is_empty() && told.len() == host_told.len());
             for (tensor, other) in told.iter().zip(&host_told) {
-                assert_eq!(tensor.device, "cuda:0", "{}", tensor.name);
+                assert_eq!(tensor.device, Device::Cuda(0), "{}", tensor.name);
                 assert_eq!((&tensor.name, tensor.nmse), (&other.name, other.nmse));
                 if other.dtype.is_quantized() {
                     assert_eq!((&tensor.dtype, tensor.bytes), (&other.dtype, other.bytes));
@@ -175,25 +173,13 @@ fn a_file_that_llama_cpp_quantized_gives_what_it_gives_on_the_cpu() {
     assert!(errors.iter().all(|error| *error < 0.03), "{errors:?}");
 }
 
-/// A request for random weights of a tiny model's shapes.
+/// Returns a request for random weights of a tiny model's shapes.
 fn synthetic(config: &Path, scheme: Scheme, device: Device) -> Request {
-    let request = request(config.parent().unwrap(), scheme);
     Request {
-        files: ModelFiles {
-            format: WeightFormat::Synthetic,
-            weights: Vec::new(),
-            index: None,
-            config: Some(config.to_owned()),
-            generation_config: None,
-            tokenizer: None,
-            tokenizer_config: None,
-            chat_template: None,
-            page_cache_fraction: None,
-            ..request.files.clone()
-        },
         evidence: Evidence::Synthetic,
         devices: vec![device],
-        ..request
+        context: Some(2048),
+        ..requests::load(model_files::synthetic(config), scheme)
     }
 }
 
@@ -238,7 +224,7 @@ fn a_limit_makes_any_device_small() {
 fn unquantized_weights_keep_the_type_of_their_file() {
     let (_, events) = load(&on_cuda(request(&fixtures().join("tiny/llama"), Scheme::None)));
     for tensor in inventory(&events) {
-        let expected = if tensor.rule == "norm" { DType::F32 } else { DType::Bf16 };
+        let expected = if tensor.role == Role::Norm { DType::F32 } else { DType::Bf16 };
         assert_eq!(tensor.dtype, expected, "{}", tensor.name);
     }
 }

@@ -15,7 +15,7 @@ use modelgate_testkit::tokenizers;
 /// The largest difference of a logit: f32 sums in another order.
 const LOGIT: f32 = 1e-4;
 
-/// A variant with a tokenizer beside it, in a folder of its own.
+/// A variant with a tokenizer, in a folder of its own.
 struct Prepared {
     request: Request,
     _folder: tempfile::TempDir,
@@ -33,7 +33,7 @@ fn prepared(golden: &Golden, variant: &Variant, scheme: Scheme) -> Prepared {
     Prepared { request, _folder: folder }
 }
 
-/// Logits at all positions, evaluated in pieces of so many tokens.
+/// Returns the logits at all positions, evaluated in pieces of so many tokens.
 fn logits(model: &mut Model, tokens: &[u32], piece: usize) -> Vec<Vec<f32>> {
     model.reset();
     let mut found = Vec::new();

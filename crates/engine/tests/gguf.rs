@@ -155,11 +155,11 @@ fn a_file_with_a_tokenizer_needs_no_other() {
     let writer = GgufWriter { vocabulary: Vocabulary::OfFolder, ..GgufWriter::new(&dtype) };
     writer.write(&tiny(), &file);
     let mut alone = loaded(&common::gguf_alone(&file, Scheme::Q8_0));
-    let mut beside = loaded(&gguf_request(&file, Scheme::Q8_0));
+    let mut with_companions = loaded(&gguf_request(&file, Scheme::Q8_0));
     let question = common::question("What is the capital of France?");
     let answer = modelgate_engine::answer(&mut alone, &question, &|_| ()).unwrap();
     assert!(answer.text.contains("Paris"), "{}", answer.text);
-    let expected = modelgate_engine::answer(&mut beside, &question, &|_| ()).unwrap();
+    let expected = modelgate_engine::answer(&mut with_companions, &question, &|_| ()).unwrap();
     assert_eq!(answer.prompt_tokens, expected.prompt_tokens);
     assert_eq!(answer.tokens, expected.tokens);
 }

@@ -9,7 +9,7 @@ use common::{
     fixtures, largest_difference, load, loaded, messages, question, request, rows, sha256, tiny,
 };
 use modelgate_engine::{Model, answer, perplexity};
-use modelgate_protocol::{Event, FinishReason, GenerationRequest, Scheme};
+use modelgate_protocol::{ActivityName, Event, FinishReason, GenerationRequest, Scheme};
 use modelgate_testkit::safetensors_edit::read_shard;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -247,7 +247,7 @@ fn a_load_tells_of_every_tensor_in_order() {
     assert_eq!(*parameters, modelgate_model::parameters(model.config()));
     assert_eq!(architecture, "llama");
     let activity = events.iter().find_map(|event| match event {
-        Event::Activity(activity) if activity.name == "read" => Some(activity.clone()),
+        Event::Activity(activity) if activity.name == ActivityName::Read => Some(activity.clone()),
         _ => None,
     });
     assert_eq!(activity.unwrap().bytes, 2 * parameters);

@@ -54,7 +54,8 @@ fn best(row: &[f32]) -> usize {
     (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap()
 }
 
-/// The divergence of every row of `found` from `expected`, none of which has another best token.
+/// Returns the divergence of every row of `found` from `expected`; asserts that the best tokens are
+/// the same.
 fn divergences(expected: &[Vec<f32>], found: &[Vec<f32>], what: &str) -> Vec<f64> {
     assert_eq!(expected.len(), found.len());
     let pairs = expected.iter().zip(found);
@@ -66,7 +67,7 @@ fn divergences(expected: &[Vec<f32>], found: &[Vec<f32>], what: &str) -> Vec<f64
         .collect()
 }
 
-/// The same of a model from golden logits, over all prompts.
+/// Returns the divergences of a model from golden logits, over all prompts.
 fn from_golden(entry: &Entry, form: &str, logits: &Shard, model: &mut Model) -> Vec<f64> {
     let of_prompt = |prompt: &Prompt| {
         let name = format!("{}/{form}/{}", entry.model, prompt.name);
@@ -79,8 +80,8 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The folders that hold a golden model. llama.cpp has evaluated the Omni's text model as the Qwen2
-/// that it is; here it is written as both, which are two architectures in GGUF files.
+/// Returns the folders of a golden model. llama.cpp has evaluated the Omni's text model as a Qwen2;
+/// here it is written as both, which are two architectures in GGUF files.
 fn folders(model: &str, scratch: &Path) -> Vec<PathBuf> {
     let folder = fixtures().join("tiny").join(model.strip_prefix("tiny-").unwrap());
     match model {
@@ -92,7 +93,7 @@ fn folders(model: &str, scratch: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// The text model of an Omni's thinker as the Qwen2 that it is.
+/// Writes the text model of an Omni's thinker as a Qwen2.
 fn as_qwen2(omni: &Path, target: &Path) -> PathBuf {
     std::fs::create_dir_all(target).unwrap();
     let text = |shard: Shard| {
@@ -114,8 +115,8 @@ fn as_qwen2(omni: &Path, target: &Path) -> PathBuf {
     target.to_owned()
 }
 
-/// Written in the form that is furthest from one plain file: in three parts, experts as said, the
-/// tokenizer inside.
+/// Writes a model in the form that differs most from one plain file: in three parts, experts as
+/// given, the tokenizer inside.
 fn written(model: &Path, dir: &Path, dtype: GgmlDType, experts: Experts) -> Vec<PathBuf> {
     let dtype = uniform(dtype);
     let vocabulary = Vocabulary::OfFolder;

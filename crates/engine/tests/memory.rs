@@ -9,7 +9,8 @@ use common::{inventory, load, request, tiny};
 use modelgate_protocol::{Event, Scheme};
 use modelgate_testkit::shapes::write_random_model;
 
-/// What a load may take beside weights and cache: buffers of its threads, tables, the allocator.
+/// The bytes that a load may take in addition to weights and cache: buffers of its threads, tables,
+/// the allocator.
 const ALLOWANCE: u64 = 40 << 20;
 
 const CONFIG: &str = r#"{
@@ -18,7 +19,7 @@ const CONFIG: &str = r#"{
     "max_position_embeddings": 4096, "rope_theta": 10000.0, "tie_word_embeddings": false
 }"#;
 
-/// A line of `/proc/self/status`, in bytes.
+/// Returns a line of `/proc/self/status`, in bytes.
 fn status(key: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = text.lines().find(|line| line.starts_with(key)).unwrap();

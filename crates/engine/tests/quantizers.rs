@@ -34,7 +34,7 @@ struct Row {
     squared_error: Option<f64>,
 }
 
-/// All rows of the golden data, for one type.
+/// Returns all rows of the golden data, for one type.
 fn rows(dtype: &DType) -> Vec<Row> {
     let shard = read_shard(&fixtures().join("golden/ggml_rows.safetensors"));
     let text = std::fs::read_to_string(fixtures().join("golden/ggml_rows.json")).unwrap();
@@ -57,7 +57,7 @@ fn rows_of_kind(shard: &Shard, dtype: &DType, kind: &str, errors: &Value) -> Vec
     .collect()
 }
 
-/// What candle reads from blocks.
+/// Returns the values that candle reads from blocks.
 fn decoded(blocks: &[u8], dtype: GgmlDType, count: usize) -> Vec<f32> {
     let tensor = qtensor_from_ggml(dtype, blocks, vec![count], &Device::Cpu).unwrap();
     tensor.dequantize(&Device::Cpu).unwrap().to_vec1().unwrap()
@@ -67,8 +67,8 @@ fn squared_error(values: &[f32], back: &[f32]) -> f64 {
     values.iter().zip(back).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
 
-/// The rows whose error is more than it may be, with the ratio; and the kinds, each named with the
-/// ratio of its sums.
+/// Returns the rows whose error is too large, with the ratio; and the kinds, each with the ratio of
+/// its sums.
 fn too_far(found: &[(&Row, f64)]) -> Vec<String> {
     let mut failures = Vec::new();
     for kind in found.chunk_by(|a, b| a.0.kind == b.0.kind) {
@@ -153,7 +153,7 @@ fn candle_s_own_quantizer_would_be_caught() {
     }
 }
 
-/// Rows of one magnitude and of two: all values, one value, one run.
+/// Returns rows of one magnitude and of two: all values, one value, one run.
 fn rows_of(magnitude: f32) -> Vec<Vec<f32>> {
     let mut random = Random::new(3);
     let normal: Vec<f32> = (0..512).map(|_| random.normal().clamp(-3.0, 3.0) / 3.0).collect();

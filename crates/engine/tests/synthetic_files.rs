@@ -32,7 +32,7 @@ fn tokens() -> Vec<u32> {
     (0..40).map(|n| n * 13 % 600).collect()
 }
 
-/// A request for what is in the folder, which gets a tokenizer.
+/// Returns a request for the model in the folder, and writes a tokenizer to it.
 fn request_for(dir: &Path, gguf: Option<&Path>, scheme: Scheme) -> Request {
     std::fs::write(dir.join("tokenizer.json"), numbered(600)).unwrap();
     let mut request = request(dir, scheme);
@@ -44,7 +44,7 @@ fn request_for(dir: &Path, gguf: Option<&Path>, scheme: Scheme) -> Request {
     request
 }
 
-/// The largest value of logits, whose deviation is about 1.
+/// Returns the largest value of logits, whose deviation is about 1.
 fn largest(rows: &[Vec<f32>]) -> f32 {
     assert!(rows.iter().flatten().all(|logit| logit.is_finite()));
     rows.iter().flatten().fold(0.0, |largest, logit| largest.max(logit.abs()))

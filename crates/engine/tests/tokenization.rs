@@ -41,7 +41,7 @@ fn golden(model: &str) -> Value {
     list.iter().find(|entry| entry["model"] == model).unwrap().clone()
 }
 
-/// The smallest model that may have a tokenizer, which is all that is asked of it.
+/// Loads the smallest model with a tokenizer, of which only the tokenizer is used.
 fn model(name: &str, folder_name: &str, from: From) -> Model {
     let own = read(folder(folder_name).join("config.json"));
     let rows = own["vocab_size"].as_u64();
@@ -54,10 +54,10 @@ fn model(name: &str, folder_name: &str, from: From) -> Model {
     write_random_model(dir.path(), &config.to_string(), 1, &folder(folder_name));
     let dtype = uniform(GgmlDType::F32);
     let file = dir.path().join("model.gguf");
-    let beside = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
+    let vocabulary = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
     let vocabulary = match from {
         From::TokenizerJson => return loaded(&request(dir.path(), Scheme::None)),
-        From::LlamaCpp => Vocabulary::OfFile(&beside),
+        From::LlamaCpp => Vocabulary::OfFile(&vocabulary),
         From::Testkit => Vocabulary::OfFolder,
     };
     GgufWriter { vocabulary, ..GgufWriter::new(&dtype) }.write(dir.path(), &file);
@@ -68,7 +68,7 @@ fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// Every difference from the reference.
+/// Returns every difference from the reference.
 fn compare(model: &Model, golden: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut same = |name: &Value, what: &str, found: Vec<u32>, expected: &Value| {

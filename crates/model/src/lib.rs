@@ -1,15 +1,17 @@
-//! A model on paper: from its `config.json` to every tensor's name, shape, role, resident type and
-//! bytes, before a file of weights is opened.
+//! The static description of a model: which files it consists of, and from its `config.json` the name,
+//! shape, role, resident type and bytes of every tensor, before a weight is read.
 //!
-//! Loading, prediction and checking all ask here, so that they cannot disagree. Pure functions: no
-//! input or output, no engine, no device.
+//! Reads small files that describe a model, and nothing else; knows no engine and no device.
 
 mod config;
 mod gguf_names;
+pub mod layout;
 mod mix;
 mod predict;
 mod rule;
 mod shapes;
+pub mod small_file;
+pub mod units;
 
 pub use config::{
     Config, ConfigError, DEFAULT_CONTEXT, Experts, Family, Rope, RopeScaling, SlidingWindow,
@@ -19,5 +21,5 @@ pub use mix::{Mix, mix};
 pub use predict::{
     COMPARED_LAYERS, PREFILL_CHUNK, PredictedBytes, SCORE_BYTES, kv_cache_bytes, predict,
 };
-pub use rule::{Placement, Role, float_dtype, residence, role};
+pub use rule::{Placement, float_dtype, residence, role};
 pub use shapes::{TensorShape, parameters, tensors};

@@ -4,8 +4,8 @@
 //! and more bits to the matrices that suffer most: values, attention's and the network's outputs,
 //! embedding and output matrix.
 
-use crate::{Role, role};
-use modelgate_protocol::{DType, Scheme};
+use crate::rule::role;
+use modelgate_protocol::{DType, Role, Scheme};
 
 /// What a mix may be made of.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,8 @@
 //! Bytes that a model will take, from its shapes.
 
-use crate::{Config, float_dtype, residence, tensors};
+use crate::config::Config;
+use crate::rule::{float_dtype, residence};
+use crate::shapes::tensors;
 use modelgate_protocol::{DType, Scheme};
 
 /// Predicted bytes, apart from what the process and its device take for themselves.

@@ -2,52 +2,7 @@
 //!
 //! Loading, prediction and the `quantization` check all ask it.
 
-use modelgate_protocol::{DType, Scheme};
-
-/// What a tensor is for, which decides whether a scheme quantizes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// A matrix of attention or feed-forward network.
-    Linear,
-    /// A matrix of one expert, or of all experts of a layer.
-    Expert,
-    /// The token embedding.
-    Embedding,
-    /// The matrix that gives the logits.
-    Output,
-    /// The weight of a norm.
-    Norm,
-    /// A bias.
-    Bias,
-    /// The matrix that chooses experts.
-    Router,
-    /// A convolution's kernel.
-    Convolution,
-    /// Anything else: tables of positions or frequencies.
-    Other,
-}
-
-impl Role {
-    /// The name as reports write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Linear => "linear",
-            Role::Expert => "expert",
-            Role::Embedding => "embedding",
-            Role::Output => "output",
-            Role::Norm => "norm",
-            Role::Bias => "bias",
-            Role::Router => "router",
-            Role::Convolution => "convolution",
-            Role::Other => "other",
-        }
-    }
-
-    /// Whether schemes quantize tensors of this role.
-    pub fn is_quantizable(self) -> bool {
-        matches!(self, Role::Linear | Role::Expert | Role::Embedding | Role::Output)
-    }
-}
+use modelgate_protocol::{DType, Role, Scheme};
 
 /// The type that a tensor is to have, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

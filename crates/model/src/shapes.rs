@@ -4,7 +4,7 @@
 //! `Qwen2ForCausalLM` and `Qwen2_5OmniThinkerForConditionalGeneration`; a test compares with their
 //! models built on the meta device.
 
-use crate::{Config, Family};
+use crate::config::{Config, Family};
 
 /// A tensor's name and shape, rows (output features) first.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What a worker tells while it works, one JSON object a line.
 
 use crate::{
-    Activity, Agreement, Ceiling, DeviceSeen, Engine, Failure, Generation, Omitted, Perplexity,
-    PoolMemory, Tensor,
+    Activity, Agreement, Ceiling, Device, DeviceSeen, Engine, Failure, Generation, Omitted,
+    Perplexity, PoolMemory, Tensor,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub enum Event {
         /// The parts of the model that are loaded, such as `text`.
         parts: Vec<String>,
         /// The devices that it lives on.
-        devices: Vec<String>,
+        devices: Vec<Device>,
     },
     /// One tensor is resident.
     Tensor(Tensor),
@@ -73,8 +73,8 @@ pub enum Event {
     Done,
 }
 
-/// Phases of a worker's life after its start, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Phases of a worker's life after its start, in order. Workers of other engines may add their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseName {
     /// From spawn until the worker says otherwise; never sent.
@@ -98,11 +98,14 @@ pub enum PhaseName {
     Ceilings,
     /// From `done` until the process is reaped; never sent.
     Unload,
+    /// A phase of another engine, by its own name.
+    #[serde(untagged)]
+    Other(String),
 }
 
 impl PhaseName {
     /// The name as reports write it.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             PhaseName::Start => "start",
             PhaseName::Device => "device",
@@ -114,6 +117,7 @@ impl PhaseName {
             PhaseName::Agreement => "agreement",
             PhaseName::Ceilings => "ceilings",
             PhaseName::Unload => "unload",
+            PhaseName::Other(name) => name,
         }
     }
 }

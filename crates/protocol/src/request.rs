@@ -1,6 +1,6 @@
 //! What the harness asks of a worker: one model, loaded once, and what to generate with it.
 
-use crate::{Finite, Scheme};
+use crate::{Device, Finite, Scheme};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -65,6 +65,28 @@ pub struct ModelFiles {
     pub page_cache_fraction: Option<Finite>,
 }
 
+impl ModelFiles {
+    /// Returns the files of a model that consists of nothing but `weights`.
+    pub fn new(
+        root: impl Into<PathBuf>,
+        format: WeightFormat,
+        weights: Vec<PathBuf>,
+    ) -> ModelFiles {
+        ModelFiles {
+            root: root.into(),
+            format,
+            weights,
+            index: None,
+            config: None,
+            generation_config: None,
+            tokenizer: None,
+            tokenizer_config: None,
+            chat_template: None,
+            page_cache_fraction: None,
+        }
+    }
+}
+
 /// Format of weight files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -85,25 +107,6 @@ pub enum Evidence {
     Real,
     /// Random weights of the model's shapes.
     Synthetic,
-}
-
-/// A device by its kind and ordinal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Device {
-    /// The host's processor.
-    Cpu,
-    /// A CUDA device, by CUDA's own order.
-    Cuda(u32),
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Device::Cpu => f.write_str("cpu"),
-            Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
-        }
-    }
 }
 
 /// One chat, or a run of token ids, whose answer is wanted.

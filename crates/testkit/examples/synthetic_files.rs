@@ -101,7 +101,7 @@ fn usage(what: &str) -> String {
     format!("{what}\n\n{USAGE}")
 }
 
-/// A number of bytes, as in `5GB` or `512MiB`.
+/// Parses a number of bytes, as in `5GB` or `512MiB`.
 fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

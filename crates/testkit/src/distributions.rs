@@ -1,14 +1,14 @@
 //! What logits say, compared.
 
-/// Log-probabilities, in f64.
+/// Returns the log-probabilities, in f64.
 pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
     logits.iter().map(|logit| f64::from(logit - highest) - sum.ln()).collect()
 }
 
-/// Kullback-Leibler divergence from the distribution of `reference` to that of `other`, both
-/// log-probabilities, in nats.
+/// Returns the Kullback-Leibler divergence from the distribution of `reference` to that of `other`,
+/// both log-probabilities, in nats.
 pub fn divergence(reference: &[f64], other: &[f64]) -> f64 {
     reference.iter().zip(other).map(|(p, q)| p.exp() * (p - q)).sum()
 }

@@ -63,23 +63,23 @@ impl Golden {
         Golden { variants, logits: read_shard(&folder.join("golden.safetensors")), folder }
     }
 
-    /// The variant of that name.
+    /// Returns the variant of that name.
     pub fn variant(&self, name: &str) -> &Variant {
         let found = self.variants.iter().find(|variant| variant.name == name);
         found.unwrap_or_else(|| panic!("no variant {name}"))
     }
 
-    /// Its `config.json`.
+    /// Returns a variant's `config.json`.
     pub fn config(&self, variant: &Variant) -> PathBuf {
         self.folder.join(&variant.name).join("config.json")
     }
 
-    /// Its weight file.
+    /// Returns a variant's weight file.
     pub fn weights(&self, variant: &Variant) -> PathBuf {
         self.folder.join(&variant.weights).join("model.safetensors")
     }
 
-    /// The reference's logits at the prompt's kept positions.
+    /// Returns the reference's logits at the prompt's kept positions.
     pub fn logits(&self, variant: &Variant, prompt: &Prompt) -> Vec<Vec<f32>> {
         self.logits[&format!("{}/{}", variant.name, prompt.length)].rows()
     }

@@ -1,5 +1,5 @@
-//! Limits on what a test takes: memory that cannot be had beyond a gigabyte, and time after which the
-//! process ends with the name of what hangs.
+//! Limits of a test's memory and time: allocations beyond a gigabyte fail, and a case that hangs
+//! ends the process with its name.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -7,27 +7,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a process may have at once.
+/// The most bytes that a process may have allocated at once.
 pub const MOST_BYTES: usize = 1 << 30;
 
-/// What one case may take: of the clock, or where others keep the processor busy, of the processor.
-pub const LONGEST: Duration = Duration::from_secs(5);
+/// The longest time of one case: of the clock, or of the processor if other processes keep it busy.
+pub const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// The system's allocator, which gives [`MOST_BYTES`] and no more: to be a test binary's
-/// `#[global_allocator]`.
+/// The system's allocator, limited to [`MOST_BYTES`]: for a test binary's `#[global_allocator]`.
 pub struct Limited;
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// What is being done.
+/// The name of the current case.
 static CASE: Mutex<String> = Mutex::new(String::new());
 
 fn take(bytes: usize) -> bool {
     let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
     if taken > MOST_BYTES {
         TAKEN.fetch_sub(bytes, Ordering::Relaxed);
-        // whoever asked may end the process, and nobody else could say what it was at
+        // the caller may end the process, and the name of the case would be lost
         if let Ok(case) = CASE.try_lock() {
             let mut told = std::io::stderr();
             let _ = told.write_all(case.as_bytes()).and_then(|()| told.write_all(b": refused\n"));
@@ -44,7 +43,7 @@ unsafe impl GlobalAlloc for Limited {
         if !take(layout.size()) {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises are those that are asked for.
+        // SAFETY: the caller's promises are those that the system's allocator requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -63,7 +62,7 @@ unsafe impl GlobalAlloc for Limited {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // old and new are there at once where the system has to move what is in them
+        // both exist at once if the system has to move the content
         if !take(size) {
             return std::ptr::null_mut();
         }
@@ -74,18 +73,17 @@ unsafe impl GlobalAlloc for Limited {
     }
 }
 
-/// The most that was taken at once since the last call, in bytes; 0 where [`Limited`] is not the
-/// allocator.
+/// Returns the most bytes that were allocated at once since the last call; 0 if [`Limited`] is not
+/// the allocator.
 pub fn peak() -> usize {
     PEAK.swap(TAKEN.load(Ordering::Relaxed), Ordering::Relaxed)
 }
 
-/// Does what a case is to do, on a thread with the stack that threads of a process have unless they ask
-/// for another.
+/// Runs a case on a thread with a stack of the default size.
 ///
 /// # Panics
-/// It panics, or takes longer than [`LONGEST`]. What takes far longer ends the process, and so does what
-/// overflows the stack; both say the name.
+/// The case panics, or takes longer than [`MAX_TIME`]. A case that takes far longer ends the
+/// process, and so does one that overflows the stack; both with the name.
 pub fn within_limits<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
     *CASE.lock().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
     let over = Arc::new((Mutex::new(false), Condvar::new()));
@@ -93,7 +91,7 @@ pub fn within_limits<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T 
     let watch = std::thread::spawn(move || {
         let (over, changed) = &*watched;
         let waited =
-            changed.wait_timeout_while(over.lock().unwrap(), 12 * LONGEST, |over| !*over).unwrap();
+            changed.wait_timeout_while(over.lock().unwrap(), 12 * MAX_TIME, |over| !*over).unwrap();
         if waited.1.timed_out() {
             eprintln!("{label} hangs");
             std::process::abort();
@@ -113,11 +111,11 @@ pub fn within_limits<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T 
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         panic!("{name} panicked: {}", text.unwrap_or_default())
     });
-    assert!(took <= LONGEST, "{name} took {took:?}");
+    assert!(took <= MAX_TIME, "{name} took {took:?}");
     outcome
 }
 
-/// What all threads of the process have had of the processor so far.
+/// Returns the processor time of all threads of the process so far.
 fn processor_time() -> Duration {
     let stat =
         std::fs::read_to_string("/proc/self/stat").expect("what the kernel says of the process");

@@ -1,21 +1,21 @@
-//! Files made hostile at random: cut, with bits turned over, or with a length in them replaced by one
-//! that cannot be. The same number always gives the same mutation.
+//! Makes files hostile at random: cut, with flipped bits, or with a length replaced by an
+//! impossible one. The same number always gives the same mutation.
 
 use crate::random::Random;
 use std::ops::Range;
 
-/// What is done to a file.
+/// A mutation of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mutation {
     /// Bytes are missing at the end or in the middle.
     Cut,
-    /// Some bits are the opposite.
+    /// Some bits are flipped.
     Flip,
-    /// A number that says how many, how long or where is an extreme one.
+    /// A count, a length or a position is an extreme one.
     Length,
 }
 
-/// A place in a file that holds such a number.
+/// The place of such a number in a file.
 #[derive(Debug, Clone)]
 pub enum Field {
     /// Little-endian, of so many bytes.
@@ -24,8 +24,8 @@ pub enum Field {
     Decimal(Range<usize>),
 }
 
-/// The mutation of that number, and the file that it makes of a sound one. `front` is the length of the
-/// part in which everything depends on every bit; half of the bits are turned there.
+/// Returns the mutation of that number, and a sound file with it. `front` is the length of the part
+/// in which everything depends on every bit; half of the flipped bits are there.
 pub fn mutated(sound: &[u8], front: usize, fields: &[Field], number: u64) -> (Mutation, Vec<u8>) {
     let mut random = Random::new(number);
     let mut below = |bound: usize| (random.bits() % bound.max(1) as u64) as usize;
@@ -82,7 +82,7 @@ pub fn mutated(sound: &[u8], front: usize, fields: &[Field], number: u64) -> (Mu
     }
 }
 
-/// Every number in a text.
+/// Returns every number in a text.
 pub fn decimals(text: &[u8]) -> Vec<Field> {
     let mut fields = Vec::new();
     let mut at = 0;

@@ -1,16 +1,16 @@
-//! Pseudo-random numbers that are the same on every machine. Not for anything but test data.
+//! Pseudo-random numbers that are the same on every machine. For test data only.
 
 /// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator that depends on `seed` alone.
+    /// Creates a generator that depends on `seed` only.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -19,14 +19,14 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A standard normal value (Box and Muller).
+    /// Returns a standard normal value (Box and Muller).
     pub fn normal(&mut self) -> f32 {
         let unit = |bits: u64| ((bits >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
         let (u, v) = (unit(self.bits()), unit(self.bits()));
         ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
     }
 
-    /// Nearly a standard normal value, but ten times as fast: the sum of four uniform ones, so
+    /// Returns a nearly standard normal value, ten times as fast: the sum of four uniform ones, so
     /// never beyond 3.5.
     pub fn nearly_normal(&mut self) -> f32 {
         let bits = self.bits();

@@ -27,7 +27,7 @@ pub struct RawTensor {
 }
 
 impl RawTensor {
-    /// Its values in f32.
+    /// Returns the values in f32.
     pub fn to_f32(&self) -> Vec<f32> {
         let halves = self.data.chunks_exact(2).map(|b| [b[0], b[1]]);
         match self.dtype {
@@ -41,7 +41,7 @@ impl RawTensor {
         }
     }
 
-    /// The rows of a matrix, in f32.
+    /// Returns the rows of a matrix, in f32.
     pub fn rows(&self) -> Vec<Vec<f32>> {
         self.to_f32().chunks(self.shape[1]).map(<[f32]>::to_vec).collect()
     }
@@ -73,7 +73,7 @@ pub fn copy_model(source: &Path) -> tempfile::TempDir {
     target
 }
 
-/// The safetensors files of a folder, in the order of their names.
+/// Returns the safetensors files of a folder, in the order of their names.
 pub fn shard_files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
@@ -106,12 +106,12 @@ pub fn write_shard(file: &Path, shard: &Shard) {
     safetensors::serialize_to_file(views, None, file).expect("written");
 }
 
-/// Every tensor of a folder, by name.
+/// Returns every tensor of a folder, by name.
 pub fn read_model(dir: &Path) -> Shard {
     shard_files(dir).iter().flat_map(|file| read_shard(file)).collect()
 }
 
-/// The file that has a tensor.
+/// Returns the file of a tensor.
 pub fn file_of(dir: &Path, tensor: &str) -> PathBuf {
     let has = |file: &PathBuf| read_shard(file).contains_key(tensor);
     shard_files(dir).into_iter().find(has).unwrap_or_else(|| panic!("no file has {tensor}"))

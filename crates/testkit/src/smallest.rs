@@ -27,7 +27,7 @@ pub enum Kind {
     Pieces,
 }
 
-/// Its `config.json`.
+/// Returns the model's `config.json`.
 pub fn config() -> Value {
     json!({
         "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2,
@@ -41,7 +41,7 @@ pub fn config() -> Value {
     })
 }
 
-/// Its `tokenizer.json`.
+/// Returns the model's `tokenizer.json`.
 pub fn tokenizer(kind: Kind) -> Value {
     let blank = if kind == Kind::ByteLevel { "\u{120}" } else { "\u{2581}" };
     let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
@@ -130,7 +130,8 @@ pub fn write(dir: &Path, kind: Kind) {
     }
 }
 
-/// Writes the model in `dir` as a GGUF file with its vocabulary beside it, and gives the file.
+/// Writes the model in `dir` as a GGUF file with its vocabulary to the same folder, and returns the
+/// file.
 pub fn write_gguf(dir: &Path, dtype: GgmlDType) -> PathBuf {
     let file = dir.join("smallest.gguf");
     let dtype = uniform(dtype);

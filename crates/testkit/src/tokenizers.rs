@@ -1,8 +1,8 @@
-//! Tokenizers for models that are only ever given token ids.
+//! Tokenizers for models that get token ids only.
 
 use serde_json::{Map, json};
 
-/// A `tokenizer.json` of `count` tokens, `t0` to the last, that stand for nothing.
+/// Returns a `tokenizer.json` of `count` tokens without a meaning, from `t0` on.
 pub fn numbered(count: usize) -> String {
     let vocab: Map<_, _> = (0..count).map(|id| (format!("t{id}"), json!(id))).collect();
     json!({

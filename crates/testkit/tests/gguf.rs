@@ -35,7 +35,7 @@ fn values(path: &Path, name: &str) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The files of a model in f32, written with `change`.
+/// Writes the files of a model in f32, with a writer changed by `change`.
 fn written(dir: &Path, source: &Path, change: impl Fn(&mut GgufWriter)) -> Vec<PathBuf> {
     let dtype = uniform(GgmlDType::F32);
     let mut writer = GgufWriter::new(&dtype);
@@ -78,8 +78,8 @@ fn metadata_of_tokenizers_are_llama_cpps() {
         let dir = tempfile::tempdir().unwrap();
         let source = fixtures().join("tiny").join(folder);
         let file = written(dir.path(), &source, |writer| writer.vocabulary = Vocabulary::OfFolder);
-        let beside = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
-        let expected = metadata(&header(&beside));
+        let expected = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
+        let expected = metadata(&header(&expected));
         let found = metadata(&header(&file[0]));
         let of_tokenizer = |key: &&String| key.starts_with("tokenizer.");
         assert!(found.keys().filter(of_tokenizer).count() >= 8, "{name}");

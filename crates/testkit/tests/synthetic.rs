@@ -48,7 +48,7 @@ fn gguf(config: &str, dtype: GgmlDType, experts: Experts) -> (tempfile::TempDir,
     (dir, path)
 }
 
-/// Fails unless the values are what a tensor of that name has to hold. `row` is its row's length.
+/// Asserts that the values are those of a tensor of that name. `row` is its row's length.
 fn assert_values(name: &str, values: &[f32], row: usize, tied: bool) {
     assert!(values.iter().all(|value| value.is_finite()), "{name}");
     if name.contains("norm") {

@@ -1,24 +1,21 @@
-//! A mixture of experts (Jiang et al., 2024, arXiv:2401.04088): each token goes through the few
-//! networks that a router likes best for it, and their results are weighted by how much.
+//! A mixture of experts (Jiang et al., 2024, arXiv:2401.04088): a router chooses a few networks for
+//! each token, and their results are weighted by the router's softmax.
 //!
-//! On the CPU each expert is evaluated once for all tokens that chose it, so that its weights are
-//! read once.
+//! On the CPU each expert is evaluated once for all its tokens, so that its weights are read once.
 
-use super::Linear;
-use super::experts_on_device::{FEW_TOKENS, MergedExperts, all_experts, choose};
-use super::feed_forward::Gated;
-use crate::device_matrix;
-use crate::storage::Resident;
+use super::device_experts::{FEW_TOKENS, MergedExperts, all_experts, choose};
+use super::gated::Gated;
+use super::linear::Linear;
+use crate::weights::{Resident, WeightMap, whole_tensor};
 use candle_core::{Result, Tensor, bail};
 use modelgate_model::Experts;
-use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The experts of one layer and what chooses among them.
+/// The experts of one layer and their router.
 pub(super) struct MixtureOfExperts {
     router: Linear,
     experts: Vec<Gated>,
-    /// The same as one tensor for each matrix, where they are that.
+    /// The experts as one tensor for each matrix, if they are so in memory.
     merged: Option<Arc<MergedExperts>>,
     per_token: usize,
     renormalised: bool,
@@ -35,7 +32,7 @@ impl MixtureOfExperts {
     /// Takes router and experts, whose names begin with `prefix`.
     pub(super) fn new(
         config: Experts,
-        weights: &mut HashMap<String, Resident>,
+        weights: &mut WeightMap,
         prefix: &str,
     ) -> Result<MixtureOfExperts> {
         let router = Linear::new(weights, &format!("{prefix}gate"), false)?;
@@ -52,7 +49,7 @@ impl MixtureOfExperts {
         Ok(MixtureOfExperts { router, experts, merged, per_token, renormalised })
     }
 
-    /// Rows of `x` (n, width) to rows of the same width.
+    /// Maps rows of `x` (n, width) to rows of the same width.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let logits = self.router.forward(x)?;
         if x.device().is_cuda() {
@@ -80,11 +77,11 @@ impl MixtureOfExperts {
     }
 }
 
-/// The experts as one tensor for each matrix, where they are in memory as that.
+/// Returns the experts as one tensor for each matrix; `None` if they are not so in memory.
 fn merged(experts: &[Gated]) -> Option<MergedExperts> {
     let matrix = |which: fn(&Gated) -> &Linear| {
         let parts: Vec<&Resident> = experts.iter().map(|expert| which(expert).weight()).collect();
-        device_matrix::merged(&parts)
+        whole_tensor(&parts)
     };
     Some(MergedExperts {
         gate: matrix(Gated::gate)?,
@@ -93,15 +90,15 @@ fn merged(experts: &[Gated]) -> Option<MergedExperts> {
     })
 }
 
-/// Which tokens go to each expert, by the router's logits (n, experts): for each token the
-/// `per_token` largest, weighted by their softmax over all experts, or over those chosen alone
-/// where they are renormalised.
+/// Returns the tokens of each expert by the router's logits (n, experts): each token goes to the
+/// `per_token` largest, weighted by their softmax over all experts, or over those chosen if they are
+/// renormalised.
 fn shares(logits: &[Vec<f32>], per_token: usize, renormalised: bool) -> Vec<Share> {
     let count = logits.first().map_or(0, Vec::len);
     let mut shares = vec![Share::default(); count];
     for (token, logits) in logits.iter().enumerate() {
         let mut order: Vec<usize> = (0..count).collect();
-        // Stable, so that of equals the first is taken.
+        // stable, so that of equals the first is chosen
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
         let largest = order.first().map_or(0.0, |first| logits[*first]);
         let exp = |expert: &usize| (logits[*expert] - largest).exp();

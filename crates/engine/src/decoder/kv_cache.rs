@@ -1,34 +1,34 @@
-//! Keys and values of the tokens so far, for a fixed number of positions, allocated once: f32 on the
-//! CPU, 16 bits on a device.
+//! The KV cache: keys and values of the tokens so far, for a fixed number of positions, allocated
+//! once. f32 on the CPU, f16 on a device.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use modelgate_model::Config;
 
-/// The cache of all layers.
+/// The KV cache of all layers.
 pub(crate) struct KvCache {
     layers: Vec<LayerCache>,
     positions: usize,
     filled: usize,
 }
 
-/// The cache of one layer: keys and values (kv heads, positions, head width).
+/// The KV cache of one layer: keys and values (kv heads, positions, head width).
 pub(crate) struct LayerCache {
     keys: Tensor,
     values: Tensor,
 }
 
-/// Why there is no cache.
+/// Why the cache could not be created.
 #[derive(Debug)]
 pub(crate) enum CacheError {
-    /// So many bytes in all cannot be had.
+    /// So many bytes in all cannot be allocated.
     Memory(u64),
     /// The engine failed.
     Engine(candle_core::Error),
 }
 
 impl KvCache {
-    /// A cache of `positions` positions, every page of which is in memory when this returns: what
-    /// a model takes is known when it is loaded, not when its first long prompt comes.
+    /// Creates a cache of `positions` positions, every page of which is resident when this returns:
+    /// the memory of a model is known when it is loaded, not at its first long prompt.
     pub(crate) fn new(
         config: &Config,
         positions: usize,
@@ -45,7 +45,7 @@ impl KvCache {
             }
             let mut values = Vec::new();
             values.try_reserve_exact(count).map_err(|_| CacheError::Memory(all))?;
-            // Writes the zeros, unlike `vec![0.0; count]`, which takes pages unseen.
+            // writes the zeros, unlike `vec![0.0; count]`, whose pages are not resident
             values.resize(count, 0f32);
             Tensor::from_vec(values, shape, &Device::Cpu).map_err(CacheError::Engine)
         };
@@ -55,7 +55,7 @@ impl KvCache {
         Ok(KvCache { layers, positions, filled: 0 })
     }
 
-    /// The device that it is on.
+    /// Returns the device of the cache.
     pub(super) fn device(&self) -> Result<&Device> {
         match self.layers.first() {
             Some(layer) => Ok(layer.keys.device()),
@@ -63,45 +63,45 @@ impl KvCache {
         }
     }
 
-    /// Positions that it holds at most.
+    /// Returns the number of positions that the cache can hold.
     pub(super) fn positions(&self) -> usize {
         self.positions
     }
 
-    /// Positions that it holds now.
+    /// Returns the number of positions that the cache holds.
     pub(super) fn filled(&self) -> usize {
         self.filled
     }
 
-    /// Says that all layers hold positions up to `end`.
+    /// Sets the number of positions that all layers hold.
     pub(super) fn set_filled(&mut self, end: usize) {
         self.filled = end;
     }
 
-    /// Forgets everything.
+    /// Forgets all positions.
     pub(super) fn reset(&mut self) {
         self.filled = 0;
     }
 
-    /// One cache a layer.
+    /// Returns the caches of all layers.
     pub(super) fn layers(&self) -> &[LayerCache] {
         &self.layers
     }
 }
 
 impl LayerCache {
-    /// Keys and values (kv heads, positions, head width), whole.
+    /// Returns keys and values (kv heads, positions, head width), whole.
     pub(super) fn whole(&self) -> [&Tensor; 2] {
         [&self.keys, &self.values]
     }
 
-    /// Keys and values up to position `end`, in f32.
+    /// Returns keys and values up to position `end`, in f32.
     pub(super) fn until(&self, end: usize) -> Result<(Tensor, Tensor)> {
         let part = |tensor: &Tensor| tensor.narrow(1, 0, end)?.to_dtype(DType::F32);
         Ok((part(&self.keys)?, part(&self.values)?))
     }
 
-    /// Puts keys and values (kv heads, n, head width) at positions `start` on.
+    /// Writes keys and values (kv heads, n, head width) at positions `start` on.
     pub(super) fn append(&self, keys: &Tensor, values: &Tensor, start: usize) -> Result<()> {
         let put = |cache: &Tensor, new: &Tensor| {
             cache.slice_set(&new.to_dtype(cache.dtype())?.contiguous()?, 1, start)

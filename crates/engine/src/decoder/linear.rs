@@ -1,9 +1,7 @@
 //! A matrix with an optional bias.
 
-use super::take;
-use crate::storage::Resident;
+use crate::weights::{Resident, WeightMap, take};
 use candle_core::{Result, Tensor};
-use std::collections::HashMap;
 
 /// `x` times the weight transposed, plus the bias.
 pub(super) struct Linear {
@@ -12,24 +10,20 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// Takes `NAME.weight`, and `NAME.bias` where `biased`.
-    pub(super) fn new(
-        weights: &mut HashMap<String, Resident>,
-        name: &str,
-        biased: bool,
-    ) -> Result<Linear> {
+    /// Takes `NAME.weight`, and `NAME.bias` if `biased`.
+    pub(super) fn new(weights: &mut WeightMap, name: &str, biased: bool) -> Result<Linear> {
         let weight = take(weights, &format!("{name}.weight"))?;
         let bias =
             if biased { Some(take(weights, &format!("{name}.bias"))?.float()?) } else { None };
         Ok(Linear { weight, bias })
     }
 
-    /// The matrix.
+    /// Returns the matrix.
     pub(super) fn weight(&self) -> &Resident {
         &self.weight
     }
 
-    /// Rows of `x` (n, in) to rows (n, out).
+    /// Maps rows of `x` (n, in) to rows (n, out).
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let product = self.weight.product(x)?;
         match &self.bias {

@@ -1,30 +1,22 @@
-//! Rotary position embedding (Su et al., 2021, arXiv:2104.09864), in both layouts.
+//! Rotary position embedding (RoPE: Su et al., 2021, arXiv:2104.09864), in both layouts.
 
+use crate::weights::RopeLayout;
 use candle_core::{Device, Result, Tensor};
 use modelgate_model::{Config, RopeScaling};
-
-/// Which two values of a head make a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// i and i + half: Hugging Face checkpoints.
-    Halves,
-    /// 2 i and 2 i + 1: GGUF files of the Llama family, whose rows of q and k are permuted to suit.
-    Interleaved,
-}
 
 /// Tables of cosines and sines for every position.
 pub(super) struct Rope {
     cos: Tensor,
     sin: Tensor,
-    layout: Layout,
+    layout: RopeLayout,
 }
 
-/// The angle by which each pair of a head turns from one position to the next.
+/// Returns the angle by which each pair of a head rotates from one position to the next.
 ///
-/// `factors`, where a file has them, divide the frequencies and take the place of the config's
-/// scaling. Exponents and frequencies are rounded to f32, since the reference rounds them, and the
-/// weights were trained with what it computes: where the width of a head is no power of two, the
-/// rounding of an exponent alone turns a head by 1e-4 at 300 positions.
+/// `factors`, if a file has them, divide the frequencies and replace the config's scaling. Exponents
+/// and frequencies are rounded to f32, since the reference rounds them, and the weights were trained
+/// with its results: if the width of a head is not a power of two, the rounding of an exponent alone
+/// rotates a head by 1e-4 at 300 positions.
 pub(crate) fn inverse_frequencies(config: &Config, factors: Option<&[f32]>) -> Vec<f32> {
     let pairs = config.head_dim / 2;
     let plain = |pair: usize| {
@@ -40,7 +32,8 @@ pub(crate) fn inverse_frequencies(config: &Config, factors: Option<&[f32]>) -> V
     (0..pairs).map(|pair| frequency(pair) as f32).collect()
 }
 
-/// `llama3` scaling: long wavelengths are stretched, short ones left alone, those between blended.
+/// Applies `llama3` scaling: stretches long wavelengths, leaves short ones unchanged, and blends those
+/// between.
 fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
     let wavelength = std::f64::consts::TAU / frequency;
     if wavelength > scaling.original_context / scaling.low_freq_factor {
@@ -55,11 +48,11 @@ fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
 }
 
 impl Rope {
-    /// Tables for positions 0 to `positions`.
+    /// Computes the tables for positions 0 to `positions`.
     pub(super) fn new(
         frequencies: &[f32],
         positions: usize,
-        layout: Layout,
+        layout: RopeLayout,
         device: &Device,
     ) -> Result<Rope> {
         let table = |function: fn(f64) -> f64| {
@@ -72,29 +65,29 @@ impl Rope {
         Ok(Rope { cos: table(f64::cos)?, sin: table(f64::sin)?, layout })
     }
 
-    /// Cosines and sines of all positions.
+    /// Returns cosines and sines of all positions.
     pub(super) fn tables(&self) -> (Tensor, Tensor) {
         (self.cos.clone(), self.sin.clone())
     }
 
-    /// Whether 2 i and 2 i + 1 make a pair.
+    /// Returns whether 2 i and 2 i + 1 make a pair.
     pub(super) fn is_interleaved(&self) -> bool {
-        self.layout == Layout::Interleaved
+        self.layout == RopeLayout::Interleaved
     }
 
-    /// Cosines and sines of `count` positions from `start` on.
+    /// Returns cosines and sines of `count` positions from `start` on.
     pub(super) fn angles(&self, start: usize, count: usize) -> Result<(Tensor, Tensor)> {
-        // Copied, since not every kernel minds where in its storage a tensor begins.
+        // copied, since not every kernel supports a tensor that begins inside its storage
         let part = |table: &Tensor| table.narrow(0, start, count)?.force_contiguous();
         Ok((part(&self.cos)?, part(&self.sin)?))
     }
 
-    /// Turns heads (heads, n, width) by the angles of their positions.
-    pub(super) fn turn(&self, heads: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    /// Rotates heads (heads, n, width) by the angles of their positions.
+    pub(super) fn rotate(&self, heads: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let batch = heads.contiguous()?.unsqueeze(0)?;
         match self.layout {
-            Layout::Halves => candle_nn::rotary_emb::rope(&batch, cos, sin),
-            Layout::Interleaved => candle_nn::rotary_emb::rope_i(&batch, cos, sin),
+            RopeLayout::Halves => candle_nn::rotary_emb::rope(&batch, cos, sin),
+            RopeLayout::Interleaved => candle_nn::rotary_emb::rope_i(&batch, cos, sin),
         }?
         .squeeze(0)
     }

@@ -61,7 +61,7 @@ fn compared(case: &str, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file with these metadata beside the architecture, each a type and what follows it.
+/// Returns a file with the architecture and these metadata, each a type and its bytes.
 fn file(values: &[(&str, u32, Vec<u8>)]) -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
@@ -117,7 +117,7 @@ fn headers_that_would_take_more_than_they_have() {
     refused("a key that stands twice", &file(&[twice.clone(), twice]), "stands twice");
 }
 
-/// A vocabulary in which every text of `letters` letters up to a length is a token.
+/// Returns a vocabulary of these tokens, all of one score.
 fn vocabulary(tokens: Vec<String>, model: &str) -> Vec<(&'static str, u32, Vec<u8>)> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let list = |kind: u32, values: Vec<Vec<u8>>| {
@@ -159,7 +159,7 @@ fn vocabularies_that_would_take_more_than_they_have() {
     }
 }
 
-/// A sound file whose keys of a tokenizer are renamed, with others in their place.
+/// Returns a sound file whose keys of a tokenizer are renamed, with others in their place.
 fn with_vocabulary(sound: &[u8], values: &[(&str, u32, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     while let Some(at) = bytes.windows(10).position(|part| part == b"tokenizer.") {

@@ -14,14 +14,14 @@ const CASES: u64 = 1000;
 /// Whether a case is being worked on.
 static WITHIN: AtomicBool = AtomicBool::new(false);
 
-/// The allocator counts for the process: one test at a time.
+/// Waits until no other test runs, since the allocator counts for the whole process.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let told = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // what the product catches is told by nobody, and what it does not catch once more outside
+            // panics that the product catches are not printed, and others are printed outside
             if !WITHIN.load(Ordering::Relaxed) {
                 told(panic);
             }

@@ -10,7 +10,7 @@ use modelgate_testkit::smallest::{self, Kind, TOKENS};
 use serde_json::Value;
 use std::fs;
 
-/// What the header of a file that was opened says, read without a check.
+/// Returns the tensors by the header of a file that was opened, read without a check.
 fn expected(bytes: &[u8]) -> Vec<TensorBytes> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -34,7 +34,7 @@ fn expected(bytes: &[u8]) -> Vec<TensorBytes> {
     list
 }
 
-/// Logits of four tokens.
+/// Returns the logits of four tokens.
 pub(crate) fn logits(mut model: Model) -> Vec<f32> {
     model.forward(&[1, 5, 9, 5], 0).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -85,7 +85,7 @@ fn a_thousand_mutations_of_a_safetensors_file() {
     });
 }
 
-/// A file of that header and so many bytes of data.
+/// Returns a file of that header and so many bytes of data.
 fn file(header: &str, data: usize) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; data]].concat()
 }

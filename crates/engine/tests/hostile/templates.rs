@@ -1,5 +1,5 @@
-//! Chat templates that are without end, without measure or curious: none takes more time, memory or
-//! stack than it may, and none reads a file.
+//! Endless, unbounded and curious chat templates: each stays within its limits of time, memory and
+//! stack, and cannot read a file.
 
 use crate::files;
 use crate::outcomes::{alone, bounded};
@@ -8,7 +8,7 @@ use modelgate_protocol::{ContentPart, Failure, FailureKind, Message};
 use modelgate_testkit::smallest::{self, Kind};
 use std::fs;
 
-/// What rendering a chat gives.
+/// Renders a chat.
 fn rendered(name: &str, template: &str) -> Result<String, Failure> {
     let dir = tempfile::tempdir().unwrap();
     smallest::write(dir.path(), Kind::ByteLevel);
@@ -22,7 +22,7 @@ fn rendered(name: &str, template: &str) -> Result<String, Failure> {
     bounded(name, || parsers::chat(&files, &messages))
 }
 
-/// A template that does `step` with `ns.x` over and over.
+/// Returns a template that does `step` with `ns.x` over and over.
 fn looped(start: &str, step: &str, end: &str) -> String {
     format!(
         "{{% set ns = namespace(x={start}, n=0) %}}{{% for i in range(100000) %}}{{% set ns.x = {step} %}}\
@@ -30,7 +30,7 @@ fn looped(start: &str, step: &str, end: &str) -> String {
     )
 }
 
-/// The same as long as the steps last, in two loops.
+/// Returns a template that does `step` `times` times.
 fn doubled(start: &str, step: &str, times: usize, end: &str) -> String {
     looped(start, step, end).replace("range(100000)", &format!("range({times})"))
 }
@@ -248,7 +248,7 @@ fn what_the_library_takes_no_fuel_for_is_left_behind() {
 /// What says which template [`one_in_a_process_of_its_own`] is to render.
 const TEMPLATE: &str = "MODELGATE_TEST_TEMPLATE";
 
-/// Started by the test above; by itself it has nothing to render.
+/// Runs one case for the test above; does nothing by itself.
 #[test]
 fn one_in_a_process_of_its_own() {
     let Ok(template) = std::env::var(TEMPLATE) else { return };

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-/// The ids that a file gives its tokens.
+/// Returns the ids of a file's tokens.
 fn ids(json: &Value) -> HashSet<u64> {
     let vocabulary = json["model"]["vocab"].as_object().into_iter().flatten();
     let added = json["added_tokens"].as_array().into_iter().flatten();

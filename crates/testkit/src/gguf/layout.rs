@@ -41,7 +41,7 @@ impl Reader<'_> {
         Some(String::from_utf8_lossy(&self.bytes[place]).trim_end_matches('\0').to_owned())
     }
 
-    /// A value of a type by its number in `gguf.h`; the number that it is, where it is one.
+    /// Reads a value of a type by its number in `gguf.h`; returns it if it is a number.
     fn value(&mut self, kind: u64) -> Option<u64> {
         match kind {
             0 | 1 | 7 => self.number(1),
@@ -61,7 +61,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads the header of a file of version 2 or 3; none where it ends too early.
+/// Reads the header of a file of version 2 or 3; returns `None` if the file ends too early.
 pub fn layout(bytes: &[u8]) -> Option<Layout> {
     let mut reader = Reader { bytes, at: 8, fields: Vec::new() };
     let (tensors, values) = (reader.number(8)?, reader.number(8)?);

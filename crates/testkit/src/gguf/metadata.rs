@@ -4,7 +4,7 @@ use candle_core::quantized::gguf_file::Value;
 use modelgate_model::{Config, Family};
 use serde_json::Value as Json;
 
-/// llama.cpp's name of the architecture.
+/// Returns llama.cpp's name of the architecture.
 fn architecture(config: &Config) -> &'static str {
     match config.family {
         Family::Llama | Family::Mixtral => "llama",
@@ -13,7 +13,7 @@ fn architecture(config: &Config) -> &'static str {
     }
 }
 
-/// All that the converter writes of the model; `json` is the text of its config.
+/// Returns everything that the converter writes of the model; `json` is the text of its config.
 pub(super) fn of_model(config: &Config, json: &str) -> Vec<(String, Value)> {
     let json: Json = serde_json::from_str(json).expect("a config in JSON");
     let text = json.pointer("/thinker_config/text_config").unwrap_or(&json);
@@ -55,4 +55,12 @@ pub(super) fn of_model(config: &Config, json: &str) -> Vec<(String, Value)> {
     ];
     let of_model = list.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value));
     general.into_iter().chain(of_model).collect()
+}
+
+/// Returns the metadata of a file without a tokenizer: those of the model, and the token that ends
+/// an answer; `json` is the text of its config.
+pub(crate) fn metadata_without_tokenizer(config: &Config, json: &str) -> Vec<(String, Value)> {
+    let stop = config.stop_tokens.first();
+    let stop = stop.map(|stop| ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(*stop)));
+    of_model(config, json).into_iter().chain(stop).collect()
 }

@@ -1,7 +1,7 @@
 //! llama.cpp's names for the tensors of a Hugging Face checkpoint (`tensor_mapping.py`).
 
-/// llama.cpp's name for a tensor of a Hugging Face checkpoint of the Llama family. A tensor of one
-/// expert gets the name that it has where experts stand apart.
+/// Returns llama.cpp's name for a tensor of a Hugging Face checkpoint of the Llama family. A tensor
+/// of one expert gets the name that it has in files with separate experts.
 pub fn gguf_name(name: &str) -> Option<String> {
     let name = name.strip_prefix("thinker.").unwrap_or(name);
     match name {
@@ -45,8 +45,8 @@ pub(super) fn is_left_out(name: &str) -> bool {
         .any(|part| name.starts_with(part))
 }
 
-/// The name of the tensor that all experts of a layer are merged to, and the expert's number, by
-/// the name of one expert's.
+/// Returns the name of the tensor that all experts of a layer are merged to, and the expert's
+/// number, by the name of one expert's.
 pub(crate) fn merged(name: &str) -> Option<(String, usize)> {
     let parts: Vec<&str> = name.split('.').collect();
     let ["blk", layer, matrix, expert, "weight"] = parts.as_slice() else { return None };

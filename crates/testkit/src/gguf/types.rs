@@ -20,18 +20,19 @@ const TYPES: [(&str, GgmlDType, u32); 13] = [
     ("q6_k", GgmlDType::Q6K, 14),
 ];
 
-/// The type of that name.
+/// Returns the type of that name.
 pub fn named(name: &str) -> Option<GgmlDType> {
     TYPES.iter().find(|(known, ..)| *known == name).map(|(_, dtype, _)| *dtype)
 }
 
-/// The number by which a file names a type.
+/// Returns the number by which a file names a type.
 pub(crate) fn type_number(dtype: GgmlDType) -> u32 {
     let known = TYPES.iter().find(|(_, known, _)| *known == dtype);
     known.unwrap_or_else(|| panic!("no weights have type {dtype:?}")).2
 }
 
-/// One type for all: `matrix` for matrices whose rows its block divides, f32 for all else.
+/// Returns one type for all: `matrix` for matrices whose rows its block divides, f32 for everything
+/// else.
 pub fn uniform(matrix: GgmlDType) -> impl Fn(&str, &[usize]) -> GgmlDType {
     move |name, shape| match shape {
         _ if stays_float(name, shape) => GgmlDType::F32,
@@ -40,8 +41,8 @@ pub fn uniform(matrix: GgmlDType) -> impl Fn(&str, &[usize]) -> GgmlDType {
     }
 }
 
-/// llama.cpp's mix `Q4_K_M` (`llama_tensor_get_type_impl` in `llama-quant.cpp`), but for what it
-/// makes of a model of 80 layers.
+/// Returns the types of llama.cpp's mix `Q4_K_M` (`llama_tensor_get_type_impl` in
+/// `llama-quant.cpp`), without its exceptions for a model of 80 layers.
 pub fn q4_k_m(config: &Config) -> impl Fn(&str, &[usize]) -> GgmlDType + use<> {
     let (layers, tied) = (config.layers, config.tied_embeddings);
     let eight_experts = config.experts.is_some_and(|experts| experts.count == 8);
@@ -77,7 +78,8 @@ pub fn q4_k_m(config: &Config) -> impl Fn(&str, &[usize]) -> GgmlDType + use<> {
     }
 }
 
-/// Vectors, and the matrix that chooses experts, are not quantized by llama.cpp.
+/// Returns whether llama.cpp does not quantize a tensor: vectors, and the matrix that chooses
+/// experts.
 fn stays_float(name: &str, shape: &[usize]) -> bool {
     shape.len() < 2 || name.ends_with("ffn_gate_inp.weight")
 }

@@ -14,7 +14,8 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
-/// The tokenizer and chat template of a folder, with as many tokens as the embedding has rows.
+/// Returns the tokenizer and chat template of a folder, with as many tokens as the embedding has
+/// rows.
 pub(super) fn of_folder(dir: &Path, rows: usize) -> Vec<(String, Value)> {
     let tokenizer = json(&dir.join("tokenizer.json")).expect("tokenizer.json");
     let config = json(&dir.join("tokenizer_config.json")).unwrap_or_default();
@@ -59,15 +60,15 @@ pub(super) fn of_folder(dir: &Path, rows: usize) -> Vec<(String, Value)> {
     let mut list: Vec<(String, Value)> =
         list.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect();
     let template = fs::read_to_string(dir.join("chat_template.jinja")).ok().or_else(|| {
-        let beside = json(&dir.join("chat_template.json")).unwrap_or_default();
-        let template = config["chat_template"].as_str().or(beside["chat_template"].as_str());
+        let separate = json(&dir.join("chat_template.json")).unwrap_or_default();
+        let template = config["chat_template"].as_str().or(separate["chat_template"].as_str());
         template.map(str::to_owned)
     });
     list.extend(template.map(|template| ("tokenizer.chat_template".to_owned(), text(&template))));
     list
 }
 
-/// The tokenizer of another GGUF file.
+/// Returns the tokenizer of another GGUF file.
 pub(super) fn of_file(path: &Path) -> Vec<(String, Value)> {
     let mut file = fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let content = Content::read(&mut file).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -77,7 +78,7 @@ pub(super) fn of_file(path: &Path) -> Vec<(String, Value)> {
     list
 }
 
-/// Every token by its id, and its type.
+/// Returns every token by its id, and its type.
 fn tokens(tokenizer: &Json, rows: usize, pieces: bool) -> (Vec<String>, Vec<i32>) {
     let mut list: Vec<(String, i32)> = (0..rows).map(|id| (format!("[PAD{id}]"), UNUSED)).collect();
     for (token, id) in tokenizer["model"]["vocab"].as_object().expect("a vocabulary") {
@@ -100,8 +101,8 @@ fn tokens(tokenizer: &Json, rows: usize, pieces: bool) -> (Vec<String>, Vec<i32>
     list.into_iter().unzip()
 }
 
-/// The name of how the text is split. The converter tells by what the tokenizer makes of a text,
-/// and so knows published vocabularies only; here the pattern tells.
+/// Returns the name of the way to split texts. The converter finds it by the tokens of a text, and
+/// so knows published vocabularies only; here the pattern decides.
 fn pre_tokenizer(tokenizer: &Json, pieces: bool) -> &'static str {
     let pattern = tokenizer["pre_tokenizer"].to_string();
     match pattern {

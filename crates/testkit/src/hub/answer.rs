@@ -1,52 +1,14 @@
-//! What the hub answers where nothing is wrong.
+//! The hub's answers without faults.
 
-use super::State;
 use super::repository::{File, Repository};
+use super::request::Request;
+use super::state::State;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Entries of a page of a listing.
 const PAGE: usize = 5;
-
-/// A request.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) target: String,
-    headers: Vec<(String, String)>,
-    /// Whether it came to the address of large files.
-    pub(super) to_storage: bool,
-}
-
-impl Request {
-    pub(super) fn parse(head: &str, to_storage: bool) -> Request {
-        let mut lines = head.lines();
-        let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
-        let headers = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
-            .collect();
-        Request {
-            method: first.next().unwrap_or_default(),
-            target: first.next().unwrap_or_default(),
-            headers,
-            to_storage,
-        }
-    }
-
-    pub(super) fn header(&self, name: &str) -> Option<String> {
-        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
-    }
-
-    /// The range that is asked for, of a content of `bytes`; none for all of it.
-    fn range(&self, bytes: u64) -> Option<Range<u64>> {
-        let range = self.header("range")?;
-        let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
-        let end = if to.is_empty() { bytes } else { to.parse::<u64>().ok()? + 1 };
-        Some(from.parse().ok()?..end.min(bytes))
-    }
-}
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -70,7 +32,7 @@ impl Answer {
         Answer::new(200, &[("Content-Type", "application/json")], &value.to_string())
     }
 
-    /// As the hub refuses.
+    /// Makes a refusal like the hub's.
     fn refusal(status: u16, code: &str, message: &str) -> Answer {
         let mut headers = vec![("X-Error-Message", message)];
         if !code.is_empty() {
@@ -80,7 +42,7 @@ impl Answer {
     }
 }
 
-/// The answer to `request`; large files are at `storage`.
+/// Answers `request`; large files are at `storage`.
 pub(super) fn answer(state: &State, request: &Request, storage: SocketAddr) -> Answer {
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -108,7 +70,7 @@ fn models(state: &State, query: &str) -> Answer {
     Answer::json(&owned.map(|repository| serde_json::json!({ "id": repository.name })).collect())
 }
 
-/// The repository at `revision`, where the request may know of it.
+/// Finds the repository at `revision`, if the request has access to it.
 fn find<'a>(
     state: &'a State,
     request: &Request,
@@ -223,7 +185,7 @@ fn resolve(
     Answer { headers, ..Answer::new(302, &[], "") }
 }
 
-/// A large file at its other address. Whoever has the link may read it.
+/// Answers a request for a large file at its other address, which needs no authorization.
 fn stored(state: &State, request: &Request, parts: &[&str]) -> Answer {
     let mut files = state.repositories.iter().flat_map(|repository| repository.files.values());
     match files.find(|file| parts == [file.blob_id.as_str()]) {

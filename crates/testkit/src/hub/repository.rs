@@ -18,7 +18,7 @@ pub struct Repository {
     pub commit: String,
     /// Whether its licence must be accepted first.
     pub gated: bool,
-    /// Whether its large files are said to be had by xet, too.
+    /// Whether its large files are offered by xet too.
     pub xet: bool,
     /// By path.
     pub(super) files: BTreeMap<String, File>,
@@ -29,32 +29,32 @@ pub struct Repository {
 #[derive(Debug, Clone)]
 pub(super) struct File {
     pub(super) content: Arc<Vec<u8>>,
-    /// SHA-256 of a large file; none for a small one.
+    /// SHA-256 of a large file; `None` for a small one.
     pub(super) sha256: Option<String>,
     pub(super) blob_id: String,
 }
 
 impl File {
     fn of(content: Vec<u8>) -> File {
-        let sha256 = (content.len() >= LARGE).then(|| hex(&Sha256::digest(&content)));
+        let sha256 = (content.len() >= LARGE).then(|| hex::encode(Sha256::digest(&content)));
         let mut git = Sha1::new();
         git.update(format!("blob {}\0", content.len()));
         git.update(&content);
-        File { sha256, blob_id: hex(&git.finalize()), content: Arc::new(content) }
+        File { sha256, blob_id: hex::encode(git.finalize()), content: Arc::new(content) }
     }
 
-    /// The `ETag` without its quotes.
+    /// Returns the `ETag` without its quotes.
     pub(super) fn etag(&self) -> &str {
         self.sha256.as_deref().unwrap_or(&self.blob_id)
     }
 }
 
 impl Repository {
-    /// A repository without files.
+    /// Creates a repository without files.
     pub fn new(name: &str) -> Repository {
         Repository {
             name: name.to_owned(),
-            commit: hex(&Sha1::digest(name.as_bytes())),
+            commit: hex::encode(Sha1::digest(name.as_bytes())),
             gated: false,
             xet: false,
             files: BTreeMap::new(),
@@ -62,7 +62,7 @@ impl Repository {
         }
     }
 
-    /// With all files of `folder`.
+    /// Adds all files of `folder`.
     pub fn with_folder(mut self, folder: &Path) -> Repository {
         for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
             if entry.path().is_file() {
@@ -73,62 +73,62 @@ impl Repository {
         self
     }
 
-    /// With a file.
+    /// Adds a file.
     pub fn with_file(mut self, path: &str, content: Vec<u8>) -> Repository {
         self.files.insert(path.to_owned(), File::of(content));
         self
     }
 
-    /// Without a file.
+    /// Removes a file.
     pub fn without(mut self, path: &str) -> Repository {
         self.files.remove(path).expect("the repository has the file");
         self
     }
 
-    /// With a file whose size is listed as `bytes`.
+    /// Lists the size of a file as `bytes`.
     pub fn listing(mut self, path: &str, bytes: u64) -> Repository {
         self.listed_bytes.insert(path.to_owned(), bytes);
         self
     }
 
-    /// With a large file whose listed hash is another one.
+    /// Lists another hash for a large file.
     pub fn mislabelled(mut self, path: &str) -> Repository {
         let file = self.files.get_mut(path).expect("the repository has the file");
         file.sha256 = Some("0".repeat(64));
         self
     }
 
-    /// With its next commit.
+    /// Makes the next commit.
     pub fn next_commit(self) -> Repository {
-        Repository { commit: hex(&Sha1::digest(self.commit.as_bytes())), ..self }
+        Repository { commit: hex::encode(Sha1::digest(self.commit.as_bytes())), ..self }
     }
 
-    /// Gated.
+    /// Makes the repository gated.
     pub fn gated(self) -> Repository {
         Repository { gated: true, ..self }
     }
 
-    /// With large files that are had by xet, too.
+    /// Offers large files by xet too.
     pub fn xet(self) -> Repository {
         Repository { xet: true, ..self }
     }
 
-    /// Paths of its files.
+    /// Returns the paths of the files.
     pub fn paths(&self) -> Vec<String> {
         self.files.keys().cloned().collect()
     }
 
-    /// The content of a file.
+    /// Returns the content of a file.
     pub fn content(&self, path: &str) -> &[u8] {
         &self.files[path].content
     }
 
-    /// The name of a file's content in the cache.
+    /// Returns the name of a file's content in the cache.
     pub fn etag(&self, path: &str) -> &str {
         self.files[path].etag()
     }
 
-    /// The tree that `GET /api/models/{name}/tree/{revision}` gives.
+    /// Returns the answer to `GET /api/models/{name}/tree/{revision}`.
     pub(super) fn tree(&self) -> Vec<serde_json::Value> {
         let entry = |(path, file): (&String, &File)| {
             let bytes = self.listed_bytes.get(path).copied();
@@ -148,7 +148,7 @@ impl Repository {
         self.files.iter().map(entry).collect()
     }
 
-    /// What `GET /api/models/{name}/revision/{revision}` gives.
+    /// Returns the answer to `GET /api/models/{name}/revision/{revision}`.
     pub(super) fn info(&self) -> serde_json::Value {
         let siblings: Vec<serde_json::Value> =
             self.files.keys().map(|path| serde_json::json!({ "rfilename": path })).collect();
@@ -159,8 +159,4 @@ impl Repository {
             "gated": if self.gated { serde_json::json!("auto") } else { serde_json::json!(false) },
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

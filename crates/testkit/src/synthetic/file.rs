@@ -1,5 +1,5 @@
-//! Files that are written by all threads at once. Knows no format: a file is a head and tensors at
-//! their places.
+//! Writes files with all threads at once. Knows no format: a file is a head and tensors at their
+//! positions.
 
 use super::random_values::RandomValues;
 use crate::random::Random;
@@ -72,7 +72,7 @@ pub(super) fn write_files(files: &[NewFile], seed: u64, progress: Progress) -> i
     Ok(())
 }
 
-/// An error with the path that it is about.
+/// Adds the path to an error.
 pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -129,7 +129,7 @@ fn write_file(
     })
 }
 
-/// The pieces of a tensor, in whole blocks.
+/// Returns the pieces of a tensor, in whole blocks.
 fn pieces(tensor: &Placed) -> impl Iterator<Item = Piece<'_>> {
     let unit = match &tensor.values {
         Values::Given(_) => 1,

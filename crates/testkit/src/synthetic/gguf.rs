@@ -1,9 +1,9 @@
-//! GGUF files, version 3 (`ggml/include/gguf.h` of llama.cpp). candle writes none without having
-//! all tensors in memory, so the head is written here.
+//! GGUF files, version 3 (`ggml/include/gguf.h` of llama.cpp). candle needs all tensors in memory
+//! to write one, so the head is written here.
 
 use super::file::{NewFile, Placed, Progress, Values, write_files};
 use super::random_values::floats;
-use super::{config, values};
+use super::values::{config, values};
 use crate::gguf::{Experts, GgmlDType, TypeOf, gguf_name, type_number};
 use crate::gguf::{merged, metadata_without_tokenizer, rope_factors};
 use candle_core::quantized::gguf_file::Value;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// What the tensors' offsets are multiples of.
+/// The alignment of the tensors' offsets.
 const ALIGNMENT: u64 = 32;
 
 /// Writes one file of the model that `config_json` describes, without a tokenizer, its tensors of
@@ -55,7 +55,7 @@ pub fn write_gguf(
     write_files(&[file], seed, progress)
 }
 
-/// Names and shapes by llama.cpp, in the order of the checkpoint.
+/// Returns names and shapes by llama.cpp, in the order of the checkpoint.
 fn listed(config: &Config, experts: Experts) -> Vec<(String, Vec<usize>)> {
     let mut list: Vec<(String, Vec<usize>)> = Vec::new();
     // Where in the list the tensor of all experts stands.
@@ -80,7 +80,7 @@ fn listed(config: &Config, experts: Experts) -> Vec<(String, Vec<usize>)> {
     list
 }
 
-/// What the head says of a tensor.
+/// The entry of a tensor in the head.
 struct Info {
     name: String,
     shape: Vec<usize>,
@@ -88,7 +88,7 @@ struct Info {
     offset: u64,
 }
 
-/// All that stands before the tensors.
+/// Returns everything before the tensors.
 fn head(metadata: &[(String, Value)], infos: &[Info]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(3u32.to_le_bytes());
@@ -116,7 +116,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// The number of a value's type, of those that metadata without a tokenizer have.
+/// Returns the number of a value's type, of those that metadata without a tokenizer have.
 fn kind(value: &Value) -> u32 {
     match value {
         Value::U32(_) => 4,

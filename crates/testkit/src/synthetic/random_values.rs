@@ -27,7 +27,7 @@ type Scales = Vec<(usize, Vec<u8>)>;
 const VARIANTS: usize = 16;
 
 impl RandomValues {
-    /// Values of that standard deviation, at most 1.
+    /// Creates values of that standard deviation, at most 1.
     pub(super) fn new(dtype: GgmlDType, deviation: f64) -> RandomValues {
         let form = match dtype {
             GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
@@ -38,7 +38,7 @@ impl RandomValues {
         RandomValues { dtype, form }
     }
 
-    /// Bytes of a block, or of a single float.
+    /// Returns the bytes of a block, or of a single float.
     pub(super) fn unit(&self) -> usize {
         self.dtype.type_size()
     }
@@ -70,7 +70,7 @@ impl RandomValues {
     }
 }
 
-/// The bytes of `values` in a float type.
+/// Returns the bytes of `values` in a float type.
 pub(super) fn floats(dtype: GgmlDType, values: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; values.len() * dtype.type_size()];
     encode(dtype, values, &mut bytes);
@@ -92,17 +92,17 @@ fn encode(dtype: GgmlDType, values: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Variance of whole numbers of so many bits, all equally likely.
+/// Returns the variance of integers of so many bits, all equally likely.
 fn variance(bits: i32) -> f64 {
     (4f64.powi(bits) - 1.0) / 12.0
 }
 
-/// Mean square of the same numbers with a sign, whose mean is -1/2.
+/// Returns the mean square of the same numbers with a sign, whose mean is -1/2.
 fn square(bits: i32) -> f64 {
     variance(bits) + 0.25
 }
 
-/// The variants of a type's scales.
+/// Returns the variants of a type's scales.
 fn scales(dtype: GgmlDType, deviation: f64) -> Vec<Scales> {
     match dtype {
         GgmlDType::Q4_0 => signed(0, deviation / square(4).sqrt()),
@@ -127,21 +127,21 @@ fn scales(dtype: GgmlDType, deviation: f64) -> Vec<Scales> {
     }
 }
 
-/// One scale with either sign: the mean of the numbers that it scales is not 0.
+/// Returns one scale with either sign: the mean of the numbers that it scales is not 0.
 fn signed(at: usize, scale: f64) -> Vec<Scales> {
     [scale, -scale].map(|scale| vec![(at, f16::from_f64(scale).to_le_bytes().to_vec())]).to_vec()
 }
 
-/// The scale of numbers of so many bits without a sign, and what moves their mean to 0: a minimum
-/// that is added (`sign` -1), or subtracted (1).
+/// Returns the scale of numbers of so many bits without a sign, and the minimum that moves their
+/// mean to 0, which is added (`sign` -1) or subtracted (1).
 fn scale_and_minimum(deviation: f64, bits: i32, sign: f64) -> Vec<u8> {
     let scale = deviation / variance(bits).sqrt();
     let middle = (2f64.powi(bits) - 1.0) / 2.0;
     [scale, sign * scale * middle].map(|value| f16::from_f64(value).to_le_bytes()).concat()
 }
 
-/// Blocks of `PARTS` parts, each with a scale and a minimum of `scale_bits` bits in units of the
-/// block's. With the same number for both, each part has mean 0.
+/// Returns the scales of blocks of `PARTS` parts, each with a scale and a minimum of `scale_bits`
+/// bits in units of the block's. With the same number for both, each part has mean 0.
 fn of_parts<const PARTS: usize>(
     deviation: f64,
     bits: i32,
@@ -158,7 +158,7 @@ fn of_parts<const PARTS: usize>(
     variants.into_iter().map(|parts| place(parts, whole.clone())).collect()
 }
 
-/// Eight numbers of 6 bits, each once as a scale and once as a minimum, in the 12 bytes that
+/// Packs eight numbers of 6 bits, each once as a scale and once as a minimum, to the 12 bytes that
 /// `get_scale_min_k4` of ggml reads.
 fn packed(parts: [u8; 8]) -> [u8; 12] {
     let mut out = [0; 12];

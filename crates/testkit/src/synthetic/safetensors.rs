@@ -1,7 +1,7 @@
 //! Folders as the hub has them: `config.json` and weights in bf16, in shards with an index.
 
 use super::file::{NewFile, Placed, Progress, at, write_files};
-use super::{config, values};
+use super::values::{config, values};
 use crate::safetensors_edit::INDEX;
 use candle_core::quantized::GgmlDType;
 use modelgate_model::{Config, TensorShape, tensors};
@@ -53,12 +53,12 @@ pub fn write_safetensors(
     Ok(files.into_iter().map(|file| file.path).collect())
 }
 
-/// Bytes of a tensor in bf16.
+/// Returns the bytes of a tensor in bf16.
 fn bytes(tensor: &TensorShape) -> u64 {
     2 * tensor.elements()
 }
 
-/// The tensors in their order, as many to a shard as it holds.
+/// Distributes the tensors in their order over shards of at most so many bytes.
 fn shards(list: &[(u64, TensorShape)], most: u64) -> Vec<&[(u64, TensorShape)]> {
     let mut shards = Vec::new();
     let (mut first, mut size) = (0, 0);
@@ -86,7 +86,7 @@ fn new_file(path: PathBuf, shard: &[(u64, TensorShape)], config: &Config) -> New
     NewFile { path, head, tensors: placed, bytes: offset }
 }
 
-/// The length of the header and the header.
+/// Returns the length of the header and the header.
 fn head(shard: &[(u64, TensorShape)]) -> Vec<u8> {
     let mut entries = Map::new();
     entries.insert("__metadata__".into(), json!({ "format": "pt" }));

@@ -1,0 +1,30 @@
+//! The `config.json` of a model whose weight files do not hold its config.
+
+use crate::failures;
+use modelgate_model::small_file::read_text;
+use modelgate_model::{Config, ConfigError};
+use modelgate_protocol::{Failure, FailureKind, ModelFiles};
+
+/// Reads the model's `config.json`.
+///
+/// # Errors
+/// There is none, or it is not sound or not supported.
+pub(super) fn read_config(files: &ModelFiles) -> Result<Config, Failure> {
+    let path = files.config.as_deref().ok_or_else(|| {
+        failures::load(
+            FailureKind::NotFound,
+            format!("{} has no config.json", files.root.display()),
+            "fetch the model again: its repository has a config.json beside the weights",
+        )
+    })?;
+    let text = read_text(path, Config::LONGEST_TEXT as u64);
+    let text = text.map_err(|error| failures::io(path, &error))?;
+    Config::from_json(&text).map_err(|error| match error {
+        ConfigError::Malformed(what) => failures::corrupt(path, what),
+        ConfigError::Unsupported(what) => failures::load(
+            FailureKind::Unsupported,
+            format!("{}: {what}", path.display()),
+            "use a model of a supported architecture in a supported form",
+        ),
+    })
+}

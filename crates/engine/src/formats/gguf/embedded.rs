@@ -1,0 +1,35 @@
+//! The tokenizer and the chat template that a GGUF file holds itself.
+
+use super::vocabulary::{GgufVocabulary, TOKENS};
+use crate::formats::embedded_text::EmbeddedText;
+use candle_core::quantized::gguf_file::Value;
+use modelgate_protocol::Failure;
+use serde_json::Map;
+use std::path::Path;
+
+impl EmbeddedText for GgufVocabulary {
+    fn path(&self) -> &Path {
+        self.file()
+    }
+
+    fn tokenizer(&self) -> Result<Option<serde_json::Value>, Failure> {
+        self.tokenizer_json()
+    }
+
+    fn chat_template(&self) -> Option<&str> {
+        self.metadata().text("tokenizer.chat_template").ok()?
+    }
+
+    fn special_tokens(&self) -> serde_json::Value {
+        let Ok(Some(tokens)) = self.metadata().list(TOKENS) else { return serde_json::Value::Null };
+        // llama.cpp spells one of them so
+        let keys = ["bos", "eos", "unknown", "seperator", "padding", "cls", "mask"];
+        let names = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
+        let text = |(name, key): (&str, &str)| {
+            let id = self.metadata().number(&format!("tokenizer.ggml.{key}_token_id")).ok()??;
+            let Value::String(token) = tokens.get(usize::try_from(id).ok()?)? else { return None };
+            Some((format!("{name}_token"), token.as_str().into()))
+        };
+        names.into_iter().zip(keys).filter_map(text).collect::<Map<_, _>>().into()
+    }
+}

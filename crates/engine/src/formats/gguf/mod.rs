@@ -1,0 +1,19 @@
+//! GGUF files, one or the parts of a split one, by llama.cpp's names and metadata
+//! (`gguf-py/gguf/constants.py`, `llama-arch.cpp`).
+
+mod architecture;
+mod description;
+mod embedded;
+mod files;
+mod format;
+mod header;
+mod merges;
+mod metadata;
+mod pre_tokenizers;
+mod tokenizer_json;
+mod tokens;
+mod vocabulary;
+
+pub(crate) use files::Gguf;
+pub(super) use format::GgufFormat;
+pub(crate) use format::ROPE_FACTORS;

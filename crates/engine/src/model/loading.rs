@@ -1,0 +1,123 @@
+//! Loads a model.
+
+use super::loaded::Model;
+use super::rope_frequencies::rope_frequencies;
+use super::stop_tokens::stop_tokens;
+use crate::agreement::Prefix;
+use crate::compute_device::ComputeDevice;
+use crate::decoder::{CacheError, Decoder, KvCache};
+use crate::events::Events;
+use crate::failures;
+use crate::formats::format_of;
+use crate::load::Plan;
+use crate::text::ModelText;
+use crate::traffic::Traffic;
+use modelgate_model::Config;
+use modelgate_protocol::{Event, Evidence, Failure, FailureKind, Request, Stage};
+
+/// The most tokens that go through candle's kernels for vectors at once.
+const MAX_VECTORS: usize = 8;
+
+impl Model {
+    /// Loads the model that `request` names to the first of its devices, and sends an event for every
+    /// tensor. Does not check the request's protocol version, and generates nothing.
+    ///
+    /// # Errors
+    /// Names the file, the tensor, what was expected and what was found.
+    pub fn load(request: &Request, events: Events) -> Result<Model, Failure> {
+        let device = ComputeDevice::open(&request.devices, request.device_limit)?;
+        if let Some(gpu) = device.gpu() {
+            gpu.load_kernels()?;
+        }
+        Model::load_to(&device, request, events)
+    }
+
+    /// Loads the model that `request` names to a device that is open.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub(crate) fn load_to(
+        device: &ComputeDevice,
+        request: &Request,
+        events: Events,
+    ) -> Result<Model, Failure> {
+        let files = &request.files;
+        let on_device = device.gpu().is_some();
+        let format = format_of(files.format);
+        let mut opened = format.open(files, request.quantization, on_device)?;
+        let embedded = opened.embedded_text.take();
+        let config = opened.config.clone();
+        let context = request.context.unwrap_or_else(|| config.default_context());
+        refuse_context(context, &config)?;
+        let text = match request.evidence {
+            Evidence::Real => {
+                // fails before the weights are loaded, which may take half an hour
+                let chats =
+                    request.generations.iter().any(|generation| generation.tokens.is_empty());
+                Some(ModelText::open(files, embedded.as_deref(), &config, chats)?)
+            }
+            Evidence::Synthetic => None,
+        };
+        let stop_tokens = match request.evidence {
+            Evidence::Real => stop_tokens(files.generation_config.as_deref(), &config)?,
+            // random weights generate one by chance, and only the time of an answer matters
+            Evidence::Synthetic => Vec::new(),
+        };
+        let plan = Plan::new(format, &opened, request.quantization, on_device)?;
+        events(Event::Model {
+            architecture: opened.architecture.clone(),
+            parameters: plan.parameters(),
+            context,
+            config: opened.config_json.clone(),
+            parts: vec!["text".into()],
+            devices: request.devices.iter().take(1).copied().collect(),
+        });
+        let positions = context as usize;
+        // memory that cannot be allocated is reported before the weights are read
+        let cache = kv_cache(&config, positions, device)?;
+        let mut weights = plan.load(device, events)?;
+        let layout = opened.rope_layout;
+        let frequencies = rope_frequencies(&config, &mut weights)?;
+        let prefix = (on_device && request.evidence == Evidence::Synthetic)
+            .then(|| Prefix::of(&config, &weights, &frequencies, layout));
+        let traffic = Traffic::of(&config, &weights, on_device);
+        let mut decoder = Decoder::new(&config, weights, &frequencies, layout, cache)
+            .map_err(failures::internal(Stage::Load))?;
+        if let Some(gpu) = device.gpu() {
+            // candle's workspace for vectors needs its full size before a step is recorded
+            decoder
+                .warm_up(MAX_VECTORS.min(positions), &|_| {})
+                .and_then(|hidden| decoder.logits(&hidden))
+                .map_err(failures::internal(Stage::Load))?;
+            decoder.reset();
+            gpu.synchronize(Stage::Load)?;
+            events(Event::DeviceMemory(gpu.memory()));
+        }
+        events(Event::Loaded);
+        Ok(Model { config, decoder, text, stop_tokens, prefix, traffic, device: device.clone() })
+    }
+}
+
+/// Refuses a context that the model was not made for.
+fn refuse_context(context: u32, config: &Config) -> Result<(), Failure> {
+    if context == 0 || context as usize > config.max_positions {
+        return Err(failures::load(
+            FailureKind::ContextLength,
+            format!(
+                "a context of {context} positions; expected 1 to {}, which the model was made for",
+                config.max_positions
+            ),
+            format!("set context to at most {}", config.max_positions),
+        ));
+    }
+    Ok(())
+}
+
+fn kv_cache(config: &Config, positions: usize, device: &ComputeDevice) -> Result<KvCache, Failure> {
+    KvCache::new(config, positions, &device.candle()).map_err(|error| match error {
+        CacheError::Memory(bytes) => {
+            failures::host_memory(bytes, &format!("a key/value cache of {positions} positions"))
+        }
+        CacheError::Engine(error) => failures::internal(Stage::Load)(error),
+    })
+}

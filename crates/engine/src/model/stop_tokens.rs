@@ -1,0 +1,32 @@
+//! The tokens that end an answer.
+
+use crate::failures;
+use modelgate_model::Config;
+use modelgate_model::small_file::read_json;
+use modelgate_protocol::Failure;
+use serde_json::Value;
+use std::path::Path;
+
+/// Returns the stop tokens of `generation_config.json`, if there is one, and those of the config.
+///
+/// # Errors
+/// The file cannot be read, or holds something that is not a token id.
+pub(super) fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u32>, Failure> {
+    let mut tokens = config.stop_tokens.clone();
+    if let Some(path) = path {
+        let value: Value = read_json(path).map_err(|error| failures::io(path, &error))?;
+        let ids = match &value["eos_token_id"] {
+            Value::Null => Vec::new(),
+            Value::Array(ids) => ids.clone(),
+            id => vec![id.clone()],
+        };
+        for id in ids {
+            let token = id.as_u64().and_then(|id| u32::try_from(id).ok());
+            let no_token = || failures::corrupt(path, format!("eos_token_id: {id} is no token id"));
+            tokens.push(token.ok_or_else(no_token)?);
+        }
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    Ok(tokens)
+}

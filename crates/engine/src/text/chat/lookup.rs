@@ -1,0 +1,85 @@
+//! Finds a model's chat template.
+
+use crate::failures;
+use crate::formats::EmbeddedText;
+use modelgate_model::small_file::{read_json, read_text};
+use modelgate_protocol::{Failure, ModelFiles, Stage};
+use std::path::Path;
+
+/// The longest template. Those of the supported families have up to 5 KB. The library's compiler takes the
+/// square of the longest chain such as `a ~ a ~ a`: a second for one of this length, a minute for six
+/// times that.
+pub(super) const MAX_TEMPLATE_BYTES: usize = 32 << 10;
+
+/// The name of the template for chats in a list of templates.
+const DEFAULT: &str = "default";
+
+/// Returns the template's text and its file: one of the model's files, or else one that `embedded` has.
+/// `config` is the content of `tokenizer_config.json`.
+pub(super) fn find(
+    files: &ModelFiles,
+    config: &serde_json::Value,
+    embedded: Option<&dyn EmbeddedText>,
+) -> Result<(String, String), Failure> {
+    let mut searched = Vec::new();
+    if let Some(path) = &files.chat_template {
+        let name = path.display().to_string();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            if let Some(text) = template_in(&parsed(path)?) {
+                return Ok((text, name));
+            }
+        } else {
+            let text = read_text(path, MAX_TEMPLATE_BYTES as u64);
+            let text = text.map_err(|error| unreadable(path, &error))?;
+            return Ok((text, name));
+        }
+        searched.push(name);
+    }
+    if let Some(path) = &files.tokenizer_config {
+        let name = path.display().to_string();
+        if let Some(text) = template_in(config) {
+            return Ok((text, name));
+        }
+        searched.push(name);
+    }
+    if let Some(embedded) = embedded {
+        let name = embedded.path().display().to_string();
+        if let Some(text) = embedded.chat_template() {
+            return Ok((text.to_owned(), name));
+        }
+        searched.push(name);
+    }
+    let searched = match searched.as_slice() {
+        [] => format!(
+            "{} has no chat_template.jinja, chat_template.json or tokenizer_config.json",
+            files.root.display()
+        ),
+        names => format!("no chat template in {}", names.join(", ")),
+    };
+    Err(failures::tokenizer(
+        Stage::Generate,
+        searched,
+        "put the chat template of the original repository beside the weights; a base model \
+         without one cannot be asked questions",
+    ))
+}
+
+/// Reads and parses one of the files that may hold a template.
+pub(super) fn parsed(path: &Path) -> Result<serde_json::Value, Failure> {
+    read_json(path).map_err(|error| unreadable(path, &error))
+}
+
+/// Returns the value of `chat_template`, which is a text or a list of named ones.
+fn template_in(config: &serde_json::Value) -> Option<String> {
+    let template = &config["chat_template"];
+    if let Some(text) = template.as_str() {
+        return Some(text.to_owned());
+    }
+    let named = template.as_array()?.iter().find(|entry| entry["name"] == DEFAULT)?;
+    named["template"].as_str().map(str::to_owned)
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN)
+}

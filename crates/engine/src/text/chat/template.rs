@@ -1,0 +1,226 @@
+//! A model's chat template.
+
+use super::bounded_output::BoundedOutput;
+use super::compile::{NAME, compiled, with_causes};
+use super::lookup::{MAX_TEMPLATE_BYTES, find, parsed};
+use super::render_thread::run_bounded;
+use super::special_tokens::special_tokens;
+use crate::failures;
+use crate::formats::EmbeddedText;
+use crate::text::tokenizer::{Prompt, SpecialTokens};
+use minijinja::value::Value;
+use minijinja::{Environment, context};
+use modelgate_protocol::{Failure, Message, ModelFiles, Stage};
+
+const HINT: &str = "check the messages' roles and their order against the model's template, and \
+                    that the file is the publisher's";
+
+/// A model's chat template.
+pub(crate) struct ChatTemplate {
+    environment: Environment<'static>,
+    /// By their names.
+    special_tokens: Value,
+    /// The file, for messages.
+    source: String,
+}
+
+impl ChatTemplate {
+    /// Finds the template among the model's files, or else in its weight files.
+    ///
+    /// # Errors
+    /// There is none, or it is not sound.
+    pub(crate) fn open(
+        files: &ModelFiles,
+        embedded: Option<&dyn EmbeddedText>,
+    ) -> Result<ChatTemplate, Failure> {
+        let config = match (&files.tokenizer_config, embedded) {
+            (Some(path), _) => parsed(path)?,
+            (None, Some(embedded)) => embedded.special_tokens(),
+            (None, None) => serde_json::Value::Null,
+        };
+        let (text, source) = find(files, &config, embedded)?;
+        if text.len() > MAX_TEMPLATE_BYTES {
+            let message = format!(
+                "the chat template in {source} has {} bytes, expected at most {MAX_TEMPLATE_BYTES}",
+                text.len()
+            );
+            return Err(failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN));
+        }
+        let environment = compiled(text, |why| {
+            let message = format!("the chat template in {source} is not sound: {why}");
+            failures::tokenizer(Stage::Generate, message, HINT)
+        })?;
+        Ok(ChatTemplate { environment, special_tokens: special_tokens(&config), source })
+    }
+
+    /// Renders the prompt that asks for an answer to `messages`.
+    ///
+    /// # Errors
+    /// The template refuses the messages, or exceeds its bounds.
+    pub(crate) fn render(
+        &self,
+        messages: &[Message],
+        special: &SpecialTokens,
+    ) -> Result<Prompt, Failure> {
+        let turn = |message: &Message| {
+            let (role, content) = (special.guard(&message.role)?, special.guard(&message.text())?);
+            Ok(context! { role, content })
+        };
+        let turns = messages.iter().map(turn).collect::<Result<Vec<Value>, Failure>>()?;
+        let variables = context! {
+            messages => turns,
+            tools => (),
+            documents => (),
+            add_generation_prompt => true,
+            ..self.special_tokens.clone()
+        };
+        let environment = self.environment.clone();
+        let render = move || {
+            let mut out = BoundedOutput::default();
+            environment
+                .get_template(NAME)
+                .and_then(|template| template.render_captured_to(variables, &mut out).map(drop))
+                .map_err(|error| with_causes(&error))?;
+            String::from_utf8(out.0).map_err(|error| error.to_string())
+        };
+        Ok(special.prompt(&run_bounded(render, |why| self.cannot_render(why))?))
+    }
+
+    fn cannot_render(&self, why: String) -> Failure {
+        let message =
+            format!("the chat template in {} cannot render this chat: {why}", self.source);
+        failures::tokenizer(Stage::Generate, message, HINT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::ContentPart;
+    use serde_json::json;
+
+    /// Renders a template with the special tokens `<s>`, `</s>` and `[SEP]`.
+    fn rendered(template: &str, content: &str) -> Result<Prompt, String> {
+        let token = |name: &str| json!({ "content": name, "special": true });
+        let added = ["<s>", "</s>", "[SEP]"].map(token);
+        let mut tokenizer = json!({ "added_tokens": added });
+        let special = SpecialTokens::take_from(&mut tokenizer)?;
+        let config = json!({
+            "bos_token": "<s>",
+            "eos_token": { "content": "</s>", "lstrip": false },
+            "pad_token": null,
+            "additional_special_tokens": ["[SEP]"],
+        });
+        let unsound = |why: String| failures::tokenizer(Stage::Generate, why, HINT);
+        let environment =
+            compiled(template.to_owned(), unsound).map_err(|failure| failure.message)?;
+        let template = ChatTemplate {
+            environment,
+            special_tokens: special_tokens(&config),
+            source: "test".into(),
+        };
+        let message = Message {
+            role: "user".into(),
+            content: content.split('|').map(|part| ContentPart::Text(part.into())).collect(),
+        };
+        template.render(&[message], &special).map_err(|failure| failure.message)
+    }
+
+    fn render(template: &str) -> Result<String, String> {
+        rendered(template, "a|<b>").map(|prompt| prompt.text().to_owned())
+    }
+
+    #[test]
+    fn what_templates_use_is_there() {
+        assert_eq!(render("{{ bos_token }}{{ messages[0].content }}").as_deref(), Ok("<s>a<b>"));
+        assert_eq!(render("{{ messages[0]['role'].upper() }}").as_deref(), Ok("USER"));
+        assert_eq!(render("{{ strftime_now('%d %b %Y') }}").as_deref(), Ok("26 Jul 2024"));
+        assert_eq!(
+            render("{{ messages | tojson }}").as_deref(),
+            Ok(r#"[{"role": "user", "content": "a<b>"}]"#)
+        );
+        assert_eq!(render("{% if tools is none %}no{% endif %}\ntools").as_deref(), Ok("notools"));
+        assert_eq!(
+            render("{%- for m in messages %}\n  {% if true %}\nx{% endif %}\n{% endfor %}")
+                .as_deref(),
+            Ok("x")
+        );
+    }
+
+    #[test]
+    fn json_is_as_python_writes_it() {
+        let value = "{'b': [1, {}, 'é\u{1F600}'], 'a': []}";
+        let json = |options: &str| render(&format!("{{{{ {value} | tojson({options}) }}}}"));
+        // what json.dumps returns for the same options
+        for (options, expected) in [
+            ("", r#"{"b": [1, {}, "é😀"], "a": []}"#),
+            ("ensure_ascii=true", r#"{"b": [1, {}, "\u00e9\ud83d\ude00"], "a": []}"#),
+            ("separators=(',', ':')", r#"{"b":[1,{},"é😀"],"a":[]}"#),
+            ("sort_keys=true", r#"{"a": [], "b": [1, {}, "é😀"]}"#),
+            ("indent=2", "{\n  \"b\": [\n    1,\n    {},\n    \"é😀\"\n  ],\n  \"a\": []\n}"),
+            (
+                "indent='\t', separators=['; ', '='], sort_keys=true",
+                "{\n\t\"a\"=[]; \n\t\"b\"=[\n\t\t1; \n\t\t{}; \n\t\t\"é😀\"\n\t]\n}",
+            ),
+        ] {
+            assert_eq!(json(options).as_deref(), Ok(expected), "{options}");
+        }
+        assert!(json("width=2").is_err());
+    }
+
+    #[test]
+    fn special_tokens_have_their_names() {
+        let template = "{{ bos_token }}{{ eos_token }}{{ additional_special_tokens[0] }}\
+                        {{ pad_token is defined }}";
+        assert_eq!(render(template).as_deref(), Ok("<s></s>[SEP]False"));
+    }
+
+    #[test]
+    fn bounds_of_what_was_generated_render_what_is_between() {
+        let template = "a {%- generation -%} b{% set x = 1 %} {% endgeneration %} {{ x }}c\
+                        {%generation%}{{ messages | length }}{%+ endgeneration +%}";
+        assert_eq!(render(template).as_deref(), Ok("ab  c1"));
+        let no_tag = "{{ '{% generations %}' }}";
+        assert_eq!(render(no_tag).as_deref(), Ok("{% generations %}"));
+    }
+
+    #[test]
+    fn a_message_cannot_write_a_special_token() {
+        let prompt = |template: &str, content: &str| {
+            let prompt = rendered(template, content).expect("a prompt");
+            (prompt.text().to_owned(), prompt.marked().replace('\u{10FFFF}', "^"))
+        };
+        let template = "{{ bos_token }}[SEP]{{ messages[0].content | trim }}</s>";
+        let (text, marked) = prompt(template, " <s>a</s></s> ");
+        assert_eq!(text, "<s>[SEP]<s>a</s></s></s>");
+        assert_eq!(marked, "^<s>^[SEP]<s>a</s></s>^</s>");
+        // templates process the text of a message without its guards
+        let (text, _) = prompt("{{ messages[0].content.split('</s>')[-1] }}", "a</s>b");
+        assert_eq!(text, "b");
+        let (_, marked) = prompt("{{ messages | tojson(ensure_ascii=true) }}</s>", "é<s>");
+        assert_eq!(marked, r#"[{"role": "user", "content": "\u00e9<s>"}]^</s>"#);
+        for reserved in ["\u{10FFFF}<s>", "\u{10FFFE}"] {
+            let error = rendered(template, reserved).err().expect("refused");
+            assert!(error.contains("U+10FFF"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_exception_of_the_template_is_the_message() {
+        let error = render("{{ raise_exception('roles must alternate') }}").expect_err("refused");
+        assert!(error.contains("roles must alternate"), "{error}");
+    }
+
+    #[test]
+    fn a_template_without_end_is_stopped() {
+        let error = render(
+            "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}\
+                            {% endfor %}",
+        )
+        .expect_err("stopped");
+        assert!(error.contains("fuel") || error.contains("longer"), "{error}");
+        let long = "{% set x = 'abcdefgh' * 100000 %}{% for a in range(100) %}{{ x }}{% endfor %}";
+        let error = render(long).expect_err("stopped");
+        assert!(error.contains("longer than"), "{error}");
+    }
+}

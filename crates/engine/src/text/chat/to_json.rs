@@ -1,0 +1,164 @@
+//! The filter `tojson` of transformers' templates: JSON in Python's layout.
+
+use super::bounded_output::BoundedOutput;
+use crate::text::tokenizer::is_reserved;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Error, ErrorKind};
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use std::io::{self, Write};
+
+/// The widest step of indentation.
+const MAX_INDENT: usize = 16;
+
+/// Writes JSON as Python's `json.dumps` with transformers' defaults.
+pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
+    let indent: Option<Value> = options.get("indent")?;
+    let indent = match indent.filter(|indent| !indent.is_none()) {
+        None => None,
+        Some(indent) => match (indent.as_usize(), indent.as_str()) {
+            (Some(width), _) => Some(" ".repeat(width.min(MAX_INDENT))),
+            (None, Some(text)) if text.len() <= MAX_INDENT => Some(text.to_owned()),
+            _ => {
+                let what = format!(
+                    "indent of tojson is neither a number nor a text of at most {MAX_INDENT} bytes"
+                );
+                return Err(Error::new(ErrorKind::InvalidOperation, what));
+            }
+        },
+    };
+    let separators: Option<(String, String)> =
+        match options.get::<Option<Vec<String>>>("separators")? {
+            None => None,
+            Some(pair) => match <[String; 2]>::try_from(pair) {
+                Ok([item, key]) => Some((item, key)),
+                Err(_) => {
+                    let what = "separators of tojson are not two";
+                    return Err(Error::new(ErrorKind::InvalidOperation, what));
+                }
+            },
+        };
+    let item = if indent.is_some() { "," } else { ", " };
+    let (item, key) = separators.unwrap_or((item.into(), ": ".into()));
+    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    options.assert_all_used()?;
+    let unserializable =
+        |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
+    let mut out = BoundedOutput::default();
+    let format = PythonJson { indent, item, key, ascii, depth: 0, filled: false };
+    let mut writer = serde_json::Serializer::with_formatter(&mut out, format);
+    if sorted {
+        // serde_json's objects have the order of their keys; a value that holds another many times may
+        // not fit in memory once it is written out, so it is written with a bound first
+        let mut plain = BoundedOutput::default();
+        serde_json::to_writer(&mut plain, &value).map_err(unserializable)?;
+        let value: serde_json::Value = serde_json::from_slice(&plain.0).map_err(unserializable)?;
+        value.serialize(&mut writer).map_err(unserializable)?;
+    } else {
+        value.serialize(&mut writer).map_err(unserializable)?;
+    }
+    // marked safe, so that nothing escapes it again
+    Ok(Value::from_safe_string(String::from_utf8_lossy(&out.0).into_owned()))
+}
+
+/// A formatter of JSON in Python's layout.
+struct PythonJson {
+    /// The indentation of each level; `None` for all on one line.
+    indent: Option<String>,
+    /// Follows each item.
+    item: String,
+    /// Follows each key.
+    key: String,
+    /// Whether everything but ASCII is escaped.
+    ascii: bool,
+    depth: usize,
+    /// Whether the list or object that is being closed is not empty.
+    filled: bool,
+}
+
+impl PythonJson {
+    fn open<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.filled = false;
+        w.write_all(bracket)
+    }
+
+    fn close<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if self.filled {
+            self.new_line(w)?;
+        }
+        self.filled = true;
+        w.write_all(bracket)
+    }
+
+    fn next<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            w.write_all(self.item.as_bytes())?;
+        }
+        self.filled = true;
+        self.new_line(w)
+    }
+
+    fn new_line<W: ?Sized + Write>(&self, w: &mut W) -> io::Result<()> {
+        match &self.indent {
+            Some(indent) => {
+                w.write_all(b"\n")?;
+                (0..self.depth).try_for_each(|_| w.write_all(indent.as_bytes()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Formatter for PythonJson {
+    fn begin_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.open(w, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.close(w, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.next(w, first)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.open(w, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.close(w, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.next(w, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        w.write_all(self.key.as_bytes())
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        w: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
+        if !self.ascii {
+            return w.write_all(text.as_bytes());
+        }
+        for letter in text.chars() {
+            // reserved characters must be found again later
+            if (' '..='~').contains(&letter) || is_reserved(letter) {
+                write!(w, "{letter}")?;
+                continue;
+            }
+            for half in letter.encode_utf16(&mut [0; 2]) {
+                write!(w, "\\u{half:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,10 @@
+//! Text: tokenizers, chat templates, and both of one model.
+
+mod chat;
+mod model_text;
+mod tokenizer;
+
+pub(crate) use chat::ChatTemplate;
+pub(crate) use model_text::ModelText;
+pub use tokenizer::Prompt;
+pub(crate) use tokenizer::TextCodec;

@@ -1,0 +1,14 @@
+//! Text to token ids and back, by the model's own tokenizer: its `tokenizer.json`, or one converted
+//! from the weight files.
+
+mod codec;
+mod library;
+mod prompt;
+mod reserved;
+mod special_tokens;
+mod tokenizer_json;
+
+pub(crate) use codec::TextCodec;
+pub use prompt::Prompt;
+pub(crate) use reserved::is_reserved;
+pub(crate) use special_tokens::SpecialTokens;

@@ -1,0 +1,57 @@
+//! The `tokenizer.json` of a model: read, and checked for what the tokenizers library does not check.
+
+use crate::failures;
+use crate::formats::EmbeddedText;
+use modelgate_model::small_file::read_json;
+use modelgate_protocol::{Failure, ModelFiles, Stage};
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+/// Returns the tokenizer as a `tokenizer.json`, and the file that it is from.
+pub(super) fn read(
+    files: &ModelFiles,
+    embedded: Option<&dyn EmbeddedText>,
+) -> Result<(Value, PathBuf), Failure> {
+    if let Some(path) = &files.tokenizer {
+        let json = read_json(path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => failures::tokenizer(
+                Stage::Load,
+                format!("{}: {error}", path.display()),
+                failures::FETCH_AGAIN,
+            ),
+            _ => failures::io(path, &error),
+        })?;
+        return Ok((json, path.clone()));
+    }
+    if let Some(embedded) = embedded
+        && let Some(json) = embedded.tokenizer()?
+    {
+        return Ok((json, embedded.path().to_owned()));
+    }
+    Err(failures::tokenizer(
+        Stage::Load,
+        format!("{} has no tokenizer.json", files.root.display()),
+        "put the tokenizer.json of the original repository beside the weights",
+    ))
+}
+
+/// Refuses a normalizer by a map of sentencepiece's: the library does not check the length in the map,
+/// up to gigabytes, and no tokenizer of the supported families has one.
+pub(super) fn refuse_map(normalizer: &Value) -> Result<(), String> {
+    if normalizer.get("precompiled_charsmap").is_some() {
+        return Err("a normalizer of type Precompiled is not supported".into());
+    }
+    let steps = normalizer.get("normalizers").and_then(Value::as_array);
+    steps.into_iter().flatten().try_for_each(refuse_map)
+}
+
+/// Returns the added tokens with the ids in their entries.
+pub(super) fn stated_ids(json: &Value) -> Vec<(String, u64)> {
+    let added = json["added_tokens"].as_array().into_iter().flatten();
+    let stated = added.filter_map(|token| {
+        let content = token["content"].as_str().filter(|content| !content.is_empty())?;
+        Some((content.to_owned(), token["id"].as_u64()?))
+    });
+    stated.collect()
+}

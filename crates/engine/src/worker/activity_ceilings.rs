@@ -1,0 +1,19 @@
+//! What an activity could reach at most.
+
+use super::file_ceilings::FileRates;
+use modelgate_protocol::{ActivityName, Ceiling, CeilingName, Finite};
+
+/// Returns the most bytes per second that an activity could reach; `None` if that was not measured.
+pub(super) fn activity_ceiling(
+    activity: &ActivityName,
+    files: &FileRates,
+    ceilings: &[Ceiling],
+) -> Option<Finite> {
+    let name = match activity {
+        ActivityName::Read => return files.read_ceiling(ceilings).and_then(Finite::new),
+        ActivityName::Copy => CeilingName::PinnedCopy,
+        ActivityName::Prefill | ActivityName::Decode => CeilingName::DeviceMemory,
+        _ => return None,
+    };
+    ceilings.iter().find(|ceiling| ceiling.name == name).map(|ceiling| ceiling.bytes_per_s)
+}

@@ -1,0 +1,91 @@
+//! What a synthetic model is asked: to go on from a run of token ids that is always the same.
+//!
+//! It has no tokenizer, and no chat would mean anything to it.
+
+use modelgate_model::{Config, DEFAULT_CONTEXT};
+use modelgate_protocol::GenerationRequest;
+use serde::{Deserialize, Serialize};
+
+/// Tokens of the prompt: as many as a prefill's speed is usually given for.
+const PROMPT: u32 = 512;
+/// Tokens to generate.
+const ANSWER: u32 = 64;
+/// Ids of a GGUF file's prompt are below this: how large its vocabulary is only the worker finds
+/// out, after it has been asked, and every vocabulary holds the 256 bytes.
+const MIN_VOCABULARY: u32 = 256;
+
+/// The fixed run of one synthetic model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedRun {
+    /// Positions of the KV cache, if the manifest gives them.
+    pub context: Option<u32>,
+    /// Whether the model has a file with its config, which is known before the worker is asked.
+    pub has_config: bool,
+}
+
+impl FixedRun {
+    /// Returns the request, cut so that prompt and answer fit the context. `config` is the model's own.
+    pub fn request(self, config: Option<&Config>) -> GenerationRequest {
+        let config = config.filter(|_| self.has_config);
+        let default_context = config.map_or(DEFAULT_CONTEXT, Config::default_context);
+        let context = self.context.unwrap_or(default_context);
+        let vocabulary = config.map_or(MIN_VOCABULARY, |config| {
+            u32::try_from(config.vocab).unwrap_or(u32::MAX).max(1)
+        });
+        let max_tokens = ANSWER.min(context / 2).max(1);
+        let prompt = PROMPT.min(context.saturating_sub(max_tokens)).max(1);
+        GenerationRequest {
+            name: "fixed".into(),
+            messages: Vec::new(),
+            tokens: (1..=u64::from(prompt)).map(|n| scattered(n, vocabulary)).collect(),
+            max_tokens,
+        }
+    }
+}
+
+/// The `n`th of a sequence of ids that repeats nothing soon (SplitMix64).
+fn scattered(n: u64, vocabulary: u32) -> u32 {
+    let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // the high half of the product of the high 32 bits is below the vocabulary's size
+    ((((x ^ (x >> 31)) >> 32) * u64::from(vocabulary)) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let config = crate::embedded::known::config("Qwen/Qwen2.5-Omni-7B");
+        config.expect("embedded").expect("sound")
+    }
+
+    #[test]
+    fn it_is_always_the_same_and_within_the_vocabulary() {
+        let config = config();
+        let run = FixedRun { context: None, has_config: true }.request(Some(&config));
+        assert_eq!((run.tokens.len(), run.max_tokens), (512, 64));
+        assert_eq!(run.tokens[..3], [134_319, 65_619, 4_019]);
+        assert!(run.tokens.iter().all(|id| (*id as usize) < config.vocab));
+        let distinct: std::collections::HashSet<_> = run.tokens.iter().collect();
+        assert!(distinct.len() > 500, "{}", distinct.len());
+    }
+
+    #[test]
+    fn it_fits_the_context() {
+        for (context, prompt, answer) in [(576, 512, 64), (575, 511, 64), (100, 50, 50), (2, 1, 1)]
+        {
+            let run = FixedRun { context: Some(context), has_config: true }.request(None);
+            assert_eq!((run.tokens.len(), run.max_tokens), (prompt, answer), "{context}");
+        }
+    }
+
+    #[test]
+    fn a_gguf_file_s_does_not_depend_on_what_the_worker_says_later() {
+        let fixed_run = FixedRun { context: None, has_config: false };
+        let run = fixed_run.request(None);
+        assert!(run.tokens.iter().all(|id| *id < MIN_VOCABULARY));
+        assert_eq!(fixed_run.request(Some(&config())), run);
+    }
+}

@@ -1,0 +1,154 @@
+//! `generation`: finite logits, valid text, a right answer, the same tokens twice, a stop; and a
+//! perplexity that cannot be lucky.
+
+use super::expectation::{Answer, Expectation};
+use super::verdict::{Verdict, without_evidence};
+use super::words;
+use crate::measurement::{Measurement, Outcome};
+use modelgate_protocol::{FinishReason, Generation, Stage};
+
+const LOOK: &str = "look at the quantization check and the tensors' errors first: a damaged weight \
+                    or a wrong file shows there";
+
+/// Bytes that a token stands for at most, in the mean over a text: twice what the largest
+/// vocabularies reach. Fewer tokens are not the whole text, and a part of it may be lucky.
+const MAX_TOKEN_BYTES: u64 = 16;
+
+/// Holds every answer and the perplexity against what is expected.
+pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
+    let expected = format!(
+        "{}; perplexity at most {}",
+        expectation
+            .answers
+            .iter()
+            .map(|answer| format!("{}: {}", answer.name, alternatives(&answer.any_of)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        expectation.perplexity.value
+    );
+    if !is_complete(measurement) {
+        return without_evidence(measurement, expected, measurement.load_s.is_some());
+    }
+    let derived = expectation.answers_derived && expectation.perplexity.derived;
+    let verdict = Verdict::passed(expected, observed(measurement), derived);
+    let wrong = expectation
+        .answers
+        .iter()
+        .enumerate()
+        .find_map(|(index, answer)| wrong_answer(answer, measurement.generations.get(index)))
+        .or_else(|| extra_answers(measurement, expectation))
+        .or_else(|| wrong_perplexity(measurement, expectation));
+    match wrong {
+        None => verdict,
+        Some(message) => verdict.failed(message, LOOK),
+    }
+}
+
+/// Whether all answers were given: a worker that only failed to end well had given them.
+pub(super) fn is_complete(measurement: &Measurement) -> bool {
+    let failed_at = measurement.failure.as_ref().map(|failure| failure.stage);
+    measurement.outcome == Outcome::Measured || failed_at == Some(Stage::Unload)
+}
+
+fn observed(measurement: &Measurement) -> String {
+    let mut parts: Vec<String> = measurement
+        .generations
+        .iter()
+        .map(|generation| format!("{}: {:?}", generation.name, shortened(&generation.text)))
+        .collect();
+    parts.push(match measurement.perplexity.as_ref().and_then(|perplexity| perplexity.value) {
+        Some(value) => format!("perplexity {:.3}", value.get()),
+        None => "no perplexity".into(),
+    });
+    parts.join("; ")
+}
+
+fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<String> {
+    let name = &answer.name;
+    let Some(generation) = generation.filter(|generation| generation.name == *name) else {
+        return Some(format!("{name}: the worker gave no answer"));
+    };
+    if let Some(wrong) = wrong_numbers(generation) {
+        return Some(wrong);
+    }
+    let text = shortened(&generation.text);
+    if generation.text.contains(char::REPLACEMENT_CHARACTER) {
+        return Some(format!("{name}: the answer is no valid text: {text:?}"));
+    }
+    if !answer.any_of.iter().any(|phrase| words::contains(&generation.text, phrase)) {
+        return Some(format!(
+            "{name}: expected {} in the answer, found {text:?}",
+            alternatives(&answer.any_of)
+        ));
+    }
+    if generation.finish_reason != FinishReason::Stop {
+        return Some(format!(
+            "{name}: no stop within {} tokens: {text:?}",
+            generation.tokens.len()
+        ));
+    }
+    not_repeated(generation)
+}
+
+/// What is wrong with an answer whatever it says.
+pub(super) fn wrong_numbers(generation: &Generation) -> Option<String> {
+    let name = &generation.name;
+    if generation.nonfinite_logits > 0 {
+        return Some(format!("{name}: {} logits are NaN or infinite", generation.nonfinite_logits));
+    }
+    if generation.tokens.is_empty() || generation.prompt_tokens.is_empty() {
+        return Some(format!("{name}: the worker reports no tokens"));
+    }
+    (generation.logprobs.len() != generation.tokens.len()
+        || generation.logprobs.iter().any(Option::is_none))
+    .then(|| format!("{name}: not every token has a finite log-probability"))
+}
+
+pub(super) fn not_repeated(generation: &Generation) -> Option<String> {
+    (!generation.repeated_identically)
+        .then(|| format!("{}: the same prompt gave other tokens the second time", generation.name))
+}
+
+fn extra_answers(measurement: &Measurement, expectation: &Expectation) -> Option<String> {
+    let (found, expected) = (measurement.generations.len(), expectation.answers.len());
+    (found != expected).then(|| format!("{expected} answers were asked for, {found} were given"))
+}
+
+fn wrong_perplexity(measurement: &Measurement, expectation: &Expectation) -> Option<String> {
+    let Some(perplexity) = &measurement.perplexity else {
+        return Some("the worker gave no perplexity".into());
+    };
+    if perplexity.text_sha256 != expectation.text_sha256 {
+        return Some("the perplexity is that of another text".into());
+    }
+    let least = (expectation.text_bytes / MAX_TOKEN_BYTES).max(1);
+    if perplexity.tokens < least {
+        return Some(format!(
+            "the perplexity is that of {} tokens; a text of {} bytes has {least} at least",
+            perplexity.tokens, expectation.text_bytes
+        ));
+    }
+    let Some(value) = perplexity.value else {
+        return Some("the perplexity is NaN or infinite".into());
+    };
+    (value.get() > expectation.perplexity.value || value.get() < 1.0).then(|| {
+        format!(
+            "the perplexity over {} tokens is {:.3}, expected 1 to {}",
+            perplexity.tokens,
+            value.get(),
+            expectation.perplexity.value
+        )
+    })
+}
+
+fn alternatives(any_of: &[String]) -> String {
+    any_of.iter().map(|answer| format!("{answer:?}")).collect::<Vec<_>>().join(" or ")
+}
+
+/// At most 200 characters.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(200) {
+        None => text.trim().to_owned(),
+        Some((end, _)) => format!("{}...", text[..end].trim()),
+    }
+}

@@ -1,0 +1,27 @@
+//! A check of a measurement.
+
+use super::expectation::Expectation;
+use super::kind::Check;
+use super::verdict::Verdict;
+use super::{generation, load, memory_range, quantization, synthetic_generation, time_budget};
+use crate::measurement::Measurement;
+
+impl Check {
+    /// Returns what this check says of `measurement`.
+    ///
+    /// A measurement that does not hold what the check needs makes it fail as blocked, with the
+    /// cause; only the check whose own subject failed says failed.
+    pub fn verdict(self, measurement: &Measurement, expectation: &Expectation) -> Verdict {
+        let verdict = match self {
+            Check::Load => load::check(measurement),
+            Check::TimeBudget => time_budget::check(measurement, expectation),
+            Check::MemoryRange => memory_range::check(measurement, expectation),
+            Check::Generation => match &expectation.fixed_run {
+                None => generation::check(measurement, expectation),
+                Some(fixed_run) => synthetic_generation::check(measurement, fixed_run),
+            },
+            Check::Quantization => quantization::check(measurement, expectation),
+        };
+        Verdict { check: self, ..verdict }
+    }
+}

@@ -1,0 +1,198 @@
+//! `load`: every tensor that the architecture needs is resident, whole, and holds numbers.
+
+use super::verdict::{Status, Verdict, without_evidence};
+use crate::measurement::Measurement;
+use modelgate_model::units::{format_bytes, grouped};
+use modelgate_model::{Config, gguf_name, tensors};
+use modelgate_protocol::{Device, FailureKind, Tensor};
+use std::collections::{HashMap, HashSet};
+
+const EXPECTED: &str =
+    "every tensor of the architecture resident, none left over, all values finite";
+
+const ENGINE: &str = "the worker's inventory is not what the model's config calls for: a defect of \
+                      the engine";
+
+/// What the measurement says of the load: the inventory against the architecture's own list, each
+/// tensor where it was to be, no value that is not a number.
+pub(super) fn check(measurement: &Measurement) -> Verdict {
+    if measurement.load_s.is_none() {
+        let verdict = without_evidence(measurement, EXPECTED.into(), true);
+        // an expectation that nothing could meet is the memory check's subject, not the load's
+        let other = measurement.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Impossible);
+        return Verdict { status: if other { Status::Blocked } else { Status::Failed }, ..verdict };
+    }
+    let inventory = &measurement.tensors;
+    let weights = inventory.list.iter().map(Tensor::elements).fold(0, u64::saturating_add);
+    let bytes = inventory.list.iter().map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
+    let mut observed = format!(
+        "{} tensors, {} parameters, {}",
+        inventory.list.len(),
+        grouped(weights),
+        format_bytes(bytes)
+    );
+    if measurement.is_partial() {
+        observed.push_str(&format!("; parts: {}", measurement.parts.join(", ")));
+    }
+    for omitted in &inventory.omitted {
+        observed.push_str(&format!("; left out: {} {}", omitted.tensors, omitted.group));
+    }
+    let verdict = Verdict::passed(EXPECTED, observed, false);
+    if let Some(broken) = inventory.list.iter().find(|tensor| tensor.nonfinite > 0) {
+        return verdict.failed(
+            format!(
+                "tensor {} of {} holds {} values that are NaN or infinite",
+                broken.name, broken.file, broken.nonfinite
+            ),
+            "the file is damaged or the training diverged: fetch it again, and compare its hash",
+        );
+    }
+    match wrong_inventory(measurement, weights) {
+        None => verdict,
+        Some(message) => verdict.failed(message, ENGINE),
+    }
+}
+
+fn wrong_inventory(measurement: &Measurement, weights: u64) -> Option<String> {
+    let list = &measurement.tensors.list;
+    if let Some(empty) = list.iter().find(|tensor| tensor.bytes == 0) {
+        return Some(format!("tensor {} of {} takes no bytes", empty.name, empty.file));
+    }
+    let elsewhere =
+        list.iter().find(|tensor| !measurement.requested_devices.contains(&tensor.device));
+    if let Some(tensor) = elsewhere {
+        return Some(format!(
+            "tensor {} is on {}, expected on {}",
+            tensor.name,
+            tensor.device,
+            named(&measurement.requested_devices)
+        ));
+    }
+    let mut names = HashSet::new();
+    if let Some(twice) = list.iter().find(|tensor| !names.insert(&tensor.name)) {
+        return Some(format!("tensor {} stands twice in the inventory", twice.name));
+    }
+    if measurement.parameters != Some(weights) {
+        return Some(format!(
+            "the resident tensors hold {} weights, the worker says that the model has {}",
+            grouped(weights),
+            measurement.parameters.map_or("an unknown number".into(), grouped)
+        ));
+    }
+    let Some(Ok(config)) = measurement.config.as_deref().map(Config::from_json) else {
+        return Some("no config says which tensors must be there".into());
+    };
+    not_as_called_for(list, &config)
+}
+
+fn named(devices: &[Device]) -> String {
+    devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+/// Tables that a GGUF file may have in addition to what the architecture calls for.
+const TABLES: [&str; 1] = ["rope_freqs.weight"];
+
+/// Compares names and shapes: those of a Hugging Face checkpoint or those of a GGUF file, where the
+/// experts of a layer may be one tensor and tables such as `rope_freqs` are added.
+fn not_as_called_for(list: &[Tensor], config: &Config) -> Option<String> {
+    let mut found: HashMap<&str, &[u64]> = list
+        .iter()
+        .filter(|tensor| !TABLES.contains(&tensor.name.as_str()))
+        .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+        .collect();
+    let from_gguf = list.iter().any(|tensor| tensor.name.starts_with("blk."));
+    let mut merged_seen = HashSet::new();
+    for needed in tensors(config) {
+        let mut shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
+        let mut name = needed.name;
+        if from_gguf && let Some(gguf) = gguf_name(&name) {
+            name = gguf.name;
+            if let (Some(merged), Some(experts)) = (gguf.merged, config.experts) {
+                if merged_seen.contains(&merged) {
+                    continue;
+                }
+                if found.contains_key(merged.as_str()) {
+                    merged_seen.insert(merged.clone());
+                    shape.insert(0, experts.count as u64);
+                    name = merged;
+                }
+            }
+        }
+        match found.remove(name.as_str()) {
+            Some(other) if other == shape => {}
+            Some(other) => {
+                return Some(format!("tensor {name} has shape {other:?}, expected {shape:?}"));
+            }
+            None => return Some(format!("tensor {name} of shape {shape:?} is not resident")),
+        }
+    }
+    let extra = found.keys().min()?;
+    Some(format!("tensor {extra} is resident and the architecture has none such"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::{DType, Role};
+
+    const MIXTRAL: &str = r#"{
+        "model_type": "mixtral", "num_hidden_layers": 1, "hidden_size": 64, "vocab_size": 96,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32,
+        "num_local_experts": 4, "num_experts_per_tok": 2, "max_position_embeddings": 64
+    }"#;
+
+    fn tensor(name: &str, shape: &[u64]) -> Tensor {
+        let bytes = 4 * shape.iter().product::<u64>();
+        Tensor {
+            name: name.into(),
+            file: "x.gguf".into(),
+            shape: shape.to_vec(),
+            source_dtype: DType::F32,
+            dtype: DType::F32,
+            bytes,
+            device: Device::Cpu,
+            nmse: None,
+            worst_nmse: None,
+            nonfinite: 0,
+            role: Role::Linear,
+            reason: None,
+        }
+    }
+
+    fn inventory(config: &Config, merged: bool) -> Vec<Tensor> {
+        let mut list: Vec<Tensor> = Vec::new();
+        for needed in tensors(config) {
+            let shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
+            let name = gguf_name(&needed.name).expect("a GGUF name");
+            match name.merged {
+                Some(name) if merged && list.iter().any(|tensor| tensor.name == name) => {}
+                Some(name) if merged => {
+                    list.push(tensor(&name, &[&[4], shape.as_slice()].concat()));
+                }
+                _ => list.push(tensor(&name.name, &shape)),
+            }
+        }
+        list
+    }
+
+    #[test]
+    fn experts_may_be_merged_and_none_may_be_missing() {
+        let config = Config::from_json(MIXTRAL).expect("a config");
+        for merged in [false, true] {
+            let mut list = inventory(&config, merged);
+            list.push(tensor("rope_freqs.weight", &[16]));
+            assert_eq!(not_as_called_for(&list, &config), None);
+            let at = list.iter().position(|t| t.name.contains("ffn_up")).expect("an expert");
+            let lost = list.remove(at);
+            let message = not_as_called_for(&list, &config).expect("one is missing");
+            assert!(message.contains("blk.0.ffn_up"), "{message}");
+            list.push(Tensor { shape: vec![4, 32, 65], ..lost.clone() });
+            assert!(not_as_called_for(&list, &config).is_some_and(|m| m.contains("expected")));
+            list.pop();
+            list.push(lost);
+            list.push(tensor("blk.0.ffn_up.9.weight", &[32, 64]));
+            let message = not_as_called_for(&list, &config).expect("one too many");
+            assert!(message.contains("blk.0.ffn_up.9.weight"), "{message}");
+        }
+    }
+}

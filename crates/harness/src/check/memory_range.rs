@@ -1,0 +1,405 @@
+//! `memory_range`: the peaks of device memory and of private host memory are as planned, and what
+//! was taken of a device is given back.
+
+use super::expectation::{Expectation, Given};
+use super::verdict::{Verdict, without_evidence};
+use crate::admission::{ByteRange, Prediction};
+use crate::measurement::{
+    DeviceMemory, ForeignProcess, Measurement, Outcome, PeakSource, UNLOAD_TOLERANCE,
+};
+use modelgate_model::units::{format_bytes, format_duration};
+use modelgate_protocol::{Device, FailureKind, Finite, Stage};
+use std::time::Duration;
+
+/// Holds both peaks against their ranges, and devices against what they were before.
+///
+/// A measurement that did not come to its end blocks the check: the peak may have been ahead.
+pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
+    let prediction = measurement.memory.prediction.as_ref();
+    let vram = expectation.vram_range(prediction);
+    let ram = expectation.ram_range(prediction);
+    let on_device = !measurement.memory.devices.is_empty()
+        || prediction.is_some_and(|prediction| prediction.device_peak > 0);
+    let vram = vram.filter(|range| on_device || !range.derived);
+    let expected = [("VRAM", vram), ("RAM", ram)]
+        .into_iter()
+        .filter_map(|(name, range)| range.map(|range| format!("{name} {}", range.value)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let host = measurement.memory.host.as_ref();
+    let (Outcome::Measured, Some(host)) = (measurement.outcome, host) else {
+        // a worker that does not end well has not given its memory back
+        let subject = measurement.failure.as_ref().is_some_and(|failure| {
+            failure.kind == FailureKind::Impossible || failure.stage == Stage::Unload
+        });
+        return without_evidence(measurement, expected, subject);
+    };
+    let device_peak =
+        measurement.memory.devices.iter().fold(0u64, |sum, device| sum.saturating_add(device.peak));
+    let mut observed = format!("RAM {}", format_bytes(host.peak_private));
+    if on_device {
+        let devices = &measurement.memory.devices;
+        let (missed, others) = (may_be_missed(devices), others(devices));
+        observed = format!("VRAM {}{missed}, {observed}{others}", format_bytes(device_peak));
+    }
+    let derived = [vram, ram].iter().flatten().all(|range| range.derived);
+    let verdict = Verdict::passed(expected, observed, derived);
+    if vram.is_none() && ram.is_none() {
+        return verdict.failed(
+            "nothing says what memory this model should take: its shapes are not known and the \
+             manifest gives no range",
+            "give expect.ram or expect.vram in the manifest",
+        );
+    }
+    if vram.is_some() && measurement.memory.devices.is_empty() {
+        return verdict.failed(
+            format!(
+                "device memory is expected and none was measured; the model lived on {}",
+                measurement.devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            "set `device` to the GPU that is meant, or take expect.vram out",
+        );
+    }
+    if let Some((message, hint)) = measurement.memory.devices.iter().find_map(unsound) {
+        return verdict.failed(message, hint);
+    }
+    let mut devices = measurement.memory.devices.iter();
+    if let Some(message) = devices.find_map(|device| missing(device, measurement)) {
+        return verdict.failed(
+            message,
+            "a defect of the worker: tensors that it reports are not where it says, or its \
+             allocator's figures are wrong",
+        );
+    }
+    let outside = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]
+        .into_iter()
+        .find_map(|(name, range, peak)| outside(name, range?, peak, prediction));
+    match outside {
+        None => verdict,
+        Some(message) => verdict.failed(
+            message,
+            "the report's memory section holds the timeline and the prediction's parts; mend the \
+             range with expect.vram or expect.ram where the peak is right for this host",
+        ),
+    }
+}
+
+/// How short a use of the devices may have been missed, in words; nothing where it was measured on
+/// no device.
+fn may_be_missed(devices: &[DeviceMemory]) -> String {
+    let longest = |of: fn(&DeviceMemory) -> Option<Finite>| {
+        let gaps = devices.iter().filter_map(of).map(Finite::get);
+        gaps.max_by(f64::total_cmp)
+            .and_then(|gap| Duration::try_from_secs_f64(gap).ok())
+            .map_or("an unknown time".to_owned(), format_duration)
+    };
+    if devices.is_empty() {
+        String::new()
+    } else if devices.iter().any(|device| device.peak_source == PeakSource::Samples) {
+        let gap = longest(|device| device.longest_gap_s);
+        format!(" (sampled: what is taken for under {gap} can be missed)")
+    } else {
+        let gap = longest(|device| device.outside_gap_s);
+        format!(" (taken outside the allocator for under {gap} can be missed)")
+    }
+}
+
+/// What other processes took of the devices meanwhile, in words.
+fn others(devices: &[DeviceMemory]) -> String {
+    let told = devices.iter().filter(|device| !device.foreign.is_empty()).map(|device| {
+        let processes: Vec<String> = device
+            .foreign
+            .iter()
+            .map(|process| format!("{} {}", named(process), format_bytes(process.bytes)))
+            .collect();
+        format!("; others took of {}, not counted: {}", device.device, processes.join(", "))
+    });
+    let unseen = devices.iter().filter(|device| !device.per_process).map(|device| {
+        format!(
+            "; the driver does not show which process is the worker: of {} its use is what the \
+             device's use has grown by",
+            device.device
+        )
+    });
+    told.chain(unseen).collect()
+}
+
+fn named(process: &ForeignProcess) -> String {
+    format!("{} (process {})", process.name.as_deref().unwrap_or("a process"), process.pid)
+}
+
+/// What is wrong where less was taken of `device` than the tensors that are said to be there.
+fn missing(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
+    let tensors = measurement.tensors.list.iter().filter(|tensor| tensor.device == device.device);
+    let told = tensors.map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
+    (device.peak < told).then(|| {
+        format!(
+            "the worker says that {} of tensors are on {}, and the driver saw less: {} at most",
+            format_bytes(told),
+            device.device,
+            format_bytes(device.peak)
+        )
+    })
+}
+
+/// Why the figures of a device prove nothing, or what it was left with, and the remedy.
+fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
+    let name = &device.device;
+    if let Some(reason) = &device.mixed {
+        let message = format!(
+            "what the worker took of {name} cannot be told apart from what other processes took: \
+             {reason}"
+        );
+        let hint = "run again while nobody else uses the GPU; in a container, with the host's \
+                    process ids (`--pid=host`), where the driver tells processes apart";
+        return Some((message, hint));
+    }
+    if device.samples == 0 {
+        let message = format!("nothing was seen of {name} while the worker lived");
+        return Some((message, "`nvidia-smi` must show the GPU's memory at all times"));
+    }
+    let Some(after) = device.after_unload else {
+        let message = format!("{name} could not be read after the worker's end");
+        return Some((message, "`nvidia-smi` must show the GPU's memory"));
+    };
+    let left = after.saturating_sub(device.before);
+    if left <= UNLOAD_TOLERANCE {
+        return None;
+    }
+    let holder = if device.foreign.is_empty() {
+        "no process that the driver shows holds it".to_owned()
+    } else {
+        let others: Vec<String> = device.foreign.iter().map(named).collect();
+        format!("perhaps held by {}", others.join(", "))
+    };
+    let message = format!(
+        "{} of {name} were not given back: {} in use before the worker, {} after its end; {holder}",
+        format_bytes(left),
+        format_bytes(device.before),
+        format_bytes(after),
+    );
+    Some((
+        message,
+        "a process that the worker started may have outlived it, or the driver may be at fault: \
+         `nvidia-smi` and `fuser -v /dev/nvidia*` show who has the GPU open",
+    ))
+}
+
+/// What is wrong where `peak` is not in `range`.
+fn outside(
+    name: &str,
+    range: Given<ByteRange>,
+    peak: u64,
+    prediction: Option<&Prediction>,
+) -> Option<String> {
+    if range.value.contains(peak) {
+        return None;
+    }
+    let side = if peak > range.value.max { "above" } else { "below" };
+    let mut message = format!("peak {name} is {}, {side} {}", format_bytes(peak), range.value);
+    if let Some(prediction) = prediction {
+        message.push_str(&predicted(prediction, name == "VRAM"));
+    }
+    Some(message)
+}
+
+/// The parts of the predicted peak, of the devices or of the host.
+fn predicted(prediction: &Prediction, of_devices: bool) -> String {
+    let process = format_bytes(prediction.baseline);
+    let end = match (of_devices, prediction.device_peak > 0, prediction.device_baseline) {
+        (false, true, _) => {
+            return format!(
+                "; predicted were {}, {process} of it for the process",
+                format_bytes(prediction.host_peak)
+            );
+        }
+        (false, false, _) => format!("{process} for the process"),
+        (true, _, Some(baseline)) => format!("{} before the first weight", format_bytes(baseline)),
+        (true, _, None) => "what the device takes before the first weight".to_owned(),
+    };
+    format!(
+        "; predicted were {} of weights, {} of key/value cache, {} of activations and {end}",
+        format_bytes(prediction.weights),
+        format_bytes(prediction.kv_cache),
+        format_bytes(prediction.activations),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::expectation::tests::expecting;
+    use super::super::kind::Check;
+    use super::super::verdict::Status;
+    use super::*;
+    use crate::admission::MemoryBounds;
+    use crate::measurement::HostMemory;
+    use modelgate_protocol::{DType, Role, Tensor};
+
+    const GB: u64 = 1_000_000_000;
+
+    fn device() -> DeviceMemory {
+        DeviceMemory {
+            device: Device::Cuda(0),
+            uuid: "GPU-1".into(),
+            before: GB,
+            after_load: 40 * GB,
+            peak_load: 41 * GB,
+            peak: 41_200_000_000,
+            peak_source: PeakSource::Pool,
+            after_unload: Some(GB),
+            predicted_peak: None,
+            foreign_peak: 0,
+            foreign: Vec::new(),
+            per_process: true,
+            mixed: None,
+            outside_gap_s: Finite::new(0.003),
+            samples: 1000,
+            longest_gap_s: Finite::new(0.007),
+        }
+    }
+
+    /// A sound measurement of these devices.
+    fn measured(devices: Vec<DeviceMemory>) -> Measurement {
+        let mut measurement = Measurement::empty();
+        measurement.outcome = Outcome::Measured;
+        measurement.memory.devices = devices;
+        measurement.memory.host = Some(HostMemory {
+            before: 0,
+            after_load: None,
+            peak_private: 300_000_000,
+            peak_source: PeakSource::Samples,
+            peak_rss: 0,
+            predicted_peak: None,
+            cgroup_peak: None,
+            samples: 10,
+            longest_gap_s: Finite::seconds(Duration::ZERO),
+        });
+        measurement
+    }
+
+    fn verdict(measurement: &Measurement, vram: Option<ByteRange>) -> Verdict {
+        let ram = Some(ByteRange { min: 0, max: GB });
+        let memory = MemoryBounds { vram, ram };
+        let expectation = Expectation { memory, ..expecting("q4_k") };
+        Check::MemoryRange.verdict(measurement, &expectation)
+    }
+
+    const RANGE: Option<ByteRange> = Some(ByteRange { min: 38 * GB, max: 45 * GB });
+
+    fn fails(device: DeviceMemory, says: &str) {
+        let verdict = verdict(&measured(vec![device]), RANGE);
+        assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+        let message = verdict.message.unwrap_or_default();
+        assert!(message.contains(says), "expected {says:?} in {message}");
+        assert!(verdict.hint.is_some_and(|hint| !hint.is_empty()));
+    }
+
+    #[test]
+    fn a_sound_load_passes_and_says_what_can_have_been_missed() {
+        let passed = verdict(&measured(vec![device()]), RANGE);
+        assert_eq!(passed.status, Status::Passed, "{passed:?}");
+        assert_eq!(
+            passed.observed,
+            "VRAM 41.2 GB (taken outside the allocator for under 3 ms can be missed), RAM 300 MB"
+        );
+        let sampled = DeviceMemory { peak_source: PeakSource::Samples, ..device() };
+        let passed = verdict(&measured(vec![sampled]), RANGE);
+        let says = "VRAM 41.2 GB (sampled: what is taken for under 7 ms can be missed)";
+        assert!(passed.observed.starts_with(says), "{}", passed.observed);
+        let within = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE), ..device() };
+        assert_eq!(verdict(&measured(vec![within]), RANGE).status, Status::Passed);
+    }
+
+    #[test]
+    fn peaks_outside_the_range_fail_and_devices_are_summed() {
+        fails(DeviceMemory { peak: 46 * GB, ..device() }, "peak VRAM is 46.0 GB, above 38.0 GB to");
+        fails(DeviceMemory { peak: GB, ..device() }, "peak VRAM is 1.00 GB, below");
+        let half = DeviceMemory { peak: 21 * GB, ..device() };
+        let two = verdict(&measured(vec![half.clone(), half]), RANGE);
+        assert_eq!(two.status, Status::Passed, "{two:?}");
+        let mut measurement = measured(vec![DeviceMemory { peak: 60 * GB, ..device() }]);
+        measurement.memory.prediction = Some(Prediction {
+            weights: 40 * GB,
+            kv_cache: GB,
+            activations: GB,
+            baseline: 250_000_000,
+            device_baseline: Some(500_000_000),
+            host_peak: 350_000_000,
+            device_peak: 42_500_000_000,
+            disk: 0,
+        });
+        let failed = verdict(&measurement, None);
+        assert_eq!(failed.status, Status::Failed, "derived from the prediction");
+        let message = failed.message.unwrap_or_default();
+        assert!(message.contains("500 MB before the first weight"), "{message}");
+    }
+
+    #[test]
+    fn memory_that_is_not_given_back_fails() {
+        let left = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE + 1), ..device() };
+        fails(left.clone(), "67.1 MB of cuda:0 were not given back: 1.00 GB in use before");
+        fails(left, "no process that the driver shows holds it");
+        let foreign = vec![ForeignProcess { pid: 7, name: Some("python".into()), bytes: GB }];
+        let held = DeviceMemory { after_unload: Some(3 * GB), foreign, ..device() };
+        fails(held, "perhaps held by python (process 7)");
+        fails(DeviceMemory { after_unload: None, ..device() }, "could not be read after");
+    }
+
+    #[test]
+    fn foreign_use_is_told_and_fails_where_it_cannot_be_told_apart() {
+        let foreign =
+            vec![ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2_147_483_648 }];
+        let passed = verdict(&measured(vec![DeviceMemory { foreign, ..device() }]), RANGE);
+        assert_eq!(passed.status, Status::Passed);
+        let says = "others took of cuda:0, not counted: python (process 77) 2.15 GB";
+        assert!(passed.observed.contains(says), "{}", passed.observed);
+        let unseen = DeviceMemory { per_process: false, ..device() };
+        let passed = verdict(&measured(vec![unseen.clone()]), RANGE);
+        assert_eq!(passed.status, Status::Passed);
+        assert!(passed.observed.contains("does not show which process"), "{}", passed.observed);
+        let mixed = Some("more than one came: 7, 8".to_owned());
+        fails(
+            DeviceMemory { mixed, ..unseen },
+            "of cuda:0 cannot be told apart from what other processes took: more than one came",
+        );
+    }
+
+    #[test]
+    fn tensors_for_which_there_was_no_room_fail() {
+        let mut measurement = measured(vec![device()]);
+        let tensor = |bytes| Tensor {
+            name: "t".into(),
+            file: "f".into(),
+            shape: vec![2, 2],
+            source_dtype: DType::F32,
+            dtype: DType::F32,
+            bytes,
+            device: Device::Cuda(0),
+            nmse: None,
+            worst_nmse: None,
+            nonfinite: 0,
+            role: Role::Linear,
+            reason: None,
+        };
+        measurement.tensors.list = vec![tensor(20 * GB), tensor(21 * GB)];
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Passed);
+        measurement.tensors.list.push(tensor(GB));
+        let failed = verdict(&measurement, RANGE);
+        assert_eq!(failed.status, Status::Failed, "{failed:?}");
+        let message = failed.message.unwrap_or_default();
+        let says = "42.0 GB of tensors are on cuda:0, and the driver saw less: 41.2 GB";
+        assert!(message.contains(says), "{message}");
+    }
+
+    #[test]
+    fn a_device_of_which_nothing_was_seen_fails() {
+        fails(DeviceMemory { samples: 0, ..device() }, "nothing was seen of cuda:0");
+    }
+
+    #[test]
+    fn a_device_that_nobody_measured_is_no_pass() {
+        let verdict = verdict(&measured(Vec::new()), RANGE);
+        assert_eq!(verdict.status, Status::Failed);
+        assert!(verdict.message.is_some_and(|message| message.contains("none was measured")));
+    }
+}

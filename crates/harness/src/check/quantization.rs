@@ -1,0 +1,263 @@
+//! `quantization`: every tensor is resident as the scheme says, and its error is its type's own.
+//!
+//! Silently unquantized layers are the known failure, so every tensor is looked at, and what is
+//! looked at is the resident storage as the engine reports it, not a config's word.
+
+use super::expectation::Expectation;
+use super::tensor_class::{TensorClass, class};
+use super::verdict::{Verdict, without_evidence};
+use crate::measurement::Measurement;
+use modelgate_model::units::format_bytes;
+use modelgate_model::{Mix, mix};
+use modelgate_protocol::{DType, Scheme, Tensor};
+
+/// Normalised mean squared error that a block type may have against its source.
+///
+/// Twice to three times what it has on Gaussian rows, where trained weights lie close to; rows
+/// with heavy tails come nearer to the bound. Gaussian figures: q4_0 7.4e-3, q4_k 5.1e-3, q5_k
+/// 1.3e-3, q6_k 3.2e-4, q8_0 2.9e-5 (the engine's tests measure them).
+fn error_bound(dtype: &DType) -> Option<f64> {
+    Some(match dtype {
+        DType::Q4_0 => 2.5e-2,
+        DType::Q4K => 1.5e-2,
+        DType::Q5K => 4e-3,
+        DType::Q6K => 1.2e-3,
+        DType::Q8_0 => 1.5e-4,
+        // rounding to 10 and 7 bits of mantissa; a wider float loses nothing
+        DType::F16 => 1e-6,
+        DType::Bf16 => 1e-5,
+        DType::F32 => 1e-12,
+        _ => return None,
+    })
+}
+
+/// The smallest block of any type: rows that it does not divide cannot be quantized.
+const MIN_BLOCK: u64 = 32;
+
+/// Holds every tensor against the rule.
+pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
+    let scheme = expectation.quantization;
+    let expected = match scheme.dtype() {
+        None => "no tensor quantized".to_owned(),
+        Some(_) if scheme.is_gguf_only() => {
+            format!("every tensor as llama.cpp's {scheme} has it")
+        }
+        Some(dtype) if in_place(expectation) => format!("every quantizable tensor in {dtype}"),
+        Some(dtype) => format!("every quantizable tensor in {dtype}, within its error"),
+    };
+    if measurement.load_s.is_none() || measurement.tensors.list.is_empty() {
+        return without_evidence(measurement, expected, false);
+    }
+    let list = &measurement.tensors.list;
+    let types = measurement
+        .tensors
+        .by_type
+        .iter()
+        .map(|(name, bytes)| format!("{name} {}", format_bytes(*bytes)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let bits = measurement.tensors.bits_per_weight.map_or(0.0, |bits| bits.get());
+    let verdict = Verdict::passed(expected, format!("{types}; {bits:.2} bits per weight"), false);
+    let wrong: Vec<String> =
+        list.iter().filter_map(|tensor| wrong_tensor(tensor, expectation)).collect();
+    let mixed = !in_place(expectation) && list.iter().any(is_kept);
+    let wrong_bits = mix(scheme).filter(|_| mixed).and_then(|mix| wrong_bits(list, scheme, &mix));
+    if let Some(first) = wrong.first().or(wrong_bits.as_ref()) {
+        let more = match wrong.len().saturating_sub(1) {
+            0 => String::new(),
+            n => format!("; and {n} more of {} tensors", list.len()),
+        };
+        return verdict.failed(
+            format!("{first}{more}"),
+            "the inventory in the report lists every tensor; for a GGUF file ask for the \
+             quantization that it was made with, or take another file",
+        );
+    }
+    let touched = list.iter().any(|tensor| tensor.dtype.is_quantized());
+    if scheme.dtype().is_some() && !touched {
+        return verdict.failed(
+            format!("{scheme} was asked for and no tensor could be quantized"),
+            "the inventory gives the reason for each; rows must be multiples of the block",
+        );
+    }
+    verdict
+}
+
+/// Whether there is no source: the type of every tensor is then the scheme's own, as no file can
+/// have brought another one, and nothing was converted that could have an error.
+fn in_place(expectation: &Expectation) -> bool {
+    expectation.in_place
+}
+
+/// Whether its blocks are those of its file, as a GGUF file's stay.
+fn is_kept(tensor: &Tensor) -> bool {
+    tensor.dtype.is_quantized() && tensor.source_dtype == tensor.dtype
+}
+
+/// What is wrong with the bits per weight of a mix: each tensor may be of a type that the mix has,
+/// and all together not be the mix.
+fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
+    let sizes = list.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.bytes));
+    let bits = mix.bits_per_weight(sizes)?;
+    let (least, most) = mix.bounds;
+    (!(least..=most).contains(&bits)).then(|| {
+        format!(
+            "the matrices of the layers take {bits:.2} bits per weight, and those of {scheme} take \
+             {least} to {most}"
+        )
+    })
+}
+
+/// Returns the block type that a tensor must have, or why it must not be quantized.
+fn expected_type(class: TensorClass, tensor: &Tensor, scheme: Scheme) -> Result<DType, String> {
+    let Some(dtype) = scheme.dtype() else {
+        return Err("no quantization was asked for".to_owned());
+    };
+    if class != TensorClass::Matrix {
+        return Err(format!("{} tensors are not quantized", class.name()));
+    }
+    let (block, _) = dtype.block().unwrap_or((1, 1));
+    let row = tensor.shape.last().copied().unwrap_or(0);
+    if row == 0 || !row.is_multiple_of(block) {
+        return Err(format!("its rows of {row} are no multiple of {dtype}'s block of {block}"));
+    }
+    Ok(dtype)
+}
+
+/// What is wrong with one tensor.
+fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
+    let Tensor { name, file, dtype, .. } = tensor;
+    let scheme = expectation.quantization;
+    let class = class(name, &tensor.shape);
+    let in_blocks = tensor.shape.last().is_some_and(|row| row.is_multiple_of(MIN_BLOCK));
+    let from_file = !in_place(expectation) && (is_kept(tensor) || scheme.is_gguf_only());
+    let mixed = from_file && class == TensorClass::Matrix && in_blocks;
+    let mix = mix(scheme).filter(|_| mixed);
+    if let Some(mix) = &mix
+        && !mix.permits(name, &tensor.shape, dtype)
+    {
+        return Some(format!(
+            "{name} of {file} is resident in {dtype}, expected {} or what else {scheme} has there",
+            mix.bulk(&tensor.shape)
+        ));
+    }
+    match expected_type(class, tensor, scheme) {
+        _ if mix.is_some() => {}
+        Ok(expected) if *dtype != expected => {
+            return Some(format!("{name} of {file} is resident in {dtype}, expected {expected}"));
+        }
+        Err(reason) if dtype.is_quantized() => {
+            return Some(format!(
+                "{name} of {file} is resident in {dtype}, expected unquantized: {reason}"
+            ));
+        }
+        _ => {}
+    }
+    let elements = tensor.elements();
+    if let Some(bytes) = dtype.bytes(elements)
+        && bytes != tensor.bytes
+    {
+        return Some(format!(
+            "{name} of {file} takes {} bytes, expected {bytes} for {elements} values in {dtype}",
+            tensor.bytes
+        ));
+    }
+    let converted = !in_place(expectation) && dtype.is_quantized() && tensor.source_dtype != *dtype;
+    let nmse = tensor.nmse.map(|nmse| match tensor.worst_nmse {
+        Some(worst) if worst > nmse => worst,
+        _ => nmse,
+    });
+    match (nmse, error_bound(dtype)) {
+        (None, Some(_)) if converted => Some(format!(
+            "{name} of {file} was converted to {dtype} and its error was not measured"
+        )),
+        (Some(nmse), Some(bound)) if !(0.0..=bound).contains(&nmse.get()) => Some(format!(
+            "{name} of {file} differs from its source by a normalised squared error of {:.2e}, \
+             and {dtype} gives at most {bound:.1e}",
+            nmse.get()
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::expectation::tests::expecting;
+    use crate::check::verdict::Status;
+    use crate::measurement::Tensors;
+    use modelgate_protocol::{Device, Finite, Role};
+
+    fn tensor(name: &str, shape: &[u64], dtype: DType) -> Tensor {
+        let elements = shape.iter().product();
+        Tensor {
+            name: name.into(),
+            file: "made".into(),
+            shape: shape.to_vec(),
+            source_dtype: dtype.clone(),
+            bytes: dtype.bytes(elements).expect("whole blocks"),
+            dtype,
+            device: Device::Cpu,
+            nmse: None,
+            worst_nmse: None,
+            nonfinite: 0,
+            role: Role::Linear,
+            reason: None,
+        }
+    }
+
+    fn layer(dtype: &DType) -> Vec<Tensor> {
+        vec![
+            tensor("model.layers.0.self_attn.v_proj.weight", &[256, 512], dtype.clone()),
+            tensor("model.layers.0.mlp.down_proj.weight", &[512, 256], dtype.clone()),
+            tensor("model.layers.0.input_layernorm.weight", &[512], DType::F32),
+        ]
+    }
+
+    fn verdict(scheme: &str, in_place: bool, list: Vec<Tensor>) -> Verdict {
+        let measurement = Measurement {
+            load_s: Finite::new(1.0),
+            tensors: Tensors::of(list, Vec::new()),
+            ..Measurement::empty()
+        };
+        check(&measurement, &Expectation { in_place, ..expecting(scheme) })
+    }
+
+    fn fails(scheme: &str, list: Vec<Tensor>, says: &str) {
+        let verdict = verdict(scheme, true, list);
+        assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+        let message = verdict.message.unwrap_or_default();
+        assert!(message.contains(says), "expected {says:?} in {message}");
+    }
+
+    #[test]
+    fn weights_made_in_place_have_no_error_to_be_measured() {
+        // whatever the engine calls the type that they were made from
+        for source in [DType::Q4K, DType::F32] {
+            let mut list = layer(&DType::Q4K);
+            list.iter_mut().for_each(|tensor| tensor.source_dtype = source.clone());
+            let made = verdict("q4_k", true, list.clone());
+            assert_eq!(made.status, Status::Passed, "{made:?}");
+            let read = verdict("q4_k", false, list);
+            let expected = if source == DType::F32 { Status::Failed } else { Status::Passed };
+            assert_eq!(read.status, expected, "files have an error: {read:?}");
+        }
+        let plain = verdict("none", true, layer(&DType::Bf16));
+        assert_eq!(plain.status, Status::Passed, "{plain:?}");
+    }
+
+    #[test]
+    fn weights_made_in_place_are_of_the_scheme_s_own_type_and_no_mix() {
+        // llama.cpp's q4_0 has more bits in the values and in the network's output
+        let mut list = layer(&DType::Q4_0);
+        list[0] = tensor("model.layers.0.self_attn.v_proj.weight", &[256, 512], DType::Q4_1);
+        fails("q4_0", list, "v_proj.weight of made is resident in q4_1, expected q4_0");
+        let mut list = layer(&DType::Q4K);
+        list[1] = tensor("model.layers.0.mlp.down_proj.weight", &[512, 256], DType::Bf16);
+        fails("q4_k", list, "is resident in bf16, expected q4_k");
+        fails("none", layer(&DType::Q8_0), "expected unquantized");
+        let mut list = layer(&DType::Q8_0);
+        list[0].bytes /= 2;
+        fails("q8_0", list, "bytes, expected");
+    }
+}

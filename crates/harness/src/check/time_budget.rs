@@ -1,0 +1,92 @@
+//! `time_budget`: the model was loaded in the time that was planned.
+
+use super::expectation::Expectation;
+use super::verdict::{Verdict, without_evidence};
+use crate::measurement::Measurement;
+use modelgate_model::units::{format_bytes, format_duration};
+use modelgate_protocol::{Activity, ActivityName};
+use std::time::Duration;
+
+/// Holds the load time against `cached`, or with the download against `first`.
+pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
+    let downloaded = measurement.downloaded_bytes > 0;
+    let budget = if downloaded { expectation.load_first } else { expectation.load_cached };
+    let what = if downloaded { "download and load" } else { "load" };
+    let expected = format!("{what} within {}", format_duration(budget.value));
+    let Some(load) = measurement.load_s else {
+        return without_evidence(measurement, expected, false);
+    };
+    let acquire = measurement.acquire_s.filter(|_| downloaded).map_or(0.0, |s| s.get());
+    let took = Duration::from_secs_f64((load.get() + acquire).max(0.0));
+    let observed = format!("{what} took {}", format_duration(took));
+    let verdict = Verdict::passed(expected, observed, budget.derived);
+    if took <= budget.value {
+        return verdict;
+    }
+    verdict.failed(
+        format!(
+            "{what} took {}, {:.1} times the budget of {}{}",
+            format_duration(took),
+            took.as_secs_f64() / budget.value.as_secs_f64(),
+            format_duration(budget.value),
+            culprit(&measurement.activities)
+        ),
+        "compare each activity with its ceiling in the report: a slow disk, a cold page cache or \
+         busy cores; or allow more time with expect.load_time",
+    )
+}
+
+/// What a model is busy with after it is loaded.
+const AFTER_LOAD: [ActivityName; 2] = [ActivityName::Prefill, ActivityName::Decode];
+
+/// The activity of the load that was busy longest, and what it reached of what the hardware can do.
+fn culprit(activities: &[Activity]) -> String {
+    let of_load = activities.iter().filter(|a| !AFTER_LOAD.contains(&a.name));
+    let longest = of_load.max_by(|a, b| a.busy_s.get().total_cmp(&b.busy_s.get()));
+    longest.map_or(String::new(), |activity| {
+        let reached = match (activity.ceiling_bytes_per_s, activity.ceiling_fraction()) {
+            (Some(ceiling), Some(fraction)) => format!(
+                ", {:.0} % of the {}/s that this host can do",
+                100.0 * fraction.get(),
+                format_bytes(ceiling.get() as u64)
+            ),
+            _ => String::new(),
+        };
+        format!(
+            "; busiest was {}: {} in {:.1} s{reached}",
+            activity.name,
+            format_bytes(activity.bytes),
+            activity.busy_s.get()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::Finite;
+
+    fn activity(name: ActivityName, bytes: u64, busy_s: f64, ceiling: Option<f64>) -> Activity {
+        Activity {
+            name,
+            bytes,
+            busy_s: Finite::new(busy_s).expect("finite"),
+            ceiling_bytes_per_s: ceiling.and_then(Finite::new),
+        }
+    }
+
+    #[test]
+    fn the_culprit_stands_beside_its_ceiling() {
+        let read = activity(ActivityName::Read, 40_000_000_000, 20.0, Some(50e9));
+        let copy = activity(ActivityName::Copy, 40_000_000_000, 1.0, Some(55e9));
+        // which was busy for longer, but not while the model was loaded
+        let decode = activity(ActivityName::Decode, 40_000_000_000, 90.0, None);
+        assert_eq!(
+            culprit(&[copy.clone(), read, decode]),
+            "; busiest was read: 40.0 GB in 20.0 s, 4 % of the 50.0 GB/s that this host can do"
+        );
+        let unknown = activity(ActivityName::Quantize, 1_000_000, 2.0, None);
+        assert_eq!(culprit(&[copy, unknown]), "; busiest was quantize: 1.00 MB in 2.0 s");
+        assert_eq!(culprit(&[activity(ActivityName::Decode, 1, 1.0, None)]), "");
+    }
+}

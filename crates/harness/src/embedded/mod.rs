@@ -1,0 +1,4 @@
+//! What is embedded in the program: the default manifest, the tiny models, the configs of known models.
+
+pub mod bundled;
+pub mod known;

@@ -1,0 +1,82 @@
+//! The host: processor, memory, GPUs. What is absent is a value, never an error.
+
+use crate::hash::sha256_hex;
+use crate::nvidia::{self, Gpu, HostGpus};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+/// What a run took place on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Stays the same from run to run: a hash of the machine's id.
+    pub id: String,
+    /// Its name.
+    pub hostname: String,
+    /// Operating system and kernel.
+    pub os: String,
+    /// Processor.
+    pub cpu: String,
+    /// Logical cores that this process may use.
+    pub cores: u64,
+    /// Memory, or the control group's limit where that is less.
+    pub ram_bytes: u64,
+    /// GPUs that NVIDIA's driver shows, in the order of the PCI bus.
+    pub gpus: Vec<Gpu>,
+    /// Why there are none, where there are none.
+    pub no_gpu_reason: Option<String>,
+}
+
+impl Host {
+    /// Inspects this host.
+    pub fn inspect() -> Host {
+        let system = System::new_with_specifics(
+            RefreshKind::nothing()
+                .with_cpu(CpuRefreshKind::nothing())
+                .with_memory(MemoryRefreshKind::nothing().with_ram()),
+        );
+        let system = system.ok();
+        let total = system.as_ref().map_or(0, System::total_memory);
+        let limit = system
+            .as_ref()
+            .and_then(System::cgroup_limits)
+            .map_or(total, |limits| limits.total_memory);
+        let (gpus, no_gpu_reason) = match nvidia::inventory() {
+            Ok(gpus) if gpus.is_empty() => (gpus, Some("the driver shows no GPU".to_owned())),
+            Ok(gpus) => (gpus, None),
+            Err(reason) => (Vec::new(), Some(reason)),
+        };
+        Host {
+            id: machine_id(),
+            hostname: System::host_name().unwrap_or_default(),
+            os: [System::long_os_version(), System::kernel_version()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", kernel "),
+            cpu: system
+                .as_ref()
+                .and_then(|system| system.cpus().first())
+                .map(|cpu| cpu.brand().trim().to_owned())
+                .unwrap_or_default(),
+            cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            ram_bytes: if limit == 0 { total } else { total.min(limit) },
+            gpus,
+            no_gpu_reason,
+        }
+    }
+
+    /// Returns the GPUs that the driver shows.
+    pub fn gpus(&self) -> HostGpus<'_> {
+        HostGpus { gpus: &self.gpus, no_gpu_reason: self.no_gpu_reason.as_deref() }
+    }
+}
+
+fn machine_id() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id")
+        .ok()
+        .or_else(|| System::host_name().ok())
+        .unwrap_or_default();
+    // the id itself is not to be published: `man machine-id`
+    sha256_hex(format!("modelgate {}", id.trim()).as_bytes())[..16].to_owned()
+}

@@ -1,0 +1,130 @@
+//! What is expected of a model: ranges that bound something and that a load could meet.
+
+use super::model::{DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Source, Weights};
+use super::read::{RawExpect, RawRange, Spanned};
+use super::resolver::{Resolver, Result};
+use crate::admission::{self, ByteRange, LoadSpec, MemoryBounds};
+use crate::embedded::known;
+use modelgate_model::units::parse_bytes;
+use modelgate_protocol::Device;
+use std::ops::Range;
+
+impl Resolver<'_> {
+    pub(super) fn expect(&self, model: &Model, raw: RawExpect) -> Result<Expect> {
+        let load_time = match raw.load_time {
+            None => LoadTime::default(),
+            Some(raw) => {
+                let cached = self.duration(raw.cached.as_ref())?;
+                let first = self.duration(raw.first.as_ref())?;
+                if let (Some(cached), Some(first_time), Some(key)) = (cached, first, &raw.first)
+                    && first_time < cached
+                {
+                    return self.error(
+                        key.span(),
+                        "load_time.first is shorter than load_time.cached",
+                        "first holds the download and the load, cached the load alone",
+                    );
+                }
+                LoadTime { cached, first }
+            }
+        };
+        let vram_span = raw.vram.as_ref().map(Spanned::span);
+        let ram_span = raw.ram.as_ref().map(Spanned::span);
+        let perplexity = match raw.perplexity {
+            None => PerplexityBound::default(),
+            Some(raw) => {
+                let raw = raw.into_inner();
+                if let Some(max) = &raw.max
+                    && (!max.get_ref().is_finite() || *max.get_ref() <= 1.0)
+                {
+                    return self.error(
+                        max.span(),
+                        format!("perplexity.max is {}, expected more than 1", max.get_ref()),
+                        "a perplexity of 1 is a model that is never surprised",
+                    );
+                }
+                PerplexityBound { max: raw.max.map(Spanned::into_inner), text: raw.text }
+            }
+        };
+        let expect = Expect {
+            load_time,
+            memory: MemoryBounds {
+                vram: raw.vram.map(|range| self.range(range)).transpose()?,
+                ram: raw.ram.map(|range| self.range(range)).transpose()?,
+            },
+            perplexity,
+        };
+        if let (Some(span), DeviceChoice::Listed(devices)) = (&vram_span, &model.device)
+            && devices.iter().all(|device| *device == Device::Cpu)
+        {
+            return self.error(
+                span.clone(),
+                "expect.vram of a model on the CPU could never be met: it takes no device memory",
+                "use expect.ram",
+            );
+        }
+        self.refuse_impossible(model, expect.memory, vram_span.or(ram_span))?;
+        Ok(expect)
+    }
+
+    /// Refuses a range that no load of the model could satisfy, where its shapes are known now.
+    fn refuse_impossible(
+        &self,
+        model: &Model,
+        memory: MemoryBounds,
+        span: Option<Range<usize>>,
+    ) -> Result<()> {
+        let (Source::Hub { repo, .. }, DeviceChoice::Listed(devices)) =
+            (&model.source, &model.device)
+        else {
+            return Ok(());
+        };
+        let (Some(span), Some(Ok(config))) = (span, known::config(repo)) else {
+            return Ok(());
+        };
+        let spec = LoadSpec {
+            config,
+            quantization: model.quantization,
+            evidence: model.weights.evidence(),
+            in_place: model.weights == Weights::InPlace,
+            context: model.context,
+            devices: devices.clone(),
+            file_bytes: None,
+            repo: Some(repo.clone()),
+        };
+        match admission::impossible(&spec, memory) {
+            Some(refusal) => self.error(span, refusal.message, refusal.hint),
+            None => Ok(()),
+        }
+    }
+
+    fn range(&self, range: Spanned<RawRange>) -> Result<ByteRange> {
+        let span = range.span();
+        let RawRange { min, max } = range.into_inner();
+        let bytes = |text: &Option<Spanned<String>>| match text {
+            None => Ok(None),
+            Some(text) => match parse_bytes(text.get_ref()) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(message) => self.error(text.span(), message, "write the unit out"),
+            },
+        };
+        let (low, high) = (bytes(&min)?, bytes(&max)?);
+        match (low, high) {
+            (None, None) => self.error(span, "the range is empty", "give min, max or both"),
+            (Some(low), Some(high)) if low > high => self.error(
+                span,
+                "the range is impossible: min is above max",
+                "exchange them, or mend the unit",
+            ),
+            (_, Some(0)) => {
+                self.error(span, "the range is impossible: max is 0", "no load takes no memory")
+            }
+            (Some(0), None) => self.error(
+                span,
+                "the range is no bound: at least 0",
+                "give a max, or a min above 0: a check that cannot fail proves nothing",
+            ),
+            (low, high) => Ok(ByteRange { min: low.unwrap_or(0), max: high.unwrap_or(u64::MAX) }),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! From keys to meaning: every value is checked here, once.
+
+use super::error::{ManifestError, Place};
+use super::model::{DeviceChoice, Expect, Model, SYNTHETIC_VARIANT};
+use super::read::{OneOrMany, RawManifest, RawModel, Spanned};
+use super::resolver::{MAX_CONTEXT, MAX_ID_BYTES, Resolver, Result};
+use super::source::SourceKeys;
+use modelgate_hub::nearest;
+use modelgate_protocol::Scheme;
+use std::collections::HashSet;
+use std::time::Duration;
+
+const SCHEMA: u32 = 1;
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(45 * 60);
+const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
+/// The longest list of devices: no host has more, and each is compared with those before it.
+const MAX_DEVICES: usize = 64;
+
+/// Checks every value and gives the models.
+pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> {
+    if *raw.schema.get_ref() != SCHEMA {
+        return Err(ManifestError::at(
+            place,
+            raw.schema.span(),
+            format!("schema is {}, expected {SCHEMA}", raw.schema.get_ref()),
+            "this version of modelgate reads manifests of schema 1",
+        ));
+    }
+    if raw.model.is_empty() {
+        return Err(ManifestError::at(
+            place,
+            raw.schema.span(),
+            "the manifest has no model: expected at least one [[model]]",
+            "three lines make a model: id, repo or path, quantization",
+        ));
+    }
+    let (mut seen, mut models) = (HashSet::new(), Vec::new());
+    for raw in raw.model {
+        let id = raw.get_ref().id.clone();
+        let resolved = Resolver { place }.models(raw)?;
+        // no other id ends like those of synthetic variants, so they are distinct where models are
+        if !seen.insert(id.get_ref().clone()) {
+            return Err(ManifestError::at(
+                place,
+                id.span(),
+                format!("id \"{}\" stands twice", id.get_ref()),
+                "ids are distinct; variants of a model differ after an @, as in \
+                 \"my-model@q8_0\"",
+            ));
+        }
+        models.extend(resolved);
+    }
+    Ok(models)
+}
+
+impl Resolver<'_> {
+    /// The model of an entry, and its synthetic variant where the entry asks for one.
+    fn models(&self, raw: Spanned<RawModel>) -> Result<Vec<Model>> {
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let id = self.id(&raw.id)?;
+        let weights = self.weights(&raw)?;
+        let keys =
+            SourceKeys { repo: raw.repo, path: raw.path, file: raw.file, revision: raw.revision };
+        let source = self.source(&id, span, keys)?;
+        let model = Model {
+            id,
+            source,
+            weights,
+            quantization: self.scheme(&raw.quantization)?,
+            device: self.device(raw.device)?,
+            context: self.context(raw.context)?,
+            deadline: self.duration(raw.deadline.as_ref())?.unwrap_or(DEFAULT_DEADLINE),
+            stall: self.duration(raw.stall.as_ref())?.unwrap_or(DEFAULT_STALL),
+            generations: self.generations(raw.generation)?,
+            expect: Expect::default(),
+        };
+        let expect = self.expect(&model, raw.expect)?;
+        let model = Model { expect, ..model };
+        let variant = match raw.synthetic {
+            Some(wanted) if *wanted.get_ref() => Some(self.variant(&model, wanted.span())?),
+            _ => None,
+        };
+        Ok(std::iter::once(model).chain(variant).collect())
+    }
+
+    fn id(&self, id: &Spanned<String>) -> Result<String> {
+        let text = id.get_ref();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let well_formed =
+            text.starts_with(plain) && text.chars().all(|c| plain(c) || "._@-".contains(c));
+        if !well_formed || text.len() > MAX_ID_BYTES {
+            return self.error(
+                id.span(),
+                format!("id \"{text}\" is malformed"),
+                "an id is at most 100 lower-case letters, digits and . _ @ -, and begins with a \
+                 letter or digit",
+            );
+        }
+        if text.ends_with(SYNTHETIC_VARIANT) {
+            return self.error(
+                id.span(),
+                format!("id \"{text}\" ends with {SYNTHETIC_VARIANT}, which is reserved"),
+                "synthetic = true in the model's own entry plans its synthetic variant",
+            );
+        }
+        Ok(text.clone())
+    }
+
+    fn scheme(&self, name: &Spanned<String>) -> Result<Scheme> {
+        let text = name.get_ref().as_str();
+        if let Some(scheme) = Scheme::from_name(text) {
+            return Ok(scheme);
+        }
+        let instead = match text.to_lowercase().as_str() {
+            "nf4" | "fp4" | "int4" | "4bit" | "awq" | "gptq" => Some("q4_k"),
+            "int8" | "8bit" | "fp8" | "llm.int8" => Some("q8_0"),
+            _ => None,
+        };
+        let names: Vec<_> = Scheme::all().map(Scheme::name).collect();
+        let listed = |schemes: &[Scheme]| {
+            schemes.iter().map(|scheme| scheme.name()).collect::<Vec<_>>().join(", ")
+        };
+        let message = format!(
+            "quantization \"{text}\" is not supported; supported are {}, and for GGUF files {}",
+            listed(&Scheme::UNIFORM),
+            listed(&Scheme::GGUF_ONLY)
+        );
+        let hint = match (instead, nearest(text, names)) {
+            (Some(name), _) => {
+                format!("\"{text}\" is another library's format; use \"{name}\" instead")
+            }
+            (None, Some(name)) => format!("the nearest is \"{name}\""),
+            (None, None) => "\"q4_k\" is the usual one for 4 bits, \"q8_0\" for 8".into(),
+        };
+        self.error(name.span(), message, hint)
+    }
+
+    fn device(&self, device: Option<Spanned<OneOrMany<String>>>) -> Result<DeviceChoice> {
+        let Some(device) = device else {
+            return Ok(DeviceChoice::Auto);
+        };
+        let names = &device.get_ref().0;
+        if names.is_empty() {
+            return self.error(
+                device.span(),
+                "device is an empty list",
+                "expected at least one of cuda, cuda:N, cpu; or leave the key out",
+            );
+        }
+        if names.len() > MAX_DEVICES {
+            return self.error(
+                device.span(),
+                format!("device is a list of {}, expected at most {MAX_DEVICES}", names.len()),
+                "name each device once",
+            );
+        }
+        if let [one] = names.as_slice()
+            && one == "auto"
+        {
+            return Ok(DeviceChoice::Auto);
+        }
+        let mut devices = Vec::new();
+        for name in names {
+            let Ok(parsed) = name.parse() else {
+                return self.error(
+                    device.span(),
+                    format!("device \"{name}\" is not known"),
+                    "expected cuda, cuda:N, cpu, auto, or a list such as [\"cuda:0\", \"cpu\"]",
+                );
+            };
+            if devices.contains(&parsed) {
+                return self.error(
+                    device.span(),
+                    format!("device \"{name}\" stands twice in the list"),
+                    "name each device once",
+                );
+            }
+            devices.push(parsed);
+        }
+        Ok(DeviceChoice::Listed(devices))
+    }
+
+    fn context(&self, context: Option<Spanned<u32>>) -> Result<Option<u32>> {
+        let Some(context) = context else {
+            return Ok(None);
+        };
+        match *context.get_ref() {
+            n @ 1..=MAX_CONTEXT => Ok(Some(n)),
+            n => self.error(
+                context.span(),
+                format!("context is {n}, expected 1 to {MAX_CONTEXT}"),
+                "it is the number of tokens of prompt and answer together",
+            ),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Where a model comes from: exactly one of a hub repository and a local path.
+
+use super::model::Source;
+use super::read::Spanned;
+use super::resolver::{Resolver, Result};
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// The keys that together say where a model is.
+pub(super) struct SourceKeys {
+    pub(super) repo: Option<Spanned<String>>,
+    pub(super) path: Option<Spanned<PathBuf>>,
+    pub(super) file: Option<Spanned<String>>,
+    pub(super) revision: Option<Spanned<String>>,
+}
+
+impl Resolver<'_> {
+    /// `span` is the place of the model `id`, for what is missing from it.
+    pub(super) fn source(&self, id: &str, span: Range<usize>, keys: SourceKeys) -> Result<Source> {
+        match (keys.repo, keys.path, keys.file, keys.revision) {
+            (Some(repo), None, file, revision) => Ok(Source::Hub {
+                repo: self.repo(&repo)?,
+                revision: revision.map_or_else(|| Ok("main".to_owned()), |r| self.revision(&r))?,
+                file: file.map(|file| self.file(&file)).transpose()?,
+            }),
+            (None, Some(path), None, None) => {
+                if path.get_ref().as_os_str().is_empty() {
+                    return self.error(path.span(), "path is empty", "name a folder or GGUF file");
+                }
+                Ok(Source::Local { path: path.into_inner() })
+            }
+            (None, Some(_), Some(key), _) => self.error(
+                key.span(),
+                "file goes with repo, not with path",
+                "path may itself name a GGUF file",
+            ),
+            (None, Some(_), _, Some(key)) => {
+                self.error(key.span(), "revision goes with repo, not with path", "remove it")
+            }
+            (Some(repo), Some(_), _, _) => self.error(
+                repo.span(),
+                format!("model \"{id}\" has both repo and path"),
+                "give one: a hub repository or a local path",
+            ),
+            (None, None, _, _) => self.error(
+                span,
+                format!("model \"{id}\" has neither repo nor path"),
+                "give repo = \"owner/name\" for a hub repository, or path = \"DIR or FILE.gguf\"",
+            ),
+        }
+    }
+
+    fn repo(&self, repo: &Spanned<String>) -> Result<String> {
+        let text = repo.get_ref();
+        let part = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        match text.split_once('/') {
+            Some((owner, name)) if part(owner) && part(name) => Ok(text.clone()),
+            _ => self.error(
+                repo.span(),
+                format!("repo \"{text}\" is malformed: expected \"owner/name\""),
+                "it is the last part of the model page's address",
+            ),
+        }
+    }
+
+    fn revision(&self, revision: &Spanned<String>) -> Result<String> {
+        let text = revision.get_ref();
+        let sound = !text.is_empty()
+            && !text.split('/').any(|part| part.is_empty() || part.starts_with('.'))
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+        if sound {
+            Ok(text.clone())
+        } else {
+            self.error(
+                revision.span(),
+                format!("revision \"{text}\" is malformed"),
+                "expected a branch, a tag or a commit",
+            )
+        }
+    }
+
+    fn file(&self, file: &Spanned<String>) -> Result<String> {
+        let text = file.get_ref();
+        let inside = !text.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+        if inside && text.to_lowercase().ends_with(".gguf") {
+            Ok(text.clone())
+        } else {
+            self.error(
+                file.span(),
+                format!("file \"{text}\" is no GGUF file of the repository"),
+                "expected a name such as \"model-q4_k_m.gguf\"; a safetensors model needs no file",
+            )
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Random weights: which models have them, and the variants that are made of nothing but a config.
+
+use super::model::{Expect, Model, SYNTHETIC_VARIANT, Source, Weights};
+use super::read::{RawModel, Spanned};
+use super::resolver::{MAX_ID_BYTES, Resolver, Result};
+use crate::embedded::known;
+use modelgate_hub::nearest;
+use modelgate_protocol::Scheme;
+use std::ops::Range;
+
+impl Resolver<'_> {
+    /// Whose the weights of an entry's files are.
+    pub(super) fn weights(&self, raw: &RawModel) -> Result<Weights> {
+        let Some(evidence) = &raw.evidence else { return Ok(Weights::Files) };
+        match evidence.get_ref().as_str() {
+            "real" => return Ok(Weights::Files),
+            "synthetic" => {}
+            other => {
+                let hint = match nearest(other, ["real", "synthetic"]) {
+                    Some(known) => format!("the nearest is \"{known}\""),
+                    None => "leave the key out for trained weights".to_owned(),
+                };
+                return self.error(
+                    evidence.span(),
+                    format!("evidence is \"{other}\", expected \"real\" or \"synthetic\""),
+                    hint,
+                );
+            }
+        }
+        if raw.repo.is_some() {
+            return self.error(
+                evidence.span(),
+                "evidence = \"synthetic\" goes with path, not with repo: it says that local files \
+                 hold random weights",
+                "synthetic = true plans a variant of the repository's model that needs no files",
+            );
+        }
+        self.refuse_judgement(raw)?;
+        Ok(Weights::RandomFiles)
+    }
+
+    /// Refuses what would be expected of answers that nobody judges.
+    fn refuse_judgement(&self, raw: &RawModel) -> Result<()> {
+        let perplexity = raw.expect.perplexity.as_ref();
+        let judged = [
+            ("generation", raw.generation.as_ref().map(Spanned::span)),
+            ("expect.perplexity", perplexity.map(Spanned::span)),
+        ];
+        match judged.into_iter().find_map(|(key, span)| Some((key, span?))) {
+            None => Ok(()),
+            Some((key, span)) => self.error(
+                span,
+                format!("{key} of a model of random weights: its answers are not judged"),
+                "take it out; a synthetic model is asked to go on from fixed token ids",
+            ),
+        }
+    }
+
+    /// The variant of `model` whose weights are made in place; `span` is the place that asks for
+    /// it.
+    pub(super) fn variant(&self, model: &Model, span: Range<usize>) -> Result<Model> {
+        self.require_shapes(model, span.clone())?;
+        if model.quantization.is_gguf_only() {
+            return self.error(
+                span,
+                format!(
+                    "weights that are made in place cannot be in {}, which only GGUF files come in",
+                    model.quantization
+                ),
+                format!(
+                    "an entry with quantization = \"{}\" comes nearest",
+                    at_least_as_large(model.quantization)
+                ),
+            );
+        }
+        let id = format!("{}{SYNTHETIC_VARIANT}", model.id);
+        if id.len() > MAX_ID_BYTES {
+            return self.error(
+                span,
+                format!("the variant's id \"{id}\" is longer than {MAX_ID_BYTES} characters"),
+                "shorten the model's id",
+            );
+        }
+        Ok(Model {
+            id,
+            weights: Weights::InPlace,
+            generations: Vec::new(),
+            expect: Expect { memory: model.expect.memory, ..Expect::default() },
+            ..model.clone()
+        })
+    }
+
+    /// Refuses a model whose shapes are not known without its weights.
+    fn require_shapes(&self, model: &Model, span: Range<usize>) -> Result<()> {
+        match &model.source {
+            Source::Hub { repo, .. } if known::text(repo).is_none() => {
+                let names = known::repositories().collect::<Vec<_>>().join(", ");
+                self.error(
+                    span,
+                    format!("the shapes of {repo} are not known here; known are {names}"),
+                    "put its config.json into a folder of its own and give an entry with that \
+                     folder as its path",
+                )
+            }
+            source if source.is_gguf_file() => self.error(
+                span,
+                "a synthetic variant is made from a config.json, and a GGUF file has none",
+                "give an entry whose path is a folder with the model's config.json; where the file \
+                 itself holds random weights, say evidence = \"synthetic\"",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The smallest scheme that weights can be made in and that has as many bits as the bulk of
+/// `scheme`.
+fn at_least_as_large(scheme: Scheme) -> Scheme {
+    let bits = |scheme: Scheme| {
+        let (elements, bytes) = scheme.dtype()?.block()?;
+        Some(bytes * 8 * 256 / elements)
+    };
+    let enough = |candidate: &Scheme| bits(*candidate) >= bits(scheme);
+    // of two with as many bits the k-quant errs less, and stands later
+    let quantized =
+        Scheme::UNIFORM.into_iter().rev().filter(|candidate| bits(*candidate).is_some());
+    quantized.filter(enough).min_by_key(|candidate| bits(*candidate)).unwrap_or(Scheme::Q8_0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mix_has_a_scheme_that_comes_nearest() {
+        for (mix, scheme) in [
+            (Scheme::Q4KM, Scheme::Q4K),
+            (Scheme::Q2K, Scheme::Q4K),
+            (Scheme::Q4_1, Scheme::Q5K),
+            (Scheme::Q5_1, Scheme::Q6K),
+        ] {
+            assert_eq!(at_least_as_large(mix), scheme);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What was seen of one model in one run: the parts that the stages of the flow return, and the
+//! measurement that is made of them.
+
+mod measurement;
+mod memory;
+mod outcome;
+mod parts;
+mod tensors;
+
+pub use measurement::{Measurement, Phase};
+pub use memory::{
+    DeviceMemory, ForeignProcess, HostMemory, Memory, PeakSource, Timeline, UNLOAD_TOLERANCE,
+};
+pub use outcome::{Outcome, WorkerExit};
+pub use parts::{Acquired, ObservedMemory, Parts, Supervised, WorkerRecord};
+pub use tensors::Tensors;

@@ -1,0 +1,305 @@
+//! Which GPUs a model gets, and whether a worker suits them. Pure: the inventory and the variable
+//! in, GPUs or a refusal out.
+
+use super::inventory::{Gpu, Slot, Visible, visible};
+use crate::settings::variables::CUDA_VISIBLE_DEVICES;
+use modelgate_protocol::{Device, Engine, Failure, FailureKind, Stage};
+use std::path::Path;
+
+/// A GPU under the name that a request gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    /// The name that the request gives it.
+    pub device: Device,
+    /// The GPU.
+    pub gpu: Gpu,
+}
+
+/// The GPUs of a host, as far as the driver shows them.
+#[derive(Debug, Clone, Copy)]
+pub struct HostGpus<'a> {
+    /// The GPUs, in the order of the PCI bus.
+    pub gpus: &'a [Gpu],
+    /// Why there are none, if there are none.
+    pub no_gpu_reason: Option<&'a str>,
+}
+
+/// Returns the GPUs that the CUDA devices among `devices` are on a host, in the order of `devices`, if
+/// `CUDA_VISIBLE_DEVICES` is `variable`. `model` is who asks.
+///
+/// # Errors
+/// A device that the host does not have, that is hidden, or that is cut into slices.
+pub fn assign(
+    devices: &[Device],
+    model: &str,
+    host: HostGpus<'_>,
+    variable: Option<&str>,
+) -> Result<Vec<Assigned>, Failure> {
+    let visible = visible(host.gpus, variable);
+    let mut assigned: Vec<Assigned> = Vec::new();
+    for device in devices {
+        let Device::Cuda(ordinal) = *device else {
+            continue;
+        };
+        let slot = visible.slots.get(ordinal as usize);
+        let slot = slot.ok_or_else(|| missing(*device, model, host, &visible, variable))?;
+        let gpu = whole(slot, *device, model)?;
+        assigned.push(Assigned { device: *device, gpu: gpu.clone() });
+    }
+    Ok(assigned)
+}
+
+/// `devices` as a worker counts them that is shown just the CUDA devices among them, in this order.
+pub(crate) fn shown(devices: &[Device]) -> Vec<Device> {
+    let mut ordinals = 0..;
+    let count = |device: &Device| match device {
+        Device::Cpu => Device::Cpu,
+        Device::Cuda(_) => Device::Cuda(ordinals.next().unwrap_or_default()),
+    };
+    devices.iter().map(count).collect()
+}
+
+/// The failure where `device` stands for nothing.
+fn missing(
+    device: Device,
+    model: &str,
+    host: HostGpus<'_>,
+    visible: &Visible,
+    variable: Option<&str>,
+) -> Failure {
+    let (found, hint) = match (host.no_gpu_reason, &visible.cut, variable) {
+        (Some(reason), _, _) => (
+            reason.to_owned(),
+            "run on a host with an NVIDIA GPU and its driver (`nvidia-smi` shows both; a container \
+             must be given the GPU), or change `device` in the manifest"
+                .to_owned(),
+        ),
+        (None, Some(cut), Some(variable)) => (
+            format!(
+                "{}={variable:?} shows {} of them: {cut}",
+                CUDA_VISIBLE_DEVICES,
+                visible.slots.len()
+            ),
+            format!(
+                "unset {} or let it name the GPU that is meant",
+                CUDA_VISIBLE_DEVICES
+            ),
+        ),
+        _ => (
+            format!("the host has {} of them", visible.slots.len()),
+            "devices count from cuda:0; change `device` in the manifest".to_owned(),
+        ),
+    };
+    Failure::new(
+        Stage::Prepare,
+        FailureKind::NoDevice,
+        format!("{model} needs the GPU {device}, and there is none here: {found}"),
+        hint,
+    )
+}
+
+/// The GPU of a slot.
+///
+/// # Errors
+/// It is a slice, or cut into such: neither's memory is what would be measured.
+fn whole<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, Failure> {
+    let refused = |message: String, hint: &str| {
+        Failure::new(Stage::Prepare, FailureKind::NoDevice, message, hint)
+    };
+    match slot {
+        Slot::Gpu(gpu) if !gpu.mig => Ok(gpu),
+        Slot::Gpu(gpu) => Err(refused(
+            format!(
+                "{model} needs the GPU {device}, which is {} ({}) in MIG mode: cut into slices, \
+                 which are not measured",
+                gpu.name, gpu.uuid
+            ),
+            "let CUDA_VISIBLE_DEVICES name a GPU that is not in MIG mode, or end the mode with \
+             `nvidia-smi -mig 0`",
+        )),
+        Slot::Slice(name) => Err(refused(
+            format!(
+                "{model} needs the GPU {device}, for which {} names {name}, a MIG slice; slices \
+                 are not measured",
+                CUDA_VISIBLE_DEVICES
+            ),
+            "let CUDA_VISIBLE_DEVICES name a whole GPU, by its index or its UUID (`nvidia-smi -L`)",
+        )),
+    }
+}
+
+/// Refuses a worker that was built for other devices or a newer driver than these.
+pub(crate) fn suits(engine: &Engine, program: &Path, assigned: &[Assigned]) -> Result<(), Failure> {
+    let program = program.display();
+    let refused = |message: String, hint: String| {
+        Err(Failure::new(Stage::Prepare, FailureKind::DeviceMismatch, message, hint))
+    };
+    let Engine { name, compute_capability, cuda, .. } = engine;
+    if compute_capability.is_none() && cuda.is_none() && !assigned.is_empty() {
+        return refused(
+            format!("the worker {program} (engine {name}) was built without CUDA"),
+            "build it with `cargo build --release --features cuda`, or name one that was with \
+             MODELGATE_WORKER"
+                .into(),
+        );
+    }
+    for Assigned { device, gpu } in assigned {
+        let (here, uuid) = (&gpu.compute_capability, &gpu.uuid);
+        if let Some(built) = compute_capability
+            && built != here
+        {
+            return refused(
+                format!(
+                    "the worker {program} was built for compute capability {built}, and {device} \
+                     ({}, {uuid}) has {here}",
+                    gpu.name
+                ),
+                format!(
+                    "build it again on this host, or with CUDA_COMPUTE_CAP={}",
+                    here.replace('.', "")
+                ),
+            );
+        }
+        if let Some(built) = cuda
+            && version(built) > version(&gpu.cuda)
+        {
+            return refused(
+                format!(
+                    "the worker {program} was built with CUDA {built}, and the driver {} of this \
+                     host supports CUDA up to {}",
+                    gpu.driver, gpu.cuda
+                ),
+                format!(
+                    "install a newer driver, or build the worker with CUDA {} or older",
+                    gpu.cuda
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Major and minor number, which compare as versions do.
+fn version(text: &str) -> (u32, u32) {
+    let mut numbers = text.split('.').map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inventory::tests::gpu;
+    use super::*;
+
+    /// A host's GPUs, and why there are none.
+    struct Host(Vec<Gpu>, Option<&'static str>);
+
+    impl Host {
+        fn gpus(&self) -> HostGpus<'_> {
+            HostGpus { gpus: &self.0, no_gpu_reason: self.1 }
+        }
+    }
+
+    fn host(gpus: Vec<Gpu>, no_gpu_reason: Option<&'static str>) -> Host {
+        Host(gpus, no_gpu_reason)
+    }
+
+    fn two() -> Host {
+        host(vec![gpu("GPU-a"), gpu("GPU-b")], None)
+    }
+
+    fn refusal(devices: &[Device], host: &Host, variable: Option<&str>) -> Failure {
+        assign(devices, "m", host.gpus(), variable).expect_err("refused")
+    }
+
+    #[test]
+    fn the_request_s_order_is_kept_and_the_cpu_left_out() {
+        let devices = [Device::Cuda(1), Device::Cpu, Device::Cuda(0)];
+        let assigned = assign(&devices, "m", two().gpus(), None).expect("both are there");
+        let pairs: Vec<_> =
+            assigned.iter().map(|one| (one.device, one.gpu.uuid.as_str())).collect();
+        assert_eq!(pairs, [(Device::Cuda(1), "GPU-b"), (Device::Cuda(0), "GPU-a")]);
+        let swapped = assign(&[Device::Cuda(0)], "m", two().gpus(), Some("1")).expect("GPU-b");
+        assert_eq!(swapped[0].gpu.uuid, "GPU-b");
+        let none = host(Vec::new(), Some("no NVIDIA driver"));
+        assert_eq!(assign(&[Device::Cpu], "m", none.gpus(), None), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_with_its_cause() {
+        let rows = [
+            (host(Vec::new(), Some("no NVIDIA driver: NVML")), None, "no NVIDIA driver", "driver"),
+            (host(Vec::new(), Some("the driver shows no GPU")), None, "shows no GPU", "container"),
+            (
+                two(),
+                None,
+                "m needs the GPU cuda:2, and there is none here: the host has 2",
+                "cuda:0",
+            ),
+            (two(), Some(""), "CUDA_VISIBLE_DEVICES=\"\" shows 0 of them", "unset"),
+            (two(), Some("0,-1"), "CUDA_VISIBLE_DEVICES=\"0,-1\" shows 1 of them: \"-1\"", "unset"),
+            (two(), Some("1"), "shows 1 of them: it names 1 of the host's 2", "unset"),
+        ];
+        for (host, variable, says, hint) in rows {
+            let failure = refusal(&[Device::Cuda(2)], &host, variable);
+            assert_eq!((failure.kind, failure.stage), (FailureKind::NoDevice, Stage::Prepare));
+            assert!(failure.message.contains(says), "expected {says:?} in {failure}");
+            assert!(failure.hint.contains(hint), "expected {hint:?} in {}", failure.hint);
+        }
+    }
+
+    #[test]
+    fn slices_are_refused_by_name() {
+        let failure = refusal(&[Device::Cuda(0)], &two(), Some("MIG-5c1f"));
+        assert!(failure.message.contains("names MIG-5c1f, a MIG slice"), "{failure}");
+        assert!(failure.hint.contains("a whole GPU"), "{}", failure.hint);
+        let cut = host(vec![Gpu { mig: true, ..gpu("GPU-a") }, gpu("GPU-b")], None);
+        let failure = refusal(&[Device::Cuda(0)], &cut, None);
+        assert!(failure.message.contains("NVIDIA H100 (GPU-a) in MIG mode"), "{failure}");
+        assert!(failure.hint.contains("nvidia-smi -mig 0"), "{}", failure.hint);
+        assert!(
+            assign(&[Device::Cuda(1)], "m", cut.gpus(), None).is_ok(),
+            "only where it is asked for"
+        );
+    }
+
+    fn engine(compute_capability: Option<&str>, cuda: Option<&str>) -> Engine {
+        Engine {
+            name: "e".into(),
+            version: "1".into(),
+            build: "release".into(),
+            compute_capability: compute_capability.map(str::to_owned),
+            cuda: cuda.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_worker_for_another_device_or_driver_is_refused_by_both_names() {
+        let one = [Assigned { device: Device::Cuda(0), gpu: gpu("GPU-a") }];
+        let program = Path::new("/w");
+        for (capability, cuda) in [("9.0", "13.0"), ("9.0", "12.8")] {
+            assert_eq!(suits(&engine(Some(capability), Some(cuda)), program, &one), Ok(()));
+        }
+        assert_eq!(suits(&engine(None, Some("13.0")), program, &one), Ok(()), "kernels for any");
+        assert_eq!(suits(&engine(None, None), program, &[]), Ok(()), "no GPU is asked for");
+        let rows = [
+            (engine(None, None), "/w (engine e) was built without CUDA", "--features cuda"),
+            (
+                engine(Some("8.0"), Some("13.0")),
+                "built for compute capability 8.0, and cuda:0 (NVIDIA H100, GPU-a) has 9.0",
+                "CUDA_COMPUTE_CAP=90",
+            ),
+            (
+                engine(Some("9.0"), Some("13.1")),
+                "built with CUDA 13.1, and the driver 580.1 of this host supports CUDA up to 13.0",
+                "a newer driver",
+            ),
+            (engine(Some("9.0"), Some("14.0")), "built with CUDA 14.0", "13.0 or older"),
+        ];
+        for (engine, says, hint) in rows {
+            let failure = suits(&engine, program, &one).expect_err("refused");
+            assert_eq!(failure.kind, FailureKind::DeviceMismatch);
+            assert!(failure.message.contains(says), "expected {says:?} in {failure}");
+            assert!(failure.hint.contains(hint), "expected {hint:?} in {}", failure.hint);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! One lock for each GPU of the host, so that two runs do not measure each other.
+//!
+//! A lock is `flock` on a file in `/tmp`, whatever `TMPDIR` says, named by the GPU's UUID: the same
+//! for every user and program version. The system lets go of it when its holder ends, however it
+//! does. The holder writes its process id into the file for others to read. Containers that do not
+//! share `/tmp` do not see each other's.
+
+use super::assign::Assigned;
+use crate::lock;
+use crate::signal::{self, Interrupt};
+use modelgate_model::units::format_duration;
+use modelgate_protocol::{Failure, FailureKind, Stage};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::{File, Permissions};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Where the locks are.
+pub(crate) const FOLDER: &str = "/tmp";
+/// The most bytes of a process id.
+const MAX_HOLDER_BYTES: usize = 20;
+
+/// The locks of some GPUs; dropping it releases them.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _files: Vec<File>,
+}
+
+/// Takes the locks in `folder` of the GPUs that `model` is to be measured on, and waits for those
+/// that others hold, up to `patience` in all.
+///
+/// # Errors
+/// Another still holds one, a signal came, or the lock's file cannot be had.
+pub(crate) fn hold(
+    folder: &Path,
+    gpus: &[Assigned],
+    model: &str,
+    patience: Duration,
+    interrupt: &Interrupt,
+) -> Result<Held, Failure> {
+    // all take them in one order, so that no two wait for each other
+    let mut gpus: Vec<&Assigned> = gpus.iter().collect();
+    gpus.sort_by(|a, b| a.gpu.uuid.cmp(&b.gpu.uuid));
+    let until = Instant::now() + patience;
+    let mut files = Vec::new();
+    for assigned in gpus {
+        files.push(hold_one(folder, assigned, model, patience, until, interrupt)?);
+    }
+    Ok(Held { _files: files })
+}
+
+fn hold_one(
+    folder: &Path,
+    assigned: &Assigned,
+    model: &str,
+    patience: Duration,
+    until: Instant,
+    interrupt: &Interrupt,
+) -> Result<File, Failure> {
+    let Assigned { device, gpu } = assigned;
+    let path = folder.join(format!("modelgate-{}.lock", gpu.uuid));
+    let unusable = |error: &io::Error| {
+        Failure::new(
+            Stage::Prepare,
+            FailureKind::Io,
+            format!("{}: the lock of the GPU {device} cannot be had: {error}", path.display()),
+            "the file must be a plain one that every user can write; remove it where it is not",
+        )
+    };
+    let mut file = open(&path).map_err(|error| unusable(&error))?;
+    let mut waiting = false;
+    let keep_waiting = || {
+        if let Some(signal) = interrupt.signal() {
+            return Err(GiveUp::Interrupted(signal));
+        }
+        if Instant::now() >= until {
+            return Err(GiveUp::Held(holder(&file)));
+        }
+        if !waiting {
+            waiting = true;
+            // a wait that cannot be shown is not an error
+            let _ = writeln!(
+                io::stderr(),
+                "modelgate: {model}: waiting up to {} for the GPU {device} ({}), which {} holds",
+                format_duration(patience),
+                gpu.uuid,
+                holder(&file)
+            );
+        }
+        Ok(())
+    };
+    lock::wait(&file, keep_waiting).map_err(|reason| match reason {
+        GiveUp::Io(error) => unusable(&error),
+        GiveUp::Interrupted(signal) => Failure::new(
+            Stage::Prepare,
+            FailureKind::Interrupted,
+            format!("{} ended the wait for the GPU {device}", signal::name(signal)),
+            "start the run again",
+        ),
+        GiveUp::Held(holder) => Failure::new(
+            Stage::Prepare,
+            FailureKind::DeviceBusy,
+            format!(
+                "the GPU {device} ({}, {}) is held by {holder}, and was for the {} that {model} \
+                 waited",
+                gpu.name,
+                gpu.uuid,
+                format_duration(patience)
+            ),
+            "wait for the other run or end it, choose another GPU with `device` or \
+             CUDA_VISIBLE_DEVICES, or wait longer with `stall` in the manifest",
+        ),
+    })?;
+    // others only read it to name who they wait for
+    let _ = sign(&mut file);
+    Ok(file)
+}
+
+/// Why a wait for a lock ended without it.
+enum GiveUp {
+    Io(io::Error),
+    Interrupted(i32),
+    /// Another still holds it, in words.
+    Held(String),
+}
+
+impl From<io::Error> for GiveUp {
+    fn from(error: io::Error) -> GiveUp {
+        GiveUp::Io(error)
+    }
+}
+
+/// Opens the lock's file, and makes it where it is not there. Where a folder is everybody's, Linux
+/// lets nobody open another user's file with the flag that would make it (`fs.protected_regular`).
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let everybody = Mode::from_raw_mode(0o666);
+    let open = |flags| rustix::fs::open(path, flags, everybody).map(File::from);
+    let file = loop {
+        match open(flags) {
+            Err(Errno::NOENT) => {}
+            other => break other?,
+        }
+        match open(flags | OFlags::CREATE | OFlags::EXCL) {
+            // another was quicker
+            Err(Errno::EXIST) => {}
+            Ok(file) => {
+                // the user's mask has taken bits away
+                file.set_permissions(Permissions::from_mode(0o666))?;
+                break file;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "no plain file"))
+    }
+}
+
+fn sign(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{}", std::process::id())
+}
+
+/// Returns who holds the lock, in words. The file may be written by every user: nothing but a number is
+/// shown.
+fn holder(file: &File) -> String {
+    let mut buffer = [0; MAX_HOLDER_BYTES];
+    let read = file.read_at(&mut buffer, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(&buffer[..read]);
+    match text.trim().parse::<u32>() {
+        Ok(pid) => format!("another run (process {pid})"),
+        Err(_) => "another run".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inventory::tests::gpu;
+    use super::*;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    fn assigned(uuids: &[&str]) -> Vec<Assigned> {
+        let one =
+            |uuid: &&str| Assigned { device: modelgate_protocol::Device::Cuda(0), gpu: gpu(uuid) };
+        uuids.iter().map(one).collect()
+    }
+
+    fn take(folder: &Path, uuids: &[&str], patience: u64) -> Result<Held, Failure> {
+        let patience = Duration::from_millis(patience);
+        hold(folder, &assigned(uuids), "m", patience, &Interrupt::default())
+    }
+
+    /// A process of another program that holds the lock until it is killed.
+    fn other_process(folder: &Path, uuid: &str) -> std::process::Child {
+        let path = folder.join(format!("modelgate-{uuid}.lock"));
+        let script = "import fcntl, os, sys, time\n\
+                      file = open(sys.argv[1], 'w')\n\
+                      fcntl.flock(file, fcntl.LOCK_EX)\n\
+                      file.write(str(os.getpid())); file.flush()\n\
+                      print('held', flush=True); time.sleep(60)";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut said = [0; 4];
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut said).expect("it holds the lock");
+        child
+    }
+
+    #[test]
+    fn a_second_run_waits_and_then_names_who_holds_the_gpu() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let mut other = other_process(folder.path(), "GPU-1");
+        let began = Instant::now();
+        let failure = take(folder.path(), &["GPU-1"], 200).expect_err("held");
+        assert!(began.elapsed() >= Duration::from_millis(200));
+        assert_eq!(failure.kind, FailureKind::DeviceBusy);
+        let says = format!("(NVIDIA H100, GPU-1) is held by another run (process {})", other.id());
+        assert!(failure.message.contains(&says), "{failure}");
+        assert!(failure.message.contains("for the 200 ms that m waited"), "{failure}");
+        assert!(failure.hint.contains("end it"), "{}", failure.hint);
+        assert!(take(folder.path(), &["GPU-2"], 0).is_ok(), "another GPU is free");
+        other.kill().expect("killed");
+        other.wait().expect("reaped");
+        assert!(take(folder.path(), &["GPU-1"], 0).is_ok(), "a dead holder holds nothing");
+    }
+
+    #[test]
+    fn a_run_that_waits_goes_on_when_the_other_is_done() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let held = take(folder.path(), &["GPU-1", "GPU-2"], 0).expect("free");
+        let path = folder.path().join("modelgate-GPU-2.lock");
+        let signed = std::fs::read_to_string(&path).expect("the file");
+        assert_eq!(signed, std::process::id().to_string());
+        assert!(take(folder.path(), &["GPU-2"], 0).is_err(), "also within one process");
+        std::thread::scope(|scope| {
+            // in the other order, which must not matter
+            let waiting = scope.spawn(|| take(folder.path(), &["GPU-2", "GPU-1"], 10_000));
+            std::thread::sleep(Duration::from_millis(150));
+            assert!(!waiting.is_finished());
+            drop(held);
+            assert!(waiting.join().expect("no panic").is_ok());
+        });
+    }
+
+    #[test]
+    fn a_signal_ends_the_wait() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let _held = take(folder.path(), &["GPU-1"], 0).expect("free");
+        let interrupt = Interrupt::after(2);
+        let patience = Duration::from_secs(60);
+        let failure = hold(folder.path(), &assigned(&["GPU-1"]), "m", patience, &interrupt);
+        let failure = failure.expect_err("interrupted");
+        assert_eq!(failure.kind, FailureKind::Interrupted);
+        assert!(failure.message.contains("SIGINT"), "{failure}");
+    }
+
+    #[test]
+    fn every_user_can_write_the_file_and_no_link_is_followed() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        drop(take(folder.path(), &["GPU-1"], 0).expect("free"));
+        let path = folder.path().join("modelgate-GPU-1.lock");
+        let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
+        let target = folder.path().join("target");
+        std::fs::write(&target, "precious").expect("a file");
+        let link = folder.path().join("modelgate-GPU-2.lock");
+        std::os::unix::fs::symlink(&target, link).expect("a link");
+        let failure = take(folder.path(), &["GPU-2"], 0).expect_err("refused");
+        assert_eq!(failure.kind, FailureKind::Io);
+        assert_eq!(std::fs::read_to_string(&target).expect("the file"), "precious");
+    }
+}

@@ -1,0 +1,285 @@
+//! Samples of GPUs while a worker lives, taken from outside, so that they are there for any worker
+//! and survive its crash.
+//!
+//! Memory and processes are asked for by a thread each: the list of processes can take the driver
+//! milliseconds, and must not widen the gaps between samples of memory.
+
+use super::readings::{ProcessUse, Readings, Snapshot};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Time between two readings.
+const INTERVAL: Duration = Duration::from_millis(5);
+/// A look at the processes is followed by a pause of so many times what it took: it is the same
+/// driver that the worker's own calls have to wait for.
+const PAUSE: u32 = 4;
+/// The longest such pause, so that a driver that once was slow is asked again.
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+/// How often the use after a worker's end is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What was seen of one GPU. Times are seconds from spawn.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log {
+    /// Bytes in use by everybody.
+    pub(crate) used: Vec<(f64, u64)>,
+    /// The longest time without a reading of it, in seconds.
+    pub(crate) longest_gap_s: f64,
+    /// The processes, each time that something about them changed.
+    pub(crate) processes: Vec<(f64, Vec<ProcessUse>)>,
+    /// When they were looked at last.
+    pub(crate) looked_s: f64,
+    /// The longest time between two looks at them, in seconds.
+    pub(crate) processes_gap_s: f64,
+    /// Names of the processes, where the system tells them.
+    pub(crate) names: BTreeMap<u32, String>,
+}
+
+/// A sampler of GPUs.
+pub(crate) struct Probe {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    readings: Arc<dyn Readings>,
+    uuids: Vec<String>,
+    spawned: Instant,
+    /// What is seen later does not count.
+    end: OnceLock<Instant>,
+    logs: Mutex<Vec<Log>>,
+}
+
+impl Probe {
+    /// Samples the GPUs `uuids` until stopped; times count from `spawned`. Without GPUs nothing is
+    /// started.
+    pub(crate) fn start(
+        readings: Arc<dyn Readings>,
+        uuids: Vec<String>,
+        spawned: Instant,
+    ) -> Probe {
+        let logs = Mutex::new(vec![Log::default(); uuids.len()]);
+        let shared = Arc::new(Shared { readings, uuids, spawned, end: OnceLock::new(), logs });
+        let looks: &[(Look, u32)] =
+            if shared.uuids.is_empty() { &[] } else { &[(memory, 0), (processes, PAUSE)] };
+        let threads = looks
+            .iter()
+            .map(|&(look, pause)| {
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || repeat(&shared, look, pause))
+            })
+            .collect();
+        Probe { shared, threads }
+    }
+
+    /// Ends the sampling: what was seen after `at` does not count.
+    pub(crate) fn end(&self, at: Instant) {
+        // where it has ended before, that end stays
+        let _ = self.shared.end.set(at);
+    }
+
+    /// Ends the sampling and gives what was seen until then, in the order of the GPUs.
+    pub(crate) fn stop(self) -> Vec<Log> {
+        let end = *self.shared.end.get_or_init(Instant::now);
+        let end_s = end.saturating_duration_since(self.shared.spawned).as_secs_f64();
+        for thread in self.threads {
+            // what a thread that panicked has seen up to then stays
+            let _ = thread.join();
+        }
+        let mut logs =
+            std::mem::take(&mut *self.shared.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        for log in &mut logs {
+            log.used.retain(|(t_s, _)| *t_s <= end_s);
+            log.processes.retain(|(t_s, _)| *t_s <= end_s);
+            // a driver that answers no more leaves a gap up to the end
+            log.longest_gap_s = log.longest_gap_s.max(end_s - last_s(log));
+        }
+        logs
+    }
+}
+
+/// Looks at one of the GPUs.
+type Look = fn(&Shared, usize);
+
+/// Looks at every GPU again and again, with a pause of so many times what that took.
+fn repeat(shared: &Shared, look: Look, pause: u32) {
+    while shared.end.get().is_none() {
+        let began = Instant::now();
+        for gpu in 0..shared.uuids.len() {
+            look(shared, gpu);
+        }
+        let cost = began.elapsed();
+        std::thread::sleep((cost * pause).clamp(INTERVAL, MAX_PAUSE));
+    }
+}
+
+fn memory(shared: &Shared, gpu: usize) {
+    let Some(reading) = shared.readings.memory(&shared.uuids[gpu]) else {
+        return;
+    };
+    let t_s = shared.spawned.elapsed().as_secs_f64();
+    let mut logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = &mut logs[gpu];
+    log.longest_gap_s = log.longest_gap_s.max(t_s - last_s(log));
+    log.used.push((t_s, reading.used));
+}
+
+/// When memory was read last, in seconds.
+fn last_s(log: &Log) -> f64 {
+    log.used.last().map_or(0.0, |(t_s, _)| *t_s)
+}
+
+fn processes(shared: &Shared, gpu: usize) {
+    let Some(list) = shared.readings.processes(&shared.uuids[gpu]) else {
+        return;
+    };
+    let t_s = shared.spawned.elapsed().as_secs_f64();
+    let known = |log: &Log, pid: &u32| log.names.contains_key(pid);
+    let newcomers: Vec<u32> = {
+        let logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        list.iter().map(|process| process.pid).filter(|pid| !known(&logs[gpu], pid)).collect()
+    };
+    // asked for at first sight: later it may be gone
+    let named: Vec<(u32, String)> =
+        newcomers.into_iter().filter_map(|pid| Some((pid, shared.readings.name(pid)?))).collect();
+    let mut logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = &mut logs[gpu];
+    log.names.extend(named);
+    log.processes_gap_s = log.processes_gap_s.max(t_s - log.looked_s);
+    log.looked_s = t_s;
+    if log.processes.last().is_none_or(|(_, last)| *last != list) {
+        log.processes.push((t_s, list));
+    }
+}
+
+/// Reads the GPU `uuid` after a worker's end, again and again until `is_back` or for as long as
+/// `patience`: the driver takes a moment to free what a process had.
+pub(crate) fn unloaded(
+    readings: &dyn Readings,
+    uuid: &str,
+    patience: Duration,
+    is_back: impl Fn(&Snapshot) -> bool,
+) -> Option<Snapshot> {
+    let until = Instant::now() + patience;
+    loop {
+        let snapshot = Snapshot::take(readings, uuid);
+        let back = snapshot.as_ref().is_some_and(&is_back);
+        if back || Instant::now() >= until {
+            return snapshot;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::readings::MemoryReading;
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A GPU whose list of processes takes its time.
+    struct Slow {
+        used: AtomicU64,
+    }
+
+    impl Readings for Slow {
+        fn memory(&self, _: &str) -> Option<MemoryReading> {
+            let used = self.used.load(Ordering::Relaxed);
+            Some(MemoryReading { used, total: 80 })
+        }
+        fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>> {
+            std::thread::sleep(Duration::from_millis(30));
+            let used = Some(self.used.load(Ordering::Relaxed));
+            (uuid == "GPU-1").then(|| vec![ProcessUse { pid: 7, used }])
+        }
+        fn name(&self, pid: u32) -> Option<String> {
+            Some(format!("process {pid}"))
+        }
+    }
+
+    #[test]
+    fn slow_lists_of_processes_do_not_widen_the_gaps_of_memory() {
+        let slow = Arc::new(Slow { used: AtomicU64::new(1) });
+        let readings: Arc<dyn Readings> = Arc::clone(&slow) as Arc<dyn Readings>;
+        let uuids = vec!["GPU-1".to_owned(), "GPU-2".to_owned()];
+        let probe = Probe::start(readings, uuids, Instant::now());
+        std::thread::sleep(Duration::from_millis(300));
+        slow.used.store(2, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(600));
+        let logs = probe.stop();
+        let log = &logs[0];
+        // a busy machine may stretch single gaps, not most of them
+        assert!(log.used.len() > 60, "{} samples", log.used.len());
+        assert_eq!(log.used.first().map(|(_, used)| *used), Some(1));
+        assert_eq!(log.used.last().map(|(_, used)| *used), Some(2));
+        let figures: Vec<_> = log.processes.iter().map(|(_, list)| list[0].used).collect();
+        assert_eq!(figures, [Some(1), Some(2)], "only changes are kept");
+        assert_eq!(log.names.get(&7).map(String::as_str), Some("process 7"));
+        assert!(log.longest_gap_s > 0.0 && log.processes_gap_s >= 0.03, "{log:?}");
+        assert!(logs[1].processes.is_empty() && !logs[1].used.is_empty());
+    }
+
+    #[test]
+    fn what_is_seen_after_the_end_does_not_count() {
+        let slow = Arc::new(Slow { used: AtomicU64::new(1) });
+        let readings: Arc<dyn Readings> = Arc::clone(&slow) as Arc<dyn Readings>;
+        let probe = Probe::start(readings, vec!["GPU-1".to_owned()], Instant::now());
+        std::thread::sleep(Duration::from_millis(200));
+        let end = Instant::now();
+        slow.used.store(2, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(200));
+        probe.end(end);
+        std::thread::sleep(Duration::from_millis(50));
+        let log = probe.stop().remove(0);
+        let used: Vec<u64> = log.used.iter().map(|(_, used)| *used).collect();
+        assert!(!used.is_empty() && used.iter().all(|used| *used == 1), "{used:?}");
+        let listed: Vec<_> = log.processes.iter().map(|(_, list)| list[0].used).collect();
+        assert_eq!(listed, [Some(1)]);
+    }
+
+    /// A GPU that is gone after its first readings.
+    struct Lost(AtomicU64);
+
+    impl Readings for Lost {
+        fn memory(&self, _: &str) -> Option<MemoryReading> {
+            let nth = self.0.fetch_add(1, Ordering::Relaxed);
+            (nth < 3).then_some(MemoryReading { used: 1, total: 80 })
+        }
+        fn processes(&self, _: &str) -> Option<Vec<ProcessUse>> {
+            None
+        }
+        fn name(&self, _: u32) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_driver_that_answers_no_more_leaves_a_gap() {
+        let probe = Probe::start(
+            Arc::new(Lost(AtomicU64::new(0))),
+            vec!["GPU-1".to_owned()],
+            Instant::now(),
+        );
+        std::thread::sleep(Duration::from_millis(600));
+        let log = probe.stop().remove(0);
+        let (last, _) = log.used.last().expect("readings");
+        assert_eq!(log.used.len(), 3);
+        assert!(log.longest_gap_s >= 0.6 - last, "{log:?}");
+    }
+
+    #[test]
+    fn the_use_after_the_end_is_waited_for_and_then_taken_as_it_is() {
+        let slow = Slow { used: AtomicU64::new(9) };
+        let began = Instant::now();
+        let patience = Duration::from_millis(100);
+        let snapshot = unloaded(&slow, "GPU-2", patience, |now| now.memory.used <= 5);
+        assert_eq!(snapshot.map(|now| now.memory.used), Some(9));
+        assert!(began.elapsed() >= patience);
+        slow.used.store(5, Ordering::Relaxed);
+        let began = Instant::now();
+        unloaded(&slow, "GPU-2", Duration::from_secs(60), |now| now.memory.used <= 5);
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,37 @@
+//! What is expected of a model: what its manifest says, else derived.
+
+use super::questions::questions;
+use super::text::PerplexityText;
+use crate::check::{Answer, Expectation, FixedRun, Given};
+use crate::manifest::{Model, Weights};
+use std::time::Duration;
+
+const DERIVED_CACHED: Duration = Duration::from_secs(20 * 60);
+const DERIVED_FIRST: Duration = Duration::from_secs(30 * 60);
+/// Perplexity of plain English that only a broken model exceeds: sound instruct models of 1 to 70
+/// billion parameters stay below a third of it.
+const DERIVED_PERPLEXITY: f64 = 100.0;
+
+/// Returns what is expected of `model`, whose perplexity is measured on `text`.
+pub(super) fn expectation(
+    model: &Model,
+    fixed_run: Option<FixedRun>,
+    text: Option<&PerplexityText>,
+) -> Expectation {
+    let answers = questions(model)
+        .into_iter()
+        .map(|question| Answer { name: question.name, any_of: question.expect });
+    Expectation {
+        quantization: model.quantization,
+        in_place: model.weights == Weights::InPlace,
+        fixed_run,
+        load_cached: Given::or(model.expect.load_time.cached, DERIVED_CACHED),
+        load_first: Given::or(model.expect.load_time.first, DERIVED_FIRST),
+        memory: model.expect.memory,
+        perplexity: Given::or(model.expect.perplexity.max, DERIVED_PERPLEXITY),
+        text_sha256: text.map_or_else(String::new, |text| text.sha256.clone()),
+        text_bytes: text.map_or(0, |text| text.text.len() as u64),
+        answers: answers.collect(),
+        answers_derived: model.generations.is_empty(),
+    }
+}

@@ -1,0 +1,37 @@
+//! The questions that a model is asked: the manifest's, else the built-in ones.
+
+use crate::manifest::{Model, Question};
+use modelgate_protocol::{ContentPart, GenerationRequest, Message};
+
+/// The longest answer to a built-in question, in tokens.
+const MAX_TOKENS: u32 = 128;
+
+/// Returns the model's questions with the answers that are right.
+pub(super) fn questions(model: &Model) -> Vec<Question> {
+    if !model.generations.is_empty() {
+        return model.generations.clone();
+    }
+    let ask = |name: &str, prompt: &str, expect: &[&str]| Question {
+        name: name.to_owned(),
+        messages: vec![Message {
+            role: "user".into(),
+            content: vec![ContentPart::Text(prompt.to_owned())],
+        }],
+        max_tokens: MAX_TOKENS,
+        expect: expect.iter().map(|answer| (*answer).to_owned()).collect(),
+    };
+    vec![
+        ask("capital", "What is the capital of France? Answer in one sentence.", &["Paris"]),
+        ask("sum", "What is 7 plus 5? Answer in one sentence.", &["12", "twelve"]),
+    ]
+}
+
+/// Returns a question without its answers, as a worker is asked it.
+pub(super) fn request(question: Question) -> GenerationRequest {
+    GenerationRequest {
+        name: question.name,
+        messages: question.messages,
+        tokens: Vec::new(),
+        max_tokens: question.max_tokens,
+    }
+}

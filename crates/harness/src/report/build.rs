@@ -1,0 +1,125 @@
+//! From the store of a run to its report.
+
+use super::report::{ModelReport, Report, Run, RunState, SCHEMA_VERSION};
+use crate::check::{Status, Verdict};
+use crate::measurement::{Measurement, Outcome};
+use crate::store::{ModelRecord, RunRecord, Store};
+use modelgate_protocol::{Ceiling, Failure, FailureKind, Stage};
+use std::collections::BTreeMap;
+
+/// Builds the report of the run `record` in `store` as it stands now.
+pub fn build(store: &Store, record: &RunRecord) -> Report {
+    let models: Vec<ModelReport> =
+        record.models.iter().filter_map(|model| model_report(store, model)).collect();
+    let verdicts = || models.iter().flat_map(|model| &model.checks);
+    let planned = verdicts().filter(|verdict| verdict.status != Status::NotSelected).count();
+    let waiting: usize = models
+        .iter()
+        .filter(|model| model.measurement.outcome == Outcome::NotRun)
+        .map(|model| model.checks.iter().filter(|v| v.status != Status::NotSelected).count())
+        .sum();
+    let state = if store.is_interrupted() {
+        RunState::Interrupted
+    } else if waiting > 0 {
+        RunState::Running
+    } else {
+        RunState::Finished
+    };
+    Report {
+        schema_version: SCHEMA_VERSION,
+        run: Run {
+            id: record.id.clone(),
+            state,
+            started_at: record.started_at.to_string(),
+            finished_at: (state != RunState::Running).then(|| jiff::Timestamp::now().to_string()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+            manifest_sha256: record.manifest_sha256.clone(),
+            filter: record.filter.clone(),
+            planned_checks: planned as u64,
+            finished_checks: (planned - waiting) as u64,
+            labels: BTreeMap::new(),
+            engine: models.iter().find_map(|model| model.measurement.engine.clone()),
+        },
+        host: record.host.clone(),
+        ceilings: highest(models.iter().flat_map(|model| &model.measurement.ceilings)),
+        models,
+    }
+}
+
+/// Returns the highest of each ceiling that any worker measured: what else the machine did makes one lower,
+/// and nothing makes it higher than it is.
+fn highest<'a>(measured: impl Iterator<Item = &'a Ceiling>) -> Vec<Ceiling> {
+    let mut highest: Vec<Ceiling> = Vec::new();
+    for ceiling in measured {
+        let same =
+            |other: &&mut Ceiling| (&other.name, &other.device) == (&ceiling.name, &ceiling.device);
+        match highest.iter_mut().find(same) {
+            Some(other) if other.bytes_per_s < ceiling.bytes_per_s => *other = ceiling.clone(),
+            Some(_) => {}
+            None => highest.push(ceiling.clone()),
+        }
+    }
+    highest
+}
+
+/// Returns the report of one model; `None` if no check of it was selected.
+fn model_report(store: &Store, model: &ModelRecord) -> Option<ModelReport> {
+    if !model.cases.iter().any(|(_, name)| store.is_selected(name)) {
+        return None;
+    }
+    let measurement = store.measurement(&model.id).unwrap_or_else(|| not_run(store));
+    let checks = model.cases.iter().map(|(check, name)| {
+        if store.is_selected(name) {
+            check.verdict(&measurement, &model.expectation)
+        } else {
+            Verdict::not_selected(*check)
+        }
+    });
+    Some(ModelReport {
+        id: model.id.clone(),
+        repo: model.repo.clone(),
+        path: model.path.clone(),
+        revision: model.revision.clone(),
+        quantization: model.quantization,
+        evidence: model.evidence,
+        checks: checks.collect(),
+        measurement,
+    })
+}
+
+fn not_run(store: &Store) -> Measurement {
+    let interrupted = store.is_interrupted();
+    let message = if interrupted {
+        "the run was interrupted before this model's turn"
+    } else {
+        "this model's turn has not come yet"
+    };
+    let kind = FailureKind::Interrupted;
+    let failure = Failure::new(Stage::Prepare, kind, message, "start the run again");
+    Measurement { failure: Some(failure), ..Measurement::empty() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::{CeilingName, Device, Finite, Location};
+
+    #[test]
+    fn of_each_ceiling_the_highest_stands() {
+        let ceiling = |name: CeilingName, device: u32, rate: f64| Ceiling {
+            name,
+            device: Location::Device(Device::Cuda(device)),
+            bytes_per_s: Finite::new(rate).expect("finite"),
+        };
+        let measured = [
+            ceiling(CeilingName::PinnedCopy, 0, 50e9),
+            ceiling(CeilingName::PinnedCopy, 1, 20e9),
+            ceiling(CeilingName::PinnedCopy, 0, 55e9),
+            ceiling(CeilingName::DeviceMemory, 0, 4e12),
+            ceiling(CeilingName::PinnedCopy, 0, 40e9),
+        ];
+        let expected = [measured[2].clone(), measured[1].clone(), measured[3].clone()];
+        assert_eq!(highest(measured.iter()), expected);
+    }
+}

@@ -1,0 +1,12 @@
+//! The report of a run: a function of its store. Knows no manifest, no process and no device.
+
+mod build;
+mod report;
+mod summary;
+mod write;
+
+pub use build::build;
+pub use report::{ModelReport, Report, Run, RunState, SCHEMA_VERSION};
+pub use summary::{files, summary};
+pub use write::write;
+pub(crate) use write::{claim, remove};

@@ -1,0 +1,55 @@
+//! Where a model's files are from, how they were verified, and what of them was in memory already.
+
+use super::text::line;
+use crate::measurement::Measurement;
+use modelgate_hub::{FileSeen, Verified};
+use modelgate_model::units::{counted, format_bytes, format_duration};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    if !seen.files.is_empty() {
+        let fetched = match seen.acquire_s {
+            Some(took) if seen.downloaded_bytes > 0 => {
+                let took = format_duration(Duration::from_secs_f64(took.get()));
+                format!("; {} fetched in {took}", format_bytes(seen.downloaded_bytes))
+            }
+            _ => String::new(),
+        };
+        let cached = cached(&seen.files).map_or(String::new(), |fraction| {
+            format!("; {:.0} % in the page cache before the load", fraction * 100.0)
+        });
+        writeln!(out, "Files: {}{fetched}{cached}.\n", files(&seen.files))?;
+    }
+    for note in &seen.notes {
+        writeln!(out, "Note: {}.\n", line(note))?;
+    }
+    Ok(())
+}
+
+/// How many files of how many bytes, and how they were verified.
+pub fn files(files: &[FileSeen]) -> String {
+    let bytes = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
+    let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in files {
+        let way = match file.verified {
+            Verified::Now => "verified now",
+            Verified::Earlier => "verified earlier",
+            Verified::Size => "of the right size",
+            Verified::No => "not verified",
+        };
+        *ways.entry(way).or_default() += 1;
+    }
+    let ways: Vec<String> = ways.iter().map(|(way, files)| format!("{files} {way}")).collect();
+    let number = counted(files.len(), "weight file");
+    format!("{number} of {} ({})", format_bytes(bytes), ways.join(", "))
+}
+
+/// The part of all bytes that was in the page cache, where that is known of all.
+fn cached(files: &[FileSeen]) -> Option<f64> {
+    let of = |file: &FileSeen| Some(file.page_cache_fraction?.get() * file.bytes as f64);
+    let cached: f64 = files.iter().map(of).sum::<Option<f64>>()?;
+    let all: f64 = files.iter().map(|file| file.bytes as f64).sum();
+    (all > 0.0).then_some(cached / all)
+}

@@ -1,0 +1,137 @@
+//! The summary of what a model took in memory, beside what was predicted.
+
+use super::text::{line, seconds};
+use crate::measurement::{DeviceMemory, ForeignProcess, HostMemory, Measurement, PeakSource};
+use modelgate_model::units::format_bytes;
+use modelgate_protocol::DeviceSeen;
+use std::fmt::Write;
+
+pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    let memory = &seen.memory;
+    if memory.host.is_none() && memory.prediction.is_none() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n### Memory\n\n\
+         | memory | before | baseline | after load | peak | predicted | difference \
+         | after unload |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |"
+    )?;
+    for device in &memory.devices {
+        let opened = seen.devices_seen.iter().find(|opened| opened.device == device.device);
+        write_device(out, device, opened)?;
+    }
+    if let Some(host) = &memory.host {
+        write_host(out, host)?;
+    }
+    if let Some(predicted) = &memory.prediction {
+        writeln!(
+            out,
+            "\nPredicted: weights {}, key/value cache {}, activations {}, process {}.",
+            format_bytes(predicted.weights),
+            format_bytes(predicted.kv_cache),
+            format_bytes(predicted.activations),
+            format_bytes(predicted.baseline)
+        )?;
+    }
+    for device in &memory.devices {
+        write_reservations(out, device)?;
+    }
+    Ok(())
+}
+
+fn write_device(
+    out: &mut String,
+    device: &DeviceMemory,
+    opened: Option<&DeviceSeen>,
+) -> std::fmt::Result {
+    writeln!(
+        out,
+        "| {} | {} | {} | {} | {} ({}) | {} | {} | {} |",
+        device.device,
+        format_bytes(device.before),
+        opened.map_or("unknown".into(), |opened| format_bytes(opened.own_baseline(device.before))),
+        format_bytes(device.after_load),
+        format_bytes(device.peak),
+        source(device.peak_source),
+        device.predicted_peak.map_or("unknown".into(), format_bytes),
+        difference(device.peak, device.predicted_peak),
+        device.after_unload.map_or("unknown".into(), format_bytes),
+    )
+}
+
+fn write_host(out: &mut String, host: &HostMemory) -> std::fmt::Result {
+    writeln!(
+        out,
+        "| host, private | {} | | {} | {} ({}) | {} | {} | |",
+        format_bytes(host.before),
+        host.after_load.map_or("never loaded".into(), format_bytes),
+        format_bytes(host.peak_private),
+        source(host.peak_source),
+        host.predicted_peak.map_or("unknown".into(), format_bytes),
+        difference(host.peak_private, host.predicted_peak),
+    )?;
+    writeln!(out, "| host, resident | | | | {} (mark) | | | |", format_bytes(host.peak_rss))
+}
+
+/// How a peak was had: from marks that are exact, or from samples.
+fn source(source: PeakSource) -> &'static str {
+    match source {
+        PeakSource::Pool => "mark",
+        PeakSource::Samples => "samples",
+    }
+}
+
+/// By how much `peak` is more than was predicted.
+fn difference(peak: u64, predicted: Option<u64>) -> String {
+    let part = predicted.map(|predicted| 100.0 * (peak as f64 / predicted as f64 - 1.0));
+    match part.filter(|part| part.is_finite()) {
+        Some(part) => format!("{part:+.1} %"),
+        None => String::new(),
+    }
+}
+
+/// What a device's figures do not hold, or may not.
+fn write_reservations(out: &mut String, device: &DeviceMemory) -> std::fmt::Result {
+    let name = device.device;
+    if let Some(gap) = device.outside_gap_s {
+        writeln!(
+            out,
+            "\n{name}: what goes through the allocator is marked exactly; what is taken outside of \
+             it for less than {} can have been missed.",
+            seconds(gap.get())
+        )?;
+    }
+    if let Some(why) = &device.mixed {
+        writeln!(
+            out,
+            "\n**{name}: the figures may hold what other processes took**: {}.",
+            line(why)
+        )?;
+    }
+    if device.foreign_peak > 0 || !device.foreign.is_empty() {
+        writeln!(
+            out,
+            "\n**{name}: other processes took up to {}** while the worker lived{}. It is not in \
+             the figures above.",
+            format_bytes(device.foreign_peak),
+            foreign(&device.foreign)
+        )?;
+    }
+    Ok(())
+}
+
+fn foreign(processes: &[ForeignProcess]) -> String {
+    if processes.is_empty() {
+        return String::new();
+    }
+    let list: Vec<String> = processes
+        .iter()
+        .map(|process| {
+            let name = process.name.as_deref().map_or("a process".into(), line);
+            format!("{name} ({}) {}", process.pid, format_bytes(process.bytes))
+        })
+        .collect();
+    format!(": {}", list.join(", "))
+}

@@ -1,0 +1,280 @@
+//! The report in Markdown, for a person to read.
+
+use super::text::{cell, line, seconds};
+use super::{files, memory, time};
+use crate::check::{Check, Status, Verdict};
+use crate::measurement::{Measurement, Outcome};
+use crate::report::report::{ModelReport, Report, RunState};
+use modelgate_model::units::{format_bytes, grouped};
+use modelgate_protocol::{Device, Evidence, Generation};
+use std::fmt::Write;
+
+/// The summary of a report.
+pub fn summary(report: &Report) -> String {
+    let mut text = String::new();
+    // writing to a string cannot fail
+    let _ = write_summary(&mut text, report);
+    text
+}
+
+fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
+    writeln!(out, "{}\n", headline(report))?;
+    let run = &report.run;
+    writeln!(
+        out,
+        "A pass covers this host, these files and this engine: {}, {}, {} cores, {}{}; {}; \
+         modelgate {} ({}), run {}, started {}.\n",
+        report.host.hostname,
+        report.host.cpu,
+        report.host.cores,
+        format_bytes(report.host.ram_bytes),
+        gpus(report),
+        run.engine.as_ref().map_or("no engine".into(), |engine| format!(
+            "engine {} {} ({})",
+            engine.name, engine.version, engine.build
+        )),
+        run.version,
+        run.profile,
+        run.id,
+        run.started_at,
+    )?;
+    write_table(out, report)?;
+    for model in &report.models {
+        write_model(out, model)?;
+    }
+    Ok(())
+}
+
+fn has_passed(verdict: &Verdict) -> bool {
+    verdict.status == Status::Passed
+}
+
+/// The one-line verdict. A model is validated where every check that was planned for it passed.
+fn headline(report: &Report) -> String {
+    let total = report.models.len();
+    let with = |test: &dyn Fn(&ModelReport) -> bool| -> Vec<&ModelReport> {
+        report.models.iter().filter(|model| test(model)).collect()
+    };
+    let names = |models: &[&ModelReport]| {
+        models.iter().map(|model| model.title()).collect::<Vec<_>>().join(", ")
+    };
+    let has = |model: &ModelReport, statuses: &[Status]| {
+        model.checks.iter().any(|verdict| statuses.contains(&verdict.status))
+    };
+    let is_waiting = |model: &ModelReport| {
+        matches!(model.measurement.outcome, Outcome::NotRun | Outcome::Interrupted)
+    };
+    let failed =
+        with(&|model| !is_waiting(model) && has(model, &[Status::Failed, Status::Blocked]));
+    let partial = with(&|model| {
+        is_waiting(model)
+            || (!has(model, &[Status::Failed, Status::Blocked])
+                && has(model, &[Status::NotSelected]))
+    });
+    let validated = with(&|model| !is_waiting(model) && model.checks.iter().all(has_passed));
+    let mut counted = format!("{} of {total} models validated", validated.len());
+    match validated.iter().filter(|model| model.evidence == Evidence::Synthetic).count() {
+        0 => {}
+        synthetic => counted.push_str(&format!(", {synthetic} of them synthetic")),
+    }
+    let mut parts = Vec::new();
+    if !failed.is_empty() {
+        parts.push(format!("FAILED: {}", names(&failed)));
+    }
+    if !partial.is_empty() || report.run.state != RunState::Finished {
+        let which = if partial.is_empty() { "the run".into() } else { names(&partial) };
+        parts.push(format!("INCOMPLETE: {which}"));
+    }
+    if parts.is_empty() { counted } else { format!("{} ({counted})", parts.join("; ")) }
+}
+
+fn gpus(report: &Report) -> String {
+    report
+        .host
+        .gpus
+        .iter()
+        .map(|gpu| format!(", {} ({})", gpu.name, format_bytes(gpu.vram_bytes)))
+        .collect()
+}
+
+fn write_table(out: &mut String, report: &Report) -> std::fmt::Result {
+    let names: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
+    writeln!(out, "| model | {} |", names.join(" | "))?;
+    writeln!(out, "| --- |{}", " --- |".repeat(names.len()))?;
+    for model in &report.models {
+        let cells: Vec<&str> = Check::ALL
+            .iter()
+            .map(|check| {
+                let verdict = model.checks.iter().find(|verdict| verdict.check == *check);
+                verdict.map_or("not planned", |verdict| word(verdict.status))
+            })
+            .collect();
+        writeln!(out, "| {} | {} |", model.title(), cells.join(" | "))?;
+    }
+    writeln!(out)
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Passed => "passed",
+        Status::Failed => "**FAILED**",
+        Status::Blocked => "**blocked**",
+        Status::NotSelected => "not selected",
+    }
+}
+
+fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
+    let seen = &model.measurement;
+    writeln!(out, "## {}\n", model.title())?;
+    let source = model.repo.as_deref().or(model.path.as_deref()).unwrap_or_default();
+    let revision = seen.commit.as_deref().or(model.revision.as_deref());
+    writeln!(
+        out,
+        "{source}{}, quantization {}, {}, outcome {}.\n",
+        revision.map_or(String::new(), |revision| format!(" at {revision}")),
+        model.quantization,
+        devices(&seen.devices),
+        seen.outcome.name(),
+    )?;
+    if model.evidence == Evidence::Synthetic {
+        writeln!(
+            out,
+            "Evidence: synthetic. The weights are random and of the model's shapes: types, memory \
+             and speed are the model's own, what it says is not.\n"
+        )?;
+    }
+    files::write(out, seen)?;
+    write_failure(out, seen)?;
+    writeln!(out, "| check | status | expected | observed |\n| --- | --- | --- | --- |")?;
+    for verdict in &model.checks {
+        write_verdict(out, verdict)?;
+    }
+    writeln!(out)?;
+    for verdict in &model.checks {
+        if verdict.status == Status::Failed
+            && let Some(message) = &verdict.message
+        {
+            writeln!(out, "- **{}**: {}", verdict.check.name(), line(message))?;
+            writeln!(out, "  Remedy: {}.", line(verdict.hint.as_deref().unwrap_or_default()))?;
+        }
+    }
+    time::write(out, seen)?;
+    memory::write(out, seen)?;
+    write_tensors(out, seen)?;
+    write_answers(out, seen)
+}
+
+fn devices(devices: &[Device]) -> String {
+    match devices {
+        [] => "no device".to_owned(),
+        devices => devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn write_failure(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    let Some(failure) = &seen.failure else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "**{}** in stage {}: {}\n\nRemedy: {}.\n",
+        failure.kind.name(),
+        failure.stage.name(),
+        line(&failure.message),
+        line(&failure.hint)
+    )
+}
+
+fn write_verdict(out: &mut String, verdict: &Verdict) -> std::fmt::Result {
+    let derived = if verdict.derived { " (derived)" } else { "" };
+    writeln!(
+        out,
+        "| {} | {} | {}{derived} | {} |",
+        verdict.check.name(),
+        word(verdict.status),
+        cell(&verdict.expected),
+        cell(&verdict.observed)
+    )
+}
+
+fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    let tensors = &seen.tensors;
+    if tensors.list.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n{} tensors, {} parameters{}.\n\n| type | tensors | bytes |\n| --- | --- | --- |",
+        tensors.list.len(),
+        seen.parameters.map_or("unknown".into(), grouped),
+        tensors
+            .bits_per_weight
+            .map_or(String::new(), |bits| format!(", {:.2} bits per weight", bits.get())),
+    )?;
+    for (name, bytes) in &tensors.by_type {
+        let count = tensors.list.iter().filter(|tensor| tensor.dtype.name() == name).count();
+        writeln!(out, "| {name} | {count} | {} |", format_bytes(*bytes))?;
+    }
+    if seen.is_partial() {
+        writeln!(out, "\nParts: {}.", seen.parts.join(", "))?;
+    }
+    for omitted in &tensors.omitted {
+        writeln!(
+            out,
+            "\nLeft out: {} ({} tensors, {}).",
+            omitted.group,
+            omitted.tensors,
+            format_bytes(omitted.bytes)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    for generation in &seen.generations {
+        writeln!(
+            out,
+            "\n{} ({} prompt tokens, {} generated{})",
+            generation.name,
+            generation.prompt_tokens.len(),
+            generation.tokens.len(),
+            speed(generation),
+        )?;
+        // a synthetic model has no text
+        let text = line(&generation.text);
+        if !text.is_empty() {
+            writeln!(out, "\n> {text}")?;
+        }
+    }
+    if let Some(perplexity) = &seen.perplexity {
+        let value = perplexity.value.map_or("not finite".into(), |v| format!("{:.3}", v.get()));
+        writeln!(out, "\nPerplexity {value} over {} tokens.", perplexity.tokens)?;
+    }
+    if let Some(agreement) = &seen.agreement {
+        writeln!(
+            out,
+            "\nAgreement with the CPU: the logits of the first {} layers differ by {} of their \
+             norm ({} tokens).",
+            agreement.layers,
+            agreement.relative_error.map_or("NaN".into(), |error| format!("{:.2e}", error.get())),
+            agreement.tokens
+        )?;
+    }
+    writeln!(out)
+}
+
+/// How fast a prompt was taken in and its answer given.
+fn speed(generation: &Generation) -> String {
+    let mut text = String::new();
+    if let Some(first) = generation.time_to_first_token_s {
+        text.push_str(&format!(", first token after {}", seconds(first.get())));
+        let prefill = generation.prompt_tokens.len() as f64 / first.get();
+        if prefill.is_finite() {
+            text.push_str(&format!(": {prefill:.1} tokens/s of prefill"));
+        }
+    }
+    if let Some(rate) = generation.decode_tokens_per_s {
+        text.push_str(&format!(", then {:.1} tokens/s of decode", rate.get()));
+    }
+    text
+}

@@ -1,0 +1,71 @@
+//! The summary of where the time went, and of what each activity reached of its ceiling.
+
+use super::text::{line, seconds};
+use crate::measurement::Measurement;
+use modelgate_model::units::format_bytes;
+use modelgate_protocol::{Finite, PhaseName};
+use std::fmt::Write;
+
+pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    if seen.phases.is_empty() {
+        return Ok(());
+    }
+    let kernels = kernels(seen);
+    let phases: Vec<String> = seen
+        .phases
+        .iter()
+        .map(|phase| {
+            let took = seconds(phase.end_s.get() - phase.start_s.get());
+            let word = if phase.name == PhaseName::Kernels { kernels } else { "" };
+            format!("{} {took}{word}", line(phase.name.name()))
+        })
+        .collect();
+    writeln!(out, "\nPhases: {}.", phases.join(", "))?;
+    if let Some(load) = seen.load_s {
+        writeln!(out, "Loaded {} after the start.", seconds(load.get()))?;
+    }
+    write_activities(out, seen)
+}
+
+/// Whether the driver compiled the kernels in this run, as far as it can be told.
+fn kernels(seen: &Measurement) -> &'static str {
+    let cached: Vec<_> = seen.devices_seen.iter().filter_map(|d| d.kernels_cached).collect();
+    match cached.as_slice() {
+        [] => "",
+        all if all.iter().all(|cached| *cached) => " (cached)",
+        _ => " (compiled)",
+    }
+}
+
+fn write_activities(out: &mut String, seen: &Measurement) -> std::fmt::Result {
+    if seen.activities.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n### Activities\n\n| activity | bytes | busy | rate | ceiling | reached |\n\
+         | --- | --- | --- | --- | --- | --- |"
+    )?;
+    for activity in &seen.activities {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            line(activity.name.name()),
+            format_bytes(activity.bytes),
+            seconds(activity.busy_s.get()),
+            rate(activity.bytes_per_s()),
+            rate(activity.ceiling_bytes_per_s),
+            activity.ceiling_fraction().map_or(String::new(), percent)
+        )?;
+    }
+    Ok(())
+}
+
+fn rate(rate: Option<Finite>) -> String {
+    rate.map_or("not measured".into(), |rate| format!("{}/s", format_bytes(rate.get() as u64)))
+}
+
+fn percent(fraction: Finite) -> String {
+    let percent = 100.0 * fraction.get();
+    if percent < 10.0 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
+}

@@ -1,0 +1,178 @@
+//! The product's entry: arguments and environment to plan, run, report and exit code. The test target
+//! `models` and the command `modelgate run` both come here.
+
+use super::exit::{self, FAILED, PASSED, USAGE};
+use super::session::Session;
+use crate::manifest::Manifest;
+use crate::plan::{Case, Plan, Selection, near_hint};
+use crate::settings::variables::REPORT_DIR;
+use crate::settings::{Environment, Settings};
+use libtest_mimic::{Arguments, ColorSetting, Trial};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Runs the command line of this process, as a test runner.
+pub fn main() -> ExitCode {
+    run(&Arguments::from_args(), &Environment::from_process())
+}
+
+/// Runs what `arguments` select of the manifest that `environment` names.
+///
+/// Exit codes: 0 all selected cases passed; 101 at least one failed, or the report could not be written;
+/// 2 the command line, the environment or the manifest is wrong; 128 + n signal n ended the run.
+pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
+    let (settings, manifest) = match exit::resolve(environment) {
+        Ok(resolved) => resolved,
+        Err(code) => return code,
+    };
+    let plan = Plan::of(&manifest);
+    let selection = Selection::of(&plan, &manifest, arguments);
+    if arguments.list {
+        return list(arguments, &selection);
+    }
+    if let Err(error) = writable_log(arguments) {
+        eprintln!("error: {error}\nhint: --logfile takes the path of a file that can be written");
+        return ExitCode::from(USAGE);
+    }
+    if let Some(code) = nothing_to_run(arguments, &settings, &manifest, &selection) {
+        return ExitCode::from(code);
+    }
+    run_selected(arguments, settings, manifest, plan, &selection)
+}
+
+/// Creates the log file: the runner would panic on one that it cannot create.
+fn writable_log(arguments: &Arguments) -> io::Result<()> {
+    let Some(path) = &arguments.logfile else {
+        return Ok(());
+    };
+    std::fs::File::create(path)
+        .map(drop)
+        .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+}
+
+/// Prints the plan as the test runner does. A closed pipe, as of `| head`, is success.
+fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
+    let terse = matches!(arguments.format, Some(libtest_mimic::FormatSetting::Terse));
+    let chosen = |case: &&Case| !arguments.ignored || case.ignored;
+    let lines: Vec<String> = selection
+        .matched
+        .iter()
+        .filter(chosen)
+        .map(|case| format!("{}: test\n", case.name))
+        .collect();
+    let mut text = lines.concat();
+    if !terse {
+        text.push_str(&format!("\n{} tests, 0 benchmarks\n", lines.len()));
+    }
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
+        _ => ExitCode::from(PASSED),
+    }
+}
+
+/// The exit code of a run that would run nothing, with a word on why.
+fn nothing_to_run(
+    arguments: &Arguments,
+    settings: &Settings,
+    manifest: &Manifest,
+    selection: &Selection,
+) -> Option<u8> {
+    if selection.only_ignored() {
+        eprintln!(
+            "error: all {} selected cases are ignored by default, because they need a GPU or a \
+             hub repository, so nothing would be checked\nhint: add `-- --include-ignored` to run \
+             them",
+            selection.matched.len()
+        );
+        return Some(FAILED);
+    }
+    if !selection.to_run.is_empty() {
+        return None;
+    }
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    let hint = near_hint(filter, manifest, "`-- --list` shows every case");
+    let level = if settings.ci { "error" } else { "warning" };
+    eprintln!("{level}: no model or case matches \"{filter}\"\nhint: {hint}");
+    settings.ci.then_some(FAILED)
+}
+
+fn run_selected(
+    arguments: &Arguments,
+    settings: Settings,
+    manifest: Manifest,
+    plan: Plan,
+    selection: &Selection,
+) -> ExitCode {
+    let no_color = settings.no_color;
+    let filter = arguments.filter.clone();
+    let session = match Session::open(filter, settings, manifest, plan, selection) {
+        Ok(session) => Arc::new(session),
+        Err(error) => {
+            eprintln!(
+                "error: the run's folder cannot be made: {error}\nhint: TMPDIR names a folder that \
+                 can be written"
+            );
+            return ExitCode::from(FAILED);
+        }
+    };
+    session.write_report();
+    session.prepare_workers(selection);
+    let trials = session.plan().cases.iter().map(|case| trial(&session, case)).collect();
+    let mut arguments = exact(arguments, session.plan(), selection);
+    if no_color && arguments.color.is_none() {
+        arguments.color = Some(ColorSetting::Never);
+    }
+    // the runner panics if its output is closed; verdicts and report do not depend on a reader
+    let ran = catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials)));
+    // our own count decides: a runner that ran less than was selected must not look like a pass
+    let (passed, runner_content) = match ran {
+        Ok(conclusion) => (session.passed(), !conclusion.has_failed()),
+        Err(_) => {
+            (selection.to_run.iter().filter(|case| session.judge(case).is_ok()).count(), true)
+        }
+    };
+    session.write_report();
+    let error = session.write_error();
+    if let Some(error) = &error {
+        eprintln!(
+            "error: the report could not be written: {error}\nhint: {REPORT_DIR} names the reports' \
+             folder and TMPDIR that of a run's measurements; both need room and permission"
+        );
+    }
+    session.close();
+    if let Some(signal) = session.signal() {
+        return exit::of_signal(signal);
+    }
+    let success = passed == selection.to_run.len() && runner_content && error.is_none();
+    ExitCode::from(if success { PASSED } else { FAILED })
+}
+
+/// The arguments by which the runner selects just what we did: every other case is skipped by its
+/// exact name. Two threads, so that it prints a line when it is whole; the store lets only one
+/// measure.
+fn exact(arguments: &Arguments, plan: &Plan, selection: &Selection) -> Arguments {
+    let skip = plan
+        .cases
+        .iter()
+        .filter(|case| !selection.matched.contains(case))
+        .map(|case| case.name.clone())
+        .collect();
+    Arguments {
+        filter: None,
+        exact: true,
+        skip,
+        test_threads: Some(2),
+        bench: false,
+        ..arguments.clone()
+    }
+}
+
+fn trial(session: &Arc<Session>, case: &Case) -> Trial {
+    let session = Arc::clone(session);
+    let (ignored, kind) = (case.ignored, case.kind);
+    let case = case.clone();
+    let trial = Trial::test(case.name.clone(), move || session.judge(&case));
+    trial.with_ignored_flag(ignored).with_kind(kind)
+}

@@ -1,0 +1,223 @@
+//! One model from its job to its measurement: prepare, acquire, admit, supervise. Each step returns a
+//! value, and the measurement is made of those that were reached.
+
+use super::forecast::Forecast;
+use crate::acquire::{self, AcquireOptions, Ready, read_config};
+use crate::admission::{Admission, LoadSpec, Room, predict};
+use crate::host::Host;
+use crate::measurement::{Measurement, Parts, Supervised};
+use crate::nvidia::{self, Assigned, Readings};
+use crate::plan::ModelJob;
+use crate::progress::ModelProgress;
+use crate::settings::Settings;
+use crate::signal::Interrupt;
+use crate::supervise::{Gpus, Job, Limits, supervise};
+use crate::workers::{BuiltWorker, Workers, engine_of};
+use modelgate_model::Config;
+use modelgate_protocol::{Device, Event, Failure, Finite, PROTOCOL_VERSION, Request};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What all measurements of a run share.
+pub struct RunContext<'a> {
+    /// The run's settings.
+    pub settings: &'a Settings,
+    /// The host.
+    pub host: &'a Host,
+    /// The worker programs.
+    pub workers: &'a Workers,
+    /// The source of what is in use on its GPUs.
+    pub readings: &'a Arc<dyn Readings>,
+    /// The folder for what outlives a run.
+    pub scratch: &'a Path,
+    /// Signals to the harness.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Measures the model of `job`. Never fails: what goes wrong is part of the measurement.
+pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
+    let devices = job.devices(run.settings.default_device);
+    let known = job.known_config().map(|config| job.load_spec(config, &devices, None));
+    let parts = Parts {
+        requested_devices: devices.clone(),
+        prediction: known.as_ref().map(predict),
+        ..Parts::default()
+    };
+    let refused = |parts: Parts, failure: Failure| {
+        Measurement::from_parts(Parts { refused: Some(failure), ..parts })
+    };
+    let prepared = match prepare(job, run, &devices, known.as_ref()) {
+        Ok(prepared) => prepared,
+        Err(failure) => return refused(parts, failure),
+    };
+    let acquisition = acquire(job, run, &devices, &prepared);
+    let (text, config) = acquisition.config.unzip();
+    let spec = config.map(|config| job.load_spec(config, &devices, None));
+    let parts = Parts {
+        config: text,
+        prediction: spec.as_ref().map(predict).or(parts.prediction),
+        acquire_s: Some(acquisition.seconds),
+        ..parts
+    };
+    let ready = match acquisition.result {
+        Ok(ready) => ready,
+        Err(failure) => return refused(parts, failure),
+    };
+    let parts = Parts { acquired: Some(ready.acquired.clone()), ..parts };
+    match run_worker(job, run, &devices, prepared, &ready, spec) {
+        Ok(supervised) => {
+            let prediction = supervised.prediction.clone().or_else(|| parts.prediction.clone());
+            let supervised = Supervised { prediction, ..supervised };
+            Measurement::from_parts(Parts { supervised: Some(supervised), ..parts })
+        }
+        Err(failure) => refused(parts, failure),
+    }
+}
+
+/// What is known before any file: the worker program, its GPUs, and what the load is compared with.
+struct Prepared {
+    built: BuiltWorker,
+    assigned: Vec<Assigned>,
+    admission: Admission,
+    text: Option<String>,
+}
+
+/// Returns the rooms of GPUs of which nothing but their size is known.
+fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<Room> {
+    let room = |Assigned { gpu, .. }: &Assigned| Room {
+        total: gpu.vram_bytes,
+        others: 0,
+        limit,
+        baseline: None,
+    };
+    assigned.iter().map(room).collect()
+}
+
+/// Finds GPUs and worker, and refuses a load that cannot fit, as far as the shapes are `known`.
+fn prepare(
+    job: &ModelJob,
+    run: &RunContext<'_>,
+    devices: &[Device],
+    known: Option<&LoadSpec>,
+) -> Result<Prepared, Failure> {
+    let settings = run.settings;
+    let visible = settings.visible_devices.as_deref();
+    let assigned = nvidia::assign(devices, &job.spec.id, run.host.gpus(), visible)?;
+    let admission = Admission {
+        bounds: job.spec.expect.memory,
+        host_memory: run.host.ram_bytes,
+        // a worker from elsewhere may be optimised though the harness is not
+        unoptimised: cfg!(debug_assertions) && settings.worker.named.is_none(),
+    };
+    if let Some(spec) = known {
+        admission.admit(spec, &empty_rooms(&assigned, settings.vram_limit))?;
+    }
+    let built = run.workers.for_gpus(&assigned)?;
+    if !assigned.is_empty() {
+        let engine = engine_of(&built, &settings.worker.variables, run.interrupt)?;
+        nvidia::suits(&engine, &built.program, &assigned)?;
+    }
+    let text = job.text.clone()?.map(|text| text.text);
+    Ok(Prepared { built, assigned, admission, text })
+}
+
+/// What acquiring gave, as far as it came.
+struct Acquisition {
+    /// The config and its text, if the model has a file of it.
+    config: Option<(String, Config)>,
+    /// How long it took.
+    seconds: Finite,
+    result: Result<Ready, Failure>,
+}
+
+/// Acquires the model's files. The model is admitted, or refused, before its weights are fetched.
+fn acquire(
+    job: &ModelJob,
+    run: &RunContext<'_>,
+    devices: &[Device],
+    prepared: &Prepared,
+) -> Acquisition {
+    let began = Instant::now();
+    let ended =
+        |config, result| Acquisition { config, seconds: Finite::seconds(began.elapsed()), result };
+    let options = AcquireOptions {
+        settings: run.settings,
+        scratch: run.scratch,
+        interrupt: run.interrupt,
+        verify: false,
+    };
+    let opened = match acquire::open(job, &options) {
+        Ok(opened) => opened,
+        Err(failure) => return ended(None, Err(failure)),
+    };
+    let config = match opened.config().map(read_config).transpose() {
+        Ok(config) => config,
+        Err(failure) => return ended(None, Err(failure)),
+    };
+    let admitted = config.as_ref().map_or(Ok(()), |(_, config)| {
+        let spec = job.load_spec(config.clone(), devices, None);
+        prepared.admission.admit(&spec, &empty_rooms(&prepared.assigned, run.settings.vram_limit))
+    });
+    match admitted {
+        Ok(()) => ended(config, opened.finish()),
+        Err(refusal) => ended(config, Err(refusal.into())),
+    }
+}
+
+/// Runs the worker, while no other run measures on its GPUs.
+fn run_worker(
+    job: &ModelJob,
+    run: &RunContext<'_>,
+    devices: &[Device],
+    prepared: Prepared,
+    ready: &Ready,
+    spec: Option<LoadSpec>,
+) -> Result<Supervised, Failure> {
+    let Prepared { built, assigned, admission, text } = prepared;
+    let model = &job.spec;
+    let config = spec.as_ref().map(|spec| &spec.config);
+    let request = Request {
+        protocol: PROTOCOL_VERSION,
+        model: model.id.clone(),
+        files: ready.files.clone(),
+        evidence: model.weights.evidence(),
+        quantization: model.quantization,
+        devices: nvidia::shown(devices),
+        device_limit: run.settings.vram_limit,
+        context: model.context,
+        generations: job.requests.generations(config),
+        perplexity_text: text,
+    };
+    let folder = Path::new(nvidia::FOLDER);
+    let _held = nvidia::hold(folder, &assigned, &model.id, model.stall, run.interrupt)?;
+    let gpus = Gpus::read(assigned, Arc::clone(run.readings))?;
+    let mut progress = ModelProgress::new(&model.title());
+    let limits =
+        Limits { deadline: model.deadline, stall: model.stall, interrupt: run.interrupt.clone() };
+    let file_bytes = ready.acquired.files.iter().map(|file| file.bytes).sum();
+    let mut forecast = Forecast {
+        job,
+        admission: &admission,
+        devices,
+        gpus: &gpus,
+        limit: run.settings.vram_limit,
+        // what the files' config says needs no bytes of files
+        file_bytes: spec.is_none().then_some(file_bytes),
+        rooms: vec![None; gpus.assigned.len()],
+        spec,
+    };
+    let mut watch = |event: &Event| {
+        progress.event(event);
+        forecast.event(event)
+    };
+    let job = Job {
+        built: &built,
+        inherited: &run.settings.worker.variables,
+        request: &request,
+        gpus: &gpus,
+        limits: &limits,
+    };
+    let supervised = supervise(&job, &mut watch);
+    Ok(Supervised { prediction: forecast.prediction(), ..supervised })
+}

@@ -1,0 +1,13 @@
+//! A run, from the command line to the exit code.
+
+mod exit;
+mod forecast;
+mod main;
+mod measure;
+mod prefetch;
+mod session;
+
+pub use exit::{FAILED, PASSED, USAGE};
+pub use main::{main, run};
+pub use measure::{RunContext, measure};
+pub use prefetch::{PrefetchOptions, prefetch};

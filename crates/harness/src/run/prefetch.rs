@@ -1,0 +1,124 @@
+//! The command that fetches the files of models and runs none of them, so that one job can fetch
+//! and another validate.
+
+use super::exit::{self, FAILED, PASSED, USAGE};
+use crate::acquire::{self, AcquireOptions, Ready, read_config};
+use crate::manifest::{Manifest, Model, Source, Weights};
+use crate::plan::{ModelJob, models, near_hint};
+use crate::report;
+use crate::settings::Environment;
+use crate::signal::Interrupt;
+use modelgate_model::units::format_bytes;
+use modelgate_protocol::Failure;
+use std::process::ExitCode;
+
+/// What is asked of the command.
+#[derive(Debug, Clone, Default)]
+pub struct PrefetchOptions {
+    /// Models, as the filters of tests name them; all if there is none.
+    pub filters: Vec<String>,
+    /// Whether to hash every file, also those that were verified before.
+    pub verify: bool,
+}
+
+/// Fetches the models' files.
+///
+/// Exit codes: 0 all are there and right; 101 one is not; 2 the command line, the environment or the
+/// manifest is wrong; 128 + n signal n ended it.
+pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCode {
+    let (settings, manifest) = match exit::resolve(environment) {
+        Ok(resolved) => resolved,
+        Err(code) => return code,
+    };
+    let chosen = match chosen(options, &manifest) {
+        Ok(models) => models,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let interrupt = match Interrupt::install() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            eprintln!("error: signals cannot be taken over: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let acquire_options = AcquireOptions {
+        settings: &settings,
+        scratch: &settings.temp_dir,
+        interrupt: &interrupt,
+        verify: options.verify,
+    };
+    let mut code = PASSED;
+    for model in chosen {
+        match fetched(&ModelJob::plan(model, &manifest), &acquire_options) {
+            Ok(ready) => println!("{}: {}", model.title(), described(&ready)),
+            Err(failure) => {
+                print_failure(model, &failure);
+                code = FAILED;
+            }
+        }
+        if let Some(signal) = interrupt.signal() {
+            return exit::of_signal(signal);
+        }
+    }
+    ExitCode::from(code)
+}
+
+/// Fetches one model, unless it cannot be loaded anywhere.
+fn fetched(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Ready, Failure> {
+    let opened = acquire::open(job, options)?;
+    opened.config().map(read_config).transpose()?;
+    opened.finish()
+}
+
+/// The models of the manifest that have files to be fetched, each file set once.
+fn chosen<'a>(options: &PrefetchOptions, manifest: &'a Manifest) -> Result<Vec<&'a Model>, String> {
+    let mut indices = Vec::new();
+    for filter in &options.filters {
+        let named = models(filter, manifest);
+        if named.is_empty() {
+            let list = "`cargo test --release --test models -- --list` shows every model";
+            let hint = near_hint(filter, manifest, list);
+            return Err(format!("no model matches \"{filter}\"\nhint: {hint}"));
+        }
+        indices.extend(named);
+    }
+    if options.filters.is_empty() {
+        indices.extend(0..manifest.models.len());
+    }
+    let mut files: Vec<&Source> = Vec::new();
+    let mut chosen = Vec::new();
+    for index in indices {
+        let model = &manifest.models[index];
+        let is_fetched = model.source.repo().is_some() && model.weights != Weights::InPlace;
+        if is_fetched && !files.contains(&&model.source) {
+            files.push(&model.source);
+            chosen.push(model);
+        }
+    }
+    if chosen.is_empty() {
+        return Err(
+            "none of these models comes from a hub: there is nothing to fetch\nhint: `repo` \
+                    in the manifest names a model's repository"
+                .into(),
+        );
+    }
+    Ok(chosen)
+}
+
+/// Returns what was acquired, in a line.
+fn described(ready: &Ready) -> String {
+    format!(
+        "commit {}, {}, {} fetched",
+        ready.acquired.commit.as_deref().unwrap_or("unknown"),
+        report::files(&ready.acquired.files),
+        format_bytes(ready.acquired.downloaded_bytes),
+    )
+}
+
+fn print_failure(model: &Model, failure: &Failure) {
+    let (title, kind) = (model.title(), failure.kind.name());
+    eprintln!("{title}: {kind}: {}\nhint: {}", failure.message, failure.hint);
+}

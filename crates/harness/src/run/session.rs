@@ -1,0 +1,325 @@
+//! One run: cases are judged, models measured once, and the report kept up to date. Knows no command
+//! line and no exit code.
+
+use super::measure::{RunContext, measure};
+use crate::check::{Status, Verdict};
+use crate::hash::sha256_hex;
+use crate::host::Host;
+use crate::manifest::{Manifest, Model, Source};
+use crate::measurement::Measurement;
+use crate::nvidia::{self, Assigned, NvmlReadings, Readings};
+use crate::plan::{Case, ModelJob, Plan, Selection};
+use crate::report;
+use crate::settings::Settings;
+use crate::signal::Interrupt;
+use crate::store::{ModelRecord, RunRecord, Store};
+use crate::workers::{CudaBuild, Workers};
+use libtest_mimic::Failed;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The reports' folder where the environment names none.
+const REPORTS: &str = "reports";
+/// Its subfolder for runs of bundled models alone.
+const BUNDLED_REPORTS: &str = "bundled";
+
+/// All that the trials of a run share.
+pub(super) struct Session {
+    settings: Settings,
+    manifest: Manifest,
+    plan: Plan,
+    /// The jobs of the models, in the manifest's order; planned when they are needed first.
+    jobs: Vec<OnceLock<ModelJob>>,
+    store: Store,
+    record: RunRecord,
+    scratch: PathBuf,
+    interrupt: Interrupt,
+    workers: OnceLock<Workers>,
+    readings: OnceLock<Arc<dyn Readings>>,
+    report_error: OnceLock<String>,
+    /// Held while a case is judged: a second thread that waits for the store's lock would print its
+    /// line out of order.
+    turn: Mutex<()>,
+    /// Cases that passed.
+    passed: AtomicUsize,
+}
+
+impl Session {
+    /// Opens the run's folder and notes what is selected.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or signals cannot be handled.
+    pub(super) fn open(
+        filter: Option<String>,
+        settings: Settings,
+        manifest: Manifest,
+        plan: Plan,
+        selection: &Selection,
+    ) -> io::Result<Session> {
+        let started_at = jiff::Timestamp::now();
+        let id = match &settings.nextest_run_id {
+            Some(id) => format!("nextest-{}", sha256_hex(id.as_bytes())),
+            None => format!("{}-{}", started_at.strftime("%Y%m%dT%H%M%S%6f"), std::process::id()),
+        };
+        let scratch = scratch(&settings.temp_dir)?;
+        let store = Store::open(&scratch, &id)?;
+        for case in &selection.to_run {
+            store.select(&case.name)?;
+        }
+        let jobs: Vec<OnceLock<ModelJob>> = vec![OnceLock::new(); manifest.models.len()];
+        let interrupt = Interrupt::install()?;
+        let fresh = || {
+            let job = |index: usize| {
+                let model = &manifest.models[index];
+                jobs[index].get_or_init(|| ModelJob::plan(model, &manifest))
+            };
+            RunRecord {
+                id: id.clone(),
+                started_at,
+                report: None,
+                filter,
+                manifest_sha256: manifest.sha256.clone(),
+                host: Host::inspect(),
+                models: (0..jobs.len())
+                    .map(|i| model_record(i, job(i), &manifest, &plan))
+                    .collect(),
+            }
+        };
+        let record = store.with_run(fresh, |record| record.clone())?;
+        Ok(Session {
+            interrupt,
+            record,
+            jobs,
+            settings,
+            manifest,
+            plan,
+            store,
+            scratch,
+            workers: OnceLock::new(),
+            readings: OnceLock::new(),
+            report_error: OnceLock::new(),
+            turn: Mutex::new(()),
+            passed: AtomicUsize::new(0),
+        })
+    }
+
+    /// Returns the job of the model with that index in the manifest.
+    fn job(&self, index: usize) -> &ModelJob {
+        let plan = || ModelJob::plan(&self.manifest.models[index], &self.manifest);
+        self.jobs[index].get_or_init(plan)
+    }
+
+    /// The cases that the manifest makes.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Cases that this process has seen pass.
+    pub(super) fn passed(&self) -> usize {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    /// The signal that ended the run, if one did.
+    pub(super) fn signal(&self) -> Option<i32> {
+        self.interrupt.signal()
+    }
+
+    /// Why the report or a measurement could not be written, if so.
+    pub(super) fn write_error(&self) -> Option<String> {
+        self.report_error.get().cloned().or_else(|| self.store.write_error())
+    }
+
+    /// Removes the run's folder where no other process has a part in the run.
+    pub(super) fn close(&self) {
+        if self.settings.nextest_run_id.is_none() && self.write_error().is_none() {
+            self.store.remove();
+        }
+    }
+
+    /// Finds the worker programs that the cases of `selection` need, and builds what is missing:
+    /// minutes that belong to no test.
+    pub(super) fn prepare_workers(&self, selection: &Selection) {
+        self.workers.get_or_init(|| {
+            let mut models: Vec<usize> = selection.to_run.iter().map(|case| case.model).collect();
+            models.dedup();
+            // under nextest another process may have measured it
+            let is_open = |model: &&Model| {
+                self.settings.attempt > 1 || self.store.measurement(&model.id).is_none()
+            };
+            let open = models.iter().filter(|index| is_open(&&self.manifest.models[**index]));
+            let settings = &self.settings;
+            let build = CudaBuild {
+                settings: &settings.build,
+                inherited: &settings.worker.variables,
+                interrupt: &self.interrupt,
+            };
+            let first_gpus = open.filter_map(|index| self.first_gpu(*index));
+            Workers::prepare(first_gpus, &settings.worker, &build)
+        });
+    }
+
+    /// Returns the first GPU of a model. A model whose devices do not exist fails by itself, with that
+    /// reason.
+    fn first_gpu(&self, index: usize) -> Option<Assigned> {
+        let job = self.job(index);
+        let devices = job.devices(self.settings.default_device);
+        let visible = self.settings.visible_devices.as_deref();
+        let host = self.record.host.gpus();
+        nvidia::assign(&devices, &job.spec.id, host, visible).ok()?.into_iter().next()
+    }
+
+    /// Returns the worker programs.
+    fn workers(&self) -> &Workers {
+        self.workers.get_or_init(|| Workers::at_hand(&self.settings.worker))
+    }
+
+    /// Measures the case's model, unless that was done, and returns what its check says.
+    pub(super) fn judge(&self, case: &Case) -> Result<(), Failed> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.interrupt.signal().is_some() {
+            return Err("interrupted before it was run".into());
+        }
+        let job = self.job(case.model);
+        let context = RunContext {
+            settings: &self.settings,
+            host: &self.record.host,
+            workers: self.workers(),
+            readings: self.readings.get_or_init(|| Arc::new(NvmlReadings::open())),
+            scratch: &self.scratch,
+            interrupt: &self.interrupt,
+        };
+        let mut measured_here = false;
+        let measurement = self
+            .store
+            .measure(&job.spec.id, self.settings.attempt, &self.interrupt, || {
+                measured_here = true;
+                measure(job, &context)
+            })
+            .map_err(|error| Failed::from(format!("the run's folder: {error}")))?;
+        if measured_here {
+            self.write_report();
+        }
+        self.verdict(case, &measurement)
+    }
+
+    fn verdict(&self, case: &Case, measurement: &Measurement) -> Result<(), Failed> {
+        let model = self.record.models.iter().find(|model| model.id == self.id(case));
+        let Some(model) = model else {
+            return Err("another process of this run reads another manifest".into());
+        };
+        let verdict = case.check.verdict(measurement, &model.expectation);
+        match verdict.status {
+            Status::Passed => {
+                self.passed.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(message(&verdict).into()),
+        }
+    }
+
+    fn id(&self, case: &Case) -> &str {
+        &self.manifest.models[case.model].id
+    }
+
+    /// Where the report goes: runs of bundled models alone must not overwrite anybody's summary.
+    ///
+    /// Under nextest a process knows its own case only, so the folder is read off all that the run
+    /// has selected so far; the report moves when the first other model comes.
+    fn report_dir(&self) -> PathBuf {
+        if let Some(folder) = &self.settings.report_dir {
+            return folder.clone();
+        }
+        let reports = self.settings.package_dir.join(REPORTS);
+        let is_selected =
+            |model: &&ModelRecord| model.cases.iter().any(|(_, name)| self.store.is_selected(name));
+        let mut selected = self.record.models.iter().filter(is_selected);
+        let bundled_alone = selected.all(|model| model.is_bundled);
+        if bundled_alone { reports.join(BUNDLED_REPORTS) } else { reports }
+    }
+
+    /// Writes the report as the store stands. What goes wrong is kept for the end: the verdicts matter
+    /// more.
+    pub(super) fn write_report(&self) {
+        let result = self.store.exclusively(|| {
+            if self.interrupt.signal().is_some() {
+                self.store.set_interrupted()?;
+            }
+            let folder = self.report_dir();
+            let record = self.store.with_run(
+                || self.record.clone(),
+                |record| -> io::Result<RunRecord> {
+                    let parent = record.report.as_deref().and_then(Path::parent);
+                    if parent != Some(&folder) {
+                        let claimed = report::claim(record, &folder)?;
+                        if let Some(old) = record.report.replace(claimed) {
+                            report::remove(&old);
+                        }
+                    }
+                    Ok(record.clone())
+                },
+            )??;
+            let report = report::build(&self.store, &record);
+            report::write(&report, &record.report.unwrap_or_default())
+        });
+        if let Err(error) = result {
+            // the first error is the one that is shown
+            let _ = self.report_error.set(error.to_string());
+        }
+    }
+}
+
+fn model_record(index: usize, job: &ModelJob, manifest: &Manifest, plan: &Plan) -> ModelRecord {
+    let model = &job.spec;
+    let (repo, path, revision) = match &model.source {
+        Source::Hub { repo, revision, .. } => (Some(repo.clone()), None, Some(revision.clone())),
+        Source::Local { path } => (None, Some(path.display().to_string()), None),
+    };
+    let cases = plan.cases.iter().filter(|case| case.model == index);
+    ModelRecord {
+        id: model.id.clone(),
+        is_bundled: manifest.path.is_none() && repo.is_none(),
+        repo,
+        path,
+        revision,
+        quantization: model.quantization,
+        evidence: model.weights.evidence(),
+        cases: cases.map(|case| (case.check, case.name.clone())).collect(),
+        expectation: job.expectation.clone(),
+    }
+}
+
+/// What the test runner prints of a check that did not pass.
+fn message(verdict: &Verdict) -> String {
+    let mut text = format!("Error: {}: ", verdict.status.name());
+    text.push_str(verdict.message.as_deref().unwrap_or("no reason was given"));
+    if !verdict.expected.is_empty() {
+        text.push_str(&format!("\nexpected: {}\nobserved: {}", verdict.expected, verdict.observed));
+    }
+    if let Some(hint) = &verdict.hint {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    text
+}
+
+/// Returns a folder that only this user can write, in the system's temporary directory, which others
+/// may write to.
+fn scratch(temp_dir: &Path) -> io::Result<PathBuf> {
+    let user = rustix::process::getuid().as_raw();
+    let path = temp_dir.join(format!("modelgate-{user}"));
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+        }
+        _ => {}
+    }
+    let metadata = std::fs::symlink_metadata(&path)?;
+    if !metadata.is_dir() || metadata.uid() != user || metadata.mode() & 0o022 != 0 {
+        let message = format!("{}: not a folder that this user alone can write", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    Ok(path)
+}

@@ -1,0 +1,107 @@
+//! Where a worker with CUDA is built from, and where to: the same for the test runner and for an
+//! installed program, so that one worker serves both.
+
+use super::Environment;
+use super::variables::{HOME, XDG_CACHE_HOME};
+use std::path::{Path, PathBuf};
+
+/// The package whose worker is built.
+const PACKAGE: &str = "modelgate";
+/// The folder for builds, below a target folder or the user's cache.
+const FOLDER: &str = "cuda-worker";
+/// The file by which cargo marks its target folder.
+const TARGET_MARK: &str = ".rustc_info.json";
+/// The sources as the compiler saw them. On another host they may not exist, or be another package.
+const COMPILED_FROM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Returns the folder of this package's sources: where cargo or nextest say at run time, else a folder
+/// above the running program `exe`, else the one that this program was compiled from.
+pub(super) fn sources(package_dir: Option<&Path>, exe: &Path) -> Option<PathBuf> {
+    let compiled_from = std::fs::canonicalize(COMPILED_FROM).ok();
+    package_dir
+        .into_iter()
+        .chain(exe.ancestors().skip(1))
+        .chain(compiled_from.as_deref())
+        .find(|folder| is_package(folder))
+        .map(Path::to_owned)
+}
+
+fn is_package(folder: &Path) -> bool {
+    let name = || -> Option<String> {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+        let manifest: toml::Table = manifest.parse().ok()?;
+        Some(manifest.get("package")?.get("name")?.as_str()?.to_owned())
+    };
+    folder.join("Cargo.lock").is_file() && name().as_deref() == Some(PACKAGE)
+}
+
+/// Returns the folders for builds, in the order of preference: below the target folder that contains
+/// the running program, below the one of the sources, then the user's cache.
+pub(super) fn folders(package_dir: Option<&Path>, environment: &Environment) -> Vec<PathBuf> {
+    let exe = &environment.exe;
+    let own_target = exe.ancestors().skip(1).find(|folder| folder.join(TARGET_MARK).is_file());
+    let of_sources = sources(package_dir, exe).map(|sources| sources.join("target"));
+    let variables = &environment.variables;
+    let cache = match variables.get(XDG_CACHE_HOME) {
+        Some(cache) => Some(PathBuf::from(cache)),
+        None => variables.get(HOME).map(|home| Path::new(home).join(".cache")),
+    };
+    let targets = own_target.map(Path::to_owned).into_iter().chain(of_sources);
+    let mut folders: Vec<PathBuf> = targets.map(|target| target.join(FOLDER)).collect();
+    folders.dedup();
+    folders.extend(cache.map(|cache| cache.join(PACKAGE).join(FOLDER)));
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    /// Makes a package of that name with a target folder below it.
+    fn package(name: &str) -> TempDir {
+        let folder = TempDir::new().expect("a folder");
+        let text = format!("[package]\nname = \"{name}\"\n");
+        std::fs::write(folder.path().join("Cargo.toml"), text).expect("written");
+        std::fs::write(folder.path().join("Cargo.lock"), "version = 4\n").expect("written");
+        std::fs::create_dir(folder.path().join("target")).expect("made");
+        std::fs::write(folder.path().join("target").join(TARGET_MARK), "{}").expect("written");
+        folder
+    }
+
+    fn environment(exe: &Path) -> Environment {
+        let mut environment = Environment { exe: exe.to_owned(), ..Environment::default() };
+        environment.variables.set(HOME, "/home/u");
+        environment
+    }
+
+    #[test]
+    fn tests_and_installed_programs_build_in_the_same_folder() {
+        let package = package("modelgate");
+        let expected = package.path().join("target/cuda-worker");
+        let cache = Path::new("/home/u/.cache/modelgate/cuda-worker");
+        for exe in ["target/release/deps/models-0123", "target/release/modelgate"] {
+            let environment = environment(&package.path().join(exe));
+            assert_eq!(folders(None, &environment), [expected.as_path(), cache], "{exe}");
+        }
+        let elsewhere = environment(Path::new("/usr/local/bin/modelgate"));
+        assert_eq!(folders(Some(package.path()), &elsewhere), [expected.as_path(), cache]);
+        let mut xdg = elsewhere.clone();
+        xdg.variables.set(XDG_CACHE_HOME, "/c");
+        let found = folders(Some(package.path()), &xdg);
+        assert_eq!(found.last().map(PathBuf::as_path), Some(Path::new("/c/modelgate/cuda-worker")));
+    }
+
+    #[test]
+    fn sources_are_found_by_the_tools_word_above_the_program_or_where_they_were_compiled() {
+        let here = std::fs::canonicalize(COMPILED_FROM).expect("the repository");
+        let package = package("modelgate");
+        let nowhere = Path::new("/nowhere/models");
+        assert_eq!(sources(Some(package.path()), nowhere).as_deref(), Some(package.path()));
+        let exe = package.path().join("target/release/deps/models-0123");
+        assert_eq!(sources(None, &exe).as_deref(), Some(package.path()));
+        assert_eq!(sources(None, nowhere), Some(here.clone()), "an installed program");
+        let other = self::package("other");
+        assert_eq!(sources(Some(other.path()), nowhere), Some(here), "another package");
+    }
+}

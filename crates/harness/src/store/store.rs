@@ -1,0 +1,251 @@
+//! The run's folder: one file per model, written under a lock.
+//!
+//! Within one process and across the processes of a nextest run it is the same mechanism, so that
+//! five checks cost one load, and a load that was killed is not tried five times. A report is a
+//! function of this folder. Knows nothing of how a measurement is made.
+
+use super::record::RunRecord;
+use crate::lock;
+use crate::measurement::{Measurement, Outcome};
+use crate::signal::Interrupt;
+use modelgate_hub::files::{is_older, write_atomically};
+use modelgate_protocol::{Failure, FailureKind, Stage};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Folders of earlier runs older than this are removed.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The folder of one run.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    /// Measurements that could not be written, as on a full disk, and why: verdicts come before
+    /// files.
+    unwritten: Mutex<HashMap<String, (Measurement, String)>>,
+}
+
+/// A model's file in the folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    /// The runner's attempt that made it.
+    attempt: u32,
+    /// What was seen; none while it is being measured.
+    measurement: Option<Measurement>,
+}
+
+impl Store {
+    /// Opens the folder of run `id` below `scratch`, or makes it. Folders of runs long past are
+    /// removed.
+    ///
+    /// # Errors
+    /// The folder cannot be written; the error names it.
+    pub fn open(scratch: &Path, id: &str) -> io::Result<Store> {
+        let runs = scratch.join("runs");
+        let folder = runs.join(id);
+        std::fs::create_dir_all(folder.join("selected")).map_err(|error| named(&folder, &error))?;
+        remove_old(&runs, &folder);
+        Ok(Store { folder, unwritten: Mutex::default() })
+    }
+
+    /// Removes the folder: nobody asks for it any more.
+    pub fn remove(&self) {
+        // what stays is removed by a later run
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+
+    /// Changes the run's record under its lock; the first call finds `fresh`.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn with_run<T>(
+        &self,
+        fresh: impl FnOnce() -> RunRecord,
+        change: impl FnOnce(&mut RunRecord) -> T,
+    ) -> io::Result<T> {
+        let path = self.folder.join("run.json");
+        let lock = self.lock_file("run")?;
+        lock.lock()?;
+        let mut record = read(&path)?.unwrap_or_else(fresh);
+        let result = change(&mut record);
+        write_atomically(&path, &serde_json::to_vec(&record)?)?;
+        Ok(result)
+    }
+
+    /// Notes that the case `name` is selected in this run.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn select(&self, name: &str) -> io::Result<()> {
+        let path = self.folder.join("selected").join(name);
+        File::create(&path).map(drop).map_err(|error| named(&path, &error))
+    }
+
+    /// Whether the case `name` is selected in this run, by this process or another.
+    pub fn is_selected(&self, name: &str) -> bool {
+        self.folder.join("selected").join(name).is_file()
+    }
+
+    /// The measurement of `model` as far as this run has one.
+    pub fn measurement(&self, model: &str) -> Option<Measurement> {
+        if let Some((measurement, _)) = self.unwritten().get(model) {
+            return Some(measurement.clone());
+        }
+        let record: Record = read(&self.model_file(model)).ok()??;
+        record.measurement
+    }
+
+    /// Why a measurement could not be written, where one could not.
+    pub fn write_error(&self) -> Option<String> {
+        self.unwritten().values().map(|(_, error)| error.clone()).next()
+    }
+
+    /// Whether the run was interrupted.
+    pub fn is_interrupted(&self) -> bool {
+        self.folder.join("interrupted").is_file()
+    }
+
+    /// Notes that a signal ended the run.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn set_interrupted(&self) -> io::Result<()> {
+        File::create(self.folder.join("interrupted")).map(drop)
+    }
+
+    /// The measurement of `model`: the one that this run has, or else what `measure` makes, while
+    /// every other measurement of the run waits.
+    ///
+    /// A later `attempt` of the test runner measures again where an earlier one did not come to
+    /// its end. A measurement that another process began and did not finish is a crash. One that
+    /// was made and cannot be written stays in this process, see [`Store::write_error`].
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a signal came while this waited.
+    pub fn measure(
+        &self,
+        model: &str,
+        attempt: u32,
+        interrupt: &Interrupt,
+        measure: impl FnOnce() -> Measurement,
+    ) -> io::Result<Measurement> {
+        let _model = self.lock(&format!("{model}.model"), interrupt)?;
+        if let Some((measurement, _)) = self.unwritten().get(model) {
+            return Ok(measurement.clone());
+        }
+        let path = self.model_file(model);
+        if let Some(record) = read::<Record>(&path)? {
+            let measured =
+                record.measurement.as_ref().is_some_and(|m| m.outcome == Outcome::Measured);
+            match record.measurement {
+                Some(measurement) if measured || record.attempt >= attempt => {
+                    return Ok(measurement);
+                }
+                None if record.attempt >= attempt => {
+                    // its process is gone, or it would hold the lock
+                    let measurement = abandoned();
+                    let record =
+                        Record { attempt: record.attempt, measurement: Some(measurement.clone()) };
+                    write_atomically(&path, &serde_json::to_vec(&record)?)?;
+                    return Ok(measurement);
+                }
+                _ => {}
+            }
+        }
+        let _one_at_a_time = self.lock("measuring", interrupt)?;
+        let write = |measurement: Option<&Measurement>| {
+            let record = Record { attempt, measurement: measurement.cloned() };
+            write_atomically(&path, &serde_json::to_vec(&record)?)
+        };
+        let begun = write(None);
+        let measurement = measure();
+        if let Err(error) = write(Some(&measurement)).and(begun) {
+            let kept = (measurement.clone(), error.to_string());
+            self.unwritten().insert(model.to_owned(), kept);
+        }
+        Ok(measurement)
+    }
+
+    fn unwritten(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Measurement, String)>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `act` while no other process of the run does the same.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or what `act` says.
+    pub fn exclusively<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let lock = self.lock_file("report")?;
+        lock.lock()?;
+        act()
+    }
+
+    fn model_file(&self, model: &str) -> PathBuf {
+        self.folder.join(format!("{model}.model.json"))
+    }
+
+    fn lock_file(&self, name: &str) -> io::Result<File> {
+        let path = self.folder.join(format!("{name}.lock"));
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| named(&path, &error))
+    }
+
+    /// Waits for a lock, unless a signal comes.
+    fn lock(&self, name: &str, interrupt: &Interrupt) -> io::Result<File> {
+        let file = self.lock_file(name)?;
+        lock::wait(&file, || match interrupt.signal() {
+            Some(_) => Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")),
+            None => Ok(()),
+        })?;
+        Ok(file)
+    }
+}
+
+/// What is left of a measurement whose process ended before it was finished.
+fn abandoned() -> Measurement {
+    Measurement {
+        outcome: Outcome::Crashed,
+        failure: Some(Failure::new(
+            Stage::Start,
+            FailureKind::Crashed,
+            "the test process that measured this model ended before it was finished",
+            "a time limit of the test runner, a kill from outside, or a defect; start the run again",
+        )),
+        ..Measurement::empty()
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            Ok(Some(serde_json::from_slice(&bytes).map_err(|error| named(path, &error.into()))?))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(path, &error)),
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn remove_old(runs: &Path, own: &Path) {
+    let Ok(entries) = std::fs::read_dir(runs) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if is_older(&entry, KEPT) && entry.path() != own {
+            // another run may be removing it too
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}

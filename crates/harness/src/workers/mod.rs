@@ -1,0 +1,14 @@
+//! Worker programs: where they are, what they are, and how one with CUDA is built.
+
+mod built;
+mod cuda_build;
+mod engine;
+mod locate;
+mod missing_library;
+mod workers;
+
+pub use built::BuiltWorker;
+pub use cuda_build::CudaBuild;
+pub use engine::engine_of;
+pub(crate) use missing_library::missing_library;
+pub use workers::Workers;

@@ -1,0 +1,340 @@
+//! One repository in the cache that the Hugging Face tools share: contents in `blobs` by their hashes,
+//! commits in `snapshots` as links to them, branches in `refs`
+//! (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>).
+//!
+//! The folder `.modelgate` of the repository belongs to this crate; the other tools leave it alone. It
+//! contains partial files, records of contents that were verified, and listings of commits.
+
+use crate::content_hash::{ContentHash, is_commit};
+use crate::files::{is_older, write_atomically};
+use crate::identity::Identity;
+use crate::listing::ListedFile;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The folder of this crate in the folder of a repository.
+const OWN_FOLDER: &str = ".modelgate";
+/// The age from which partial files are removed.
+const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Larger files are not listings that were written here.
+const MAX_LISTING_BYTES: u64 = 64 << 20;
+
+/// One repository in the cache.
+#[derive(Debug, Clone)]
+pub(crate) struct RepositoryCache {
+    cache: hf_hub::Cache,
+    repo: hf_hub::Repo,
+}
+
+/// The record of a content that was verified.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct VerifiedContent {
+    content: Identity,
+    sha256: String,
+}
+
+impl RepositoryCache {
+    /// Returns the repository `repo` of the cache in `root`.
+    pub(crate) fn new(root: &Path, repo: &str) -> RepositoryCache {
+        RepositoryCache {
+            cache: hf_hub::Cache::new(root.to_owned()),
+            repo: hf_hub::Repo::model(repo.to_owned()),
+        }
+    }
+
+    /// Returns the folder of the whole cache.
+    pub(crate) fn root(&self) -> &Path {
+        self.cache.path()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root().join(self.repo.folder_name())
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.folder().join("blobs")
+    }
+
+    fn refs(&self) -> PathBuf {
+        self.folder().join("refs")
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.root().join(".locks").join(self.repo.folder_name())
+    }
+
+    fn own_folder(&self) -> PathBuf {
+        self.folder().join(OWN_FOLDER)
+    }
+
+    /// Returns the folder of a commit.
+    pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.cache.repo(self.repo.clone()).pointer_path(commit)
+    }
+
+    /// Returns the path of a content.
+    pub(crate) fn blob(&self, hash: &ContentHash) -> PathBuf {
+        self.blobs().join(hash.name())
+    }
+
+    /// Returns the path of the partial file of a content.
+    pub(crate) fn partial(&self, hash: &ContentHash) -> PathBuf {
+        self.own_folder().join(format!("{}.partial", hash.name()))
+    }
+
+    /// Returns the path of the lock that every tool takes before it fetches a content.
+    pub(crate) fn lock(&self, hash: &ContentHash) -> PathBuf {
+        self.locks().join(format!("{}.lock", hash.name()))
+    }
+
+    fn verified_file(&self, hash: &ContentHash) -> PathBuf {
+        self.own_folder().join(format!("{}.json", hash.name()))
+    }
+
+    fn listing_file(&self, commit: &str) -> PathBuf {
+        self.own_folder().join(format!("{commit}.listing.json"))
+    }
+
+    /// Returns the size of the partial file of a content.
+    pub(crate) fn partial_bytes(&self, hash: &ContentHash) -> u64 {
+        file_bytes(&self.partial(hash))
+    }
+
+    /// Returns the size of all partial files of a content: of this crate, and of huggingface_hub, which
+    /// are `blobs/HASH.incomplete` or, in later versions, `blobs/HASH.RANDOM.incomplete`.
+    pub(crate) fn partial_bytes_of_all_tools(&self, hash: &ContentHash) -> u64 {
+        let entries = std::fs::read_dir(self.blobs());
+        let others = entries.into_iter().flatten().flatten().filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with(hash.name()) && name.ends_with(".incomplete")
+        });
+        others.map(|entry| file_bytes(&entry.path())).sum::<u64>() + self.partial_bytes(hash)
+    }
+
+    /// Creates the folders that fetching needs.
+    ///
+    /// # Errors
+    /// One of them cannot be created or written; the path says which.
+    pub(crate) fn create_folders(&self) -> Result<(), (PathBuf, io::Error)> {
+        let snapshots = self.folder().join("snapshots");
+        for path in [self.blobs(), snapshots, self.refs(), self.own_folder(), self.locks()] {
+            std::fs::create_dir_all(&path).map_err(|error| (path.clone(), error))?;
+            // a folder that exists may be read-only
+            tempfile::tempfile_in(&path).map_err(|error| (path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the commit to which `revision` was resolved the last time.
+    pub(crate) fn commit(&self, revision: &str) -> Option<String> {
+        if is_commit(revision) {
+            return Some(revision.to_owned());
+        }
+        let text = std::fs::read_to_string(self.refs().join(revision)).ok()?;
+        Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
+    }
+
+    /// Records the commit to which `revision` was resolved.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub(crate) fn set_commit(&self, revision: &str, commit: &str) -> io::Result<()> {
+        if self.commit(revision).as_deref() == Some(commit) {
+            return Ok(());
+        }
+        let path = self.refs().join(revision);
+        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        write_atomically(&path, commit.as_bytes())
+    }
+
+    /// Returns the listing of a commit that an earlier run has stored.
+    pub(crate) fn listing(&self, commit: &str) -> Option<Vec<ListedFile>> {
+        let path = self.listing_file(commit);
+        let is_small = std::fs::metadata(&path).ok()?.len() <= MAX_LISTING_BYTES;
+        let text = is_small.then(|| std::fs::read(&path).ok()).flatten()?;
+        let listing: Vec<ListedFile> = serde_json::from_slice(&text).ok()?;
+        // others may be able to write to the cache
+        listing.iter().all(ListedFile::is_valid).then_some(listing)
+    }
+
+    /// Stores the listing of a commit, unless the cache cannot be written.
+    pub(crate) fn store_listing(&self, commit: &str, listing: &[ListedFile]) {
+        let path = self.listing_file(commit);
+        if !path.is_file()
+            && let Ok(text) = serde_json::to_vec(listing)
+        {
+            let _ = write_atomically(&path, &text);
+        }
+    }
+
+    /// Returns whether the content exists with the listed size, and is not the one of `wrong`.
+    pub(crate) fn has_content(&self, file: &ListedFile, wrong: Option<Identity>) -> bool {
+        std::fs::metadata(self.blob(&file.hash)).is_ok_and(|metadata| {
+            metadata.len() == file.bytes && wrong != Some(Identity::of(&metadata))
+        })
+    }
+
+    /// Returns the SHA-256 of the content if an earlier run has verified it and it has not changed since.
+    pub(crate) fn verified_sha256(&self, hash: &ContentHash, content: Identity) -> Option<String> {
+        let record = std::fs::read(self.verified_file(hash)).ok()?;
+        let record: VerifiedContent = serde_json::from_slice(&record).ok()?;
+        (record.content == content).then_some(record.sha256)
+    }
+
+    /// Records that a content was verified, unless the cache cannot be written.
+    pub(crate) fn set_verified(&self, hash: &ContentHash, content: Identity, sha256: &str) {
+        if let Ok(text) =
+            serde_json::to_vec(&VerifiedContent { content, sha256: sha256.to_owned() })
+            && self.folder().is_dir()
+            && std::fs::create_dir_all(self.own_folder()).is_ok()
+        {
+            let _ = write_atomically(&self.verified_file(hash), &text);
+        }
+    }
+
+    /// Turns the partial file, which is complete and verified, into the content.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub(crate) fn publish(&self, file: &ListedFile, sha256: &str) -> io::Result<()> {
+        let (partial, blob) = (self.partial(&file.hash), self.blob(&file.hash));
+        // the record of a verified content must be true also after a power failure
+        let content = File::open(&partial)?;
+        content.sync_data()?;
+        std::fs::rename(&partial, &blob)?;
+        self.set_verified(&file.hash, Identity::of(&content.metadata()?), sha256);
+        Ok(())
+    }
+
+    /// Links `file` of `commit` to its content, which exists.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub(crate) fn link(&self, file: &ListedFile, commit: &str) -> io::Result<()> {
+        let pointer = self.snapshot(commit).join(&file.path);
+        let folder = pointer.parent().unwrap_or(&pointer);
+        std::fs::create_dir_all(folder)?;
+        let up = "../".repeat(2 + file.path.matches('/').count());
+        let target = PathBuf::from(up).join("blobs").join(file.hash.name());
+        // created elsewhere and renamed, so that the pointer exists at any time
+        let temporary =
+            tempfile::Builder::new().prefix(".linking-").tempdir_in(self.own_folder())?;
+        let link = temporary.path().join("link");
+        std::os::unix::fs::symlink(target, &link)?;
+        std::fs::rename(&link, &pointer)
+    }
+
+    /// Removes partial files that nobody has continued for a long time.
+    pub(crate) fn remove_old_partials(&self) {
+        let Ok(entries) = std::fs::read_dir(self.own_folder()) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let is_partial = path.extension().is_some_and(|extension| extension == "partial");
+            if is_partial && is_older(&entry, MAX_PARTIAL_AGE) {
+                // another run may remove it at the same time
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Returns the size of a file, 0 if there is none.
+fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::FileTimes;
+    use std::time::SystemTime;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn file() -> ListedFile {
+        let hash = ContentHash::Sha256("a".repeat(64));
+        ListedFile { path: "q8/model.gguf".into(), bytes: 3, hash }
+    }
+
+    /// Returns a cache with all its folders.
+    fn cache() -> (tempfile::TempDir, RepositoryCache) {
+        let root = tempfile::tempdir().expect("a folder");
+        let cache = RepositoryCache::new(root.path(), "owner/Name");
+        cache.create_folders().expect("folders");
+        (root, cache)
+    }
+
+    #[test]
+    fn paths_are_those_of_the_hugging_face_tools() {
+        let cache = RepositoryCache::new(Path::new("/c"), "owner/Name");
+        let folder = Path::new("/c/models--owner--Name");
+        assert_eq!(cache.snapshot(COMMIT), folder.join("snapshots").join(COMMIT));
+        assert_eq!(cache.blob(&file().hash), folder.join("blobs").join("a".repeat(64)));
+        let lock =
+            Path::new("/c/.locks/models--owner--Name").join(format!("{}.lock", "a".repeat(64)));
+        assert_eq!(cache.lock(&file().hash), lock);
+    }
+
+    #[test]
+    fn a_published_content_is_linked_and_known_as_verified() {
+        let (_root, cache) = cache();
+        let file = file();
+        std::fs::write(cache.partial(&file.hash), "abc").expect("written");
+        assert!(!cache.has_content(&file, None));
+        cache.publish(&file, "sha").expect("published");
+        assert!(cache.has_content(&file, None));
+        let blob = cache.blob(&file.hash);
+        let content = Identity::of(&std::fs::metadata(&blob).expect("metadata"));
+        assert!(!cache.has_content(&file, Some(content)));
+        assert_eq!(cache.verified_sha256(&file.hash, content).as_deref(), Some("sha"));
+        cache.link(&file, COMMIT).expect("linked");
+        let pointer = cache.snapshot(COMMIT).join(&file.path);
+        assert_eq!(std::fs::read(&pointer).expect("the content"), b"abc");
+        let changed = SystemTime::now() - Duration::from_secs(10);
+        let blob = File::options().write(true).open(blob).expect("the content");
+        blob.set_times(FileTimes::new().set_modified(changed)).expect("another time");
+        let content = Identity::of(&blob.metadata().expect("metadata"));
+        assert_eq!(cache.verified_sha256(&file.hash, content), None);
+    }
+
+    #[test]
+    fn a_listing_that_leaves_the_repository_is_not_used() {
+        let (_root, cache) = cache();
+        cache.store_listing(COMMIT, &[file()]);
+        assert_eq!(cache.listing(COMMIT), Some(vec![file()]));
+        let outside = ListedFile { path: "../../secret".into(), ..file() };
+        let text = serde_json::to_vec(&[outside]).expect("JSON");
+        std::fs::write(cache.listing_file(COMMIT), text).expect("written");
+        assert_eq!(cache.listing(COMMIT), None);
+    }
+
+    #[test]
+    fn a_revision_is_a_commit_or_the_commit_that_was_recorded() {
+        let (_root, cache) = cache();
+        assert_eq!(cache.commit(COMMIT).as_deref(), Some(COMMIT));
+        assert_eq!(cache.commit("refs/pr/1"), None);
+        cache.set_commit("refs/pr/1", COMMIT).expect("recorded");
+        assert_eq!(cache.commit("refs/pr/1").as_deref(), Some(COMMIT));
+        std::fs::write(cache.refs().join("main"), "no commit").expect("written");
+        assert_eq!(cache.commit("main"), None);
+    }
+
+    #[test]
+    fn old_partial_files_are_removed() {
+        let (_root, cache) = cache();
+        let (old, new) = (file(), ContentHash::GitBlob("b".repeat(40)));
+        let old = File::create(cache.partial(&old.hash)).expect("created");
+        let age = MAX_PARTIAL_AGE + Duration::from_secs(60);
+        old.set_modified(SystemTime::now() - age).expect("another time");
+        File::create(cache.partial(&new)).expect("created");
+        cache.remove_old_partials();
+        assert!(!cache.partial(&file().hash).exists());
+        assert!(cache.partial(&new).exists());
+    }
+}

@@ -1,0 +1,356 @@
+//! The requests to the hub: the commit of a revision, the files of a commit, the bytes of a file.
+//!
+//! The requests are sent here and not by the client of hf-hub, which follows pages to any address with
+//! the token, reads answers of any length, and has no ranges that can be resumed. A repository may
+//! offer its files by another protocol (xet), too; the hub serves every file by plain ranges, so that
+//! one way is enough.
+
+use crate::attempt_error::AttemptError;
+use crate::connection_error::connection_error;
+use crate::content_hash::is_commit;
+use crate::error::HubError;
+use crate::listing::{self, ListedFile, TreeEntry};
+use crate::request_context::RequestContext;
+use crate::response_error::ErrorResponse;
+use crate::settings::Settings;
+use crate::tls;
+use crate::token::Token;
+use bytes::Bytes;
+use modelgate_protocol::FailureKind;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderName, LINK, RANGE, RETRY_AFTER,
+};
+use reqwest::{Client, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// The longest time to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time for a whole answer that is not a file.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// The most pages of a listing; each has a thousand files.
+const MAX_PAGES: usize = 200;
+/// The most bytes of an answer that is not a file.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+/// The most bytes of the body of an error that are read.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// The most repositories of an owner that are listed.
+const MAX_REPOSITORIES: &str = "1000";
+
+/// A client of a hub.
+pub(crate) struct HubClient {
+    settings: Arc<Settings>,
+    http: Client,
+}
+
+/// The bytes of a file, as they arrive.
+pub(crate) struct FileStream {
+    response: Response,
+    /// Whether the whole file is sent from its beginning, whatever range was requested.
+    pub(crate) is_whole: bool,
+}
+
+/// The part of `GET /api/models/{repo}/revision/{revision}` that is used.
+#[derive(Deserialize)]
+struct RevisionInfo {
+    sha: Option<String>,
+}
+
+/// The part of an entry of `GET /api/models` that is used.
+#[derive(Deserialize)]
+struct RepositoryInfo {
+    id: String,
+}
+
+impl HubClient {
+    /// Returns a client.
+    ///
+    /// # Errors
+    /// The certificates of the system cannot be read.
+    pub(crate) fn new(settings: Arc<Settings>) -> Result<HubClient, HubError> {
+        let tls = tls::client_config().map_err(no_client)?;
+        let http = Client::builder()
+            .user_agent(concat!("modelgate/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(tls)
+            .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
+            .read_timeout(settings.timeout)
+            // each of the files that are fetched at the same time has its own connection
+            .http1_only()
+            .build()
+            .map_err(no_client)?;
+        Ok(HubClient { settings, http })
+    }
+
+    /// Returns the commit of a revision.
+    pub(crate) async fn commit(
+        &self,
+        context: &RequestContext<'_>,
+    ) -> Result<String, AttemptError> {
+        let url = self.url(&["api", "models", context.repo, "revision"], &[context.revision]);
+        let info: RevisionInfo = parse(context, self.send(context, &url, None).await?).await?;
+        let sha = info.sha.unwrap_or_default();
+        if is_commit(&sha) {
+            return Ok(sha);
+        }
+        Err(bad_answer(context, &format!("{sha:?} is no commit")))
+    }
+
+    /// Returns the files of a commit.
+    pub(crate) async fn listing(
+        &self,
+        context: &RequestContext<'_>,
+    ) -> Result<Vec<ListedFile>, AttemptError> {
+        let mut url = self.url(&["api", "models", context.repo, "tree"], &[context.revision]);
+        url.set_query(Some("recursive=true"));
+        let mut entries: Vec<TreeEntry> = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let response = self.send(context, &url, None).await?;
+            let next = next_page(&response).map_err(|message| bad_answer(context, &message))?;
+            let page: Vec<TreeEntry> = parse(context, response).await?;
+            entries.extend(page);
+            if entries.len() > listing::MAX_FILES {
+                let message = format!("over {} files are listed", listing::MAX_FILES);
+                return Err(bad_answer(context, &message));
+            }
+            match next {
+                Some(next) if next.origin() == url.origin() => url = next,
+                Some(_) => {
+                    return Err(bad_answer(context, "the listing goes on at another address"));
+                }
+                None => {
+                    let files = listing::files(entries);
+                    return files.map_err(|message| bad_answer(context, &message));
+                }
+            }
+        }
+        Err(bad_answer(context, &format!("the listing has over {MAX_PAGES} pages")))
+    }
+
+    /// Returns the bytes `range` of the file of `context`, or the whole file if the server does not
+    /// serve ranges. `bytes` is the size of the file.
+    pub(crate) async fn file(
+        &self,
+        context: &RequestContext<'_>,
+        range: Range<u64>,
+        bytes: u64,
+    ) -> Result<FileStream, AttemptError> {
+        let file = context.file.unwrap_or_default();
+        let url = self.url(
+            &[context.repo, "resolve", context.revision],
+            &file.split('/').collect::<Vec<_>>(),
+        );
+        let header = format!("bytes={}-{}", range.start, range.end - 1);
+        let response = self.send(context, &url, Some(header)).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return match response.content_length() {
+                Some(length) if length == bytes => Ok(FileStream { response, is_whole: true }),
+                // an answer without a length may be anything
+                length => {
+                    let length = length.map_or("an unknown number of".into(), |l| l.to_string());
+                    let message = format!("{length} bytes, expected the {bytes} that are listed");
+                    Err(bad_answer(context, &message))
+                }
+            };
+        }
+        let found = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
+        let expected = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
+        if found != expected {
+            let message = format!("Content-Range is {found:?}, expected {expected:?}");
+            return Err(bad_answer(context, &message));
+        }
+        Ok(FileStream { response, is_whole: false })
+    }
+
+    /// Returns the names of the repositories of an owner; nothing if the hub does not list them.
+    pub(crate) async fn repositories(
+        &self,
+        context: &RequestContext<'_>,
+        owner: &str,
+    ) -> Vec<String> {
+        let mut url = self.url(&["api", "models"], &[]);
+        url.query_pairs_mut().append_pair("author", owner).append_pair("limit", MAX_REPOSITORIES);
+        let Ok(response) = self.send(context, &url, None).await else {
+            return Vec::new();
+        };
+        let repositories: Result<Vec<RepositoryInfo>, _> = parse(context, response).await;
+        repositories.unwrap_or_default().into_iter().map(|repository| repository.id).collect()
+    }
+
+    /// Returns an address below the hub's. `paths` may consist of several segments, as the name of a
+    /// repository does; each of `segments` is one, whatever it contains.
+    fn url(&self, paths: &[&str], segments: &[&str]) -> Url {
+        let mut url = self.settings.endpoint.clone();
+        // settings have only addresses with a path
+        if let Ok(mut all) = url.path_segments_mut() {
+            all.pop_if_empty();
+            all.extend(paths.iter().flat_map(|path| path.split('/'))).extend(segments);
+        }
+        url
+    }
+
+    async fn send(
+        &self,
+        context: &RequestContext<'_>,
+        url: &Url,
+        range: Option<String>,
+    ) -> Result<Response, AttemptError> {
+        let mut request = self.http.get(url.clone());
+        if let Some(header) = self.settings.token().and_then(Token::header) {
+            request = request.header(AUTHORIZATION, header);
+        }
+        request = match range {
+            Some(range) => request.header(RANGE, range),
+            None => request.timeout(ANSWER_TIMEOUT),
+        };
+        let response = request.send().await.map_err(|error| connection_error(context, error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(error_response(context, response).await.error(context))
+    }
+}
+
+impl FileStream {
+    /// Returns the next bytes; `None` at the end.
+    pub(crate) async fn next(
+        &mut self,
+        context: &RequestContext<'_>,
+    ) -> Result<Option<Bytes>, AttemptError> {
+        self.response.chunk().await.map_err(|error| connection_error(context, error))
+    }
+}
+
+fn no_client(error: impl Error + Send + Sync + 'static) -> HubError {
+    HubError::new(
+        FailureKind::Tls,
+        format!("the client for the hub cannot be made: {error}"),
+        "the system's certificates must be readable (SSL_CERT_FILE names others)",
+    )
+    .with_source(error)
+}
+
+fn bad_answer(context: &RequestContext<'_>, message: &str) -> AttemptError {
+    AttemptError::fatal(context.bad_answer(message))
+}
+
+/// Parses the JSON body of an answer.
+async fn parse<T: DeserializeOwned>(
+    context: &RequestContext<'_>,
+    response: Response,
+) -> Result<T, AttemptError> {
+    let body = read_body(context, response, MAX_ANSWER_BYTES).await?;
+    // the error is not kept as a source: it may quote the answer
+    serde_json::from_slice(&body).map_err(|error| bad_answer(context, &error.to_string()))
+}
+
+/// Reads a body of at most `most` bytes.
+async fn read_body(
+    context: &RequestContext<'_>,
+    mut response: Response,
+    most: usize,
+) -> Result<Vec<u8>, AttemptError> {
+    let mut body = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| connection_error(context, error))?
+    {
+        if body.len() + chunk.len() > most {
+            let message = format!("over {most} bytes where less is expected");
+            return Err(bad_answer(context, &message));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Reads what a response with an error status says.
+async fn error_response(context: &RequestContext<'_>, response: Response) -> ErrorResponse {
+    let header = |name: &str| {
+        response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
+    let (url, status) = (response.url().clone(), response.status());
+    let code = header("x-error-code");
+    let message = header("x-error-message");
+    let wait = text(response.headers(), &RETRY_AFTER)
+        .and_then(|seconds| seconds.trim().parse().ok())
+        .or_else(|| header("ratelimit").as_deref().and_then(seconds_until_reset))
+        .map(Duration::from_secs);
+    let message = match message {
+        Some(message) => Some(message),
+        None => {
+            let body = read_body(context, response, MAX_ERROR_BYTES).await.unwrap_or_default();
+            let body: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+            body.and_then(|body| body["error"].as_str().map(str::to_owned))
+        }
+    };
+    ErrorResponse { url, status, code, message, wait }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Returns the seconds to wait in `"api";r=0;t=55`: the rest of a limit, and when it is restored.
+fn seconds_until_reset(limit: &str) -> Option<u64> {
+    let value = |name: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(name));
+    (value("r=")? == "0").then(|| value("t=")?.parse().ok())?
+}
+
+/// Returns the address of the next page of a listing (RFC 8288); `None` after the last one.
+fn next_page(response: &Response) -> Result<Option<Url>, String> {
+    let Some(links) = text(response.headers(), &LINK) else {
+        return Ok(None);
+    };
+    next_link(links, response.url())
+}
+
+/// Returns the target of the link to the next page among `links` of the answer from `url`.
+fn next_link(links: &str, url: &Url) -> Result<Option<Url>, String> {
+    for link in links.split('<').skip(1) {
+        let Some((target, parameters)) = link.split_once('>') else {
+            continue;
+        };
+        let mut parameters = parameters.split([';', ',']).map(str::trim);
+        let is_next = |parameter: &str| {
+            let relation = parameter.strip_prefix("rel=");
+            relation.is_some_and(|relation| relation.trim_matches('"') == "next")
+        };
+        if parameters.any(is_next) {
+            let next = url.join(target).map_err(|_| format!("the listing goes on at {target:?}"));
+            return next.map(Some);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_the_target_of_the_link() {
+        let url = Url::parse("https://hub/api/models/o/n/tree/c?recursive=true").expect("a URL");
+        let next = |links: &str| next_link(links, &url).map(|url| url.map(String::from));
+        let expected = Ok(Some("https://hub/api/models/o/n/tree/c?cursor=a,b".to_owned()));
+        for links in [
+            "<https://hub/api/models/o/n/tree/c?cursor=a,b>; rel=\"next\"",
+            "</api/models/o/n/tree/c?cursor=a,b>; rel=next",
+            "<https://hub/first>; rel=\"first\", <?cursor=a,b>;rel=\"next\"",
+        ] {
+            assert_eq!(next(links), expected, "{links}");
+        }
+        assert_eq!(next("<https://hub/first>; rel=\"first\""), Ok(None));
+        assert!(next("<http://[>; rel=\"next\"").is_err());
+    }
+
+    #[test]
+    fn an_exhausted_limit_says_when_it_is_restored() {
+        assert_eq!(seconds_until_reset("\"api\";r=0;t=55"), Some(55));
+        assert_eq!(seconds_until_reset("\"api\";r=12;t=55"), None);
+        assert_eq!(seconds_until_reset("nonsense"), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! What an error of a connection means: its class, whether another attempt may succeed, and the remedy.
+
+use crate::attempt_error::AttemptError;
+use crate::error::HubError;
+use crate::request_context::RequestContext;
+use crate::variables;
+use modelgate_model::units::format_duration;
+use modelgate_protocol::FailureKind;
+use std::error::Error;
+
+/// Returns the error of a request whose connection failed with `error`.
+pub(crate) fn connection_error(
+    context: &RequestContext<'_>,
+    error: reqwest::Error,
+) -> AttemptError {
+    // addresses of files contain signatures
+    let error = error.without_url();
+    let (is_temporary, hub_error) = classify(context, &error);
+    let hub_error = hub_error.with_source(error);
+    if is_temporary { AttemptError::temporary(hub_error) } else { AttemptError::fatal(hub_error) }
+}
+
+/// Returns whether another attempt may succeed, and the error.
+fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubError) {
+    let causes = causes(error);
+    let host = context.host();
+    if error.is_timeout() {
+        let message =
+            format!("{host} sent nothing for {}", format_duration(context.settings.timeout));
+        let hint = format!(
+            "check the network, and the proxy if there is one (HTTPS_PROXY); {} allows more \
+             seconds; what was fetched is kept",
+            variables::HF_HUB_DOWNLOAD_TIMEOUT
+        );
+        return (true, context.error(FailureKind::Timeout, &message, hint));
+    }
+    if is_name_resolution(&causes) {
+        let message = format!("the name {host} cannot be resolved: {causes}");
+        let hint = format!(
+            "check the network and its name servers; without a network fetch elsewhere and set \
+             {}=1; {} names another hub",
+            variables::OFFLINE[0],
+            variables::HF_ENDPOINT
+        );
+        return (true, context.error(FailureKind::NameResolution, &message, hint));
+    }
+    if error.is_connect() && is_tls(&causes) {
+        let message = format!("no trusted connection to {host}: {causes}");
+        let hint = "a proxy that opens connections needs its certificate among the system's \
+                    (SSL_CERT_FILE); check the clock, and that the address is not one of http";
+        return (false, context.error(FailureKind::Tls, &message, hint));
+    }
+    if error.is_redirect() || error.is_builder() {
+        return (false, context.bad_answer(&causes));
+    }
+    let (message, hint) = if error.is_connect() {
+        (
+            format!("no connection to {host}: {causes}"),
+            format!(
+                "check the network, the firewall, and the proxy if there is one (HTTPS_PROXY); \
+                 {} names the hub, which keeps large files on other hosts",
+                variables::HF_ENDPOINT
+            ),
+        )
+    } else {
+        (
+            format!("the connection to {host} was cut: {causes}"),
+            "start again: what was fetched is kept, and goes on from there".to_owned(),
+        )
+    };
+    (true, context.error(FailureKind::Connect, &message, hint))
+}
+
+/// Returns whether no address was found for the host's name.
+fn is_name_resolution(causes: &str) -> bool {
+    let causes = causes.to_lowercase();
+    ["dns error", "failed to lookup address"].iter().any(|words| causes.contains(words))
+}
+
+/// Returns whether the two sides do not trust each other; a connection that broke off during the
+/// handshake does not count.
+fn is_tls(causes: &str) -> bool {
+    let causes = causes.to_lowercase();
+    let contains_any = |words: &[&str]| words.iter().any(|words| causes.contains(words));
+    contains_any(&["certificate", "tls", "received corrupt message", "handshake"])
+        && !contains_any(&["eof", "close_notify", "reset by peer", "broken pipe"])
+}
+
+/// Returns an error and its causes, outermost first, without addresses: those contain signatures.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut texts = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        texts.push(without_addresses(&error.to_string()));
+        next = error.source();
+    }
+    // an error often repeats the text of its cause
+    let mut kept: Vec<String> = Vec::new();
+    for text in texts.into_iter().rev() {
+        if !kept.iter().any(|inner| text.contains(inner.as_str())) {
+            kept.push(text);
+        }
+    }
+    kept.reverse();
+    kept.join(": ")
+}
+
+fn without_addresses(text: &str) -> String {
+    let is_kept = |word: &&str| !word.contains("://");
+    text.split(' ').filter(is_kept).collect::<Vec<_>>().join(" ").replace(" for url", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_off_is_not_a_lack_of_trust() {
+        for (causes, tls) in [
+            ("invalid peer certificate: UnknownIssuer", true),
+            ("received corrupt message of type InvalidContentType", true),
+            ("peer closed connection without sending TLS close_notify", false),
+            ("tls handshake eof", false),
+            ("Connection reset by peer (os error 104)", false),
+        ] {
+            assert_eq!(is_tls(causes), tls, "{causes}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_left_out() {
+        let text = "error sending request for url (https://cdn/blob?signature=abc)";
+        assert_eq!(without_addresses(text), "error sending request");
+    }
+}

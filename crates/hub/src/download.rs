@@ -1,0 +1,388 @@
+//! Downloads single files of a commit into the cache: ranges are appended to a partial file and hashed
+//! as they arrive; the complete file is published if its hash is right.
+//!
+//! Other runs and other tools may fetch the same content: one of them holds its lock, and the others
+//! wait for it. A download that ends early leaves its partial file, which the next one continues and
+//! which nobody takes for the content.
+
+use crate::attempt_error::AttemptError;
+use crate::client::{FileStream, HubClient};
+use crate::content_hash::ComputedHashes;
+use crate::disk::write_error;
+use crate::error::HubError;
+use crate::identity::Identity;
+use crate::job::Job;
+use crate::listing::ListedFile;
+use crate::lock::{ContentLock, touched};
+use crate::partial::PartialFile;
+use crate::request_context::RequestContext;
+use crate::retry::RetryBudget;
+use crate::variables;
+use modelgate_model::units::format_duration;
+use modelgate_protocol::FailureKind;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::block_in_place;
+
+/// The bytes of one range.
+const RANGE_BYTES: u64 = 1 << 30;
+/// How often a lock that somebody else holds is tried.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// An attempt that received as many bytes, or all that were missing, made progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
+/// A connection that is slower for the `stall` time of the model has stalled.
+const MIN_BYTES_PER_SECOND: u64 = 4096;
+
+/// What the downloads of several files of one commit share.
+pub(crate) struct Download {
+    client: HubClient,
+    job: Arc<Job>,
+    commit: String,
+    range_bytes: u64,
+    /// Bytes that exist of all files that are fetched.
+    present: AtomicU64,
+    /// Bytes that came over the network.
+    received: AtomicU64,
+}
+
+impl Download {
+    /// Returns the downloads of `commit`.
+    pub(crate) fn new(client: HubClient, job: Arc<Job>, commit: String) -> Download {
+        Download {
+            client,
+            job,
+            commit,
+            range_bytes: RANGE_BYTES,
+            present: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns the job to which the downloads belong.
+    pub(crate) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Returns the commit.
+    pub(crate) fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// Returns the bytes that exist of all files that were fetched since [`Download::begin`].
+    pub(crate) fn present_bytes(&self) -> u64 {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes that came over the network.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Begins to count the present bytes of other files.
+    pub(crate) fn begin(&self) {
+        self.present.store(0, Ordering::Relaxed);
+    }
+
+    /// Downloads `file` into the cache, unless it is there by the time that its lock is taken, with
+    /// another content than `wrong`. Returns its SHA-256 if it was downloaded here.
+    ///
+    /// # Errors
+    /// The file cannot be downloaded or written, or its content is not the listed one.
+    pub(crate) async fn file(
+        &self,
+        file: &ListedFile,
+        wrong: Option<Identity>,
+    ) -> Result<Option<String>, HubError> {
+        let context = self.context(file);
+        let lock = self.lock(file, &context).await?;
+        let cache = &self.job.cache;
+        if cache.has_content(file, wrong) {
+            self.present.fetch_add(file.bytes, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let partial = cache.partial(&file.hash);
+        let mut is_first = true;
+        loop {
+            let ComputedHashes { name, sha256 } = self.complete(file, &context, &lock).await?;
+            if name == file.hash.name() {
+                let published = block_in_place(|| cache.publish(file, &sha256));
+                published.map_err(|error| write_error(&context, &partial, error))?;
+                return Ok(Some(sha256));
+            }
+            // the part of an earlier run, or a proxy, may have been wrong: once more from the start
+            let removed = std::fs::remove_file(&partial);
+            removed.map_err(|error| write_error(&context, &partial, error))?;
+            self.present.fetch_sub(file.bytes, Ordering::Relaxed);
+            if !is_first {
+                return Err(corrupt(file, &name, &context));
+            }
+            is_first = false;
+        }
+    }
+
+    fn context<'a>(&'a self, file: &'a ListedFile) -> RequestContext<'a> {
+        self.job.context(&self.commit).with_file(&file.path)
+    }
+
+    /// Takes the lock of the content, and waits while somebody else fetches it.
+    async fn lock(
+        &self,
+        file: &ListedFile,
+        context: &RequestContext<'_>,
+    ) -> Result<ContentLock, HubError> {
+        let path = self.job.cache.lock(&file.hash);
+        let stall = self.job.options.stall;
+        let progress = || (self.job.cache.partial_bytes_of_all_tools(&file.hash), touched(&path));
+        let (mut last, mut since) = (progress(), Instant::now());
+        loop {
+            match ContentLock::try_take(&path) {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) => {}
+                Err(error) => return Err(write_error(context, &path, error)),
+            }
+            tokio::time::sleep(LOCK_POLL_INTERVAL).await;
+            let now = progress();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            if since.elapsed() > stall {
+                let message = format!(
+                    "somebody else holds its lock {} and has fetched nothing for {}",
+                    path.display(),
+                    format_duration(stall)
+                );
+                let hint = "end that process (`fuser` on the lock names it), or allow more with \
+                            `stall` in the manifest";
+                return Err(context.error(FailureKind::Stalled, &message, hint));
+            }
+        }
+    }
+
+    /// Downloads what the partial file lacks, and returns the hashes of the whole.
+    async fn complete(
+        &self,
+        file: &ListedFile,
+        context: &RequestContext<'_>,
+        lock: &ContentLock,
+    ) -> Result<ComputedHashes, HubError> {
+        let path = self.job.cache.partial(&file.hash);
+        let mut partial = block_in_place(|| PartialFile::open(&path, file, lock))
+            .map_err(|error| write_error(context, &path, error))?;
+        self.present.fetch_add(partial.bytes(), Ordering::Relaxed);
+        let mut budget = RetryBudget::new(&self.job.settings);
+        while partial.bytes() < file.bytes {
+            let before = partial.bytes();
+            let result = self.range(file, &mut partial, context).await;
+            let gained = partial.bytes().saturating_sub(before);
+            if gained >= PROGRESS_BYTES.min(file.bytes - before) {
+                budget.restore();
+            }
+            match result {
+                Ok(()) => {}
+                Err(RangeError::Attempt(mut attempt)) => {
+                    let (bytes, all) = (partial.bytes(), file.bytes);
+                    attempt.error.message += &format!(" ({bytes} of {all} bytes are there)");
+                    budget.wait(attempt).await?;
+                }
+                Err(RangeError::Disk(error)) => return Err(write_error(context, &path, error)),
+            }
+        }
+        Ok(partial.finish())
+    }
+
+    /// Downloads the next range.
+    async fn range(
+        &self,
+        file: &ListedFile,
+        partial: &mut PartialFile,
+        context: &RequestContext<'_>,
+    ) -> Result<(), RangeError> {
+        let start = partial.bytes();
+        let mut end = file.bytes.min(start.saturating_add(self.range_bytes));
+        let mut stream = self.client.file(context, start..end, file.bytes).await?;
+        if stream.is_whole {
+            self.present.fetch_sub(start, Ordering::Relaxed);
+            partial.restart(file).map_err(RangeError::Disk)?;
+            end = file.bytes;
+        }
+        self.append(&mut stream, partial, end, context).await?;
+        if partial.bytes() < end {
+            let error = context.error(
+                FailureKind::Connect,
+                "the connection ended before the file did",
+                "start again: what was fetched is kept, and goes on from there",
+            );
+            return Err(AttemptError::temporary(error).into());
+        }
+        Ok(())
+    }
+
+    /// Appends the bytes of `stream` up to `end`.
+    async fn append(
+        &self,
+        stream: &mut FileStream,
+        partial: &mut PartialFile,
+        end: u64,
+        context: &RequestContext<'_>,
+    ) -> Result<(), RangeError> {
+        let stall = self.job.options.stall;
+        let (mut since, mut start) = (Instant::now(), partial.bytes());
+        while let Some(chunk) = stream.next(context).await? {
+            let bytes = chunk.len() as u64;
+            if bytes > end - partial.bytes() {
+                let message = format!("more bytes than the {end} that the file has here");
+                return Err(AttemptError::fatal(context.bad_answer(&message)).into());
+            }
+            partial.append(&chunk).map_err(RangeError::Disk)?;
+            self.present.fetch_add(bytes, Ordering::Relaxed);
+            self.received.fetch_add(bytes, Ordering::Relaxed);
+            if since.elapsed() > stall {
+                let gained = partial.bytes() - start;
+                if gained < MIN_BYTES_PER_SECOND * stall.as_secs().max(1) {
+                    return Err(stalled(gained, stall, context).into());
+                }
+                (since, start) = (Instant::now(), partial.bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a range is not complete.
+enum RangeError {
+    Attempt(AttemptError),
+    Disk(io::Error),
+}
+
+impl From<AttemptError> for RangeError {
+    fn from(error: AttemptError) -> RangeError {
+        RangeError::Attempt(error)
+    }
+}
+
+fn stalled(bytes: u64, stall: Duration, context: &RequestContext<'_>) -> AttemptError {
+    let message = format!("only {bytes} bytes came in {}", format_duration(stall));
+    let hint = format!(
+        "check the network and the proxy; {} names another hub; what was fetched is kept",
+        variables::HF_ENDPOINT
+    );
+    AttemptError::fatal(context.error(FailureKind::Timeout, &message, hint))
+}
+
+fn corrupt(file: &ListedFile, found: &str, context: &RequestContext<'_>) -> HubError {
+    let kind = file.hash.kind();
+    let message = format!(
+        "what the hub sends is not what it lists: {kind} {found}, expected {}; fetched twice",
+        file.hash.name()
+    );
+    let hint = "a proxy or a mirror may change files, or the repository is damaged: try another \
+                network, or another revision; nothing of it was kept";
+    context.error(FailureKind::Corrupt, &message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content_hash::ContentHash;
+    use crate::observer::{Observer, Transfer, Work};
+    use crate::settings::Settings;
+    use crate::source::{FetchOptions, ModelSource};
+    use crate::variables::Variables;
+    use modelgate_testkit::hub::{Action, Fault, Hub, Repository};
+
+    const FILE: &str = "weights";
+    const BYTES: usize = 2_500_000;
+
+    /// An observer of single files, which report nothing.
+    struct Silent;
+
+    impl Observer for Silent {
+        fn interrupted(&self) -> Option<String> {
+            None
+        }
+
+        fn note(&self, text: &str) {
+            panic!("{text}");
+        }
+
+        fn transfer(&self, work: Work, _: u64) -> Box<dyn Transfer> {
+            panic!("{work:?}");
+        }
+    }
+
+    /// Downloads a file of [`BYTES`] in ranges of a million, from a hub with `faults`.
+    fn downloaded(faults: Vec<Fault>) -> (Result<Option<String>, HubError>, Hub) {
+        let content: Vec<u8> = (0..BYTES).map(|at| (at / 7) as u8).collect();
+        let repository = Repository::new("owner/Name").with_file(FILE, content);
+        let sha256 = repository.etag(FILE).to_owned();
+        let commit = repository.commit.clone();
+        let server = Hub::start(vec![repository]);
+        faults.into_iter().for_each(|fault| server.fault(fault));
+        let home = tempfile::tempdir().expect("a folder");
+        let mut variables = Variables::default();
+        variables.set("HF_ENDPOINT", server.endpoint());
+        variables.set("HF_HOME", home.path());
+        let settings = Arc::new(Settings::resolve(&variables, home.path()).expect("settings"));
+        let source = ModelSource { repo: "owner/Name".into(), revision: "main".into(), file: None };
+        let options = FetchOptions {
+            model: "name".into(),
+            stall: Duration::from_secs(60),
+            verify: false,
+            known_repositories: Vec::new(),
+        };
+        let job = Arc::new(Job::new(Arc::clone(&settings), source, options, Arc::new(Silent)));
+        job.cache.create_folders().expect("a cache");
+        let client = HubClient::new(settings).expect("a client");
+        let download = Download::new(client, Arc::clone(&job), commit);
+        let download = Arc::new(Download { range_bytes: 1_000_000, ..download });
+        let hash = ContentHash::Sha256(sha256.clone());
+        let file = Arc::new(ListedFile { path: FILE.into(), bytes: BYTES as u64, hash });
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        // work that blocks has to run on one of the runtime's threads
+        let (spawned, wanted) = (Arc::clone(&download), Arc::clone(&file));
+        let result = runtime
+            .block_on(runtime.spawn(async move { spawned.file(&wanted, None).await }))
+            .expect("it ends");
+        if let Ok(found) = &result {
+            assert_eq!(found.as_deref(), Some(sha256.as_str()));
+            assert_eq!(download.present_bytes(), BYTES as u64);
+            assert!(job.cache.has_content(&file, None));
+        }
+        (result, server)
+    }
+
+    fn ranges(server: &Hub) -> Vec<String> {
+        let log = server.log().into_iter().filter(|logged| logged.target.contains("signature"));
+        log.filter_map(|logged| logged.range).collect()
+    }
+
+    #[test]
+    fn a_file_is_downloaded_in_ranges() {
+        let (result, server) = downloaded(Vec::new());
+        result.expect("downloaded");
+        let expected = ["bytes=0-999999", "bytes=1000000-1999999", "bytes=2000000-2499999"];
+        assert_eq!(ranges(&server), expected);
+    }
+
+    #[test]
+    fn a_server_without_ranges_sends_the_whole_file() {
+        let (result, server) = downloaded(vec![Fault::of("signature", Action::IgnoreRange)]);
+        result.expect("downloaded");
+        assert_eq!(ranges(&server), ["bytes=0-999999"]);
+    }
+
+    #[test]
+    fn an_answer_of_unknown_length_does_not_replace_what_was_downloaded() {
+        let page = Action::Unsized("<html>Welcome to our network</html>".into());
+        let at_second = Fault::of("signature", Action::CutAt(1_200_000)).times(2);
+        // the first range is complete, the second one is cut, and then a page answers
+        let (result, server) = downloaded(vec![at_second, Fault::of("signature", page)]);
+        let error = result.expect_err("a page is not a file");
+        assert_eq!(error.kind, FailureKind::BadAnswer, "{error}");
+        assert!(error.message.contains("an unknown number of bytes"), "{error}");
+        assert_eq!(ranges(&server).last().map(String::as_str), Some("bytes=1200000-2199999"));
+    }
+}

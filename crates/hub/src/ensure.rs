@@ -1,0 +1,151 @@
+//! Ensures that the cache has files of a commit: files that are there and right stay, others are
+//! downloaded, several at the same time.
+
+use crate::disk::{check_room, write_error};
+use crate::download::Download;
+use crate::error::HubError;
+use crate::file_seen::{Verification, Verifications};
+use crate::file_state::FileState;
+use crate::identity::Identity;
+use crate::inspect::inspect;
+use crate::listing::{ListedFile, describe_missing, total_bytes};
+use crate::observer::Work;
+use crate::runtime::PARALLEL_FILES;
+use modelgate_model::units::{counted, format_bytes};
+use modelgate_protocol::FailureKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How often progress is reported.
+const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A file to be downloaded, and the wrong content in its place if there is one.
+type MissingFile<'a> = (&'a ListedFile, Option<Identity>);
+
+/// Ensures that the cache has `files` of the commit of `download`, and returns how they were verified.
+/// Adds to `notes` what a user should know.
+///
+/// # Errors
+/// A file cannot be downloaded or written.
+pub(crate) async fn ensure(
+    download: &Arc<Download>,
+    files: &[ListedFile],
+    notes: &mut Vec<String>,
+) -> Result<Verifications, HubError> {
+    let (job, commit) = (download.job(), download.commit());
+    let (cache, context) = (&job.cache, job.context(commit));
+    let mut verifications = Verifications::new();
+    let (mut missing, mut unlinked) = (Vec::new(), Vec::new());
+    for (file, state) in inspect(job, files, commit)? {
+        match state {
+            FileState::Right { verification, linked } => {
+                verifications.insert(file.path.clone(), verification);
+                if !linked {
+                    unlinked.push(file);
+                }
+            }
+            FileState::Missing => missing.push((file, None)),
+            FileState::Wrong { reason, content } => {
+                let path = &file.path;
+                let note = format!("{path} in the cache is not right ({reason}): fetched again");
+                job.note(note, notes);
+                missing.push((file, Some(content)));
+            }
+        }
+    }
+    if missing.is_empty() && unlinked.is_empty() {
+        return Ok(verifications);
+    }
+    cache.create_folders().map_err(|(path, error)| {
+        let mut error = write_error(&context, &path, error);
+        let all = missing.iter().map(|(file, _)| *file).chain(unlinked.iter().copied());
+        error.message += &format!("; {}", describe_missing(&all.collect::<Vec<_>>()));
+        error
+    })?;
+    let link = |file: &ListedFile| {
+        let linked = cache.link(file, commit);
+        linked.map_err(|error| write_error(&context, &cache.snapshot(commit), error))
+    };
+    unlinked.into_iter().try_for_each(link)?;
+    download_all(download, &missing, |file, sha256| {
+        link(file)?;
+        let verification = match sha256 {
+            Some(sha256) => Verification::now(sha256),
+            None => verification_by_other(download, file)?,
+        };
+        verifications.insert(file.path.clone(), verification);
+        Ok(())
+    })
+    .await?;
+    Ok(verifications)
+}
+
+/// Returns how `file` is verified that somebody else has downloaded in the meantime; another run of
+/// this crate has hashed it.
+fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verification, HubError> {
+    let states = inspect(download.job(), std::slice::from_ref(file), download.commit())?;
+    match states.into_iter().next() {
+        Some((_, FileState::Right { verification, .. })) => Ok(verification),
+        _ => {
+            let context = download.job().context(download.commit()).with_file(&file.path);
+            Err(context.error(
+                FailureKind::Corrupt,
+                "another process has fetched it meanwhile, and it is not what the hub lists",
+                "start again: it is fetched again then",
+            ))
+        }
+    }
+}
+
+/// Downloads `missing`, several at the same time. `downloaded` receives each file with its SHA-256,
+/// which is `None` if somebody else has downloaded it in the meantime.
+async fn download_all(
+    download: &Arc<Download>,
+    missing: &[MissingFile<'_>],
+    mut downloaded: impl FnMut(&ListedFile, Option<String>) -> Result<(), HubError>,
+) -> Result<(), HubError> {
+    let job = download.job();
+    let all = total_bytes(missing.iter().map(|(file, _)| *file));
+    let present =
+        missing.iter().map(|(file, _)| job.cache.partial_bytes(&file.hash).min(file.bytes));
+    let present = present.fold(0, u64::saturating_add);
+    check_room(&job.context(download.commit()), job.cache.root(), all - present)?;
+    download.begin();
+    let mut transfer = job.observer.transfer(Work::Fetch, all);
+    transfer.begin(present, &description(job.cache.root(), missing.len(), all - present));
+    let mut waiting = missing.iter().enumerate();
+    let mut running = JoinSet::new();
+    let mut start = |running: &mut JoinSet<(usize, Result<Option<String>, HubError>)>| {
+        if let Some((index, (file, wrong))) = waiting.next() {
+            let (download, file, wrong) = (Arc::clone(download), (*file).clone(), *wrong);
+            running.spawn(async move { (index, download.file(&file, wrong).await) });
+        }
+    };
+    (0..PARALLEL_FILES).for_each(|_| start(&mut running));
+    loop {
+        tokio::select! {
+            ended = running.join_next() => {
+                let Some(ended) = ended else {
+                    transfer.finish(download.received_bytes());
+                    return Ok(());
+                };
+                let (index, result) = ended
+                    .map_err(|error| HubError::internal(format!("a fetch ended: {error}")))?;
+                downloaded(missing[index].0, result?)?;
+                start(&mut running);
+            }
+            () = tokio::time::sleep(REPORT_INTERVAL) => transfer.at(download.present_bytes()),
+        }
+    }
+}
+
+fn description(folder: &Path, files: usize, to_download: u64) -> String {
+    format!(
+        "{}, {} of it to come, into {}",
+        counted(files, "file"),
+        format_bytes(to_download),
+        folder.display()
+    )
+}

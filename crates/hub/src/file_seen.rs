@@ -1,0 +1,112 @@
+//! What is recorded of each file of weights: size, hash, and how it was verified.
+
+use modelgate_model::layout::LayoutError;
+use modelgate_protocol::{Finite, ModelFiles};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A file that the model came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FileSeen {
+    /// Name relative to the model's folder.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal, where it is known.
+    pub sha256: Option<String>,
+    /// How the content was verified.
+    pub verified: Verified,
+    /// Part of the file that was in the page cache before it was read; none where the system does
+    /// not say.
+    pub page_cache_fraction: Option<Finite>,
+}
+
+/// How a file's content was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verified {
+    /// Hashed in this run.
+    Now,
+    /// Hashed in an earlier run, and unchanged since by size, time and inode.
+    Earlier,
+    /// By its size alone.
+    Size,
+    /// Not at all: nothing is known to verify it against.
+    No,
+}
+
+/// How the content of a file was verified, and its SHA-256 if it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verification {
+    pub(crate) verified: Verified,
+    pub(crate) sha256: Option<String>,
+}
+
+impl Verification {
+    /// Returns the verification of a content that was hashed in this run.
+    pub(crate) fn now(sha256: String) -> Verification {
+        Verification { verified: Verified::Now, sha256: Some(sha256) }
+    }
+}
+
+/// Verifications by paths in the repository.
+pub(crate) type Verifications = BTreeMap<String, Verification>;
+
+/// Returns the records of local weights, of which nothing is known to verify them against.
+///
+/// # Errors
+/// The metadata of a file cannot be read.
+pub fn local_files(files: &ModelFiles) -> Result<Vec<FileSeen>, LayoutError> {
+    file_records(files, |_| None)
+}
+
+/// Returns the records of the weights among `files`, of which `verification` tells what is known by
+/// their paths.
+///
+/// # Errors
+/// The metadata of a file cannot be read.
+pub(crate) fn file_records(
+    files: &ModelFiles,
+    verification: impl Fn(&Path) -> Option<Verification>,
+) -> Result<Vec<FileSeen>, LayoutError> {
+    let record = |path: &Path| {
+        let metadata = std::fs::metadata(path).map_err(|error| LayoutError::io(path, error))?;
+        let name = path.strip_prefix(&files.root).unwrap_or(path);
+        let Verification { verified, sha256 } =
+            verification(path).unwrap_or(Verification { verified: Verified::No, sha256: None });
+        Ok(FileSeen {
+            name: name.display().to_string(),
+            bytes: metadata.len(),
+            sha256,
+            verified,
+            page_cache_fraction: None,
+        })
+    };
+    files.weights.iter().map(|path| record(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::{FailureKind, WeightFormat};
+
+    #[test]
+    fn local_weights_are_recorded_unverified_and_relative_to_their_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, "12345").expect("written");
+        let files = ModelFiles::new(folder.path(), WeightFormat::Safetensors, vec![path.clone()]);
+        let expected = FileSeen {
+            name: "model.safetensors".into(),
+            bytes: 5,
+            sha256: None,
+            verified: Verified::No,
+            page_cache_fraction: None,
+        };
+        assert_eq!(local_files(&files).expect("records"), [expected]);
+        std::fs::remove_file(path).expect("removed");
+        assert_eq!(local_files(&files).expect_err("it is gone").kind, FailureKind::Io);
+    }
+}

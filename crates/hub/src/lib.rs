@@ -1,0 +1,59 @@
+//! Gets the files of a model from a Hugging Face hub: into the cache that the Hugging Face tools share,
+//! verified against the hashes that the hub lists.
+//!
+//! [`open()`] resolves a revision to its commit, lists the files with sizes and hashes, and fetches the
+//! small ones. The caller reads the config and may refuse the model at that point;
+//! [`Opened::weights`] fetches the rest. Without a network, the cache alone is used.
+//!
+//! Everything that is configurable comes in by [`Settings`], which are resolved from a snapshot of
+//! environment variables ([`Variables`]). The libraries below read two things from the environment
+//! themselves: the proxies (`HTTPS_PROXY`, `NO_PROXY` and the like) and the place of the trusted
+//! certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+
+mod attempt_error;
+mod cache;
+mod cached;
+mod client;
+mod connection_error;
+mod content_hash;
+mod disk;
+mod download;
+mod ensure;
+mod error;
+mod fetched;
+mod file_seen;
+mod file_state;
+pub mod files;
+mod identity;
+mod inspect;
+mod interrupt;
+mod job;
+mod listing;
+mod lock;
+mod nearest;
+mod observer;
+mod open;
+mod opened;
+mod partial;
+mod request_context;
+mod resolve;
+mod response_error;
+mod retry;
+mod runtime;
+mod select;
+mod settings;
+mod source;
+mod tls;
+mod token;
+pub mod variables;
+
+pub use error::HubError;
+pub use fetched::Fetched;
+pub use file_seen::{FileSeen, Verified, local_files};
+pub use nearest::nearest;
+pub use observer::{Observer, Transfer, Work};
+pub use open::open;
+pub use opened::Opened;
+pub use settings::{Settings, SettingsError};
+pub use source::{FetchOptions, ModelSource};
+pub use variables::Variables;

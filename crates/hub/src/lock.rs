@@ -1,0 +1,78 @@
+//! The lock of a content, by which one run or tool at a time fetches it.
+
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A lock that is held. The file is removed when the lock is released.
+pub(crate) struct ContentLock {
+    path: PathBuf,
+    file: File,
+}
+
+impl ContentLock {
+    /// Takes the lock at `path`; returns `None` if somebody else holds it.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the file system has no locks.
+    pub(crate) fn try_take(path: &Path) -> io::Result<Option<ContentLock>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // the previous holder may have removed the file in between: then nobody else sees this lock
+        let is_same = std::fs::metadata(path).is_ok_and(|other| {
+            file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (other.dev(), other.ino()))
+        });
+        if !is_same {
+            return Ok(None);
+        }
+        // some file systems grant every lock
+        let second = OpenOptions::new().write(true).open(path)?;
+        if second.try_lock().is_ok() {
+            return Err(Errno::NOLCK.into());
+        }
+        Ok(Some(ContentLock { path: path.to_owned(), file }))
+    }
+
+    /// Shows those who wait for the lock that its holder makes progress.
+    pub(crate) fn touch(&self) {
+        // if it fails, others give up too early and say so
+        let _ = self.file.set_modified(SystemTime::now());
+    }
+}
+
+impl Drop for ContentLock {
+    fn drop(&mut self) {
+        // a file that remains does no harm
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Returns when a lock was last touched; `None` if there is none.
+pub(crate) fn touched(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|file| file.modified()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_no_file_afterwards() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("content.lock");
+        let lock = ContentLock::try_take(&path).expect("locks").expect("nobody holds it");
+        assert!(ContentLock::try_take(&path).expect("locks").is_none());
+        lock.touch();
+        assert!(touched(&path).is_some());
+        drop(lock);
+        assert_eq!(touched(&path), None);
+        assert!(ContentLock::try_take(&path).expect("locks").is_some());
+    }
+}

@@ -1,0 +1,117 @@
+//! A file that is not complete yet: it is hashed as it grows, and continued by later runs.
+
+use crate::content_hash::{ComputedHashes, Hasher};
+use crate::listing::ListedFile;
+use crate::lock::ContentLock;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Bytes that are read at once.
+const BUFFER_BYTES: usize = 1 << 20;
+/// The bytes after which the lock is touched while the file is read.
+const TOUCH_INTERVAL_BYTES: u64 = 256 << 20;
+
+/// The partial file of a content.
+pub(crate) struct PartialFile {
+    content: File,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl PartialFile {
+    /// Opens the partial file at `path`, or creates it, and hashes its content. Touches `lock` from time
+    /// to time.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub(crate) fn open(
+        path: &Path,
+        file: &ListedFile,
+        lock: &ContentLock,
+    ) -> io::Result<PartialFile> {
+        let content =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        let hasher = Hasher::new(&file.hash, file.bytes);
+        let mut partial = PartialFile { content, hasher, bytes: 0 };
+        if partial.content.metadata()?.len() > file.bytes {
+            partial.restart(file)?;
+        }
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match partial.content.read(&mut buffer)? {
+                0 => return Ok(partial),
+                read => {
+                    partial.hasher.update(&buffer[..read]);
+                    partial.bytes += read as u64;
+                    if partial.bytes.is_multiple_of(TOUCH_INTERVAL_BYTES) {
+                        lock.touch();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the bytes that the file has.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Removes the content.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn restart(&mut self, file: &ListedFile) -> io::Result<()> {
+        self.content.set_len(0)?;
+        self.content.seek(SeekFrom::Start(0))?;
+        (self.hasher, self.bytes) = (Hasher::new(&file.hash, file.bytes), 0);
+        Ok(())
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.content.write_all(chunk) {
+            // the file must be what was hashed, whatever part of the chunk was written
+            let _ = self.content.set_len(self.bytes);
+            return Err(error);
+        }
+        self.hasher.update(chunk);
+        self.bytes += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Returns the hashes of the content.
+    pub(crate) fn finish(self) -> ComputedHashes {
+        self.hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content_hash::ContentHash;
+
+    #[test]
+    fn a_later_run_continues_and_hashes_the_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file.partial");
+        let lock = ContentLock::try_take(&folder.path().join("lock")).expect("locks");
+        let lock = lock.expect("nobody holds it");
+        // `printf hello | git hash-object --stdin`
+        let hash = ContentHash::GitBlob("b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0".into());
+        let file = ListedFile { path: "file".into(), bytes: 5, hash };
+        let open = || PartialFile::open(&path, &file, &lock).expect("opened");
+        open().append(b"hel").expect("appended");
+        let mut partial = open();
+        assert_eq!(partial.bytes(), 3);
+        partial.append(b"lo").expect("appended");
+        assert_eq!(partial.finish().name, file.hash.name());
+        // one that is too long begins anew
+        std::fs::write(&path, "hello!").expect("written");
+        assert_eq!(open().bytes(), 0);
+        assert_eq!(std::fs::metadata(&path).expect("metadata").len(), 0);
+    }
+}

@@ -1,0 +1,271 @@
+//! What a response with an error status means: its class, whether another attempt may succeed, and the
+//! remedy.
+
+use crate::attempt_error::AttemptError;
+use crate::request_context::RequestContext;
+use crate::settings::Settings;
+use modelgate_model::units::format_duration;
+use modelgate_protocol::FailureKind;
+use reqwest::StatusCode;
+use std::time::Duration;
+use url::Url;
+
+/// The longest text of a server that is repeated, in characters.
+const MAX_REMARK_CHARS: usize = 300;
+
+const LOGIN: &str = "run `hf auth login`, or set HF_TOKEN to a token from the hub's settings \
+                     (https://huggingface.co/settings/tokens)";
+
+/// A response with an error status.
+#[derive(Debug, Clone)]
+pub(crate) struct ErrorResponse {
+    /// The address that was finally requested.
+    pub(crate) url: Url,
+    pub(crate) status: StatusCode,
+    /// `X-Error-Code`.
+    pub(crate) code: Option<String>,
+    /// `X-Error-Message`, or the `error` of a JSON body.
+    pub(crate) message: Option<String>,
+    /// `Retry-After`.
+    pub(crate) wait: Option<Duration>,
+}
+
+impl ErrorResponse {
+    /// Returns the error of a request that was answered with this response.
+    pub(crate) fn error(&self, context: &RequestContext<'_>) -> AttemptError {
+        if self.url.origin() == context.settings.endpoint.origin() {
+            self.hub_error(context)
+        } else {
+            self.storage_error(context)
+        }
+    }
+
+    fn hub_error(&self, context: &RequestContext<'_>) -> AttemptError {
+        let status = self.status;
+        let remark = self.remark();
+        let answer = format!("{} answers {status}{remark}", context.host());
+        let code = self.code.as_deref().unwrap_or_default();
+        let error = |kind, message: &str, hint: String| {
+            AttemptError::fatal(context.error(kind, &format!("{message}: {answer}"), hint))
+        };
+        let page = context.page();
+        let has_token = context.settings.token().is_some();
+        let token = describe_token(context.settings);
+        let remark_contains = |words: &str| remark.to_lowercase().contains(words);
+        match (status.as_u16(), code) {
+            (403, _) if remark_contains("is disabled") => error(
+                FailureKind::RepositoryNotFound,
+                "the hub has disabled the repository",
+                format!("{page} may say why: take another repository"),
+            ),
+            (401 | 403, "GatedRepo") | (403, "") if !has_token => error(
+                FailureKind::NoToken,
+                "the repository is gated, and there is no token",
+                format!("accept the licence on {page}; then {LOGIN}"),
+            ),
+            (401, _)
+                if has_token
+                    && (remark_contains("invalid credentials") || code != "RepoNotFound") =>
+            {
+                error(
+                    FailureKind::TokenRefused,
+                    &format!("{token} is not accepted"),
+                    format!("it has expired, was revoked, or is not whole: {LOGIN}"),
+                )
+            }
+            (401 | 403, "GatedRepo") => error(
+                FailureKind::LicenceNotAccepted,
+                &format!("access is not granted to who {token} belongs to"),
+                format!(
+                    "accept the licence on {page} with that account, and wait where the owner \
+                     grants access by hand; a fine-grained token also needs the permission to read \
+                     gated repositories"
+                ),
+            ),
+            (401, "") => error(
+                FailureKind::NoToken,
+                "the hub wants a token and there is none (it answers so for repositories that do \
+                 not exist, too)",
+                format!("check the name; if {page} is private or gated, {LOGIN}"),
+            ),
+            (401 | 404, "RepoNotFound") => error(
+                FailureKind::RepositoryNotFound,
+                &if has_token {
+                    format!("no such repository, or a private one that {token} does not show")
+                } else {
+                    "no such repository, or a private one, for which there is no token".to_owned()
+                },
+                format!("check the name on {page}; if it is private, {LOGIN}"),
+            ),
+            (403, _) if !has_token => error(
+                FailureKind::NoToken,
+                "it may not be read without a token",
+                format!("look at {page}; then {LOGIN}"),
+            ),
+            (403, _) => error(
+                FailureKind::TokenRefused,
+                &format!("{token} may not read it"),
+                format!(
+                    "give the token the permission to read {page}, or take one that has it: {LOGIN}"
+                ),
+            ),
+            (404, "RevisionNotFound") => error(
+                FailureKind::RevisionNotFound,
+                "no such branch, tag or commit",
+                format!("{page}/tree/main lists them; `revision` in the manifest says which"),
+            ),
+            (404, "EntryNotFound") => error(
+                FailureKind::FileNotFound,
+                "no such file",
+                format!("{page}/tree/{} lists the files", context.revision),
+            ),
+            (404, _) => error(
+                FailureKind::RepositoryNotFound,
+                "nothing is there under this name",
+                format!("check the name on {page}"),
+            ),
+            (429, _) => AttemptError {
+                retry_after: Some(self.wait.unwrap_or_default()),
+                ..error(
+                    FailureKind::RateLimited,
+                    &match self.wait {
+                        Some(wait) => {
+                            format!("the hub asks to wait for {}", format_duration(wait))
+                        }
+                        None => "the hub asks to wait".to_owned(),
+                    },
+                    if has_token {
+                        "start again after that time; fetching once, before the models are \
+                         validated, asks less often"
+                            .to_owned()
+                    } else {
+                        format!(
+                            "start again after that time, or with a token, which may ask more \
+                             often: {LOGIN}"
+                        )
+                    },
+                )
+            },
+            (408 | 500..=599, _) => AttemptError {
+                retry_after: Some(self.wait.unwrap_or_default()),
+                ..error(
+                    FailureKind::ServerError,
+                    "the hub has an error of its own",
+                    "https://status.huggingface.co says how it is; start again later: what was \
+                     fetched is kept"
+                        .to_owned(),
+                )
+            },
+            _ => AttemptError::fatal(context.bad_answer(&format!("{status}{remark}"))),
+        }
+    }
+
+    /// Returns the error of a response that another host than the hub has sent: large files are stored
+    /// there.
+    fn storage_error(&self, context: &RequestContext<'_>) -> AttemptError {
+        let status = self.status;
+        let host = self.url.host_str().unwrap_or_default();
+        let message = format!("{host}, to which the hub sends for this file, answers {status}");
+        let hint = format!(
+            "the hub keeps large files on other hosts: a firewall or proxy must let {host} through, \
+             too; start again: what was fetched is kept"
+        );
+        let is_temporary = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let kind = if is_temporary { FailureKind::ServerError } else { FailureKind::BadAnswer };
+        // an address that has expired is replaced by the hub in the next attempt
+        AttemptError::temporary(context.error(kind, &message, hint))
+    }
+
+    /// Returns the text of the server, as the end of a message.
+    fn remark(&self) -> String {
+        let message = self.message.as_deref().filter(|message| !message.trim().is_empty());
+        message.map_or(String::new(), |message| {
+            let shown: String = message.chars().take(MAX_REMARK_CHARS).collect();
+            format!("; it says: {}", shown.replace(char::is_control, " ").trim())
+        })
+    }
+}
+
+fn describe_token(settings: &Settings) -> String {
+    settings
+        .token()
+        .map_or("no token".to_owned(), |token| format!("the token in {}", token.origin()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::variables::Variables;
+    use std::path::Path;
+
+    fn response(status: u16, code: &str, message: &str) -> ErrorResponse {
+        ErrorResponse {
+            url: Url::parse("https://huggingface.co/api").expect("a URL"),
+            status: StatusCode::from_u16(status).expect("a status"),
+            code: Some(code.to_owned()),
+            message: Some(message.to_owned()),
+            wait: None,
+        }
+    }
+
+    fn error(response: &ErrorResponse, token: Option<&str>) -> AttemptError {
+        let mut variables = Variables::default();
+        if let Some(token) = token {
+            variables.set("HF_TOKEN", token);
+        }
+        variables.set("HF_HOME", "/none");
+        let settings = Settings::resolve(&variables, Path::new("/none")).expect("settings");
+        let context =
+            RequestContext { repo: "o/n", revision: "main", file: None, settings: &settings };
+        response.error(&context)
+    }
+
+    #[test]
+    fn the_kind_depends_on_status_code_remark_and_token() {
+        use FailureKind::{
+            BadAnswer, FileNotFound, LicenceNotAccepted, NoToken, RateLimited, RepositoryNotFound,
+            RevisionNotFound, ServerError, TokenRefused,
+        };
+        let token = Some("hf_token");
+        for (status, code, message, token, kind) in [
+            (401, "", "", None, NoToken),
+            (401, "", "", token, TokenRefused),
+            (401, "RepoNotFound", "", None, RepositoryNotFound),
+            (401, "RepoNotFound", "", token, RepositoryNotFound),
+            (401, "RepoNotFound", "Invalid credentials", token, TokenRefused),
+            (401, "GatedRepo", "", None, NoToken),
+            (403, "GatedRepo", "", token, LicenceNotAccepted),
+            (403, "", "", token, TokenRefused),
+            (403, "", "Access is disabled.", token, RepositoryNotFound),
+            (404, "RevisionNotFound", "", None, RevisionNotFound),
+            (404, "EntryNotFound", "", None, FileNotFound),
+            (404, "", "", None, RepositoryNotFound),
+            (418, "", "", None, BadAnswer),
+            (429, "", "", None, RateLimited),
+            (503, "", "", None, ServerError),
+        ] {
+            let attempt = error(&response(status, code, message), token);
+            assert_eq!(attempt.error.kind, kind, "{status} {code} {message}: {attempt:?}");
+            let is_temporary = matches!(kind, RateLimited | ServerError);
+            assert_eq!(attempt.retry_after.is_some(), is_temporary, "{attempt:?}");
+            assert!(attempt.error.message.starts_with("o/n (revision main): "), "{attempt:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_a_server_repeats_is_hidden() {
+        let attempt = error(&response(401, "", "no such token: hf_secret"), Some("hf_secret"));
+        assert!(attempt.error.message.contains("it says: no such token: [token]"), "{attempt:?}");
+        assert!(!format!("{attempt:?}").contains("hf_secret"), "{attempt:?}");
+    }
+
+    #[test]
+    fn another_host_than_the_hub_is_named() {
+        let url = Url::parse("https://cdn.example/blob?signature=abc").expect("a URL");
+        let attempt = error(&ErrorResponse { url, ..response(403, "", "") }, None);
+        assert_eq!(attempt.error.kind, FailureKind::BadAnswer);
+        assert!(attempt.error.message.contains("cdn.example, to which"), "{attempt:?}");
+        assert!(!format!("{attempt:?}").contains("signature"), "{attempt:?}");
+        assert_eq!(attempt.retry_after, Some(Duration::ZERO));
+    }
+}

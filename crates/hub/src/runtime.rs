@@ -1,0 +1,47 @@
+//! The threads on which files are fetched.
+
+use crate::error::HubError;
+use std::time::Duration;
+use tokio::runtime::{Builder, Handle};
+
+/// Files that are fetched at the same time, as the Hugging Face tools do.
+pub(crate) const PARALLEL_FILES: usize = 8;
+/// How long the end waits for fetches that were given up.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A runtime that gives up all fetches when it is dropped, so that they release their locks.
+pub(crate) struct Runtime {
+    handle: Handle,
+    /// `None` only while it is dropped.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Runtime {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub(crate) fn start() -> Result<Runtime, HubError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(PARALLEL_FILES)
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                HubError::internal(format!("no threads to fetch with: {error}")).with_source(error)
+            })?;
+        Ok(Runtime { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// Runs `future` to its end.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.handle.block_on(future)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The settings for the access to a hub: its address, the token, the cache, timeout and retries.
+
+use crate::token::Token;
+use crate::variables::{self, Variables, is_true};
+use modelgate_protocol::FailureKind;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use url::Url;
+
+/// The address of the public hub.
+const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
+/// The default timeout (`HF_HUB_DOWNLOAD_TIMEOUT` of huggingface_hub).
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The default number of retries: with the waits between them, half a minute.
+const DEFAULT_RETRIES: u32 = 5;
+
+/// The settings for the access to a hub.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The address of the hub; without user, password, query and fragment.
+    pub endpoint: Url,
+    token: Option<Token>,
+    /// The folder of the cache.
+    pub cache: PathBuf,
+    /// Whether no request is sent to the hub.
+    pub offline: bool,
+    /// The longest time without a byte.
+    pub timeout: Duration,
+    /// Attempts after the first one, while none makes progress.
+    pub retries: u32,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SettingsError {
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+    /// Which setting is wrong, and why.
+    pub message: String,
+    /// How to fix it.
+    pub hint: String,
+}
+
+impl Settings {
+    /// Resolves the settings from `variables`. `temp_dir` holds the cache if they name neither a cache
+    /// nor a home.
+    ///
+    /// # Errors
+    /// A variable or a token that cannot be used.
+    pub fn resolve(variables: &Variables, temp_dir: &Path) -> Result<Settings, SettingsError> {
+        let plain = PlainValues::parse(variables)?;
+        let default = hf_hub::Cache::new(tools_folder(variables, temp_dir).join("hub"));
+        let cache = variables::CACHES.iter().find_map(|name| variables.path(name));
+        let token =
+            Token::find(variables, &default.token_path()).map_err(|message| SettingsError {
+                kind: FailureKind::TokenRefused,
+                message,
+                hint: "a token begins with hf_ and is copied whole from the hub's settings".into(),
+            })?;
+        Ok(Settings {
+            endpoint: plain.endpoint,
+            token,
+            cache: cache.unwrap_or_else(|| default.path().clone()),
+            // the first variable that is set decides, as in the Hugging Face tools
+            offline: variables::OFFLINE
+                .iter()
+                .find_map(|name| variables.get(name))
+                .is_some_and(is_true),
+            timeout: plain.timeout,
+            retries: plain.retries,
+        })
+    }
+
+    /// Checks the values of the variables themselves. Reads no file: a run that needs no hub must not
+    /// fail because of a token.
+    ///
+    /// # Errors
+    /// A variable that cannot be used.
+    pub fn check(variables: &Variables) -> Result<(), SettingsError> {
+        PlainValues::parse(variables).map(drop)
+    }
+
+    /// Returns the token, if there is one.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// Returns `text` without the token.
+    pub(crate) fn hide_token(&self, text: &str) -> String {
+        self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hide(text))
+    }
+}
+
+/// The settings that depend on the values of variables only.
+struct PlainValues {
+    endpoint: Url,
+    timeout: Duration,
+    retries: u32,
+}
+
+impl PlainValues {
+    fn parse(variables: &Variables) -> Result<PlainValues, SettingsError> {
+        let timeout = number(variables, variables::HF_HUB_DOWNLOAD_TIMEOUT)?;
+        let retries = number(variables, variables::HUB_RETRIES)?;
+        Ok(PlainValues {
+            endpoint: endpoint(variables.get(variables::HF_ENDPOINT))?,
+            timeout: timeout.map_or(DEFAULT_TIMEOUT, |s| Duration::from_secs(s.max(1))),
+            retries: retries.map_or(DEFAULT_RETRIES, |n| n.try_into().unwrap_or(u32::MAX)),
+        })
+    }
+}
+
+fn number(variables: &Variables, name: &str) -> Result<Option<u64>, SettingsError> {
+    let Some(value) = variables.get(name) else {
+        return Ok(None);
+    };
+    let number = value.to_str().and_then(|text| text.trim().parse().ok());
+    number.map(Some).ok_or_else(|| {
+        let message = format!("{name}={}: no whole number", value.display());
+        unusable(message, "give a number, or unset it")
+    })
+}
+
+/// Returns the folder of the Hugging Face tools.
+fn tools_folder(variables: &Variables, temp_dir: &Path) -> PathBuf {
+    if let Some(home) = variables.path(variables::HF_HOME) {
+        return home;
+    }
+    let caches = variables.path(variables::XDG_CACHE_HOME).unwrap_or_else(|| {
+        variables.get(variables::HOME).map_or(temp_dir, Path::new).join(".cache")
+    });
+    caches.join("huggingface")
+}
+
+fn endpoint(value: Option<&OsStr>) -> Result<Url, SettingsError> {
+    let text = value.map_or_else(|| PUBLIC_ENDPOINT.into(), OsStr::to_string_lossy);
+    let wrong = || {
+        // the message must not show the address, which may contain a password
+        let message = format!("{} is no address of a hub", variables::HF_ENDPOINT);
+        unusable(message, "such as https://huggingface.co, or unset it")
+    };
+    let mut url = Url::parse(text.trim().trim_end_matches('/')).map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong());
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    // the token identifies the user
+    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| wrong())?;
+    Ok(url)
+}
+
+fn unusable(message: String, hint: &str) -> SettingsError {
+    SettingsError { kind: FailureKind::BadAnswer, message, hint: hint.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(all: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let mut variables = Variables::default();
+        for (name, value) in all {
+            variables.set(name, *value);
+        }
+        Settings::resolve(&variables, Path::new("/tmp"))
+    }
+
+    #[test]
+    fn the_cache_is_where_the_hugging_face_tools_have_it() {
+        let cache = |variables: &[(&str, &str)]| resolved(variables).expect("settings").cache;
+        assert_eq!(cache(&[]), Path::new("/tmp/.cache/huggingface/hub"));
+        assert_eq!(cache(&[("HOME", "/h")]), Path::new("/h/.cache/huggingface/hub"));
+        let xdg = ("XDG_CACHE_HOME", "/x");
+        assert_eq!(cache(&[("HOME", "/h"), xdg]), Path::new("/x/huggingface/hub"));
+        assert_eq!(cache(&[xdg, ("HF_HOME", "/hf")]), Path::new("/hf/hub"));
+        assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/c")]), Path::new("/c"));
+        assert_eq!(cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "/hf")]), Path::new("/hf/hub"));
+        let (home, scratch) = (("HOME", "/h"), ("SCRATCH", "/s"));
+        assert_eq!(cache(&[home, ("HF_HOME", "~/hf")]), Path::new("/h/hf/hub"));
+        assert_eq!(cache(&[scratch, ("HF_HUB_CACHE", "$SCRATCH/c")]), Path::new("/s/c"));
+    }
+
+    #[test]
+    fn unusable_values_are_refused_by_name() {
+        for (name, value) in [
+            ("HF_ENDPOINT", "hub.example"),
+            ("HF_ENDPOINT", "ftp://hub.example"),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "soon"),
+            ("MODELGATE_HUB_RETRIES", "-1"),
+            ("HF_TOKEN", "two words"),
+        ] {
+            let error = resolved(&[(name, value)]).expect_err(name);
+            assert!(error.message.contains(name) && !error.hint.is_empty(), "{error}");
+        }
+        let settings = resolved(&[("HF_ENDPOINT", "https://me:word@hub.example/hf/?a=b")]);
+        assert_eq!(settings.expect("settings").endpoint.as_str(), "https://hub.example/hf/");
+    }
+
+    #[test]
+    fn a_check_reads_no_token() {
+        let mut variables = Variables::default();
+        variables.set("HF_TOKEN", "two words");
+        assert_eq!(Settings::check(&variables), Ok(()));
+        variables.set("HF_ENDPOINT", "hub.example");
+        assert!(Settings::check(&variables).is_err());
+    }
+
+    #[test]
+    fn offline_is_what_the_hugging_face_tools_take_for_it() {
+        for (value, offline) in [("1", true), ("true", true), ("ON", true), ("0", false)] {
+            for name in variables::OFFLINE {
+                let settings = resolved(&[(name, value)]).expect("settings");
+                assert_eq!(settings.offline, offline, "{value}");
+            }
+        }
+        let both = [("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")];
+        assert!(!resolved(&both).expect("settings").offline);
+    }
+}

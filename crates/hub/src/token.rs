@@ -1,0 +1,137 @@
+//! The token for the hub: where it is found, and that it is never shown.
+//!
+//! It is looked up as the Hugging Face tools do: in the environment, then in the file that
+//! `hf auth login` writes.
+
+use crate::variables::{self, Variables, is_true};
+use reqwest::header::HeaderValue;
+use std::path::Path;
+
+/// What replaces a token in a text.
+const REPLACEMENT: &str = "[token]";
+
+/// Longer files contain something else.
+const MAX_FILE_BYTES: u64 = 64 << 10;
+
+/// A token. Its debug output shows only where it was found.
+#[derive(Clone)]
+pub(crate) struct Token {
+    secret: String,
+    origin: String,
+}
+
+impl Token {
+    /// Finds the token in `variables` or in a file, which is `default_file` if the variables name no
+    /// other one.
+    ///
+    /// # Errors
+    /// What was found cannot be a token; the text says where it was found.
+    pub(crate) fn find(
+        variables: &Variables,
+        default_file: &Path,
+    ) -> Result<Option<Token>, String> {
+        if variables.get(variables::HF_HUB_DISABLE_IMPLICIT_TOKEN).is_some_and(is_true) {
+            return Ok(None);
+        }
+        for name in variables::TOKENS {
+            if let Some(value) = variables.get(name) {
+                let value = value.to_str().ok_or_else(|| malformed(name))?;
+                if let Some(token) = Token::new(value, name.to_owned())? {
+                    return Ok(Some(token));
+                }
+            }
+        }
+        let path = variables.path(variables::HF_TOKEN_PATH);
+        let path = path.as_deref().unwrap_or(default_file);
+        let is_small = std::fs::metadata(path).is_ok_and(|file| file.len() <= MAX_FILE_BYTES);
+        match std::fs::read_to_string(path) {
+            Ok(text) if is_small => Token::new(&text, path.display().to_string()),
+            _ => Ok(None),
+        }
+    }
+
+    fn new(text: &str, origin: String) -> Result<Option<Token>, String> {
+        // the Hugging Face tools clean it in the same way
+        let secret = text.replace(['\r', '\n'], "").trim().to_owned();
+        if secret.is_empty() {
+            return Ok(None);
+        }
+        let is_valid = secret.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_valid { Ok(Some(Token { secret, origin })) } else { Err(malformed(&origin)) }
+    }
+
+    /// Returns the header of a request.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", self.secret)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Returns the variable or the file in which it was found.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Returns `text` without the token: a server may repeat what was sent to it.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        text.replace(&self.secret, REPLACEMENT)
+    }
+}
+
+fn malformed(origin: &str) -> String {
+    format!("the token in {origin} holds characters that no token has")
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({})", self.origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(all: &[(&str, &str)], default_file: &Path) -> Option<(String, String)> {
+        let mut variables = Variables::default();
+        for (name, value) in all {
+            variables.set(name, *value);
+        }
+        let token = Token::find(&variables, default_file).expect("well-formed");
+        token.map(|token| (token.secret, token.origin))
+    }
+
+    #[test]
+    fn it_is_found_where_the_hugging_face_tools_look() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("token");
+        assert_eq!(found(&[], &file), None);
+        std::fs::write(&file, "hf_file\n").expect("written");
+        let of_login = Some(("hf_file".to_owned(), file.display().to_string()));
+        assert_eq!(found(&[], &file), of_login);
+        assert_eq!(found(&[("HF_TOKEN", " \n")], &file), of_login);
+        let other = home.path().join("other");
+        std::fs::write(&other, "hf_other").expect("written");
+        let path = other.display().to_string();
+        let by_path = [("HF_TOKEN_PATH", path.as_str())];
+        assert_eq!(found(&by_path, &file), Some(("hf_other".into(), path.clone())));
+        for name in variables::TOKENS {
+            let all = [(name, "hf_variable\n"), by_path[0]];
+            assert_eq!(found(&all, &file), Some(("hf_variable".into(), name.into())));
+        }
+        let first = [("HUGGING_FACE_HUB_TOKEN", "hf_old"), ("HF_TOKEN", "hf_new")];
+        assert_eq!(found(&first, &file), Some(("hf_new".into(), "HF_TOKEN".into())));
+        let none = [("HF_TOKEN", "hf_new"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+        assert_eq!(found(&none, &file), None);
+    }
+
+    #[test]
+    fn it_is_not_shown() {
+        let token = Token::new("hf_secret", "HF_TOKEN".into());
+        let token = token.expect("well-formed").expect("a token");
+        assert_eq!(format!("{token:?} {:?}", token.header()), "Token(HF_TOKEN) Some(Sensitive)");
+        assert_eq!(token.hide("no such token: hf_secret!"), "no such token: [token]!");
+        let error = Token::new("hf secret", "HF_TOKEN".into()).expect_err("malformed");
+        assert!(error.contains("HF_TOKEN") && !error.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,444 @@
+//! Fetches from a hub on loopback in two steps: into an empty cache, from a full one, without the hub,
+//! and with faults in between.
+
+use modelgate_hub::{
+    FetchOptions, Fetched, HubError, ModelSource, Observer, Opened, Settings, Transfer, Variables,
+    Verified, Work, open,
+};
+use modelgate_protocol::FailureKind;
+use modelgate_testkit::hub::{Action, Fault, Hub, Repository};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const REPO: &str = "owner/Tiny";
+const KNOWN: &str = "Known/Model-1.5";
+const WEIGHTS: &str = "model.safetensors";
+const TOKEN: &str = "hf_secretsecretsecret";
+
+/// Records what a fetch reports, and interrupts it if it is told to.
+#[derive(Default)]
+struct Recorder {
+    notes: Mutex<Vec<String>>,
+    events: Arc<Mutex<Vec<String>>>,
+    /// Interrupt as soon as a transfer begins.
+    interrupt_transfer: bool,
+}
+
+impl Recorder {
+    fn notes(&self) -> Vec<String> {
+        self.notes.lock().expect("notes").clone()
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.events.lock().expect("events").clone()
+    }
+}
+
+impl Observer for Recorder {
+    fn interrupted(&self) -> Option<String> {
+        let is_interrupted = self.interrupt_transfer && !self.events().is_empty();
+        is_interrupted.then(|| "SIGINT".to_owned())
+    }
+
+    fn note(&self, text: &str) {
+        self.notes.lock().expect("notes").push(text.to_owned());
+    }
+
+    fn transfer(&self, work: Work, total: u64) -> Box<dyn Transfer> {
+        Box::new(RecordedTransfer { work, total, events: Arc::clone(&self.events) })
+    }
+}
+
+struct RecordedTransfer {
+    work: Work,
+    total: u64,
+    events: Arc<Mutex<Vec<String>>>,
+}
+
+impl RecordedTransfer {
+    fn push(&self, event: String) {
+        self.events.lock().expect("events").push(format!("{} {event}", self.work.name()));
+    }
+}
+
+impl Transfer for RecordedTransfer {
+    fn begin(&mut self, present: u64, description: &str) {
+        self.push(format!("{present} of {}: {description}", self.total));
+    }
+
+    fn at(&mut self, done: u64) {
+        assert!(done <= self.total, "{done} of {}", self.total);
+    }
+
+    fn finish(self: Box<Self>, moved: u64) {
+        self.push(format!("moved {moved}"));
+    }
+}
+
+/// A repository of a model whose weights are random to the fetch.
+fn repository(name: &str) -> Repository {
+    Repository::new(name)
+        .with_file("config.json", b"{\"model_type\": \"llama\"}".to_vec())
+        .with_file("tokenizer.json", b"{}".to_vec())
+        .with_file("README.md", b"# tiny".to_vec())
+        .with_file(WEIGHTS, vec![7; 300_000])
+}
+
+/// A user's host: the home with the cache, and how the hub is reached.
+struct Host {
+    home: TempDir,
+    variables: Variables,
+    verify: bool,
+}
+
+impl Host {
+    fn new(endpoint: &str) -> Host {
+        let home = TempDir::new().expect("a folder");
+        let mut variables = Variables::default();
+        variables.set("HF_HOME", home.path());
+        variables.set("HF_ENDPOINT", endpoint);
+        variables.set("HF_HUB_DOWNLOAD_TIMEOUT", "2");
+        variables.set("MODELGATE_HUB_RETRIES", "0");
+        Host { home, variables, verify: false }
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.variables.set(name, value);
+    }
+
+    fn cached(&self) -> PathBuf {
+        self.home.path().join("hub/models--owner--Tiny")
+    }
+
+    fn open_as(
+        &self,
+        repo: &str,
+        revision: &str,
+        recorder: &Arc<Recorder>,
+    ) -> Result<Opened, HubError> {
+        let settings = Settings::resolve(&self.variables, self.home.path()).expect("settings");
+        let source =
+            ModelSource { repo: repo.to_owned(), revision: revision.to_owned(), file: None };
+        let options = FetchOptions {
+            model: "tiny".into(),
+            stall: Duration::from_secs(60),
+            verify: self.verify,
+            known_repositories: vec![KNOWN],
+        };
+        open(Arc::new(settings), source, options, Arc::clone(recorder) as Arc<dyn Observer>)
+    }
+
+    fn open(&self) -> Result<Opened, HubError> {
+        self.open_as(REPO, "main", &Arc::default())
+    }
+
+    fn fetch_as(&self, repo: &str, revision: &str) -> Result<Fetched, HubError> {
+        self.open_as(repo, revision, &Arc::default())?.weights()
+    }
+
+    fn fetch(&self) -> Result<Fetched, HubError> {
+        self.fetch_as(REPO, "main")
+    }
+}
+
+/// Returns the error of a fetch.
+fn error<T>(result: Result<T, HubError>) -> HubError {
+    result.err().expect("an error")
+}
+
+/// Files below `folder`.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
+            _ => files.push(entry.path()),
+        }
+    }
+    files
+}
+
+#[test]
+fn small_files_come_first_and_nothing_is_fetched_twice() {
+    let repository = repository(REPO);
+    let commit = repository.commit.clone();
+    let hub = Hub::start(vec![repository]);
+    let mut host = Host::new(&hub.endpoint());
+    let recorder = Arc::new(Recorder::default());
+    let opened = host.open_as(REPO, "main", &recorder).expect("opened");
+    assert_eq!(opened.commit(), commit);
+    let config = std::fs::read(opened.config().expect("a config")).expect("the config");
+    assert_eq!(config, b"{\"model_type\": \"llama\"}");
+    assert_eq!(hub.sent(WEIGHTS), 0, "the weights are not fetched yet");
+    let fetched = opened.weights().expect("fetched");
+    assert_eq!(fetched.commit, commit);
+    assert_eq!(fetched.downloaded_bytes, 300_025);
+    assert_eq!(fetched.weights.len(), 1);
+    assert_eq!(fetched.weights[0].name, WEIGHTS);
+    assert_eq!(fetched.weights[0].verified, Verified::Now);
+    assert_eq!(fetched.weights[0].sha256.as_ref().map(String::len), Some(64));
+    assert_eq!(std::fs::read(&fetched.files.weights[0]).expect("weights"), vec![7; 300_000]);
+    assert_eq!(hub.sent("README"), 0);
+    let cache = host.home.path().join("hub").display().to_string();
+    let expected = [
+        format!("fetch 0 of 25: 2 files, 25 B of it to come, into {cache}"),
+        "fetch moved 25".to_owned(),
+        format!("fetch 0 of 300000: 1 file, 300 kB of it to come, into {cache}"),
+        "fetch moved 300025".to_owned(),
+    ];
+    assert_eq!(recorder.events(), expected);
+
+    let requests = hub.log().len();
+    let again = host.fetch().expect("found");
+    assert_eq!(again.downloaded_bytes, 0);
+    assert_eq!(again.weights[0].verified, Verified::Earlier);
+    let log: Vec<String> = hub.log()[requests..].iter().map(|l| l.target.clone()).collect();
+    assert_eq!(log, [format!("/api/models/{REPO}/revision/main")]);
+
+    host.verify = true;
+    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::Now);
+    host.verify = false;
+
+    drop(hub);
+    host.set("HF_HUB_OFFLINE", "1");
+    let offline = host.fetch().expect("found");
+    assert_eq!((offline.commit, offline.downloaded_bytes), (commit, 0));
+    assert!(offline.notes.is_empty(), "{:?}", offline.notes);
+}
+
+#[test]
+fn a_model_that_is_refused_leaves_its_weights_and_no_lock() {
+    let hub = Hub::start(vec![repository(REPO)]);
+    let host = Host::new(&hub.endpoint());
+    drop(host.open().expect("opened"));
+    assert_eq!(hub.sent(WEIGHTS), 0);
+    assert_eq!(files_below(&host.home.path().join("hub/.locks")), Vec::<PathBuf>::new());
+    assert!(!host.cached().join("refs/main").exists(), "the commit is not complete");
+}
+
+#[test]
+fn a_commit_is_not_resolved() {
+    let repository = repository(REPO);
+    let hub = Hub::start(vec![repository.clone()]);
+    let host = Host::new(&hub.endpoint());
+    let fetched = host.fetch_as(REPO, &repository.commit).expect("fetched");
+    assert_eq!(fetched.commit, repository.commit);
+    assert!(!hub.log().iter().any(|logged| logged.target.contains("/revision/")));
+    assert_eq!(files_below(&host.cached().join("refs")), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn without_the_hub_the_cache_is_used_and_that_is_noted() {
+    let repository = repository(REPO);
+    let hub = Hub::start(vec![repository.clone()]);
+    let host = Host::new(&hub.endpoint());
+    host.fetch().expect("fetched");
+    drop(hub);
+    let recorder = Arc::new(Recorder::default());
+    let opened = host.open_as(REPO, "main", &recorder).expect("opened");
+    assert_eq!(recorder.notes(), Vec::<String>::new());
+    let fetched = opened.weights().expect("found");
+    assert_eq!(fetched.notes, recorder.notes());
+    let [note] = fetched.notes.as_slice() else { panic!("{:?}", fetched.notes) };
+    let (begin, rest) = note.split_once("): ").map_or((note.as_str(), ""), |parts| parts);
+    assert_eq!(begin, "the hub could not be asked (connect (acquire");
+    assert!(rest.starts_with("owner/Tiny (revision main): no connection to 127.0.0.1"), "{note}");
+    let end =
+        format!("; the cache has commit {} for revision main, which is used", repository.commit);
+    assert!(rest.ends_with(&end), "{note}");
+
+    // what lacks is not replaced: the hub's error is returned
+    std::fs::remove_file(host.cached().join("snapshots").join(&repository.commit).join(WEIGHTS))
+        .expect("removed");
+    let error = error(host.open());
+    assert_eq!(error.kind, FailureKind::Connect, "{error}");
+}
+
+#[test]
+fn a_new_commit_is_not_replaced_by_the_cached_one() {
+    let old = repository(REPO);
+    let hub = Hub::start(vec![old.clone()]);
+    let host = Host::new(&hub.endpoint());
+    host.fetch().expect("fetched");
+    let new = old.with_file("config.json", b"{\"new\": 1}".to_vec()).next_commit();
+    hub.replace(new.clone());
+    let busy = || Action::Status(503, Vec::new(), String::new());
+    for target in ["/tree/", "/config.json"] {
+        hub.fault(Fault::of(target, busy()));
+        assert_eq!(error(host.open()).kind, FailureKind::ServerError, "{target}");
+        hub.mend();
+    }
+    // a listing that is not answered is done without if the commit is in the cache
+    hub.fault(Fault::of("/tree/", busy()));
+    std::fs::remove_dir_all(host.cached().join(".modelgate")).expect("removed");
+    let fetched = host.fetch_as(REPO, &repository(REPO).commit).expect("found");
+    assert!(fetched.notes[0].contains("server_error (acquire)"), "{:?}", fetched.notes);
+    hub.mend();
+    assert_eq!(host.fetch().expect("fetched").commit, new.commit);
+}
+
+#[test]
+fn what_another_tool_has_fetched_is_verified_by_the_names_of_contents() {
+    let repository = repository(REPO);
+    let hub = Hub::start(vec![repository.clone()]);
+    let mut host = Host::new(&hub.endpoint());
+    host.fetch().expect("fetched");
+    std::fs::remove_dir_all(host.cached().join(".modelgate")).expect("removed");
+    host.set("HF_HUB_OFFLINE", "1");
+    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::Now);
+    let blob = host.cached().join("blobs").join(repository.etag(WEIGHTS));
+    std::fs::write(blob, vec![8; 300_000]).expect("written");
+    let error = error(host.open());
+    assert_eq!(error.kind, FailureKind::Corrupt, "{error}");
+    assert!(error.message.contains("the cache's file is not right: its sha256 is"), "{error}");
+    assert!(error.hint.contains("prefetch tiny") && error.hint.contains("replaced"), "{error:?}");
+}
+
+#[test]
+fn what_the_cache_lacks_offline_is_named_with_the_way_to_fetch_it() {
+    let repository = repository(REPO);
+    let hub = Hub::start(vec![repository.clone()]);
+    let mut host = Host::new(&hub.endpoint());
+    host.fetch().expect("fetched");
+    host.set("HF_HUB_OFFLINE", "1");
+    let other = error(host.open_as(REPO, "v2", &Arc::default()));
+    assert_eq!(other.kind, FailureKind::Offline);
+    let cache = host.home.path().join("hub").display().to_string();
+    let expected = format!(
+        "owner/Tiny (revision v2): the cache does not know this revision; the cache is {cache}, and \
+         HF_HUB_OFFLINE forbids to ask the hub"
+    );
+    assert_eq!(other.message, expected);
+    assert_eq!(
+        other.hint,
+        "fetch it where there is a network: `cargo run --release -- prefetch tiny`, or `hf download \
+         owner/Tiny --revision v2`; HF_HOME names the cache that has it"
+    );
+    let known = error(host.open_as("known/Model1.5", "main", &Arc::default()));
+    assert!(known.hint.starts_with("is Known/Model-1.5 meant? Else fetch it"), "{known:?}");
+    let pointer = host.cached().join("snapshots").join(&repository.commit).join("config.json");
+    std::fs::remove_file(pointer).expect("removed");
+    let lacking = error(host.open());
+    assert_eq!(lacking.kind, FailureKind::Offline);
+    assert!(lacking.message.contains(": it lacks config.json (23 B); the cache is"), "{lacking}");
+}
+
+#[test]
+fn a_misspelled_repository_is_answered_with_a_similar_one() {
+    let hub = Hub::start(vec![repository(REPO)]);
+    let host = Host::new(&hub.endpoint());
+    for (repo, meant) in [("owner/Tinny", REPO), ("known/model15", KNOWN)] {
+        let error = error(host.open_as(repo, "main", &Arc::default()));
+        assert_eq!(error.kind, FailureKind::RepositoryNotFound, "{error}");
+        let begin = format!("is {meant} meant? Else check the name on ");
+        assert!(error.hint.starts_with(&begin), "{error:?}");
+    }
+}
+
+#[test]
+fn a_wrong_content_is_noted_and_fetched_again() {
+    let repository = repository(REPO);
+    let hub = Hub::start(vec![repository.clone()]);
+    let host = Host::new(&hub.endpoint());
+    host.fetch().expect("fetched");
+    for path in ["config.json", WEIGHTS] {
+        let blob = host.cached().join("blobs").join(repository.etag(path));
+        std::fs::write(&blob, "Access denied").expect("written");
+        let recorder = Arc::new(Recorder::default());
+        let opened = host.open_as(REPO, "main", &recorder).expect("opened");
+        let fetched = opened.weights().expect("fetched");
+        let bytes = repository.content(path).len();
+        let note = format!(
+            "{path} in the cache is not right (it has 13 bytes, expected {bytes}): fetched again"
+        );
+        assert_eq!(fetched.notes, [note]);
+        assert_eq!(recorder.notes(), fetched.notes);
+        assert_eq!(std::fs::read(blob).expect("the content"), repository.content(path));
+    }
+}
+
+#[test]
+fn a_signal_ends_a_fetch_and_releases_its_locks() {
+    let hub = Hub::start(vec![repository(REPO)]);
+    let mut host = Host::new(&hub.endpoint());
+    host.set("HF_HUB_DOWNLOAD_TIMEOUT", "60");
+    host.fetch_as(REPO, "main").expect("fetched");
+    std::fs::remove_dir_all(host.cached().join("blobs")).expect("removed");
+    hub.fault(Fault::of("/config.json", Action::StallAt(5)));
+    let recorder = Arc::new(Recorder { interrupt_transfer: true, ..Recorder::default() });
+    let error = error(host.open_as(REPO, "main", &recorder));
+    assert_eq!(error.kind, FailureKind::Interrupted);
+    let expected = "SIGINT ended the run while files were fetched or verified";
+    assert_eq!(error.message, expected);
+    assert_eq!(files_below(&host.home.path().join("hub/.locks")), Vec::<PathBuf>::new());
+    hub.mend();
+    host.fetch().expect("fetched");
+}
+
+#[test]
+fn errors_keep_their_source_without_addresses_and_token() {
+    let hub = Hub::start(vec![repository(REPO).gated()]);
+    hub.allow(TOKEN, &[REPO]);
+    let mut host = Host::new(&hub.endpoint());
+    host.set("HF_TOKEN", TOKEN);
+    hub.fault(Fault::of("signature", Action::CutAt(1000)));
+    let cut = error(host.fetch());
+    assert_eq!(cut.kind, FailureKind::Connect);
+    assert!(cut.message.contains("(1000 of 300000 bytes are there); tried 1 times"), "{cut}");
+    let mut texts = vec![format!("{cut:?}"), cut.to_string(), cut.hint.clone()];
+    let mut source = cut.source();
+    assert!(source.is_some(), "{cut:?}");
+    while let Some(cause) = source {
+        texts.push(format!("{cause} {cause:?}"));
+        source = cause.source();
+    }
+    for text in texts {
+        assert!(!text.contains("signature") && !text.contains(TOKEN), "{text}");
+    }
+    hub.mend();
+    // an answer that is no JSON of a hub, and repeats the token
+    let page = format!("\"{TOKEN}\"");
+    hub.fault(Fault::of("/revision/", Action::Status(200, Vec::new(), page)));
+    let page = error(host.open());
+    assert_eq!(page.kind, FailureKind::BadAnswer);
+    assert!(!format!("{page:?}").contains(TOKEN), "{page:?}");
+    hub.mend();
+    host.fetch().expect("fetched");
+}
+
+#[test]
+fn a_cache_that_has_all_files_need_not_be_writable() {
+    let repository = repository(REPO);
+    let hub = Hub::start(vec![repository.clone()]);
+    let host = Host::new(&hub.endpoint());
+    host.fetch_as(REPO, &repository.commit).expect("fetched");
+    // permissions do not bind root, but nobody can write into a file as into a folder
+    let refs = host.cached().join("refs");
+    std::fs::remove_dir(&refs).expect("removed");
+    std::fs::write(&refs, "").expect("written");
+    let fetched = host.fetch();
+    assert_eq!(fetched.expect("found").commit, repository.commit);
+}
+
+#[test]
+fn a_cache_that_is_no_folder_is_named_with_what_it_lacks() {
+    let hub = Hub::start(vec![repository(REPO)]);
+    let mut host = Host::new(&hub.endpoint());
+    host.set("HF_HOME", "/dev/null");
+    let error = error(host.open());
+    assert_eq!(error.kind, FailureKind::CacheNotWritable, "{error}");
+    assert!(error.message.contains("/dev/null/hub"), "{error}");
+    assert!(error.message.ends_with("; it lacks tokenizer.json, config.json (25 B)"), "{error}");
+}
+
+#[test]
+fn what_speaks_no_tls_is_not_trusted() {
+    let hub = Hub::start(Vec::new());
+    let host = Host::new(&hub.endpoint().replace("http:", "https:"));
+    let error = error(host.open());
+    assert_eq!(error.kind, FailureKind::Tls, "{error}");
+    assert!(error.message.contains("no trusted connection"), "{error}");
+}

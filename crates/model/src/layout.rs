@@ -1,0 +1,350 @@
+//! Which files make a model: the names in a folder of Hugging Face layout, the parts of a split GGUF
+//! file, the shards that an index names.
+
+use crate::small_file;
+use modelgate_protocol::{FailureKind, ModelFiles, WeightFormat};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The file that describes a safetensors model.
+pub const CONFIG: &str = "config.json";
+/// The file of its weights, if there is only one.
+pub const SINGLE: &str = "model.safetensors";
+/// The file that says in which of several files each tensor is.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// Small files that a model may have, whatever the format of its weights.
+pub const COMPANIONS: [&str; 5] = [
+    "generation_config.json",
+    TOKENIZER,
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+const TOKENIZER: &str = "tokenizer.json";
+
+/// The ends of names of files that can run code when they are read.
+pub const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
+
+/// No model is split into more parts.
+const MAX_PARTS: u32 = 10_000;
+
+/// A folder or file that does not hold a model.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct LayoutError {
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+    /// What is missing or wrong, and where.
+    pub message: String,
+    /// How to fix it.
+    pub hint: String,
+    /// The error of the operating system, if there is one.
+    #[source]
+    pub source: Option<io::Error>,
+}
+
+impl LayoutError {
+    fn new(kind: FailureKind, message: String, hint: &str) -> LayoutError {
+        LayoutError { kind, message, hint: hint.to_owned(), source: None }
+    }
+
+    /// Returns the error for a file that does not exist.
+    pub fn not_found(message: String, hint: &str) -> LayoutError {
+        LayoutError::new(FailureKind::NotFound, message, hint)
+    }
+
+    /// Returns the error for a file that cannot be read.
+    pub fn io(path: &Path, error: io::Error) -> LayoutError {
+        let message = format!("{}: {error}", path.display());
+        let hint = "check the permissions and the disk";
+        LayoutError { source: Some(error), ..LayoutError::new(FailureKind::Io, message, hint) }
+    }
+}
+
+/// Returns the files of the model at `path`: a folder in Hugging Face layout, or a GGUF file.
+///
+/// # Errors
+/// What is missing or wrong, and where.
+pub fn files(path: &Path) -> Result<ModelFiles, LayoutError> {
+    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => LayoutError::not_found(
+            format!("{}: no such file or folder", path.display()),
+            "path is a folder with config.json and safetensors files, or a GGUF file; a relative \
+             one is taken from the manifest's folder",
+        ),
+        _ => LayoutError::io(path, error),
+    })?;
+    if metadata.is_dir() {
+        return folder(path);
+    }
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+        let root = path.parent().unwrap_or(Path::new("."));
+        return Ok(with_companions(root, WeightFormat::Gguf, gguf_parts(path)?, None));
+    }
+    let name = path.to_string_lossy().to_lowercase();
+    if PICKLES.iter().any(|end| name.ends_with(end)) {
+        return Err(pickle(path));
+    }
+    Err(LayoutError::not_found(
+        format!("{}: neither a folder nor a GGUF file", path.display()),
+        "path names the model's folder, or a file ending in .gguf",
+    ))
+}
+
+/// Returns all parts of a split GGUF model, given the path of any of them; or the one file.
+fn gguf_parts(path: &Path) -> Result<Vec<PathBuf>, LayoutError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((stem, count)) = split_name(&name) else { return Ok(vec![path.to_owned()]) };
+    let part = |number| path.with_file_name(part_name(stem, number, count));
+    let parts: Vec<PathBuf> = (1..=count).map(part).collect();
+    match parts.iter().find(|part| !part.is_file()) {
+        None => Ok(parts),
+        Some(missing) => Err(LayoutError::not_found(
+            format!("{}: a part of {name} is missing", missing.display()),
+            "fetch the missing part; all parts of a split GGUF file stand in one folder",
+        )),
+    }
+}
+
+/// Splits `NAME-00002-of-00003.gguf` into the part before the numbers and the number of parts
+/// (`llama_split_path` of llama.cpp). Returns `None` for another name.
+pub fn split_name(name: &str) -> Option<(&str, u32)> {
+    let stem = name.get(..name.len().checked_sub(".gguf".len())?)?;
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let (stem, number) = rest.rsplit_once('-')?;
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let count = count.parse().ok().filter(|_| digits(count) && digits(number))?;
+    (1..=MAX_PARTS).contains(&count).then_some((stem, count))
+}
+
+/// Returns the name of a part; `stem` is the part before the numbers.
+pub fn part_name(stem: &str, number: u32, count: u32) -> String {
+    format!("{stem}-{number:05}-of-{count:05}.gguf")
+}
+
+fn folder(root: &Path) -> Result<ModelFiles, LayoutError> {
+    let index = root.join(INDEX);
+    let single = root.join(SINGLE);
+    let (weights, index) = if index.is_file() {
+        (shards(root, &index)?, Some(index))
+    } else if single.is_file() {
+        (vec![single], None)
+    } else {
+        return Err(no_model(root));
+    };
+    let files = with_companions(root, WeightFormat::Safetensors, weights, index);
+    if files.config.is_none() {
+        return Err(LayoutError::not_found(
+            format!("{}: {CONFIG} is missing", root.display()),
+            "a model's folder holds config.json beside its weights: fetch it from the same \
+             repository",
+        ));
+    }
+    Ok(files)
+}
+
+fn with_companions(
+    root: &Path,
+    format: WeightFormat,
+    weights: Vec<PathBuf>,
+    index: Option<PathBuf>,
+) -> ModelFiles {
+    let beside = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
+    ModelFiles {
+        index,
+        // a GGUF file's own metadata say what it is; a config.json beside it may be another model's
+        config: beside(CONFIG).filter(|_| format == WeightFormat::Safetensors),
+        generation_config: beside("generation_config.json"),
+        tokenizer: beside(TOKENIZER),
+        tokenizer_config: beside("tokenizer_config.json"),
+        chat_template: beside("chat_template.jinja").or_else(|| beside("chat_template.json")),
+        ..ModelFiles::new(root, format, weights)
+    }
+}
+
+/// Returns the distinct shards that an index names, in the order of their names.
+fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, LayoutError> {
+    let indexed = indexed(index)?;
+    if let Some((name, tensor)) = indexed.iter().find(|(name, _)| !root.join(name).is_file()) {
+        return Err(LayoutError::not_found(
+            format!("{}: shard {name} is missing; the index places {tensor} in it", root.display()),
+            "fetch the missing shard; an interrupted download leaves such a folder",
+        ));
+    }
+    Ok(indexed.keys().map(|name| root.join(name)).collect())
+}
+
+/// Returns the files that the index at `path` names, each with one of its tensors. They are plain names
+/// of safetensors files in the folder of the index.
+///
+/// # Errors
+/// The index cannot be read, or names something else.
+pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: Files,
+    }
+    let corrupt = |what: String| {
+        LayoutError::new(
+            FailureKind::Corrupt,
+            format!("{}: {what}", path.display()),
+            "fetch the index again from the repository that the shards are from",
+        )
+    };
+    let text =
+        small_file::read_text(path, small_file::MAX_TEXT_BYTES).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::InvalidData => corrupt(error.to_string()),
+                _ => LayoutError::io(path, error),
+            }
+        })?;
+    let Index { weight_map: Files(files) } = serde_json::from_str(&text)
+        .map_err(|error| corrupt(format!("no safetensors index: {error}")))?;
+    for (name, tensor) in &files {
+        if !is_inside(name) || name.contains('/') {
+            return Err(corrupt(format!(
+                "tensor {tensor} is said to be in {name:?}, expected the plain name of a file in \
+                 the same folder"
+            )));
+        }
+        if !name.ends_with(".safetensors") {
+            return Err(pickle(&path.with_file_name(name)));
+        }
+    }
+    if files.is_empty() {
+        return Err(corrupt("weight_map is empty, expected the file of each tensor".into()));
+    }
+    Ok(files)
+}
+
+/// The values of an index's `weight_map`, each with the first of its keys. Millions of tensors in a
+/// few files take no more memory than the files' names.
+struct Files(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Files, D::Error> {
+        struct FilesVisitor;
+
+        impl<'de> Visitor<'de> for FilesVisitor {
+            type Value = Files;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "the names of at most {MAX_PARTS} files by tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Files, A::Error> {
+                let mut files = BTreeMap::new();
+                while let Some((tensor, name)) = map.next_entry::<String, String>()? {
+                    files.entry(name).or_insert(tensor);
+                    if files.len() > MAX_PARTS as usize {
+                        return Err(serde::de::Error::invalid_length(files.len(), &self));
+                    }
+                }
+                Ok(Files(files))
+            }
+        }
+
+        deserializer.deserialize_map(FilesVisitor)
+    }
+}
+
+/// No repository has longer paths, in bytes.
+const MAX_PATH_BYTES: usize = 1024;
+
+/// Returns whether `path`, with `/`, stays inside the folder that it is joined to.
+pub fn is_inside(path: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.len() <= MAX_PATH_BYTES
+        && path.split('/').all(is_part)
+        && !path.chars().any(|c| c.is_control() || c == '\\')
+}
+
+/// Returns the error for a file of weights that can run code.
+fn pickle(path: &Path) -> LayoutError {
+    LayoutError::new(
+        FailureKind::Unsupported,
+        format!("{}: no safetensors file, as far as its name says", path.display()),
+        PICKLE_HINT,
+    )
+}
+
+const PICKLE_HINT: &str = "pickle files can run code when they are read, and are refused: look for \
+                           safetensors of the same model, or convert them";
+
+/// Returns the error for a folder without a model, which says what the folder contains.
+fn no_model(root: &Path) -> LayoutError {
+    let mut names: Vec<String> = std::fs::read_dir(root)
+        .map(|entries| {
+            entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+        })
+        .unwrap_or_default();
+    names.sort();
+    let is = |end: &str| names.iter().any(|name| name.ends_with(end));
+    let hint = if is(".gguf") {
+        "the folder holds GGUF files: name one of them as the path"
+    } else if PICKLES.iter().any(|end| is(end)) {
+        PICKLE_HINT
+    } else {
+        "path names the folder that holds config.json and model.safetensors or its shards with \
+         their index"
+    };
+    let shown = match names.len() {
+        0 => "it is empty".to_owned(),
+        n => format!("it holds {n} entries, such as {}", names[..n.min(4)].join(", ")),
+    };
+    LayoutError::not_found(
+        format!(
+            "{}: no model here: expected model.safetensors or model.safetensors.index.json; {shown}",
+            root.display()
+        ),
+        hint,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_part_of_a_split_file_names_them_all() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for number in 1..=3 {
+            let name = format!("m-q8_0-{number:05}-of-00003.gguf");
+            std::fs::write(dir.path().join(name), "").expect("written");
+        }
+        let second = dir.path().join("m-q8_0-00002-of-00003.gguf");
+        let names: Vec<_> = files(&second).expect("all there").weights;
+        assert_eq!(names.len(), 3);
+        assert!(names[0].ends_with("m-q8_0-00001-of-00003.gguf"), "{names:?}");
+        std::fs::remove_file(&names[2]).expect("removed");
+        let failure = files(&second).expect_err("a part is missing");
+        assert!(failure.message.contains("m-q8_0-00003-of-00003.gguf"), "{failure:?}");
+        assert_eq!(split_name("model.gguf"), None);
+        assert_eq!(split_name("a-1-of-3.gguf"), None);
+        assert_eq!(split_name("a-00001-of-00000.gguf"), None);
+    }
+
+    #[test]
+    fn an_index_is_no_larger_in_memory_than_the_names_of_its_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(INDEX);
+        let index = |files: usize| {
+            let entry = |n| format!("\"t{n}\": \"model-{:05}.safetensors\"", n % files);
+            let map: Vec<String> = (0..3 * files).map(entry).collect();
+            std::fs::write(&path, format!("{{\"weight_map\": {{{}}}}}", map.join(",")))
+                .expect("written");
+            indexed(&path)
+        };
+        assert_eq!(index(10_000).expect("an index").len(), 10_000);
+        let failure = index(10_001).expect_err("too many");
+        assert!(failure.message.contains("at most 10000 files"), "{failure}");
+        for name in ["", "..", "../a.safetensors", "a/b.safetensors", "/a.safetensors", "a\\\\b"] {
+            let text = format!("{{\"weight_map\": {{\"t\": \"{name}\"}}}}");
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(indexed(&path).expect_err(name).kind, FailureKind::Corrupt, "{name}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Requests, chats and questions.
+
+use modelgate_protocol::{
+    ContentPart, Device, Evidence, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
+    Request, Scheme,
+};
+
+/// Returns the request to load `files` on the CPU and to generate nothing, with the engine's own
+/// choice of a context.
+pub fn load(files: ModelFiles, quantization: Scheme) -> Request {
+    Request {
+        protocol: PROTOCOL_VERSION,
+        model: files.root.display().to_string(),
+        files,
+        evidence: Evidence::Real,
+        quantization,
+        devices: vec![Device::Cpu],
+        device_limit: None,
+        context: None,
+        generations: Vec::new(),
+        perplexity_text: None,
+    }
+}
+
+/// Returns a turn of one text.
+pub fn message(role: &str, text: &str) -> Message {
+    Message { role: role.into(), content: vec![ContentPart::Text(text.into())] }
+}
+
+/// Returns one question of a user, by the name of its text.
+pub fn question(text: &str, max_tokens: u32) -> GenerationRequest {
+    GenerationRequest {
+        name: text.into(),
+        messages: vec![message("user", text)],
+        tokens: Vec::new(),
+        max_tokens,
+    }
+}

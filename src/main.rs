@@ -1,0 +1,46 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+use modelgate_harness::run::{PrefetchOptions, prefetch, run};
+use modelgate_harness::settings::Environment;
+use std::process::ExitCode;
+
+/// Says whether language models load and work on this host.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Validate models: the same as `cargo test --release --test models`, with the same arguments.
+    Run {
+        /// A filter, and arguments of the test runner such as --include-ignored and --list.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Fetch the files of models into the Hugging Face cache, verified, and run none.
+    Prefetch {
+        /// Ids of models, hub repositories, or parts of either; all models where there is none.
+        filters: Vec<String>,
+        /// Hash every file, also those that were found right before; what is wrong is fetched again.
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let environment = Environment::from_process();
+    match Arguments::parse().command {
+        Command::Run { arguments } => {
+            let program = std::iter::once("modelgate run".to_owned());
+            let arguments = libtest_mimic::Arguments::from_iter(program.chain(arguments));
+            run(&arguments, &environment)
+        }
+        Command::Prefetch { filters, verify } => {
+            prefetch(&PrefetchOptions { filters, verify }, &environment)
+        }
+    }
+}

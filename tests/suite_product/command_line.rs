@@ -1,0 +1,239 @@
+//! Names, filters, exit codes.
+
+use crate::common::{Run, entry, fixture, program};
+use modelgate_harness::check::{Check, Status};
+use modelgate_harness::measurement::Outcome;
+use modelgate_protocol::FailureKind;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// The bundled models.
+const TINY: [&str; 5] =
+    ["tiny-llama", "tiny-llama@q8_0", "tiny-llama@q4_k", "tiny-mixtral", "tiny-qwen2.5-omni"];
+
+#[test]
+fn the_list_names_every_case() {
+    let ended = Run::bundled().arg("--list").run();
+    assert_eq!(ended.code, Some(0));
+    insta::assert_snapshot!("list", ended.stdout);
+    assert!(ended.report.is_none(), "a listing writes nothing");
+}
+
+#[test]
+fn the_harness_links_no_gpu_library() {
+    // a binary linked to libcuda dies before main where there is no driver, and then even --list
+    // fails
+    let output = Command::new("readelf")
+        .arg("-d")
+        .arg(env!("CARGO_BIN_EXE_modelgate"))
+        .output()
+        .expect("readelf");
+    let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
+    assert!(text.contains("needed"), "{text}");
+    for library in ["cuda", "cublas", "curand", "nvidia", "nvrtc"] {
+        assert!(!text.contains(library), "{text}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = program()
+        .arg("--list")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn the_bundled_models_pass_from_one_command() {
+    let ended = Run::bundled().run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("25 passed; 0 failed; 27 ignored"), "{}", ended.stdout);
+    for id in TINY {
+        ended.passes(id);
+    }
+    let summary = ended.summary.expect("a summary");
+    assert_eq!(summary.lines().next(), Some("5 of 5 models validated"));
+}
+
+#[test]
+fn the_worker_is_found_where_cargo_puts_it() {
+    let ended = Run::bundled().env_remove("MODELGATE_WORKER").arg("tiny-llama@q8_0::load").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+}
+
+#[test]
+fn one_case_loads_once_and_runs_alone() {
+    let ended = Run::bundled().arg("tiny-llama@q4_k::generation").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("1 passed; 0 failed; 0 ignored"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("51 filtered out"), "{}", ended.stdout);
+    let model = ended.model("tiny-llama@q4_k");
+    assert_eq!(model.measurement.outcome, Outcome::Measured);
+    for verdict in &model.checks {
+        let expected = match verdict.check {
+            Check::Generation => Status::Passed,
+            _ => Status::NotSelected,
+        };
+        assert_eq!(verdict.status, expected);
+    }
+    let summary = ended.summary.as_deref().expect("a summary");
+    assert!(summary.starts_with("INCOMPLETE: tiny-llama@q4_k"), "{summary}");
+}
+
+#[test]
+fn a_full_id_selects_the_model_and_not_its_variants() {
+    let ended = Run::bundled().arg("TINY-llama").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("5 passed"), "{}", ended.stdout);
+    let ended = Run::bundled().arg("--list").arg("tiny-l").run();
+    assert!(ended.stdout.contains("15 tests"), "a part of a name is a part: {}", ended.stdout);
+}
+
+#[test]
+fn skipped_cases_do_not_run() {
+    let ended = Run::bundled().args(&["tiny-llama", "--skip", "generation"]).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stdout.contains("4 passed"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_repository_s_name_selects_its_model_in_any_case() {
+    let ended = Run::bundled().arg("--list").arg("qwen/qwen2.5-omni-7b").run();
+    assert!(ended.stdout.contains("5 tests"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("qwen2.5-omni-7b::load"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_filter_of_ignored_cases_alone_fails_and_says_how_to_run_them() {
+    for filter in ["llama-3.1-70b-instruct", "Qwen/Qwen2.5-Omni-7B", "mixtral-8"] {
+        let ended = Run::bundled().arg(filter).run();
+        assert_eq!(ended.code, Some(101), "{}", ended.all());
+        assert!(ended.stderr.contains("--include-ignored"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_filter_that_matches_nothing_is_a_warning_and_in_ci_a_failure() {
+    let ended = Run::bundled().arg("llama-3.1-80b").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert!(ended.stderr.contains("warning: no model or case matches"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("llama-3.1-70b-instruct"), "{}", ended.stderr);
+    let ended = Run::bundled().env("CI", "true").arg("llama-3.1-80b").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+}
+
+#[test]
+fn ids_that_the_store_uses_itself_are_ids_like_others() {
+    for id in ["measuring", "run", "report"] {
+        let ended = Run::manifest(&entry(id, &fixture("tiny/llama"), "q8_0", "")).run();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        ended.passes(id);
+    }
+}
+
+#[test]
+fn no_flag_of_the_runner_makes_a_pass_of_nothing() {
+    let ended = Run::bundled().args(&["tiny-llama", "--bench"]).run();
+    assert!(ended.stdout.contains("5 passed"), "{}", ended.all());
+    let ended = Run::bundled().args(&["tiny-llama", "--ignored"]).env("CI", "1").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_no_verdict() {
+    let run = Run::bundled().arg("tiny-llama@q8_0");
+    let ended = run.under_shell("\"$0\" \"$@\" | head -1; exit ${PIPESTATUS[0]}").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny-llama@q8_0");
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    assert_eq!(Run::bundled().arg("--no-such-flag").run().code, Some(2));
+    let ended = Run::bundled().env("MODELGATE_DEVICE", "gpu").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("MODELGATE_DEVICE=gpu"), "{}", ended.stderr);
+    let ended = Run::bundled().env("HF_ENDPOINT", "hub.example").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("HF_ENDPOINT"), "{}", ended.stderr);
+    let ended = Run::bundled().args(&["--logfile", "/no/such/folder/log"]).run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("/no/such/folder/log"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_token_that_can_be_none_fails_nobody_who_asks_no_hub() {
+    let ended = Run::bundled().env("HF_TOKEN", "no token").arg("tiny-llama@q8_0").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny-llama@q8_0");
+}
+
+#[test]
+fn without_a_gpu_the_primary_models_fail_and_say_what_is_missing() {
+    let ended = Run::bundled().arg("--include-ignored").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    let primary = ["llama-3.1-70b-instruct", "qwen2.5-omni-7b", "mixtral-8x22b-instruct-v0.1"];
+    let variants = primary.map(|id| format!("{id}@synthetic"));
+    for id in primary.into_iter().chain(variants.iter().map(String::as_str)) {
+        let model = ended.model(id);
+        let failure = model.measurement.failure.as_ref().expect("a failure");
+        if ended.report.as_ref().is_some_and(|report| report.host.gpus.is_empty()) {
+            assert_eq!(failure.kind, FailureKind::NoDevice, "{failure}");
+            assert!(failure.message.contains("no NVIDIA driver"), "{failure}");
+        }
+        let message = ended.fails_only(id, Check::Load, Status::Blocked);
+        assert!(message.contains(&failure.message), "{message}");
+        assert!(model.measurement.memory.prediction.is_some(), "known before anything is fetched");
+    }
+    for id in TINY {
+        ended.passes(id);
+    }
+    let first = ended.summary.as_deref().and_then(|summary| summary.lines().next());
+    assert!(first.is_some_and(|line| line.contains("5 of 11 models validated")), "{first:?}");
+}
+
+#[test]
+fn a_repository_that_is_not_in_the_cache_fails_as_not_downloaded() {
+    let run = Run::manifest(
+        "[[model]]\nid = \"small\"\nrepo = \"some-owner/Some-Model\"\nquantization = \"q8_0\"\n\
+         device = \"cpu\"\n",
+    );
+    let ended = run.arg("--include-ignored").run();
+    let message = ended.fails_only("small", Check::Load, Status::Blocked);
+    assert!(message.contains("some-owner/Some-Model"), "{message}");
+    let model = ended.model("small");
+    assert_eq!(model.measurement.outcome, Outcome::NotAcquired);
+    let failure = model.measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, FailureKind::Offline);
+    assert!(failure.hint.contains("hf download some-owner/Some-Model"), "{failure:?}");
+
+    let run = Run::manifest(
+        "[[model]]\nid = \"omni\"\nrepo = \"Qwen/Qwen-2.5-Omni-7B\"\nquantization = \"q8_0\"\n\
+         device = \"cpu\"\n",
+    );
+    let ended = run.arg("--include-ignored").run();
+    let failure = ended.model("omni").measurement.failure.as_ref().expect("a failure");
+    assert!(failure.hint.contains("is Qwen/Qwen2.5-Omni-7B meant?"), "{failure:?}");
+}
+
+#[test]
+fn a_limit_that_is_no_size_is_a_usage_error() {
+    let ended = Run::bundled().env("MODELGATE_VRAM_LIMIT", "much").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("MODELGATE_VRAM_LIMIT: \"much\" is no size"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_choice_of_building_that_is_none_is_a_usage_error() {
+    let ended = Run::bundled().env("MODELGATE_BUILD", "off").run();
+    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert!(ended.stderr.contains("MODELGATE_BUILD=off: no such choice"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("expected never"), "{}", ended.stderr);
+}

@@ -1,0 +1,261 @@
+//! The whole way from a hub to verdicts: over real connections, from the cache, without a network,
+//! and from a cache that cannot be written.
+
+use crate::common::hub::{TOKEN, entry, repository, set_writable};
+use crate::common::{Ended, Run, fixture};
+use modelgate_hub::{FileSeen, Verified};
+use modelgate_testkit::hub::{Hub, Repository};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A run of the tiny model from a hub, with the cache in `home`.
+fn tiny(endpoint: &str, home: &TempDir) -> Run {
+    Run::manifest(&entry("tiny", "owner/Tiny", "")).of_hub(endpoint, home.path())
+}
+
+fn files(ended: &Ended) -> &[FileSeen] {
+    &ended.model("tiny").measurement.files
+}
+
+fn all_are(ended: &Ended, verified: Verified) {
+    for file in files(ended) {
+        assert_eq!(file.verified, verified, "{}: {}", file.name, ended.all());
+        assert_eq!(file.sha256.as_ref().map(String::len), Some(64), "{}", file.name);
+        assert!(file.page_cache_fraction.is_some(), "{}", file.name);
+    }
+}
+
+/// The first run fetches, the second finds, the third may not ask, the fourth may not write.
+fn four_runs(repository: Repository, token: Option<&str>) {
+    let (name, commit) = (repository.name.clone(), repository.commit.clone());
+    let hub = Hub::start(vec![repository.clone()]);
+    hub.allow(TOKEN, &[&name]);
+    let home = TempDir::new().expect("a folder");
+    let run = || {
+        let run = Run::manifest(&entry("tiny", &name, "")).of_hub(&hub.endpoint(), home.path());
+        token.iter().fold(run, |run, token| run.env("HF_TOKEN", token))
+    };
+
+    let ended = run().run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny");
+    all_are(&ended, Verified::Now);
+    let measurement = &ended.model("tiny").measurement;
+    assert_eq!(measurement.commit.as_deref(), Some(commit.as_str()));
+    let needed = ["config", "generation_config", "index", "model-0000", "tokenizer", "template"];
+    let is_needed = |path: &&String| needed.iter().any(|part| path.contains(part));
+    let paths = repository.paths();
+    let bytes: usize =
+        paths.iter().filter(is_needed).map(|path| repository.content(path).len()).sum();
+    assert_eq!(measurement.downloaded_bytes, bytes as u64);
+    assert_eq!(hub.sent("original") + hub.sent("pytorch") + hub.sent("README"), 0);
+    for logged in hub.log() {
+        let is_stored = logged.target.contains("signature=");
+        let expected = token.filter(|_| !is_stored).map(|token| format!("Bearer {token}"));
+        assert_eq!(logged.authorization, expected, "{logged:?}");
+    }
+
+    let asked = hub.log().len();
+    let ended = run().run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    all_are(&ended, Verified::Earlier);
+    assert_eq!(ended.model("tiny").measurement.downloaded_bytes, 0);
+    let log = hub.log();
+    let since: Vec<&str> = log[asked..].iter().map(|logged| logged.target.as_str()).collect();
+    assert_eq!(
+        since,
+        [format!("/api/models/{name}/revision/main")],
+        "only the commit is asked for"
+    );
+
+    drop(hub);
+    for ended in [run_offline(&name, home.path()).run(), {
+        set_writable(home.path(), false);
+        let ended = run_offline(&name, home.path()).bound_by_permissions().run();
+        set_writable(home.path(), true);
+        ended
+    }] {
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        ended.passes("tiny");
+        all_are(&ended, Verified::Earlier);
+        assert_eq!(ended.model("tiny").measurement.commit.as_deref(), Some(commit.as_str()));
+    }
+}
+
+fn run_offline(name: &str, home: &Path) -> Run {
+    Run::manifest(&entry("tiny", name, "")).arg("--include-ignored").env("HF_HOME", home)
+}
+
+#[test]
+fn an_open_repository() {
+    four_runs(repository("owner/Tiny"), None);
+}
+
+#[test]
+fn a_gated_repository_that_xet_serves_too() {
+    four_runs(repository("owner/Gated").gated().xet(), Some(TOKEN));
+}
+
+#[test]
+fn a_gguf_file_in_a_folder_of_a_repository() {
+    use modelgate_testkit::gguf::{self, GgmlDType};
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("tiny.gguf");
+    gguf::write_from_safetensors(&fixture("tiny/llama"), &path, &gguf::uniform(GgmlDType::Q8_0));
+    let mut repository = repository("owner/Files")
+        .with_file("q8/tiny.gguf", std::fs::read(&path).expect("a file"))
+        .with_file("q4/other.gguf", vec![1; 200_000]);
+    for beside in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        let content = std::fs::read(fixture("tiny/llama").join(beside)).expect("a file");
+        repository = repository.with_file(&format!("q8/{beside}"), content);
+    }
+    let hub = Hub::start(vec![repository]);
+    let home = TempDir::new().expect("a folder");
+    let entry = entry("tiny", "owner/Files", "file = \"q8/tiny.gguf\"");
+    for verified in [Verified::Now, Verified::Earlier] {
+        let ended = Run::manifest(&entry).of_hub(&hub.endpoint(), home.path()).run();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        ended.passes("tiny");
+        all_are(&ended, verified);
+        assert_eq!(files(&ended).len(), 1);
+    }
+    assert_eq!(hub.sent("safetensors") + hub.sent("other.gguf"), 0);
+}
+
+#[test]
+fn a_hub_that_cannot_be_asked_leaves_what_was_fetched() {
+    let hub = Hub::start(vec![repository("owner/Tiny")]);
+    let home = TempDir::new().expect("a folder");
+    let run = |endpoint: &str| tiny(endpoint, &home).run();
+    let endpoint = hub.endpoint();
+    assert_eq!(run(&endpoint).code, Some(0));
+    drop(hub);
+    let ended = run(&endpoint);
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    let notes = &ended.model("tiny").measurement.notes;
+    assert!(notes.len() == 1 && notes[0].contains("could not be asked"), "{notes:?}");
+    assert!(ended.stderr.contains("could not be asked"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_passes_by_itself_is_tried_again() {
+    use modelgate_testkit::hub::{Action, Fault};
+    let busy = |status, headers: &[(&str, &str)]| {
+        let headers = headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+        Action::Status(status, headers, String::new())
+    };
+    for (target, action) in [
+        ("/revision/", busy(503, &[])),
+        ("/revision/", Action::Hang),
+        ("/revision/", Action::StallAt(0)),
+        ("/tree/", busy(429, &[("Retry-After", "1")])),
+        ("/tree/", Action::CutAt(10)),
+        ("/resolve/", busy(500, &[])),
+        ("/resolve/", Action::FlipAt(3)),
+        ("signature", Action::IgnoreRange),
+        ("signature", Action::StallAt(100_000)),
+        ("signature", Action::CutAt(2_000_000)),
+        ("signature", Action::FlipAt(500)),
+    ] {
+        let hub = Hub::start(vec![repository("owner/Tiny")]);
+        let home = TempDir::new().expect("a folder");
+        hub.fault(Fault::of(target, action.clone()).times(1));
+        let ended = tiny(&hub.endpoint(), &home).env("MODELGATE_HUB_RETRIES", "3").run();
+        assert_eq!(ended.code, Some(0), "{target} {action:?}: {}", ended.all());
+        all_are(&ended, Verified::Now);
+    }
+}
+
+#[test]
+fn a_range_that_is_not_served_is_fetched_whole() {
+    use modelgate_testkit::hub::{Action, Fault};
+    let hub = Hub::start(vec![repository("owner/Tiny")]);
+    let home = TempDir::new().expect("a folder");
+    hub.fault(Fault::of("signature", Action::CutAt(1_000_000)).times(1));
+    hub.fault(Fault::of("signature", Action::IgnoreRange));
+    let ended = tiny(&hub.endpoint(), &home).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+}
+
+#[test]
+fn what_is_wrong_in_the_cache_is_fetched_again() {
+    let repository = repository("owner/Tiny");
+    let hub = Hub::start(vec![repository.clone()]);
+    let home = TempDir::new().expect("a folder");
+    let run = || tiny(&hub.endpoint(), &home).run();
+    assert_eq!(run().code, Some(0));
+    let blobs = home.path().join("hub/models--owner--Tiny/blobs");
+    for path in ["config.json", "model-00001-of-00002.safetensors"] {
+        // as a client that does not look at the answer's status leaves it
+        std::fs::write(blobs.join(repository.etag(path)), "Access denied").expect("written");
+        let ended = run();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        let notes = &ended.model("tiny").measurement.notes;
+        assert!(notes.len() == 1 && notes[0].contains(path), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_new_commit_that_cannot_be_fetched_is_not_passed_by_the_old_one() {
+    use modelgate_testkit::hub::{Action, Fault};
+    let old = repository("owner/Tiny");
+    let hub = Hub::start(vec![old.clone()]);
+    let home = TempDir::new().expect("a folder");
+    let run = || tiny(&hub.endpoint(), &home).run();
+    assert_eq!(run().code, Some(0));
+    // the new one is the same model, but its config has another hash
+    let mut config = old.content("config.json").to_vec();
+    config.push(b'\n');
+    let new = old.clone().with_file("config.json", config).next_commit();
+    hub.replace(new.clone());
+    hub.fault(Fault::of("/config.json", Action::StallAt(5)));
+    let ended = run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    let measurement = &ended.model("tiny").measurement;
+    let failure = measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, modelgate_protocol::FailureKind::Timeout, "{failure}");
+    hub.mend();
+    let ended = run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.model("tiny").measurement.commit, Some(new.commit));
+}
+
+#[test]
+fn a_small_file_that_cannot_be_fetched_is_not_done_without() {
+    use modelgate_testkit::hub::{Action, Fault};
+    let repository = repository("owner/Tiny");
+    let hub = Hub::start(vec![repository.clone()]);
+    let home = TempDir::new().expect("a folder");
+    let run = || tiny(&hub.endpoint(), &home).run();
+    assert_eq!(run().code, Some(0));
+    // as a tool leaves it that fetched the weights and not all that is beside them
+    let cached = home.path().join("hub/models--owner--Tiny");
+    std::fs::remove_dir_all(cached.join(".modelgate")).expect("removed");
+    let optional = "generation_config.json";
+    let pointer = cached.join("snapshots").join(&repository.commit).join(optional);
+    std::fs::remove_file(pointer).expect("removed");
+    std::fs::remove_file(cached.join("blobs").join(repository.etag(optional))).expect("removed");
+    hub.fault(Fault::of(optional, Action::Status(503, Vec::new(), String::new())));
+    let ended = run();
+    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, modelgate_protocol::FailureKind::ServerError, "{failure}");
+    hub.mend();
+    assert_eq!(run().code, Some(0));
+}
+
+#[test]
+fn a_cache_that_holds_all_of_a_new_commit_but_its_name_need_not_be_written() {
+    let repository = repository("owner/Tiny");
+    let hub = Hub::start(vec![repository.clone()]);
+    let home = TempDir::new().expect("a folder");
+    let entry_of =
+        |revision: &str| entry("tiny", "owner/Tiny", &format!("revision = \"{revision}\""));
+    let run =
+        |revision: &str| Run::manifest(&entry_of(revision)).of_hub(&hub.endpoint(), home.path());
+    assert_eq!(run(&repository.commit).run().code, Some(0));
+    set_writable(home.path(), false);
+    let ended = run("main").bound_by_permissions().run();
+    set_writable(home.path(), true);
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+}

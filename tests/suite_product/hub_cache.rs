@@ -1,0 +1,178 @@
+//! A repository that is already in the Hugging Face cache, laid out as the Hugging Face tools lay
+//! it out: blobs, and a snapshot of links to them. What those tools leave is kept as golden data
+//! (`fixtures/golden/hub_cache.py`, which also shows that they find what we leave).
+
+use crate::common::hub::{repository, set_writable};
+use crate::common::{QUESTION, Run, fixture};
+use crate::hub_transfer::prefetch;
+use modelgate_harness::check::{Check, Status};
+use modelgate_hub::Verified;
+use modelgate_protocol::FailureKind;
+use modelgate_testkit::hub::Hub;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use tempfile::TempDir;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// Puts the tiny model into the cache of `home` as `owner/Tiny`, branch main.
+fn fill(home: &Path) {
+    let repo = home.join("hub/models--owner--Tiny");
+    let snapshot = repo.join("snapshots").join(COMMIT);
+    for folder in ["refs", "blobs"] {
+        std::fs::create_dir_all(repo.join(folder)).expect("a folder");
+    }
+    std::fs::create_dir_all(&snapshot).expect("a folder");
+    std::fs::write(repo.join("refs/main"), COMMIT).expect("a ref");
+    for entry in std::fs::read_dir(fixture("tiny/llama")).expect("the tiny model").flatten() {
+        let blob = format!("blob-of-{}", entry.file_name().display());
+        std::fs::copy(entry.path(), repo.join("blobs").join(&blob)).expect("copied");
+        symlink(Path::new("../../blobs").join(&blob), snapshot.join(entry.file_name()))
+            .expect("a link");
+    }
+}
+
+fn entry(revision: &str) -> String {
+    format!(
+        "[[model]]\nid = \"tiny\"\nrepo = \"owner/Tiny\"\nrevision = \"{revision}\"\n\
+         quantization = \"q8_0\"\ndevice = \"cpu\"\n{QUESTION}\nexpect.perplexity = {{ max = 3, \
+         text = \"{}\" }}\n",
+        fixture("tiny/perplexity.txt").display()
+    )
+}
+
+#[test]
+fn it_is_found_by_branch_and_by_commit_and_named_by_its_commit() {
+    for revision in ["main", COMMIT] {
+        let run = Run::manifest(&entry(revision)).arg("--include-ignored");
+        fill(&run.folder.path().join("hf"));
+        let ended = run.run();
+        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        ended.passes("tiny");
+        assert_eq!(ended.model("tiny").measurement.commit.as_deref(), Some(COMMIT));
+        assert_eq!(ended.model("tiny").measurement.downloaded_bytes, 0);
+    }
+}
+
+#[test]
+fn a_read_only_cache_is_as_good() {
+    let run = Run::manifest(&entry("main")).arg("--include-ignored");
+    let home = run.folder.path().join("hf");
+    fill(&home);
+    set_writable(&home, false);
+    let ended = run.bound_by_permissions().run();
+    set_writable(&home, true);
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny");
+}
+
+#[test]
+fn another_revision_and_a_shard_that_was_never_fetched_fail() {
+    let run = Run::manifest(&entry("v2")).arg("--include-ignored");
+    fill(&run.folder.path().join("hf"));
+    let ended = run.run();
+    let message = ended.fails_only("tiny", Check::Load, Status::Blocked);
+    assert!(message.contains("owner/Tiny (revision v2)"), "{message}");
+    let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
+    assert_eq!(failure.kind, FailureKind::Offline);
+
+    let run = Run::manifest(&entry("main")).arg("--include-ignored");
+    let home = run.folder.path().join("hf");
+    fill(&home);
+    let shard = "model-00002-of-00002.safetensors";
+    let snapshot = home.join("hub/models--owner--Tiny/snapshots").join(COMMIT);
+    std::fs::remove_file(snapshot.join(shard)).expect("removed");
+    let ended = run.run();
+    let message = ended.fails_only("tiny", Check::Load, Status::Blocked);
+    assert!(message.contains(shard), "{message}");
+}
+
+/// An entry of a cache by its path: a link's target, a short content, or a content's hash.
+type Tree = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What the Hugging Face tools leave in a cache, by repository.
+fn golden() -> BTreeMap<String, Tree> {
+    let text = std::fs::read(fixture("golden/hub_cache.json")).expect("golden data");
+    let golden: serde_json::Value = serde_json::from_slice(&text).expect("golden data");
+    serde_json::from_value(golden["caches"].clone()).expect("golden data")
+}
+
+fn tree(folder: &Path, cache: &Path, tree: &mut Tree) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let kind = entry.file_type().expect("a kind");
+        if name == ".locks" || name == ".modelgate" {
+        } else if kind.is_dir() {
+            self::tree(&path, cache, tree);
+        } else {
+            let content = std::fs::read(&path).expect("a content");
+            let (what, value) = if kind.is_symlink() {
+                ("link", std::fs::read_link(&path).expect("a link").display().to_string())
+            } else if content.len() < 100 {
+                ("text", String::from_utf8(content).expect("a text"))
+            } else {
+                ("sha256", hex::encode(Sha256::digest(&content)))
+            };
+            let name = path.strip_prefix(cache).expect("inside").display().to_string();
+            tree.insert(name, BTreeMap::from([(what.to_owned(), value)]));
+        }
+    }
+}
+
+#[test]
+fn what_is_fetched_lies_as_the_hugging_face_tools_lay_it() {
+    let golden = golden();
+    assert_eq!(golden.len(), 2);
+    for (name, expected) in golden {
+        let mut repository =
+            modelgate_testkit::hub::Repository::new(&name).with_folder(&fixture("tiny/llama"));
+        if name == "owner/Gated" {
+            repository = repository.gated().xet();
+        }
+        let hub = Hub::start(vec![repository]);
+        hub.allow("hf_known", &[&name]);
+        let folder = TempDir::new().expect("a folder");
+        let model =
+            format!("[[model]]\nid = \"tiny\"\nrepo = \"{name}\"\nquantization = \"q8_0\"\n");
+        let mut command = prefetch(&model, &hub.endpoint(), folder.path(), &[]);
+        let output = command.env("HF_TOKEN", "hf_known").output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut found = Tree::new();
+        let cache = folder.path().join("hf/hub");
+        tree(&cache, &cache, &mut found);
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn what_the_hugging_face_tools_fetched_is_found_and_verified() {
+    let expected = golden().remove("owner/Tiny").expect("golden data");
+    let run = Run::manifest(&entry("main")).arg("--include-ignored");
+    let cache = run.folder.path().join("hf/hub");
+    let repository = repository("owner/Tiny");
+    let contents: BTreeMap<String, Vec<u8>> = repository
+        .paths()
+        .iter()
+        .map(|path| (repository.etag(path).to_owned(), repository.content(path).to_vec()))
+        .collect();
+    for (path, entry) in &expected {
+        let path = cache.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        match (entry.get("link"), entry.get("text")) {
+            (Some(target), _) => symlink(target, &path).expect("a link"),
+            (None, Some(text)) => std::fs::write(&path, text).expect("written"),
+            (None, None) => {
+                let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+                std::fs::write(&path, &contents[&name]).expect("written");
+            }
+        }
+    }
+    let ended = run.run();
+    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    ended.passes("tiny");
+    for file in &ended.model("tiny").measurement.files {
+        assert_eq!(file.verified, Verified::Now, "{}", file.name);
+    }
+}

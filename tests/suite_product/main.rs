@@ -1,0 +1,20 @@
+//! Tests of modelgate itself, from outside: each runs the product on a real model with a real
+//! worker, in a folder of its own. None needs a GPU, a token or a network.
+
+mod bad_manifests;
+mod bad_models;
+mod checks_fail;
+mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
+mod foreign_worker;
+mod hub;
+mod hub_cache;
+mod hub_transfer;
+mod nextest;
+mod process_memory;
+mod report_files;
+mod signals;
+mod synthetic;
+mod tiny_models;
+mod worker_faults;

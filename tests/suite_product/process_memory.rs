@@ -1,0 +1,67 @@
+//! The figures of host memory agree with what the system itself says of that process, on a load of
+//! over 500 MB (synthetic weights).
+
+use crate::common::{Run, random_model};
+use modelgate_harness::measurement::Measurement;
+use std::path::Path;
+use std::time::Duration;
+
+#[test]
+fn private_and_resident_peaks_agree_with_the_system() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    std::fs::write(folder.path().join("text.txt"), "A short text is enough here.").expect("a text");
+    let models = format!(
+        "[[model]]\nid = \"big\"\npath = \"{}\"\nquantization = \"none\"\ncontext = 256\n\
+         expect.perplexity = {{ text = \"{}\" }}\n\
+         generation = {{ prompt = \"What?\", max_tokens = 8, expect = [\"no answer\"] }}\n",
+        random_model().display(),
+        folder.path().join("text.txt").display()
+    );
+    let mut running = Run::manifest(&models).spawn();
+    let worker = running.worker();
+    // the system's own account of the same process, by two other interfaces of the kernel
+    let mut private = 0;
+    let mut resident = 0;
+    while let Some(rollup) = read(&format!("/proc/{worker}/smaps_rollup")) {
+        private = private.max(sum(&rollup, &["Anonymous:", "Private_Hugetlb:", "Shared_Hugetlb:"]));
+        if let Some(status) = read(&format!("/proc/{worker}/status")) {
+            resident = resident.max(sum(&status, &["VmHWM:"]));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let ended = running.wait();
+    let measurement: &Measurement = &ended.model("big").measurement;
+    let host = measurement.memory.host.as_ref().expect("host memory");
+    assert!(host.peak_private > 500_000_000, "{host:?}");
+    agree("private peak", host.peak_private, private);
+    agree("peak RSS", host.peak_rss, resident);
+    assert!(host.samples > 20, "{host:?}");
+    let timeline = &measurement.memory.timeline;
+    let highest = timeline.series["host_private"].iter().max().copied().unwrap_or(0);
+    agree("timeline", highest, host.peak_private);
+    let predicted = host.predicted_peak.expect("a prediction");
+    println!(
+        "private peak {} (system {private}, predicted {predicted}), peak RSS {} (system {resident})",
+        host.peak_private, host.peak_rss
+    );
+}
+
+/// Within 2 %.
+fn agree(what: &str, ours: u64, system: u64) {
+    let off = (ours as f64 - system as f64).abs() / system as f64;
+    assert!(off <= 0.02, "{what}: {ours} here, {system} by the system");
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(Path::new(path))
+        .ok()
+        .filter(|text| text.contains("Rss:") || text.contains("VmHWM:"))
+}
+
+fn sum(text: &str, keys: &[&str]) -> u64 {
+    text.lines()
+        .filter(|line| keys.iter().any(|key| line.starts_with(key)))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum::<u64>()
+        * 1024
+}

@@ -1,0 +1,23 @@
+//! The rules, one per file.
+
+mod check_layer;
+mod declaring_files;
+mod default_members;
+mod harness_layer;
+mod ignored;
+mod module_cycles;
+mod product_test;
+mod required_crates;
+mod unreached_files;
+mod unsafe_code;
+
+pub use check_layer::check_layer;
+pub use declaring_files::declaring_files;
+pub use default_members::default_members;
+pub use harness_layer::harness_layer;
+pub use ignored::ignored;
+pub use module_cycles::module_cycles;
+pub use product_test::product_test;
+pub use required_crates::required_crates;
+pub use unreached_files::unreached_files;
+pub use unsafe_code::unsafe_code;

@@ -1,0 +1,342 @@
+//! Tokens of Rust sources, without comments, and without what only tests compile.
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use std::fmt;
+use std::str::FromStr;
+
+/// A token, or a bracketed group of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// An identifier or a keyword.
+    Word {
+        /// Its text, without `r#`.
+        text: String,
+        /// Its line, from 1.
+        line: usize,
+    },
+    /// A character of punctuation.
+    Mark(char),
+    /// `::`.
+    PathSeparator,
+    /// A literal as it is written, quotes included.
+    Literal {
+        /// Its text.
+        text: String,
+        /// Its line, from 1.
+        line: usize,
+    },
+    /// A line or a block of documentation.
+    Doc {
+        /// Its text as a literal, quotes included.
+        text: String,
+        /// Its line, from 1.
+        line: usize,
+    },
+    /// `(..)`, `[..]` or `{..}`.
+    Group {
+        /// Which brackets.
+        delimiter: Delimiter,
+        /// What is between them.
+        tokens: Vec<Token>,
+    },
+}
+
+impl Token {
+    /// Returns the text of a word.
+    pub fn word(&self) -> Option<&str> {
+        match self {
+            Token::Word { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Says whether it is the word `text`.
+    pub fn is_word(&self, text: &str) -> bool {
+        self.word() == Some(text)
+    }
+
+    /// Returns what is inside a group of these brackets.
+    pub fn group(&self, brackets: Delimiter) -> Option<&[Token]> {
+        match self {
+            Token::Group { delimiter, tokens } if *delimiter == brackets => Some(tokens),
+            _ => None,
+        }
+    }
+}
+
+/// Says why a file has no tokens.
+#[derive(Debug)]
+pub struct Unreadable(String);
+
+impl Unreadable {
+    /// Names the file.
+    pub(crate) fn in_file(self, path: &str) -> Unreadable {
+        Unreadable(format!("{path}: {}", self.0))
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// Reads the tokens of a source text.
+pub(crate) fn lex(text: &str) -> Result<Vec<Token>, Unreadable> {
+    let stream = TokenStream::from_str(text).map_err(|error| {
+        let start = error.span().start();
+        Unreadable(format!("line {}: no valid token: {error}", start.line))
+    })?;
+    Ok(convert(stream))
+}
+
+fn convert(stream: TokenStream) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut trees = stream.into_iter().peekable();
+    while let Some(tree) = trees.next() {
+        match tree {
+            TokenTree::Ident(word) => {
+                let text = word.to_string();
+                let text = text.strip_prefix("r#").unwrap_or(&text).to_owned();
+                tokens.push(Token::Word { text, line: word.span().start().line });
+            }
+            TokenTree::Literal(literal) => tokens.push(Token::Literal {
+                text: literal.to_string(),
+                line: literal.span().start().line,
+            }),
+            TokenTree::Group(group) => {
+                let inside = convert(group.stream());
+                if let Some(doc) = doc(&inside) {
+                    while matches!(tokens.last(), Some(Token::Mark('#' | '!'))) {
+                        tokens.pop();
+                    }
+                    tokens.push(doc);
+                } else {
+                    tokens.push(Token::Group { delimiter: group.delimiter(), tokens: inside });
+                }
+            }
+            TokenTree::Punct(mark) => {
+                let joined = mark.spacing() == proc_macro2::Spacing::Joint;
+                match (mark.as_char(), trees.peek()) {
+                    (':', Some(TokenTree::Punct(next))) if joined && next.as_char() == ':' => {
+                        trees.next();
+                        tokens.push(Token::PathSeparator);
+                    }
+                    // A lifetime or a label is no word that could name anything.
+                    ('\'', Some(TokenTree::Ident(_))) => {
+                        trees.next();
+                    }
+                    (mark, _) => tokens.push(Token::Mark(mark)),
+                }
+            }
+        }
+    }
+    tokens
+}
+
+/// Returns the documentation that the inside of an attribute is: the lexer turns doc comments into
+/// `#[doc = ".."]`.
+fn doc(attribute: &[Token]) -> Option<Token> {
+    match attribute {
+        [name, Token::Mark('='), Token::Literal { text, line }] if name.is_word("doc") => {
+            Some(Token::Doc { text: text.clone(), line: *line })
+        }
+        _ => None,
+    }
+}
+
+/// Splits the attributes and the documentation that come first from the rest. An attribute is
+/// given as what is between its brackets.
+pub(crate) fn attributes(tokens: &[Token]) -> (Vec<&[Token]>, &[Token]) {
+    let mut attributes = Vec::new();
+    let mut rest = tokens;
+    loop {
+        rest = match rest {
+            [Token::Doc { .. }, rest @ ..] => rest,
+            [
+                Token::Mark('#'),
+                Token::Group { delimiter: Delimiter::Bracket, tokens },
+                rest @ ..,
+            ] => {
+                attributes.push(tokens.as_slice());
+                rest
+            }
+            _ => return (attributes, rest),
+        };
+    }
+}
+
+/// Leaves out what only tests compile: items, statements and fields under `#[cfg(test)]` or
+/// `#[test]`.
+pub(crate) fn without_tests(tokens: &[Token]) -> Vec<Token> {
+    let mut kept = Vec::new();
+    let mut rest = tokens;
+    while let [first, after_first @ ..] = rest {
+        let (attributes, after) = attributes(rest);
+        if let [Token::Mark('#'), Token::Mark('!'), inner, ..] = rest
+            && inner.group(Delimiter::Bracket).is_some_and(is_for_tests)
+        {
+            return kept;
+        }
+        if attributes.iter().any(|attribute| is_for_tests(attribute)) {
+            rest = &after[item_length(after)..];
+            continue;
+        }
+        let attributed = rest.len() - after.len();
+        if attributed > 0 {
+            kept.extend_from_slice(&rest[..attributed]);
+            rest = after;
+            continue;
+        }
+        kept.push(match first {
+            Token::Group { delimiter, tokens } => {
+                Token::Group { delimiter: *delimiter, tokens: without_tests(tokens) }
+            }
+            token => token.clone(),
+        });
+        rest = after_first;
+    }
+    kept
+}
+
+/// Says whether an attribute keeps what it is at from every build but that of tests.
+fn is_for_tests(attribute: &[Token]) -> bool {
+    match attribute {
+        [.., last] if last.is_word("test") => true,
+        [name, condition] if name.is_word("cfg") => {
+            condition.group(Delimiter::Parenthesis).is_some_and(needs_test)
+        }
+        _ => false,
+    }
+}
+
+fn needs_test(condition: &[Token]) -> bool {
+    match condition {
+        [word] => word.is_word("test"),
+        [all, Token::Group { tokens, .. }] if all.is_word("all") => {
+            tokens.split(|token| *token == Token::Mark(',')).any(needs_test)
+        }
+        _ => false,
+    }
+}
+
+/// Counts the tokens of the item, statement, field, variant or arm that `tokens` begin with, its
+/// attributes already taken off.
+pub(crate) fn item_length(tokens: &[Token]) -> usize {
+    let keyword = keyword(tokens).unwrap_or_default();
+    let ends_by_semicolon = matches!(keyword, "use" | "const" | "static" | "let" | "type");
+    let ends_by_braces = matches!(
+        keyword,
+        "fn" | "mod" | "struct" | "enum" | "union" | "trait" | "impl" | "extern" | "macro_rules"
+    );
+    let end = tokens.iter().enumerate().position(|(at, token)| match token {
+        Token::Mark(';') => true,
+        Token::Mark(',') => !ends_by_semicolon && !ends_by_braces,
+        Token::Group { delimiter: Delimiter::Brace, .. } => {
+            let of_macro_call = at > 0 && tokens[at - 1] == Token::Mark('!');
+            at == 0 || ends_by_braces || (of_macro_call && !ends_by_semicolon)
+        }
+        _ => false,
+    });
+    end.map_or(tokens.len(), |end| end + 1)
+}
+
+/// Takes the visibility off that an item begins with.
+pub(crate) fn without_visibility(tokens: &[Token]) -> &[Token] {
+    match tokens {
+        [first, restriction, rest @ ..] if first.is_word("pub") && is_restriction(restriction) => {
+            rest
+        }
+        [first, rest @ ..] if first.is_word("pub") => rest,
+        _ => tokens,
+    }
+}
+
+/// Says whether a group after `pub` is `(crate)`, `(super)` or `(in ..)`, not a tuple's type.
+pub(crate) fn is_restriction(group: &Token) -> bool {
+    match group.group(Delimiter::Parenthesis) {
+        Some([word]) => matches!(word.word(), Some("crate" | "super" | "self")),
+        Some([first, ..]) => first.is_word("in"),
+        _ => false,
+    }
+}
+
+/// Takes qualifiers off that come before the keyword of an item: the keyword comes first then.
+pub(crate) fn from_keyword(tokens: &[Token]) -> &[Token] {
+    let mut rest = without_visibility(tokens);
+    while let [first, next @ ..] = rest {
+        let after_abi = match next {
+            [Token::Literal { .. }, next @ ..] => next,
+            next => next,
+        };
+        let follows = |words: &[&str]| {
+            next.first().and_then(Token::word).is_some_and(|word| words.contains(&word))
+        };
+        rest = match first.word() {
+            Some("unsafe" | "async" | "safe") => next,
+            Some("const") if follows(&["fn", "unsafe", "async", "extern"]) => next,
+            Some("extern") if after_abi.first().is_some_and(|word| word.is_word("fn")) => after_abi,
+            _ => return rest,
+        };
+    }
+    rest
+}
+
+/// Returns the keyword that says what an item is.
+fn keyword(tokens: &[Token]) -> Option<&str> {
+    from_keyword(tokens).first()?.word()
+}
+
+/// Returns all tokens in the order of the text, each group before what is in it.
+pub(crate) fn flat(tokens: &[Token]) -> Vec<&Token> {
+    let mut all = Vec::new();
+    for token in tokens {
+        all.push(token);
+        if let Token::Group { tokens, .. } = token {
+            all.extend(flat(tokens));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(tokens: &[Token]) -> Vec<String> {
+        flat(tokens).into_iter().filter_map(Token::word).map(str::to_owned).collect()
+    }
+
+    fn code(text: &str) -> Vec<String> {
+        words(&without_tests(&lex(text).expect("valid tokens")))
+    }
+
+    #[test]
+    fn comments_strings_and_lifetimes_are_no_words() {
+        let text = "/// crate::a\n// crate::b\nfn f<'x>(y: &'x str) { \"crate::c\"; }";
+        assert_eq!(words(&lex(text).expect("valid tokens")), ["fn", "f", "y", "str"]);
+    }
+
+    #[test]
+    fn what_tests_compile_is_left_out() {
+        assert_eq!(code("#[cfg(test)] mod tests { use a; } fn f() {}"), ["fn", "f"]);
+        assert_eq!(
+            code("/// Doc.\n#[cfg(all(unix, test))] pub(crate) fn g() {} use b;"),
+            ["use", "b"]
+        );
+        assert_eq!(code("#[cfg(test)] use a::{b, c}; const D: u8 = 1;"), ["const", "D", "u8"]);
+        assert_eq!(code("#[test] fn g() {} #[tokio::test] async fn h() {}"), [""; 0]);
+        assert_eq!(code("fn f() { #[cfg(test)] hook(); after() }"), ["fn", "f", "after"]);
+        assert_eq!(code("struct A { #[cfg(test)] b: u8, c: u8 }"), ["struct", "A", "c", "u8"]);
+        assert!(code("#[cfg(any(test, unix))] fn f() {}").contains(&"f".to_owned()));
+        assert_eq!(code("#![cfg(test)] fn f() {}"), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_without_valid_tokens_is_named() {
+        let error = lex("fn f( {").expect_err("an open bracket").in_file("a.rs").to_string();
+        assert!(error.starts_with("a.rs: line 1"), "{error}");
+    }
+}

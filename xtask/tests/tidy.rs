@@ -1,0 +1,73 @@
+//! Applies every rule of `xtask::rules` to the repository.
+
+use std::path::Path;
+use std::sync::LazyLock;
+use xtask::{Finding, Repository, rules};
+
+static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    Repository::read(&root).expect("the repository is readable")
+});
+
+#[track_caller]
+fn assert_none(findings: &[Finding]) {
+    let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    assert!(lines.is_empty(), "{} findings:\n{}", lines.len(), lines.join("\n"));
+}
+
+/// Applies a rule that looks at one crate to all crates.
+fn in_every_crate(rule: fn(&[xtask::Source], &str) -> Vec<Finding>) -> Vec<Finding> {
+    let folders = REPOSITORY.source_folders();
+    folders.iter().flat_map(|folder| rule(&REPOSITORY.sources, folder)).collect()
+}
+
+#[test]
+fn modules_form_no_cycles() {
+    assert_none(&in_every_crate(rules::module_cycles));
+}
+
+#[test]
+fn every_file_belongs_to_a_module() {
+    assert_none(&in_every_crate(rules::unreached_files));
+}
+
+#[test]
+fn declaring_files_hold_no_logic() {
+    assert_none(&in_every_crate(rules::declaring_files));
+}
+
+#[test]
+fn the_product_test_is_one_call_into_the_harness() {
+    assert_none(&rules::product_test(&REPOSITORY.sources));
+}
+
+#[test]
+fn the_harness_names_no_engine() {
+    assert_none(&rules::harness_layer(&REPOSITORY.sources, &REPOSITORY.members));
+}
+
+#[test]
+fn checks_do_not_import_the_quantization_rule() {
+    assert_none(&rules::check_layer(&REPOSITORY.sources));
+}
+
+#[test]
+fn unsafe_code_stays_in_its_places() {
+    assert_none(&rules::unsafe_code(&REPOSITORY.sources));
+}
+
+#[test]
+fn nothing_is_marked_as_ignored() {
+    assert_none(&rules::ignored(&REPOSITORY.sources));
+}
+
+#[test]
+fn the_required_crates_are_declared_and_used() {
+    let Repository { sources, workspace, members } = &*REPOSITORY;
+    assert_none(&rules::required_crates(sources, workspace, members));
+}
+
+#[test]
+fn default_members_are_all_members() {
+    assert_none(&rules::default_members(&REPOSITORY.workspace));
+}
