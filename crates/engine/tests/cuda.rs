@@ -12,6 +12,7 @@ use modelgate_testkit::families::Golden;
 use modelgate_testkit::safetensors_edit::{RawTensor, read_shard, write_shard};
 use modelgate_testkit::{model_files, requests, tokenizers};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The largest difference of a logit in the families, whose logits spread by 2 to 3: keys and values
 /// are rounded to 11 bits.
@@ -27,12 +28,21 @@ const WIDE: &str = r#"{
     "max_position_embeddings": 2048
 }"#;
 
+/// While a test records launches, CUDA refuses the allocations of every other thread of the process, and
+/// a limit counts what others hold: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn on_cuda(request: Request) -> Request {
     Request { devices: vec![Device::Cuda(0)], ..request }
 }
 
 #[test]
 fn logits_of_every_family_are_the_references_within_what_16_bits_cost() {
+    let _turn = turn();
     let golden = Golden::read(&fixtures());
     let (mut compared, mut all) = (0, 0);
     for variant in &golden.variants {
@@ -124,6 +134,7 @@ fn both_ways(model: &mut Model, tokens: &[u32]) -> [Vec<Vec<f32>>; 2] {
 
 #[test]
 fn quantized_models_give_what_they_give_on_the_cpu() {
+    let _turn = turn();
     let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
     for name in MODELS {
         for scheme in Scheme::UNIFORM {
@@ -162,6 +173,7 @@ fn quantized_models_give_what_they_give_on_the_cpu() {
 
 #[test]
 fn a_file_that_llama_cpp_quantized_gives_what_it_gives_on_the_cpu() {
+    let _turn = turn();
     let file = fixtures().join("golden/llama_cpp/tiny-llama-q4_k_m.gguf");
     let request = gguf_alone(&file, Scheme::Q4KM);
     let (mut host, mut device) = (loaded(&request), loaded(&on_cuda(request)));
@@ -185,6 +197,7 @@ fn synthetic(config: &Path, scheme: Scheme, device: Device) -> Request {
 
 #[test]
 fn weights_made_on_the_device_are_those_made_on_the_host() {
+    let _turn = turn();
     for name in MODELS {
         let config = fixtures().join("tiny").join(name).join("config.json");
         for scheme in [Scheme::Q4_0, Scheme::Q4K, Scheme::Q5K, Scheme::Q6K, Scheme::Q8_0] {
@@ -202,6 +215,7 @@ fn weights_made_on_the_device_are_those_made_on_the_host() {
 
 #[test]
 fn a_device_that_is_not_there_is_refused_by_name() {
+    let _turn = turn();
     let request = request(&fixtures().join("tiny/llama"), Scheme::Q8_0);
     let failure = common::failed(&Request { devices: vec![Device::Cuda(99)], ..request });
     assert_eq!(failure.kind.name(), "no_device", "{failure}");
@@ -210,6 +224,7 @@ fn a_device_that_is_not_there_is_refused_by_name() {
 
 #[test]
 fn a_limit_makes_any_device_small() {
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");
     std::fs::write(&config, WIDE).unwrap();
@@ -222,6 +237,7 @@ fn a_limit_makes_any_device_small() {
 
 #[test]
 fn unquantized_weights_keep_the_type_of_their_file() {
+    let _turn = turn();
     let (_, events) = load(&on_cuda(request(&fixtures().join("tiny/llama"), Scheme::None)));
     for tensor in inventory(&events) {
         let expected = if tensor.role == Role::Norm { DType::F32 } else { DType::Bf16 };
@@ -231,6 +247,7 @@ fn unquantized_weights_keep_the_type_of_their_file() {
 
 #[test]
 fn a_question_of_token_ids_is_answered_twice_alike() {
+    let _turn = turn();
     let config = fixtures().join("tiny/mixtral/config.json");
     let mut model = loaded(&synthetic(&config, Scheme::Q4K, Device::Cuda(0)));
     let question = GenerationRequest {
