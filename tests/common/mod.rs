@@ -20,10 +20,11 @@ use tempfile::TempDir;
 
 pub(crate) use modelgate_testkit::workers::{Script, fixture};
 
-/// The product.
+/// The product. SIGINT and SIGHUP reach it also if they do not reach this test: a shell keeps them from
+/// its background jobs, `nohup` from its program, and the product respects that.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_modelgate"));
-    command.arg("run");
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_modelgate"), "run"]);
     command
 }
 
