@@ -261,7 +261,7 @@ impl Ended {
         report
             .models
             .iter()
-            .find(|model| model.id == id)
+            .find(|model| model.identity.id == id)
             .unwrap_or_else(|| panic!("{id} is in the report: {}", self.all()))
     }
 

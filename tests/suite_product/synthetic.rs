@@ -58,7 +58,7 @@ fn passes_from_a_config_alone(family: &str) {
         let id = format!("m@{scheme}@synthetic");
         ended.passes(&id);
         let model = ended.model(&id);
-        assert_eq!(model.evidence, Evidence::Synthetic);
+        assert_eq!(model.identity.evidence, Evidence::Synthetic);
         let seen = &model.measurement;
         assert!(seen.files.is_empty() && seen.perplexity.is_none(), "nothing was read");
         let matrix = seen.tensors.list.iter().find(|tensor| tensor.name.ends_with("v_proj.weight"));
@@ -92,8 +92,8 @@ fn a_model_and_its_variant_stand_in_rows_of_their_own() {
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     ended.passes("tiny");
     ended.passes("tiny@synthetic");
-    assert_eq!(ended.model("tiny").evidence, Evidence::Real);
-    assert_eq!(ended.model("tiny@synthetic").evidence, Evidence::Synthetic);
+    assert_eq!(ended.model("tiny").identity.evidence, Evidence::Real);
+    assert_eq!(ended.model("tiny@synthetic").identity.evidence, Evidence::Synthetic);
     let (real, made) = (ended.model("tiny"), ended.model("tiny@synthetic"));
     assert_eq!(real.measurement.tensors.by_type, made.measurement.tensors.by_type);
     let summary = ended.summary.as_deref().expect("a summary");
@@ -116,7 +116,7 @@ fn files_of_random_weights_need_no_tokenizer_and_pass_all_five() {
         ended.passes("random");
         assert!(ended.stdout.contains("test [synthetic] random::load"), "{}", ended.stdout);
         let model = ended.model("random");
-        assert_eq!(model.evidence, Evidence::Synthetic);
+        assert_eq!(model.identity.evidence, Evidence::Synthetic);
         assert!(!model.measurement.files.is_empty(), "the files were read");
         let summary = ended.summary.as_deref().expect("a summary");
         assert!(summary.contains("## random (synthetic)"), "{summary}");

@@ -52,6 +52,11 @@ fn checks_do_not_import_the_quantization_rule() {
 }
 
 #[test]
+fn failures_are_created_at_the_boundary() {
+    assert_none(&rules::failure_boundary(&REPOSITORY.sources));
+}
+
+#[test]
 fn unsafe_code_stays_in_its_places() {
     assert_none(&rules::unsafe_code(&REPOSITORY.sources));
 }

@@ -1,7 +1,8 @@
 //! The device that a model runs on: the host's processor, or a CUDA device.
 
 use crate::cuda::Gpu;
-use modelgate_protocol::{Device, Failure, FailureKind, Stage};
+use crate::failures;
+use modelgate_protocol::{Device, Failure, FailureKind};
 
 /// The device that a model runs on, opened.
 #[derive(Debug, Clone)]
@@ -23,8 +24,7 @@ impl ComputeDevice {
         match devices.first() {
             Some(Device::Cpu) => Ok(ComputeDevice::Cpu),
             Some(Device::Cuda(ordinal)) => Gpu::open(*ordinal, limit).map(ComputeDevice::Cuda),
-            None => Err(Failure::new(
-                Stage::Start,
+            None => Err(failures::start(
                 FailureKind::NoDevice,
                 "the request names no device",
                 "set device = \"cpu\" or \"cuda\"",

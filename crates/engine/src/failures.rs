@@ -16,6 +16,24 @@ pub(crate) fn load(
     Failure::new(Stage::Load, kind, message, hint)
 }
 
+/// Makes a failure before the first word about the model: devices, kernels, the request.
+pub(crate) fn start(
+    kind: FailureKind,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Failure {
+    Failure::new(Stage::Start, kind, message, hint)
+}
+
+/// Makes a failure while generating or measuring the perplexity.
+pub(crate) fn generate(
+    kind: FailureKind,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Failure {
+    Failure::new(Stage::Generate, kind, message, hint)
+}
+
 /// Makes the failure for a file that violates its format.
 pub(crate) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Failure {
     load(FailureKind::Corrupt, format!("{}: {what}", path.display()), FETCH_AGAIN)

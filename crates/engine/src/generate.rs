@@ -54,8 +54,7 @@ fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Ve
     let vocabulary = model.config().vocab;
     match request.tokens.iter().find(|token| **token as usize >= vocabulary) {
         None => Ok((Vec::new(), request.tokens.clone())),
-        Some(token) => Err(Failure::new(
-            Stage::Generate,
+        Some(token) => Err(failures::generate(
             FailureKind::Tokenizer,
             format!("token {token} of \"{}\" is none of {vocabulary}", request.name),
             "ask for token ids below the size of the model's vocabulary",
@@ -75,8 +74,7 @@ fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(),
     if prompt + answer <= model.context() {
         return Ok(());
     }
-    Err(Failure::new(
-        Stage::Generate,
+    Err(failures::generate(
         FailureKind::ContextLength,
         format!(
             "\"{name}\": a prompt of {prompt} tokens and an answer of up to {answer} do not fit a \

@@ -35,8 +35,7 @@ pub(crate) fn self_test(gpu: &Gpu, dtypes: &[DType]) -> std::result::Result<(), 
         // NaN is not a small difference
         let wrong = differences.iter().find(|(_, error)| error.is_nan() || *error > TOLERANCE);
         if let Some((what, error)) = wrong {
-            return Err(Failure::new(
-                Stage::Start,
+            return Err(failures::start(
                 FailureKind::DeviceWrong,
                 format!(
                     "{}: {what} (relative difference {error:.1e}) with {dtype} weights is not what \

@@ -19,6 +19,7 @@ pub mod plan;
 mod process;
 mod progress;
 pub mod report;
+pub mod reportable;
 pub mod run;
 pub mod settings;
 pub mod signal;

@@ -3,6 +3,7 @@
 mod check_layer;
 mod declaring_files;
 mod default_members;
+mod failure_boundary;
 mod harness_layer;
 mod ignored;
 mod module_cycles;
@@ -14,6 +15,7 @@ mod unsafe_code;
 pub use check_layer::check_layer;
 pub use declaring_files::declaring_files;
 pub use default_members::default_members;
+pub use failure_boundary::failure_boundary;
 pub use harness_layer::harness_layer;
 pub use ignored::ignored;
 pub use module_cycles::module_cycles;

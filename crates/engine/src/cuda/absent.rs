@@ -1,6 +1,7 @@
 //! Stands in for a CUDA device in a build without CUDA: it cannot be opened, so nothing here runs.
 
 use super::{AttentionShape, Region, UploadStats};
+use crate::failures;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor, bail};
 use modelgate_protocol::{Ceiling, DType, DeviceSeen, Failure, FailureKind, PoolMemory, Stage};
@@ -44,8 +45,7 @@ pub(crate) fn write_number(_: &Tensor, _: u32) -> Result<()> {
 impl Gpu {
     /// Fails: this build has no CUDA.
     pub(crate) fn open(ordinal: u32, _limit: Option<u64>) -> std::result::Result<Gpu, Failure> {
-        Err(Failure::new(
-            Stage::Start,
+        Err(failures::start(
             FailureKind::NoDevice,
             format!("cuda:{ordinal} is asked for; this worker was built without CUDA"),
             "build the worker with CUDA, or set device = \"cpu\"",

@@ -2,8 +2,9 @@
 
 use super::build_info::{COMPUTE_CAPABILITY, CUDA_VERSION};
 use super::driver_failures::driver_failure;
+use crate::failures;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
-use modelgate_protocol::{Failure, FailureKind, Stage};
+use modelgate_protocol::{Failure, FailureKind};
 
 /// Refuses a driver that is older than the CUDA version that this build was made with.
 pub(super) fn refuse_driver() -> Result<(), Failure> {
@@ -15,8 +16,7 @@ pub(super) fn refuse_driver() -> Result<(), Failure> {
     if answer == sys::CUresult::CUDA_SUCCESS && found / 1000 >= major {
         return Ok(());
     }
-    Err(Failure::new(
-        Stage::Start,
+    Err(failures::start(
         FailureKind::DeviceMismatch,
         format!(
             "the NVIDIA driver supports CUDA {}.{}, and this worker was built with CUDA {built}",
@@ -35,8 +35,7 @@ pub(super) fn refuse_capability(name: &str, context: &CudaContext) -> Result<(),
     if found == built {
         return Ok(());
     }
-    Err(Failure::new(
-        Stage::Start,
+    Err(failures::start(
         FailureKind::DeviceMismatch,
         format!(
             "{name} ({}) has compute capability {found}, and this worker was built for {built}",

@@ -10,8 +10,7 @@ pub(super) fn driver_failure(device: &str) -> impl Fn(DriverError) -> Failure + 
         if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
             return failures::device_memory(Stage::Start, format!("{device}: {error}"));
         }
-        Failure::new(
-            Stage::Start,
+        failures::start(
             FailureKind::DeviceMismatch,
             format!("{device}: the NVIDIA driver failed: {error}"),
             "look at `nvidia-smi` and the system's log; a driver that was updated needs a restart",
@@ -43,5 +42,5 @@ pub(super) fn opening_failure(device: &str, error: &str) -> Failure {
     } else {
         (FailureKind::DeviceMismatch, "look at `nvidia-smi` and the system's log")
     };
-    Failure::new(Stage::Start, kind, format!("{device} cannot be opened: {error}"), hint)
+    failures::start(kind, format!("{device} cannot be opened: {error}"), hint)
 }

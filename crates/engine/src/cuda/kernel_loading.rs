@@ -2,8 +2,9 @@
 
 use super::kernel_cache::KernelCache;
 use super::{Gpu, attention, random};
+use crate::failures;
 use candle_core::cuda_backend::kernels::{self, Module};
-use modelgate_protocol::{Failure, FailureKind, Stage};
+use modelgate_protocol::{Failure, FailureKind};
 
 /// candle's kernels that a decoder uses, by module, with the name of one in each.
 const KERNELS: [(&str, &Module); 9] = [
@@ -36,8 +37,7 @@ impl Gpu {
             random::load(cuda)
         };
         load().map_err(|error| {
-            Failure::new(
-                Stage::Start,
+            failures::start(
                 FailureKind::DeviceMismatch,
                 format!("{}: the kernels cannot be loaded: {error}", self.name()),
                 "build the worker on this host, or update the NVIDIA driver",

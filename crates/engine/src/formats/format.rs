@@ -80,6 +80,21 @@ pub(crate) struct Opened {
     pub(crate) embedded_text: Option<Box<dyn EmbeddedText>>,
 }
 
+impl Opened {
+    /// Returns what is known of a model that a `config.json` of Hugging Face's describes, with its
+    /// tensors in `source`.
+    pub(super) fn described_by_config(config: Config, source: Source) -> Opened {
+        Opened {
+            source,
+            architecture: config.architecture.clone(),
+            config,
+            config_json: None,
+            rope_layout: RopeLayout::Halves,
+            embedded_text: None,
+        }
+    }
+}
+
 /// Refuses a model without a weight file.
 pub(super) fn refuse_without_weights(files: &ModelFiles) -> Result<(), Failure> {
     if files.weights.is_empty() && files.index.is_none() {

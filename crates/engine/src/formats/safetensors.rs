@@ -8,7 +8,6 @@ use super::config_json::read_config;
 use super::format::{Conversion, Format, Opened, refuse_without_weights};
 use super::source::{Source, SourceFile, SourceTensor};
 use crate::failures;
-use crate::weights::RopeLayout;
 use modelgate_model::small_file::{parse_json, read_json};
 use modelgate_protocol::{DType, Failure, FailureKind, ModelFiles, Scheme};
 use safetensors::tensor::Metadata;
@@ -26,14 +25,7 @@ impl Format for SafetensorsFormat {
     fn open(&self, files: &ModelFiles, _: Scheme, _: bool) -> Result<Opened, Failure> {
         refuse_without_weights(files)?;
         let config = read_config(files)?;
-        Ok(Opened {
-            source: open_safetensors(files)?,
-            architecture: config.architecture.clone(),
-            config,
-            config_json: None,
-            rope_layout: RopeLayout::Halves,
-            embedded_text: None,
-        })
+        Ok(Opened::described_by_config(config, open_safetensors(files)?))
     }
 
     fn conversion(&self) -> Conversion {

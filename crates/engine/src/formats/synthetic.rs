@@ -3,7 +3,6 @@
 use super::config_json::read_config;
 use super::format::{Conversion, Format, Opened};
 use super::source::{Source, SourceTensor};
-use crate::weights::RopeLayout;
 use modelgate_model::{Config, TensorShape, float_dtype, residence, tensors};
 use modelgate_protocol::{DType, Failure, ModelFiles, Scheme};
 
@@ -13,14 +12,8 @@ pub(super) struct SyntheticFormat;
 impl Format for SyntheticFormat {
     fn open(&self, files: &ModelFiles, scheme: Scheme, on_device: bool) -> Result<Opened, Failure> {
         let config = read_config(files)?;
-        Ok(Opened {
-            source: source(&config, scheme, on_device),
-            architecture: config.architecture.clone(),
-            config,
-            config_json: None,
-            rope_layout: RopeLayout::Halves,
-            embedded_text: None,
-        })
+        let source = source(&config, scheme, on_device);
+        Ok(Opened::described_by_config(config, source))
     }
 
     fn conversion(&self) -> Conversion {

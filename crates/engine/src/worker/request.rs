@@ -1,6 +1,7 @@
 //! Reads the request from standard input.
 
-use modelgate_protocol::{Failure, FailureKind, PROTOCOL_VERSION, Request, Stage};
+use crate::failures;
+use modelgate_protocol::{Failure, FailureKind, PROTOCOL_VERSION, Request};
 use std::io::{BufRead, Read};
 
 /// The longest request.
@@ -18,8 +19,7 @@ pub(super) fn read_request() -> Result<Request, Failure> {
     let mut line = String::new();
     let read = std::io::stdin().lock().take(MAX_REQUEST_BYTES).read_line(&mut line);
     let malformed = |what: &dyn std::fmt::Display| {
-        Failure::new(
-            Stage::Start,
+        failures::start(
             FailureKind::Protocol,
             format!("the request is not one line of JSON as the protocol has it: {what}"),
             "harness and worker are of different versions: build both from the same sources",
@@ -29,8 +29,7 @@ pub(super) fn read_request() -> Result<Request, Failure> {
     // the version first: a request of another one may have any form
     let version: Version = serde_json::from_str(&line).map_err(|error| malformed(&error))?;
     if version.protocol != PROTOCOL_VERSION {
-        return Err(Failure::new(
-            Stage::Start,
+        return Err(failures::start(
             FailureKind::Protocol,
             format!(
                 "the request is of protocol version {}; this worker speaks {PROTOCOL_VERSION}",

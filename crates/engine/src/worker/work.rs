@@ -4,6 +4,7 @@ use super::activity_ceilings::activity_ceiling;
 use super::channel::Channel;
 use super::file_ceilings::FileRates;
 use crate::compute_device::ComputeDevice;
+use crate::failures;
 use crate::formats::format_of;
 use crate::generate::answer;
 use crate::model::Model;
@@ -94,8 +95,7 @@ fn refuse_traps() -> Result<(), Failure> {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|v| !v.is_empty() && v != "0");
     match TRAPS.iter().find(|name| is_set(name)) {
         None => Ok(()),
-        Some(name) => Err(Failure::new(
-            Stage::Start,
+        Some(name) => Err(failures::start(
             FailureKind::Unsupported,
             format!("{name} is set, which switches quantization off"),
             "unset it",

@@ -1,6 +1,6 @@
 //! The two steps of acquiring.
 
-use super::failures::{of_hub, of_layout, of_settings};
+use super::error::AcquireError;
 use super::in_place;
 use super::observer::RunObserver;
 use super::page_cache;
@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use crate::signal::Interrupt;
 use modelgate_hub::{FetchOptions, FileSeen};
 use modelgate_model::layout;
-use modelgate_protocol::{Failure, FailureKind, Finite, ModelFiles, Stage};
+use modelgate_protocol::{Finite, ModelFiles};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,11 +49,11 @@ pub struct Ready {
 ///
 /// # Errors
 /// What is missing or wrong, where it was searched, and how to fix it.
-pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Opened, Failure> {
+pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Opened, AcquireError> {
     let in_place = job.spec.weights == Weights::InPlace;
     let local = |root: PathBuf| match in_place {
         true => in_place::config_alone(root),
-        false => layout::files(&root).map_err(of_layout),
+        false => layout::files(&root).map_err(AcquireError::from),
     };
     let files = match &job.location {
         Location::Local(path) => local(path.clone())?,
@@ -62,7 +62,7 @@ pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Opened, Fail
             in_place::config_alone(in_place::known_config(repo, options.scratch)?)?
         }
         Location::Hub(source) => {
-            let settings = options.settings.hub.as_ref().map_err(of_settings)?;
+            let settings = options.settings.hub.as_ref().map_err(Clone::clone)?;
             let fetch = FetchOptions {
                 model: job.spec.id.clone(),
                 stall: job.spec.stall,
@@ -76,8 +76,8 @@ pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Opened, Fail
                 source.clone(),
                 fetch,
                 Arc::new(observer),
-            );
-            return opened.map(|opened| Opened(Kind::Hub(Box::new(opened)))).map_err(of_hub);
+            )?;
+            return Ok(Opened(Kind::Hub(Box::new(opened))));
         }
     };
     Ok(Opened(Kind::Local(Box::new(files))))
@@ -96,17 +96,17 @@ impl Opened {
     ///
     /// # Errors
     /// What is missing or wrong, where it was searched, and how to fix it.
-    pub fn finish(self) -> Result<Ready, Failure> {
+    pub fn finish(self) -> Result<Ready, AcquireError> {
         let ready = match self.0 {
             Kind::Local(files) => Ready {
                 acquired: Acquired {
-                    files: modelgate_hub::local_files(&files).map_err(of_layout)?,
+                    files: modelgate_hub::local_files(&files)?,
                     ..Acquired::default()
                 },
                 files: *files,
             },
             Kind::Hub(opened) => {
-                let fetched = opened.weights().map_err(of_hub)?;
+                let fetched = opened.weights()?;
                 Ready {
                     files: fetched.files,
                     acquired: Acquired {
@@ -139,18 +139,11 @@ fn with_page_cache(ready: Ready) -> Ready {
 }
 
 /// Writes the bundled model at `path` below `scratch`, and returns its folder.
-fn extracted(path: &Path, scratch: &Path) -> Result<PathBuf, Failure> {
-    bundled::extract(path, scratch).map_err(|error| {
-        Failure::new(
-            Stage::Acquire,
-            FailureKind::Io,
-            format!(
-                "the bundled model {} cannot be written below {}: {error}",
-                path.display(),
-                scratch.display()
-            ),
-            "TMPDIR names a folder with some megabytes of room",
-        )
+fn extracted(path: &Path, scratch: &Path) -> Result<PathBuf, AcquireError> {
+    bundled::extract(path, scratch).map_err(|source| AcquireError::BundledNotWritten {
+        path: path.to_owned(),
+        scratch: scratch.to_owned(),
+        source,
     })
 }
 
@@ -161,7 +154,7 @@ mod tests {
     use crate::settings::Environment;
     use modelgate_protocol::WeightFormat;
 
-    fn acquired(job: &ModelJob, scratch: &Path) -> Result<Ready, Failure> {
+    fn acquired(job: &ModelJob, scratch: &Path) -> Result<Ready, AcquireError> {
         let settings = Settings::resolve(&Environment::default()).expect("settings");
         let options = AcquireOptions {
             settings: &settings,
@@ -204,8 +197,9 @@ mod tests {
         let manifest_path = Some(folder.path().join("models.toml"));
         let job = variant("path = \"shapes\"\n", manifest_path);
         let failure = acquired(&job, folder.path()).expect_err("nothing is there");
-        assert_eq!(failure.kind, FailureKind::NotFound);
-        assert!(failure.message.contains("shapes/config.json"), "{failure:?}");
+        assert!(
+            matches!(&failure, AcquireError::NoConfig(path) if path.ends_with("shapes/config.json"))
+        );
         std::fs::create_dir(folder.path().join("shapes")).expect("a folder");
         std::fs::write(folder.path().join("shapes/config.json"), "{}").expect("a config");
         let files = acquired(&job, folder.path()).expect("acquired").files;

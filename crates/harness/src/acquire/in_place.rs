@@ -2,24 +2,20 @@
 //!
 //! The hub's cache is not searched, and neither are files of weights.
 
+use super::error::AcquireError;
 use crate::embedded::known;
 use crate::hash::sha256_hex;
 use modelgate_hub::files::write_atomically;
 use modelgate_model::layout::CONFIG;
-use modelgate_protocol::{Failure, FailureKind, ModelFiles, Stage, WeightFormat};
+use modelgate_protocol::{ModelFiles, WeightFormat};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Returns the config in the folder `root` as the files of a model that has no others.
-pub(super) fn config_alone(root: PathBuf) -> Result<ModelFiles, Failure> {
+pub(super) fn config_alone(root: PathBuf) -> Result<ModelFiles, AcquireError> {
     let config = root.join(CONFIG);
     if !config.is_file() {
-        return Err(failure(
-            FailureKind::NotFound,
-            format!("{}: no such file", config.display()),
-            "a synthetic variant is made from the config.json in the folder that path names; \
-             nothing else need be there",
-        ));
+        return Err(AcquireError::NoConfig(config));
     }
     let files = ModelFiles::new(root, WeightFormat::Synthetic, Vec::new());
     Ok(ModelFiles { config: Some(config), ..files })
@@ -28,15 +24,8 @@ pub(super) fn config_alone(root: PathBuf) -> Result<ModelFiles, Failure> {
 /// Returns the folder below `scratch` with the embedded config of `repo`. It is named after the config's
 /// hash, so that other versions of this program do not share it, and a file that is complete already is
 /// kept.
-pub(super) fn known_config(repo: &str, scratch: &Path) -> Result<PathBuf, Failure> {
-    let text = known::text(repo).ok_or_else(|| {
-        let message = format!("the shapes of {repo} are not known here");
-        failure(
-            FailureKind::NotFound,
-            message,
-            "give an entry whose path is a folder with its config.json",
-        )
-    })?;
+pub(super) fn known_config(repo: &str, scratch: &Path) -> Result<PathBuf, AcquireError> {
+    let text = known::text(repo).ok_or_else(|| AcquireError::UnknownRepository(repo.to_owned()))?;
     let digest = &sha256_hex(text.as_bytes())[..16];
     let folder = scratch.join("bundled").join(format!("config-{digest}"));
     let path = folder.join(CONFIG);
@@ -49,14 +38,9 @@ pub(super) fn known_config(repo: &str, scratch: &Path) -> Result<PathBuf, Failur
     };
     match written() {
         Ok(()) => Ok(folder),
-        Err(error) => Err(failure(
-            FailureKind::Io,
-            format!("the config of {repo} cannot be written to {}: {error}", folder.display()),
-            "TMPDIR names a folder with some megabytes of room",
-        )),
+        Err(source) => {
+            let repo = repo.to_owned();
+            Err(AcquireError::KnownConfigNotWritten { repo, folder, source })
+        }
     }
-}
-
-fn failure(kind: FailureKind, message: String, hint: &str) -> Failure {
-    Failure::new(Stage::Acquire, kind, message, hint)
 }

@@ -4,10 +4,12 @@
 //! Reads no weights except to hash them, and knows no engine.
 
 mod acquire;
-mod failures;
+mod error;
 mod in_place;
 mod observer;
 mod page_cache;
+mod read_config;
 
 pub use acquire::{AcquireOptions, Opened, Ready, open};
-pub use failures::read_config;
+pub use error::AcquireError;
+pub use read_config::read_config;

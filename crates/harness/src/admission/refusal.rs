@@ -1,6 +1,7 @@
 //! The refusal of a load, with the arithmetic.
 
-use modelgate_protocol::{Failure, FailureKind, Stage};
+use crate::reportable::Reportable;
+use modelgate_protocol::FailureKind;
 
 /// Why a model is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +15,12 @@ pub struct Refusal {
     pub hint: String,
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure::new(Stage::Prepare, refusal.kind, refusal.message, refusal.hint)
+impl Reportable for Refusal {
+    fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    fn hint(&self) -> String {
+        self.hint.clone()
     }
 }

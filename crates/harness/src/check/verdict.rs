@@ -1,8 +1,8 @@
 //! What a check says.
 
 use super::kind::Check;
-use crate::measurement::Measurement;
-use modelgate_protocol::{Failure, FailureKind, Stage};
+use crate::measurement::{Measurement, Unmeasured};
+use crate::reportable::Reportable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -99,14 +99,9 @@ pub(super) fn without_evidence(
     expected: String,
     subject: bool,
 ) -> Verdict {
-    let missing = Failure::new(
-        Stage::Start,
-        FailureKind::Protocol,
-        "the worker ended its report without what this check needs",
-        "a worker must send every event of the protocol; see the schema of the protocol",
-    );
-    let failure = measurement.failure.as_ref().unwrap_or(&missing);
-    let verdict = Verdict::passed(expected, "not measured", false)
-        .failed(failure.to_string(), failure.hint.clone());
+    let failure =
+        measurement.failure.clone().unwrap_or_else(|| Unmeasured::Incomplete.to_failure());
+    let verdict =
+        Verdict::passed(expected, "not measured", false).failed(failure.to_string(), failure.hint);
     Verdict { status: if subject { Status::Failed } else { Status::Blocked }, ..verdict }
 }

@@ -6,6 +6,7 @@ mod memory;
 mod outcome;
 mod parts;
 mod tensors;
+mod unmeasured;
 
 pub use measurement::{Measurement, Phase};
 pub use memory::{
@@ -14,3 +15,4 @@ pub use memory::{
 pub use outcome::{Outcome, WorkerExit};
 pub use parts::{Acquired, ObservedMemory, Parts, Supervised, WorkerRecord};
 pub use tensors::Tensors;
+pub use unmeasured::Unmeasured;

@@ -1,9 +1,9 @@
 //! Which GPUs a model gets, and whether a worker suits them. Pure: the inventory and the variable
 //! in, GPUs or a refusal out.
 
+use super::error::{GpuError, MissingGpu};
 use super::inventory::{Gpu, Slot, Visible, visible};
-use crate::settings::variables::CUDA_VISIBLE_DEVICES;
-use modelgate_protocol::{Device, Engine, Failure, FailureKind, Stage};
+use modelgate_protocol::{Device, Engine};
 use std::path::Path;
 
 /// A GPU under the name that a request gives it.
@@ -34,7 +34,7 @@ pub fn assign(
     model: &str,
     host: HostGpus<'_>,
     variable: Option<&str>,
-) -> Result<Vec<Assigned>, Failure> {
+) -> Result<Vec<Assigned>, GpuError> {
     let visible = visible(host.gpus, variable);
     let mut assigned: Vec<Assigned> = Vec::new();
     for device in devices {
@@ -42,7 +42,11 @@ pub fn assign(
             continue;
         };
         let slot = visible.slots.get(ordinal as usize);
-        let slot = slot.ok_or_else(|| missing(*device, model, host, &visible, variable))?;
+        let slot = slot.ok_or_else(|| GpuError::Missing {
+            model: model.to_owned(),
+            device: *device,
+            reason: missing(host, &visible, variable),
+        })?;
         let gpu = whole(slot, *device, model)?;
         assigned.push(Assigned { device: *device, gpu: gpu.clone() });
     }
@@ -59,121 +63,62 @@ pub(crate) fn shown(devices: &[Device]) -> Vec<Device> {
     devices.iter().map(count).collect()
 }
 
-/// The failure where `device` stands for nothing.
-fn missing(
-    device: Device,
-    model: &str,
-    host: HostGpus<'_>,
-    visible: &Visible,
-    variable: Option<&str>,
-) -> Failure {
-    let (found, hint) = match (host.no_gpu_reason, &visible.cut, variable) {
-        (Some(reason), _, _) => (
-            reason.to_owned(),
-            "run on a host with an NVIDIA GPU and its driver (`nvidia-smi` shows both; a container \
-             must be given the GPU), or change `device` in the manifest"
-                .to_owned(),
-        ),
-        (None, Some(cut), Some(variable)) => (
-            format!(
-                "{}={variable:?} shows {} of them: {cut}",
-                CUDA_VISIBLE_DEVICES,
-                visible.slots.len()
-            ),
-            format!(
-                "unset {} or let it name the GPU that is meant",
-                CUDA_VISIBLE_DEVICES
-            ),
-        ),
-        _ => (
-            format!("the host has {} of them", visible.slots.len()),
-            "devices count from cuda:0; change `device` in the manifest".to_owned(),
-        ),
-    };
-    Failure::new(
-        Stage::Prepare,
-        FailureKind::NoDevice,
-        format!("{model} needs the GPU {device}, and there is none here: {found}"),
-        hint,
-    )
+/// Returns why a host has no GPU for an ordinal.
+fn missing(host: HostGpus<'_>, visible: &Visible, variable: Option<&str>) -> MissingGpu {
+    match (host.no_gpu_reason, &visible.cut, variable) {
+        (Some(reason), _, _) => MissingGpu::NoGpu(reason.to_owned()),
+        (None, Some(cut), Some(variable)) => MissingGpu::Hidden {
+            variable: variable.to_owned(),
+            shown: visible.slots.len(),
+            cut: cut.clone(),
+        },
+        _ => MissingGpu::TooFew(visible.slots.len()),
+    }
 }
 
 /// The GPU of a slot.
 ///
 /// # Errors
 /// It is a slice, or cut into such: neither's memory is what would be measured.
-fn whole<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, Failure> {
-    let refused = |message: String, hint: &str| {
-        Failure::new(Stage::Prepare, FailureKind::NoDevice, message, hint)
-    };
+fn whole<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, GpuError> {
+    let model = model.to_owned();
     match slot {
         Slot::Gpu(gpu) if !gpu.mig => Ok(gpu),
-        Slot::Gpu(gpu) => Err(refused(
-            format!(
-                "{model} needs the GPU {device}, which is {} ({}) in MIG mode: cut into slices, \
-                 which are not measured",
-                gpu.name, gpu.uuid
-            ),
-            "let CUDA_VISIBLE_DEVICES name a GPU that is not in MIG mode, or end the mode with \
-             `nvidia-smi -mig 0`",
-        )),
-        Slot::Slice(name) => Err(refused(
-            format!(
-                "{model} needs the GPU {device}, for which {} names {name}, a MIG slice; slices \
-                 are not measured",
-                CUDA_VISIBLE_DEVICES
-            ),
-            "let CUDA_VISIBLE_DEVICES name a whole GPU, by its index or its UUID (`nvidia-smi -L`)",
-        )),
+        Slot::Gpu(gpu) => Err(GpuError::MigMode { model, device, gpu: Box::new(gpu.clone()) }),
+        Slot::Slice(name) => Err(GpuError::MigSlice { model, device, slice: name.clone() }),
     }
 }
 
 /// Refuses a worker that was built for other devices or a newer driver than these.
-pub(crate) fn suits(engine: &Engine, program: &Path, assigned: &[Assigned]) -> Result<(), Failure> {
-    let program = program.display();
-    let refused = |message: String, hint: String| {
-        Err(Failure::new(Stage::Prepare, FailureKind::DeviceMismatch, message, hint))
-    };
+pub(crate) fn suits(
+    engine: &Engine,
+    program: &Path,
+    assigned: &[Assigned],
+) -> Result<(), GpuError> {
+    let program = program.to_owned();
     let Engine { name, compute_capability, cuda, .. } = engine;
     if compute_capability.is_none() && cuda.is_none() && !assigned.is_empty() {
-        return refused(
-            format!("the worker {program} (engine {name}) was built without CUDA"),
-            "build it with `cargo build --release --features cuda`, or name one that was with \
-             MODELGATE_WORKER"
-                .into(),
-        );
+        return Err(GpuError::WithoutCuda { program, engine: name.clone() });
     }
     for Assigned { device, gpu } in assigned {
-        let (here, uuid) = (&gpu.compute_capability, &gpu.uuid);
         if let Some(built) = compute_capability
-            && built != here
+            && *built != gpu.compute_capability
         {
-            return refused(
-                format!(
-                    "the worker {program} was built for compute capability {built}, and {device} \
-                     ({}, {uuid}) has {here}",
-                    gpu.name
-                ),
-                format!(
-                    "build it again on this host, or with CUDA_COMPUTE_CAP={}",
-                    here.replace('.', "")
-                ),
-            );
+            return Err(GpuError::ComputeCapability {
+                program,
+                built: built.clone(),
+                device: *device,
+                gpu: Box::new(gpu.clone()),
+            });
         }
         if let Some(built) = cuda
             && version(built) > version(&gpu.cuda)
         {
-            return refused(
-                format!(
-                    "the worker {program} was built with CUDA {built}, and the driver {} of this \
-                     host supports CUDA up to {}",
-                    gpu.driver, gpu.cuda
-                ),
-                format!(
-                    "install a newer driver, or build the worker with CUDA {} or older",
-                    gpu.cuda
-                ),
-            );
+            return Err(GpuError::CudaVersion {
+                program,
+                built: built.clone(),
+                gpu: Box::new(gpu.clone()),
+            });
         }
     }
     Ok(())
@@ -189,6 +134,8 @@ fn version(text: &str) -> (u32, u32) {
 mod tests {
     use super::super::inventory::tests::gpu;
     use super::*;
+    use crate::reportable::Reportable;
+    use modelgate_protocol::{Failure, FailureKind, Stage};
 
     /// A host's GPUs, and why there are none.
     struct Host(Vec<Gpu>, Option<&'static str>);
@@ -208,7 +155,7 @@ mod tests {
     }
 
     fn refusal(devices: &[Device], host: &Host, variable: Option<&str>) -> Failure {
-        assign(devices, "m", host.gpus(), variable).expect_err("refused")
+        assign(devices, "m", host.gpus(), variable).expect_err("refused").to_failure()
     }
 
     #[test]
@@ -221,7 +168,7 @@ mod tests {
         let swapped = assign(&[Device::Cuda(0)], "m", two().gpus(), Some("1")).expect("GPU-b");
         assert_eq!(swapped[0].gpu.uuid, "GPU-b");
         let none = host(Vec::new(), Some("no NVIDIA driver"));
-        assert_eq!(assign(&[Device::Cpu], "m", none.gpus(), None), Ok(Vec::new()));
+        assert_eq!(assign(&[Device::Cpu], "m", none.gpus(), None).expect("no GPU"), Vec::new());
     }
 
     #[test]
@@ -277,10 +224,10 @@ mod tests {
         let one = [Assigned { device: Device::Cuda(0), gpu: gpu("GPU-a") }];
         let program = Path::new("/w");
         for (capability, cuda) in [("9.0", "13.0"), ("9.0", "12.8")] {
-            assert_eq!(suits(&engine(Some(capability), Some(cuda)), program, &one), Ok(()));
+            suits(&engine(Some(capability), Some(cuda)), program, &one).expect("suits");
         }
-        assert_eq!(suits(&engine(None, Some("13.0")), program, &one), Ok(()), "kernels for any");
-        assert_eq!(suits(&engine(None, None), program, &[]), Ok(()), "no GPU is asked for");
+        suits(&engine(None, Some("13.0")), program, &one).expect("kernels for any GPU");
+        suits(&engine(None, None), program, &[]).expect("no GPU is asked for");
         let rows = [
             (engine(None, None), "/w (engine e) was built without CUDA", "--features cuda"),
             (
@@ -296,7 +243,7 @@ mod tests {
             (engine(Some("9.0"), Some("14.0")), "built with CUDA 14.0", "13.0 or older"),
         ];
         for (engine, says, hint) in rows {
-            let failure = suits(&engine, program, &one).expect_err("refused");
+            let failure = suits(&engine, program, &one).expect_err("refused").to_failure();
             assert_eq!(failure.kind, FailureKind::DeviceMismatch);
             assert!(failure.message.contains(says), "expected {says:?} in {failure}");
             assert!(failure.hint.contains(hint), "expected {hint:?} in {}", failure.hint);

@@ -6,10 +6,10 @@
 //! share `/tmp` do not see each other's.
 
 use super::assign::Assigned;
+use super::error::GpuError;
 use crate::lock;
-use crate::signal::{self, Interrupt};
+use crate::signal::Interrupt;
 use modelgate_model::units::format_duration;
-use modelgate_protocol::{Failure, FailureKind, Stage};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{File, Permissions};
@@ -40,7 +40,7 @@ pub(crate) fn hold(
     model: &str,
     patience: Duration,
     interrupt: &Interrupt,
-) -> Result<Held, Failure> {
+) -> Result<Held, GpuError> {
     // all take them in one order, so that no two wait for each other
     let mut gpus: Vec<&Assigned> = gpus.iter().collect();
     gpus.sort_by(|a, b| a.gpu.uuid.cmp(&b.gpu.uuid));
@@ -59,18 +59,12 @@ fn hold_one(
     patience: Duration,
     until: Instant,
     interrupt: &Interrupt,
-) -> Result<File, Failure> {
+) -> Result<File, GpuError> {
     let Assigned { device, gpu } = assigned;
     let path = folder.join(format!("modelgate-{}.lock", gpu.uuid));
-    let unusable = |error: &io::Error| {
-        Failure::new(
-            Stage::Prepare,
-            FailureKind::Io,
-            format!("{}: the lock of the GPU {device} cannot be had: {error}", path.display()),
-            "the file must be a plain one that every user can write; remove it where it is not",
-        )
-    };
-    let mut file = open(&path).map_err(|error| unusable(&error))?;
+    let unusable =
+        |source: io::Error| GpuError::Lock { path: path.clone(), device: *device, source };
+    let mut file = open(&path).map_err(unusable)?;
     let mut waiting = false;
     let keep_waiting = || {
         if let Some(signal) = interrupt.signal() {
@@ -93,26 +87,15 @@ fn hold_one(
         Ok(())
     };
     lock::wait(&file, keep_waiting).map_err(|reason| match reason {
-        GiveUp::Io(error) => unusable(&error),
-        GiveUp::Interrupted(signal) => Failure::new(
-            Stage::Prepare,
-            FailureKind::Interrupted,
-            format!("{} ended the wait for the GPU {device}", signal::name(signal)),
-            "start the run again",
-        ),
-        GiveUp::Held(holder) => Failure::new(
-            Stage::Prepare,
-            FailureKind::DeviceBusy,
-            format!(
-                "the GPU {device} ({}, {}) is held by {holder}, and was for the {} that {model} \
-                 waited",
-                gpu.name,
-                gpu.uuid,
-                format_duration(patience)
-            ),
-            "wait for the other run or end it, choose another GPU with `device` or \
-             CUDA_VISIBLE_DEVICES, or wait longer with `stall` in the manifest",
-        ),
+        GiveUp::Io(error) => unusable(error),
+        GiveUp::Interrupted(signal) => GpuError::Interrupted { device: *device, signal },
+        GiveUp::Held(holder) => GpuError::Busy {
+            model: model.to_owned(),
+            device: *device,
+            gpu: Box::new(gpu.clone()),
+            holder,
+            waited: patience,
+        },
     })?;
     // others only read it to name who they wait for
     let _ = sign(&mut file);
@@ -184,6 +167,8 @@ fn holder(file: &File) -> String {
 mod tests {
     use super::super::inventory::tests::gpu;
     use super::*;
+    use crate::reportable::Reportable;
+    use modelgate_protocol::{Failure, FailureKind};
     use std::io::Read;
     use std::process::{Command, Stdio};
 
@@ -196,6 +181,7 @@ mod tests {
     fn take(folder: &Path, uuids: &[&str], patience: u64) -> Result<Held, Failure> {
         let patience = Duration::from_millis(patience);
         hold(folder, &assigned(uuids), "m", patience, &Interrupt::default())
+            .map_err(|error| error.to_failure())
     }
 
     /// A process of another program that holds the lock until it is killed.
@@ -260,7 +246,7 @@ mod tests {
         let interrupt = Interrupt::after(2);
         let patience = Duration::from_secs(60);
         let failure = hold(folder.path(), &assigned(&["GPU-1"]), "m", patience, &interrupt);
-        let failure = failure.expect_err("interrupted");
+        let failure = failure.expect_err("interrupted").to_failure();
         assert_eq!(failure.kind, FailureKind::Interrupted);
         assert!(failure.message.contains("SIGINT"), "{failure}");
     }

@@ -31,6 +31,11 @@ pub struct Gpu {
     pub mig: bool,
 }
 
+/// Returns a compute capability as compilers expect it, such as `90` for `9.0`.
+pub(crate) fn capability_digits(capability: &str) -> String {
+    capability.replace('.', "")
+}
+
 /// What one ordinal of CUDA stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {

@@ -7,6 +7,7 @@
 mod account;
 mod assign;
 mod device_lock;
+mod error;
 mod inventory;
 mod nvml;
 mod probe;
@@ -16,6 +17,8 @@ pub(crate) use account::{Life, Mark, device_memory};
 pub use assign::{Assigned, HostGpus, assign};
 pub(crate) use assign::{shown, suits};
 pub(crate) use device_lock::{FOLDER, hold};
+pub use error::{GpuError, MissingGpu};
+pub(crate) use inventory::capability_digits;
 pub use inventory::{Gpu, Slot, Visible, visible};
 pub use nvml::NvmlReadings;
 pub(crate) use nvml::inventory;

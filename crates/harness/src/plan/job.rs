@@ -3,15 +3,16 @@
 
 use super::expect::expectation;
 use super::questions::{questions, request};
-use super::text::{PerplexityText, perplexity_text};
+use super::text::{PerplexityText, TextError, perplexity_text};
 use crate::admission::LoadSpec;
 use crate::check::{Expectation, FixedRun};
 use crate::embedded::known;
 use crate::manifest::{DeviceChoice, Manifest, Model, Source, Weights};
 use modelgate_hub::ModelSource;
 use modelgate_model::Config;
-use modelgate_protocol::{Device, Evidence, Failure, GenerationRequest};
+use modelgate_protocol::{Device, Evidence, GenerationRequest};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What is to be done with one model.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub struct ModelJob {
     /// What it is asked to generate.
     pub requests: Requests,
     /// The text whose perplexity is measured; `None` for a synthetic model.
-    pub text: Result<Option<PerplexityText>, Failure>,
+    pub text: Result<Option<PerplexityText>, Arc<TextError>>,
     /// What its checks compare the measurement with.
     pub expectation: Expectation,
 }
@@ -66,7 +67,7 @@ impl ModelJob {
         let synthetic = model.weights.evidence() == Evidence::Synthetic;
         let has_config = !model.source.is_gguf_file();
         let fixed_run = synthetic.then_some(FixedRun { context: model.context, has_config });
-        let text = perplexity_text(model, manifest);
+        let text = perplexity_text(model, manifest).map_err(Arc::new);
         // a text that cannot be read keeps the model from being measured, which the verdict then says
         let known_text = text.as_ref().ok().and_then(Option::as_ref);
         ModelJob {

@@ -11,4 +11,4 @@ mod text;
 pub use cases::{Case, Plan};
 pub use job::{Location, ModelJob, Requests};
 pub use select::{Selection, models, near_hint};
-pub use text::PerplexityText;
+pub use text::{PerplexityText, TextError};

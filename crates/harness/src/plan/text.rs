@@ -3,8 +3,11 @@
 use crate::embedded::bundled;
 use crate::hash::sha256_hex;
 use crate::manifest::{Manifest, Model};
+use crate::reportable::Reportable;
 use modelgate_model::small_file::{MAX_TEXT_BYTES, read_text};
-use modelgate_protocol::{Evidence, Failure, FailureKind, Stage};
+use modelgate_protocol::{Evidence, FailureKind};
+use std::io;
+use std::path::PathBuf;
 
 /// The built-in text that is used if the manifest gives none.
 const BUILT_IN: &str = include_str!("../../../../fixtures/text/perplexity.txt");
@@ -31,7 +34,7 @@ impl PerplexityText {
 pub(super) fn perplexity_text(
     model: &Model,
     manifest: &Manifest,
-) -> Result<Option<PerplexityText>, Failure> {
+) -> Result<Option<PerplexityText>, TextError> {
     if model.weights.evidence() == Evidence::Synthetic {
         return Ok(None);
     }
@@ -41,27 +44,46 @@ pub(super) fn perplexity_text(
     let text = match manifest.folder() {
         Some(folder) => {
             let path = folder.join(path);
-            read_text(&path, MAX_TEXT_BYTES).map_err(|error| {
-                let shown = path.display();
-                unusable(format!("{shown}: expect.perplexity.text cannot be read: {error}"))
-            })?
+            read_text(&path, MAX_TEXT_BYTES)
+                .map_err(|source| TextError::NotRead { path, source })?
         }
         None => bundled::text(path)
             .map(str::to_owned)
-            .ok_or_else(|| unusable(format!("{}: not among the bundled files", path.display())))?,
+            .ok_or_else(|| TextError::NotBundled(path.clone()))?,
     };
     if text.trim().is_empty() {
-        return Err(unusable(format!("{}: expect.perplexity.text is empty", path.display())));
+        return Err(TextError::Empty(path.clone()));
     }
     Ok(Some(PerplexityText::new(text)))
 }
 
-fn unusable(message: String) -> Failure {
-    Failure::new(
-        Stage::Prepare,
-        FailureKind::NotFound,
-        message,
+/// Why the text that a manifest names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// The file cannot be read.
+    #[error("{}: expect.perplexity.text cannot be read: {source}", path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The default manifest names a file that is not embedded.
+    #[error("{}: not among the bundled files", _0.display())]
+    NotBundled(PathBuf),
+    /// The file has no text.
+    #[error("{}: expect.perplexity.text is empty", _0.display())]
+    Empty(PathBuf),
+}
+
+impl Reportable for TextError {
+    fn kind(&self) -> FailureKind {
+        FailureKind::NotFound
+    }
+
+    fn hint(&self) -> String {
         "expect.perplexity.text is a readable text file; a relative path is taken from the \
-         manifest's folder",
-    )
+         manifest's folder"
+            .to_owned()
+    }
 }

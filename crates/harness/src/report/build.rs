@@ -2,9 +2,9 @@
 
 use super::report::{ModelReport, Report, Run, RunState, SCHEMA_VERSION};
 use crate::check::{Status, Verdict};
-use crate::measurement::{Measurement, Outcome};
+use crate::measurement::{Measurement, Outcome, Unmeasured};
 use crate::store::{ModelRecord, RunRecord, Store};
-use modelgate_protocol::{Ceiling, Failure, FailureKind, Stage};
+use modelgate_protocol::Ceiling;
 use std::collections::BTreeMap;
 
 /// Builds the report of the run `record` in `store` as it stands now.
@@ -68,7 +68,7 @@ fn model_report(store: &Store, model: &ModelRecord) -> Option<ModelReport> {
     if !model.cases.iter().any(|(_, name)| store.is_selected(name)) {
         return None;
     }
-    let measurement = store.measurement(&model.id).unwrap_or_else(|| not_run(store));
+    let measurement = store.measurement(&model.identity.id).unwrap_or_else(|| not_run(store));
     let checks = model.cases.iter().map(|(check, name)| {
         if store.is_selected(name) {
             check.verdict(&measurement, &model.expectation)
@@ -76,28 +76,12 @@ fn model_report(store: &Store, model: &ModelRecord) -> Option<ModelReport> {
             Verdict::not_selected(*check)
         }
     });
-    Some(ModelReport {
-        id: model.id.clone(),
-        repo: model.repo.clone(),
-        path: model.path.clone(),
-        revision: model.revision.clone(),
-        quantization: model.quantization,
-        evidence: model.evidence,
-        checks: checks.collect(),
-        measurement,
-    })
+    Some(ModelReport { identity: model.identity.clone(), checks: checks.collect(), measurement })
 }
 
 fn not_run(store: &Store) -> Measurement {
-    let interrupted = store.is_interrupted();
-    let message = if interrupted {
-        "the run was interrupted before this model's turn"
-    } else {
-        "this model's turn has not come yet"
-    };
-    let kind = FailureKind::Interrupted;
-    let failure = Failure::new(Stage::Prepare, kind, message, "start the run again");
-    Measurement { failure: Some(failure), ..Measurement::empty() }
+    let reason = if store.is_interrupted() { Unmeasured::Interrupted } else { Unmeasured::Waiting };
+    reason.measurement()
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use crate::check::Verdict;
 use crate::host::Host;
 use crate::manifest::title;
 use crate::measurement::Measurement;
-use modelgate_protocol::{Ceiling, Engine, Evidence, Scheme};
+use crate::store::ModelIdentity;
+use modelgate_protocol::{Ceiling, Engine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,18 +75,9 @@ pub enum RunState {
 /// One model: what it is, what was seen of it, and what the checks say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelReport {
-    /// Its id in the manifest.
-    pub id: String,
-    /// Its hub repository, where it has one.
-    pub repo: Option<String>,
-    /// Its local path, where it has one.
-    pub path: Option<String>,
-    /// The revision that was asked for.
-    pub revision: Option<String>,
-    /// The quantization that was asked for.
-    pub quantization: Scheme,
-    /// Whether its weights are the model's own.
-    pub evidence: Evidence,
+    /// What it is.
+    #[serde(flatten)]
+    pub identity: ModelIdentity,
     /// What was seen.
     #[serde(flatten)]
     pub measurement: Measurement,
@@ -96,6 +88,6 @@ pub struct ModelReport {
 impl ModelReport {
     /// The id, with a word where the weights are random and the id does not say so.
     pub fn title(&self) -> String {
-        title(&self.id, self.evidence)
+        title(&self.identity.id, self.identity.evidence)
     }
 }

@@ -1,11 +1,12 @@
 //! The prediction of a load as it grows with what the worker reports: the config, if only the worker could
 //! read it, and what it takes of each device before the first weight.
 
-use crate::admission::{Admission, LoadSpec, Prediction, Room, predict};
+use crate::admission::{Admission, LoadSpec, Prediction, Refusal, Room, predict};
 use crate::plan::ModelJob;
+use crate::reportable::{BoxedReportable, Reportable};
 use crate::supervise::Gpus;
-use modelgate_model::Config;
-use modelgate_protocol::{Device, DeviceSeen, Event, Failure, FailureKind, Stage};
+use modelgate_model::{Config, ConfigError};
+use modelgate_protocol::{Device, DeviceSeen, Event, FailureKind, Stage};
 
 /// What is known before the worker is started.
 pub(super) struct Forecast<'a> {
@@ -28,16 +29,16 @@ impl Forecast<'_> {
     ///
     /// # Errors
     /// The model cannot be what was expected, or does not fit.
-    pub(super) fn event(&mut self, event: &Event) -> Result<(), Failure> {
+    pub(super) fn event(&mut self, event: &Event) -> Result<(), BoxedReportable> {
         match event {
             Event::Model { config: Some(text), .. } if self.spec.is_none() => {
-                let config = reported_config(text)?;
+                let config = Config::from_json(text).map_err(ReportedConfigError)?;
                 self.spec = Some(self.job.load_spec(config, self.devices, self.file_bytes));
-                self.admit()
+                Ok(self.admit()?)
             }
             Event::Device(seen) => {
                 self.open(seen);
-                self.admit()
+                Ok(self.admit()?)
             }
             _ => Ok(()),
         }
@@ -75,23 +76,30 @@ impl Forecast<'_> {
         (!rooms.is_empty()).then_some(rooms)
     }
 
-    fn admit(&self) -> Result<(), Failure> {
+    fn admit(&self) -> Result<(), Refusal> {
         let Some(spec) = &self.spec else {
             return Ok(());
         };
         let rooms = self.known_rooms().unwrap_or_default();
-        self.admission.admit(spec, &rooms).map_err(Failure::from)
+        self.admission.admit(spec, &rooms)
     }
 }
 
-/// Parses the config of a model that only the worker could read.
-fn reported_config(config: &str) -> Result<Config, Failure> {
-    Config::from_json(config).map_err(|error| {
-        Failure::new(
-            Stage::Load,
-            FailureKind::Protocol,
-            format!("the worker describes the model by a config that cannot be used: {error}"),
-            "a defect of the engine",
-        )
-    })
+/// The worker describes the model by a config that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker describes the model by a config that cannot be used: {0}")]
+struct ReportedConfigError(#[source] ConfigError);
+
+impl Reportable for ReportedConfigError {
+    fn stage(&self) -> Stage {
+        Stage::Load
+    }
+
+    fn kind(&self) -> FailureKind {
+        FailureKind::Protocol
+    }
+
+    fn hint(&self) -> String {
+        "a defect of the engine".to_owned()
+    }
 }

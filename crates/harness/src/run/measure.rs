@@ -6,15 +6,16 @@ use crate::acquire::{self, AcquireOptions, Ready, read_config};
 use crate::admission::{Admission, LoadSpec, Room, predict};
 use crate::host::Host;
 use crate::measurement::{Measurement, Parts, Supervised};
-use crate::nvidia::{self, Assigned, Readings};
+use crate::nvidia::{self, Assigned, GpuError, Readings};
 use crate::plan::ModelJob;
 use crate::progress::ModelProgress;
+use crate::reportable::{BoxedReportable, Reportable};
 use crate::settings::Settings;
 use crate::signal::Interrupt;
 use crate::supervise::{Gpus, Job, Limits, supervise};
 use crate::workers::{BuiltWorker, Workers, engine_of};
 use modelgate_model::Config;
-use modelgate_protocol::{Device, Event, Failure, Finite, PROTOCOL_VERSION, Request};
+use modelgate_protocol::{Device, Event, Finite, PROTOCOL_VERSION, Request};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,12 +45,12 @@ pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
         prediction: known.as_ref().map(predict),
         ..Parts::default()
     };
-    let refused = |parts: Parts, failure: Failure| {
-        Measurement::from_parts(Parts { refused: Some(failure), ..parts })
+    let refused = |parts: Parts, reason: &dyn Reportable| {
+        Measurement::from_parts(Parts { refused: Some(reason.to_failure()), ..parts })
     };
     let prepared = match prepare(job, run, &devices, known.as_ref()) {
         Ok(prepared) => prepared,
-        Err(failure) => return refused(parts, failure),
+        Err(reason) => return refused(parts, &*reason),
     };
     let acquisition = acquire(job, run, &devices, &prepared);
     let (text, config) = acquisition.config.unzip();
@@ -62,7 +63,7 @@ pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
     };
     let ready = match acquisition.result {
         Ok(ready) => ready,
-        Err(failure) => return refused(parts, failure),
+        Err(reason) => return refused(parts, &*reason),
     };
     let parts = Parts { acquired: Some(ready.acquired.clone()), ..parts };
     match run_worker(job, run, &devices, prepared, &ready, spec) {
@@ -71,7 +72,7 @@ pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
             let supervised = Supervised { prediction, ..supervised };
             Measurement::from_parts(Parts { supervised: Some(supervised), ..parts })
         }
-        Err(failure) => refused(parts, failure),
+        Err(error) => refused(parts, &error),
     }
 }
 
@@ -100,7 +101,7 @@ fn prepare(
     run: &RunContext<'_>,
     devices: &[Device],
     known: Option<&LoadSpec>,
-) -> Result<Prepared, Failure> {
+) -> Result<Prepared, BoxedReportable> {
     let settings = run.settings;
     let visible = settings.visible_devices.as_deref();
     let assigned = nvidia::assign(devices, &job.spec.id, run.host.gpus(), visible)?;
@@ -128,7 +129,7 @@ struct Acquisition {
     config: Option<(String, Config)>,
     /// How long it took.
     seconds: Finite,
-    result: Result<Ready, Failure>,
+    result: Result<Ready, BoxedReportable>,
 }
 
 /// Acquires the model's files. The model is admitted, or refused, before its weights are fetched.
@@ -149,18 +150,18 @@ fn acquire(
     };
     let opened = match acquire::open(job, &options) {
         Ok(opened) => opened,
-        Err(failure) => return ended(None, Err(failure)),
+        Err(error) => return ended(None, Err(error.into())),
     };
     let config = match opened.config().map(read_config).transpose() {
         Ok(config) => config,
-        Err(failure) => return ended(None, Err(failure)),
+        Err(error) => return ended(None, Err(error.into())),
     };
     let admitted = config.as_ref().map_or(Ok(()), |(_, config)| {
         let spec = job.load_spec(config.clone(), devices, None);
         prepared.admission.admit(&spec, &empty_rooms(&prepared.assigned, run.settings.vram_limit))
     });
     match admitted {
-        Ok(()) => ended(config, opened.finish()),
+        Ok(()) => ended(config, opened.finish().map_err(BoxedReportable::from)),
         Err(refusal) => ended(config, Err(refusal.into())),
     }
 }
@@ -173,7 +174,7 @@ fn run_worker(
     prepared: Prepared,
     ready: &Ready,
     spec: Option<LoadSpec>,
-) -> Result<Supervised, Failure> {
+) -> Result<Supervised, GpuError> {
     let Prepared { built, assigned, admission, text } = prepared;
     let model = &job.spec;
     let config = spec.as_ref().map(|spec| &spec.config);

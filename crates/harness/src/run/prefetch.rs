@@ -2,10 +2,11 @@
 //! and another validate.
 
 use super::exit::{self, FAILED, PASSED, USAGE};
-use crate::acquire::{self, AcquireOptions, Ready, read_config};
+use crate::acquire::{self, AcquireError, AcquireOptions, Ready, read_config};
 use crate::manifest::{Manifest, Model, Source, Weights};
 use crate::plan::{ModelJob, models, near_hint};
 use crate::report;
+use crate::reportable::Reportable;
 use crate::settings::Environment;
 use crate::signal::Interrupt;
 use modelgate_model::units::format_bytes;
@@ -54,8 +55,8 @@ pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCod
     for model in chosen {
         match fetched(&ModelJob::plan(model, &manifest), &acquire_options) {
             Ok(ready) => println!("{}: {}", model.title(), described(&ready)),
-            Err(failure) => {
-                print_failure(model, &failure);
+            Err(error) => {
+                print_failure(model, &error.to_failure());
                 code = FAILED;
             }
         }
@@ -67,7 +68,7 @@ pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCod
 }
 
 /// Fetches one model, unless it cannot be loaded anywhere.
-fn fetched(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Ready, Failure> {
+fn fetched(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Ready, AcquireError> {
     let opened = acquire::open(job, options)?;
     opened.config().map(read_config).transpose()?;
     opened.finish()

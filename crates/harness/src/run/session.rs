@@ -12,7 +12,7 @@ use crate::plan::{Case, ModelJob, Plan, Selection};
 use crate::report;
 use crate::settings::Settings;
 use crate::signal::Interrupt;
-use crate::store::{ModelRecord, RunRecord, Store};
+use crate::store::{ModelIdentity, ModelRecord, RunRecord, Store};
 use crate::workers::{CudaBuild, Workers};
 use libtest_mimic::Failed;
 use std::fs::DirBuilder;
@@ -207,7 +207,7 @@ impl Session {
     }
 
     fn verdict(&self, case: &Case, measurement: &Measurement) -> Result<(), Failed> {
-        let model = self.record.models.iter().find(|model| model.id == self.id(case));
+        let model = self.record.models.iter().find(|model| model.identity.id == self.id(case));
         let Some(model) = model else {
             return Err("another process of this run reads another manifest".into());
         };
@@ -280,13 +280,15 @@ fn model_record(index: usize, job: &ModelJob, manifest: &Manifest, plan: &Plan) 
     };
     let cases = plan.cases.iter().filter(|case| case.model == index);
     ModelRecord {
-        id: model.id.clone(),
         is_bundled: manifest.path.is_none() && repo.is_none(),
-        repo,
-        path,
-        revision,
-        quantization: model.quantization,
-        evidence: model.weights.evidence(),
+        identity: ModelIdentity {
+            id: model.id.clone(),
+            repo,
+            path,
+            revision,
+            quantization: model.quantization,
+            evidence: model.weights.evidence(),
+        },
         cases: cases.map(|case| (case.check, case.name.clone())).collect(),
         expectation: job.expectation.clone(),
     }

@@ -4,5 +4,5 @@
 mod record;
 mod store;
 
-pub use record::{ModelRecord, RunRecord};
+pub use record::{ModelIdentity, ModelRecord, RunRecord};
 pub use store::Store;

@@ -3,6 +3,7 @@
 use crate::check::{Check, Expectation};
 use crate::host::Host;
 use modelgate_protocol::{Evidence, Scheme};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -28,6 +29,19 @@ pub struct RunRecord {
 /// A model of a run: what it is, and what its checks compare the measurement with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelRecord {
+    /// What it is.
+    pub identity: ModelIdentity,
+    /// Whether it is embedded in the program.
+    pub is_bundled: bool,
+    /// The checks that are planned, with the names of their cases.
+    pub cases: Vec<(Check, String)>,
+    /// What the checks compare the measurement with.
+    pub expectation: Expectation,
+}
+
+/// What a model is, as its entry in the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelIdentity {
     /// Its id in the manifest.
     pub id: String,
     /// Its hub repository, if it has one.
@@ -40,10 +54,4 @@ pub struct ModelRecord {
     pub quantization: Scheme,
     /// Whether its weights are the model's own.
     pub evidence: Evidence,
-    /// Whether it is embedded in the program.
-    pub is_bundled: bool,
-    /// The checks that are planned, with the names of their cases.
-    pub cases: Vec<(Check, String)>,
-    /// What the checks compare the measurement with.
-    pub expectation: Expectation,
 }

@@ -6,10 +6,9 @@
 
 use super::record::RunRecord;
 use crate::lock;
-use crate::measurement::{Measurement, Outcome};
+use crate::measurement::{Measurement, Outcome, Unmeasured};
 use crate::signal::Interrupt;
 use modelgate_hub::files::{is_older, write_atomically};
-use modelgate_protocol::{Failure, FailureKind, Stage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -148,7 +147,7 @@ impl Store {
                 }
                 None if record.attempt >= attempt => {
                     // its process is gone, or it would hold the lock
-                    let measurement = abandoned();
+                    let measurement = Unmeasured::Abandoned.measurement();
                     let record =
                         Record { attempt: record.attempt, measurement: Some(measurement.clone()) };
                     write_atomically(&path, &serde_json::to_vec(&record)?)?;
@@ -207,20 +206,6 @@ impl Store {
             None => Ok(()),
         })?;
         Ok(file)
-    }
-}
-
-/// What is left of a measurement whose process ended before it was finished.
-fn abandoned() -> Measurement {
-    Measurement {
-        outcome: Outcome::Crashed,
-        failure: Some(Failure::new(
-            Stage::Start,
-            FailureKind::Crashed,
-            "the test process that measured this model ended before it was finished",
-            "a time limit of the test runner, a kill from outside, or a defect; start the run again",
-        )),
-        ..Measurement::empty()
     }
 }
 

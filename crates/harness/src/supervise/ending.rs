@@ -1,29 +1,25 @@
 //! How a worker's life ended, as an outcome and a failure that names the culprit.
 
 use super::control_group::{Kills, OutOfMemoryKills};
+use super::error::{Cause, SuperviseError};
 use crate::measurement::{Outcome, WorkerExit};
+use crate::reportable::{BoxedReportable, Reportable};
 use crate::signal;
-use crate::workers::missing_library;
-use modelgate_model::units::format_duration;
-use modelgate_protocol::{Failure, FailureKind, Stage};
-use std::io;
-use std::path::Path;
-use std::time::Duration;
+use crate::workers::MissingLibrary;
+use modelgate_protocol::{Failure, Stage};
 
 /// Why the harness stopped listening.
 pub(super) enum Ending {
     /// All was done.
     Done,
-    /// The worker, or what it sent, was at fault.
-    Said(Failure),
+    /// The worker reported a failure.
+    Reported(Failure),
+    /// The caller does not want the worker to go on.
+    Refused(BoxedReportable),
     /// The channel closed without a word.
     Silent(Stage),
-    /// The deadline passed.
-    Deadline(Duration, Stage),
-    /// There was no progress.
-    Stalled(Duration, Stage),
-    /// A signal came to the harness.
-    Interrupted(i32, Stage),
+    /// The harness ended the worker.
+    Ended(SuperviseError),
 }
 
 impl Ending {
@@ -53,91 +49,44 @@ pub(super) fn conclude(ending: Ending, remains: &Remains<'_>) -> (Outcome, Optio
             WorkerExit { code: Some(0), killed_by_harness: false, .. } => (Outcome::Measured, None),
             _ => silent(Stage::Unload, remains),
         },
-        Ending::Said(failure) => (Outcome::Failed, Some(failure)),
+        Ending::Reported(failure) => (Outcome::Failed, Some(failure)),
+        Ending::Refused(reason) => (Outcome::Failed, Some(reason.to_failure())),
         Ending::Silent(stage) => silent(stage, remains),
-        Ending::Deadline(limit, stage) => (
-            Outcome::DeadlineExceeded,
-            Some(Failure::new(
-                stage,
-                FailureKind::Deadline,
-                format!("the worker was ended after its deadline of {}", format_duration(limit)),
-                "the phases in the report show where the time went; allow more with `deadline` in \
-                 the manifest",
-            )),
-        ),
-        Ending::Stalled(limit, stage) => (
-            Outcome::DeadlineExceeded,
-            Some(Failure::new(
-                stage,
-                FailureKind::Stalled,
-                format!("the worker made no progress for {} and was ended", format_duration(limit)),
-                "a hanging disk, network file system or driver; allow more with `stall` in the \
-                 manifest",
-            )),
-        ),
-        Ending::Interrupted(signal, stage) => (
-            Outcome::Interrupted,
-            Some(Failure::new(
-                stage,
-                FailureKind::Interrupted,
-                format!("{} ended the run", signal::name(signal)),
-                "start the run again",
-            )),
-        ),
+        Ending::Ended(error) => (outcome(&error.cause), Some(error.to_failure())),
     }
 }
 
-/// Returns the failure for a worker that could not be started.
-pub(super) fn not_started(program: &Path, error: &io::Error) -> Failure {
-    let memory = error.raw_os_error() == Some(12); // ENOMEM: fork under a limit
-    Failure::new(
-        Stage::Start,
-        if memory { FailureKind::HostMemory } else { FailureKind::NoWorker },
-        format!("{}: the worker cannot be started: {error}", program.display()),
-        "MODELGATE_WORKER is the path of an executable; without it the one built with the tests \
-         is used",
-    )
+/// Returns how far a worker came that the harness ended.
+fn outcome(cause: &Cause) -> Outcome {
+    match cause {
+        Cause::Deadline(_) | Cause::Stalled(_) => Outcome::DeadlineExceeded,
+        Cause::Interrupted(_) => Outcome::Interrupted,
+        _ => Outcome::Failed,
+    }
 }
 
 fn silent(stage: Stage, remains: &Remains<'_>) -> (Outcome, Option<Failure>) {
-    let library = missing_library(remains.exit.code, remains.output, stage);
-    let known = library.or_else(|| memory_failure(stage, remains));
-    let failure = known.unwrap_or_else(|| {
-        Failure::new(
-            stage,
-            FailureKind::Crashed,
-            format!("the worker {}{}", how(remains.exit), last_words(remains.output)),
-            "the report keeps the last 64 KiB of what the worker wrote; a crash inside a driver \
-             shows there or in the system's log",
-        )
+    let library = MissingLibrary::find(remains.exit.code, remains.output);
+    let known = library.map(Cause::MissingLibrary).or_else(|| memory_cause(remains));
+    let cause = known.unwrap_or_else(|| Cause::Crashed {
+        how: how(remains.exit),
+        last_words: last_words(remains.output),
     });
-    (Outcome::Crashed, Some(failure))
+    (Outcome::Crashed, Some(cause.in_stage(stage).to_failure()))
 }
 
-/// The failure where memory is the cause, certain or probable.
-fn memory_failure(stage: Stage, remains: &Remains<'_>) -> Option<Failure> {
-    let hint = "choose fewer bits or a shorter context, free memory, or raise the limit of the \
-                container; the report's timeline shows how far it came";
-    let failure =
-        |message: String| Some(Failure::new(stage, FailureKind::HostMemory, message, hint));
+/// Returns the cause if it is memory, for certain or probably.
+fn memory_cause(remains: &Remains<'_>) -> Option<Cause> {
     if let Some(line) = refused_allocation(remains.output) {
-        return failure(format!("an allocation of host memory failed: {line}"));
+        return Some(Cause::AllocationRefused { line: line.to_owned() });
     }
     if remains.exit.signal != Some(SIGKILL) || remains.exit.killed_by_harness {
         return None;
     }
     match remains.kills.since() {
-        Kills::Some => failure(
-            "the system killed the worker because host memory ran out (the control group counts \
-             an out-of-memory kill)"
-                .into(),
-        ),
+        Kills::Some => Some(Cause::OutOfMemory),
         Kills::None => None,
-        Kills::Unknown => failure(
-            "the worker was killed (SIGKILL), probably because host memory ran out: no control \
-             group says so for certain"
-                .into(),
-        ),
+        Kills::Unknown => Some(Cause::ProbablyOutOfMemory),
     }
 }
 

@@ -1,10 +1,11 @@
 //! From events to the record of a worker: each event is a fragment of it. What a worker reports of device
 //! memory is only one of two views, and is kept for the account at its end.
 
+use super::error::Cause;
 use crate::measurement::{Phase, WorkerRecord};
 use crate::nvidia::{Assigned, Mark};
 use modelgate_protocol::{
-    Device, Event, Failure, FailureKind, Finite, PROTOCOL_VERSION, PhaseName, Progress, Stage,
+    Device, Event, Failure, Finite, PROTOCOL_VERSION, PhaseName, Progress, Stage,
 };
 use std::time::Instant;
 
@@ -18,8 +19,15 @@ pub(super) enum Step {
     Done,
     /// The worker cannot go on.
     Failed(Failure),
-    /// The event does not belong here.
-    Refused(String),
+    /// The event cannot be.
+    Refused(Cause),
+}
+
+impl Step {
+    /// Returns the step for an event that the protocol does not allow.
+    fn refused(message: impl Into<String>) -> Step {
+        Step::Refused(Cause::Protocol(message.into()))
+    }
 }
 
 /// A record in the making.
@@ -70,19 +78,19 @@ impl<'a> Fold<'a> {
     /// Takes an event in that arrived `at`.
     pub(super) fn take(&mut self, event: Event, at: Instant) -> Step {
         if !self.greeted && !matches!(event, Event::Hello { .. }) {
-            return Step::Refused("the worker's first event is no hello".into());
+            return Step::refused("the worker's first event is no hello");
         }
         self.events += 1;
         if self.events > MAX_EVENTS {
-            return Step::Refused(format!("the worker sent more than {MAX_EVENTS} events"));
+            return Step::refused(format!("the worker sent more than {MAX_EVENTS} events"));
         }
         if self.loaded && matches!(event, Event::Loaded | Event::Tensor(_)) {
             // so it was not true, and neither is the time
             self.record.load_s = None;
-            return Step::Refused("a tensor or a second `loaded` came after `loaded`".into());
+            return Step::refused("a tensor or a second `loaded` came after `loaded`");
         }
         if let Some(message) = self.out_of_place(&event) {
-            return Step::Refused(message);
+            return Step::refused(message);
         }
         let since_spawn = self.seconds(at);
         let told = match &event {
@@ -91,15 +99,15 @@ impl<'a> Fold<'a> {
             _ => None,
         };
         if let Some((device, uuid)) = told
-            && let Err(failure) = self.is_expected(device, uuid)
+            && let Err(cause) = self.is_expected(device, uuid)
         {
-            return Step::Failed(failure);
+            return Step::Refused(cause);
         }
         let record = &mut self.record;
         match event {
             Event::Hello { protocol, engine } => {
                 if protocol != PROTOCOL_VERSION {
-                    return Step::Refused(format!(
+                    return Step::refused(format!(
                         "the worker speaks protocol {protocol}, this harness {PROTOCOL_VERSION}"
                     ));
                 }
@@ -205,7 +213,7 @@ impl<'a> Fold<'a> {
     }
 
     /// Refuses a device that is not the one that the worker was given under this name.
-    fn is_expected(&self, device: Device, uuid: &str) -> Result<(), Failure> {
+    fn is_expected(&self, device: Device, uuid: &str) -> Result<(), Cause> {
         let given = self.gpus.iter().find(|assigned| assigned.device == device);
         if given.is_some_and(|assigned| assigned.gpu.uuid.eq_ignore_ascii_case(uuid)) {
             return Ok(());
@@ -214,14 +222,7 @@ impl<'a> Fold<'a> {
             Some(assigned) => format!("expected {} ({})", assigned.gpu.uuid, assigned.gpu.name),
             None => "which it was not given".to_owned(),
         };
-        Err(Failure::new(
-            self.stage(),
-            FailureKind::DeviceMismatch,
-            format!("the worker opened {uuid} as {device}, {expected}"),
-            "the harness lists the GPUs in CUDA_VISIBLE_DEVICES, and a worker must count them as \
-             CUDA does then; what changes that variable in front of the worker, such as a wrapper, \
-             has to leave it",
-        ))
+        Err(Cause::WrongDevice { device, uuid: uuid.to_owned(), expected })
     }
 
     fn begin(&mut self, name: PhaseName, at: Instant) {

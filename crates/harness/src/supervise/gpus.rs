@@ -1,7 +1,7 @@
 //! The GPUs of one worker, under the names that the model asked for.
 
-use crate::nvidia::{Assigned, Readings, Snapshot};
-use modelgate_protocol::{Ceiling, Device, Event, Failure, FailureKind, Location, Stage};
+use crate::nvidia::{Assigned, GpuError, Readings, Snapshot};
+use modelgate_protocol::{Ceiling, Device, Event, Location};
 use std::sync::Arc;
 
 /// The GPUs that a worker is to use, and what is in use on them before it starts.
@@ -19,16 +19,10 @@ impl Gpus {
     ///
     /// # Errors
     /// The driver does not tell the memory of one.
-    pub fn read(assigned: Vec<Assigned>, readings: Arc<dyn Readings>) -> Result<Gpus, Failure> {
+    pub fn read(assigned: Vec<Assigned>, readings: Arc<dyn Readings>) -> Result<Gpus, GpuError> {
         let read = |Assigned { device, gpu }: &Assigned| {
-            Snapshot::take(&*readings, &gpu.uuid).ok_or_else(|| {
-                Failure::new(
-                    Stage::Prepare,
-                    FailureKind::NoDevice,
-                    format!("the driver does not tell what is in use on {device} ({})", gpu.uuid),
-                    "`nvidia-smi` must show the GPU's memory; what is not seen cannot be measured",
-                )
-            })
+            Snapshot::take(&*readings, &gpu.uuid)
+                .ok_or_else(|| GpuError::MemoryUnknown { device: *device, uuid: gpu.uuid.clone() })
         };
         let before = assigned.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Gpus { assigned, before, readings })

@@ -6,6 +6,7 @@
 mod channel;
 mod control_group;
 mod ending;
+mod error;
 mod fold;
 mod gpus;
 mod host_probe;

@@ -3,6 +3,7 @@
 use super::channel::Line;
 use super::control_group::OutOfMemoryKills;
 use super::ending::{self, Ending, Remains};
+use super::error::{Cause, SuperviseError};
 use super::fold::{self, Fold};
 use super::gpus::Gpus;
 use super::host_probe::HostProbe;
@@ -10,10 +11,11 @@ use super::timeline::{self, Series};
 use super::worker_process::Worker;
 use crate::measurement::{DeviceMemory, ObservedMemory, Outcome, Supervised, WorkerRecord};
 use crate::nvidia::{self, Assigned, Life, Mark, Snapshot};
+use crate::reportable::{BoxedReportable, Reportable};
 use crate::signal::Interrupt;
 use crate::workers::BuiltWorker;
 use modelgate_hub::Variables;
-use modelgate_protocol::{Event, Failure, FailureKind, Finite, PhaseName, Request, Stage};
+use modelgate_protocol::{Event, Finite, PhaseName, Request, Stage};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -58,7 +60,7 @@ impl Probes<'_> {
 }
 
 /// Is called with each event; an error ends the worker.
-pub type Watch<'a> = dyn FnMut(&Event) -> Result<(), Failure> + 'a;
+pub type Watch<'a> = dyn FnMut(&Event) -> Result<(), BoxedReportable> + 'a;
 
 /// What a worker is started for.
 pub struct Job<'a> {
@@ -81,7 +83,10 @@ pub fn supervise(job: &Job<'_>, watch: &mut Watch<'_>) -> Supervised {
     let kills = OutOfMemoryKills::now();
     let mut worker = match Worker::spawn(built, inherited, request, &gpus.uuids()) {
         Ok(worker) => worker,
-        Err(error) => return not_started(ending::not_started(&built.program, &error)),
+        Err(source) => {
+            let program = built.program.clone();
+            return not_started(&Cause::NotStarted { program, source }.in_stage(Stage::Start));
+        }
     };
     let spawned = worker.spawned();
     let host_probe = HostProbe::start(worker.pid(), spawned);
@@ -116,10 +121,10 @@ pub fn supervise(job: &Job<'_>, watch: &mut Watch<'_>) -> Supervised {
     }
 }
 
-fn not_started(failure: Failure) -> Supervised {
+fn not_started(error: &SuperviseError) -> Supervised {
     Supervised {
         outcome: Outcome::Failed,
-        failure: Some(failure),
+        failure: Some(error.to_failure()),
         record: WorkerRecord::default(),
         memory: ObservedMemory::default(),
         prediction: None,
@@ -186,30 +191,30 @@ fn listen(
     let mut ended = false;
     loop {
         if let Some(signal) = limits.interrupt.signal() {
-            return Ending::Interrupted(signal, fold.stage());
+            return Ending::Ended(Cause::Interrupted(signal).in_stage(fold.stage()));
         }
         if worker.spawned().elapsed() > limits.deadline {
-            return Ending::Deadline(limits.deadline, fold.stage());
+            return Ending::Ended(Cause::Deadline(limits.deadline).in_stage(fold.stage()));
         }
         match worker.lines().recv_timeout(TICK) {
             Ok(Line::Event(at, event)) => {
                 let event = gpus.named(*event);
                 probes.note(&event, at);
-                if let Err(refusal) = watch(&event) {
-                    return Ending::Said(refusal);
+                if let Err(reason) = watch(&event) {
+                    return Ending::Refused(reason);
                 }
                 match fold.take(event, at) {
                     fold::Step::Advanced => last_progress = at,
                     fold::Step::SameProgress => {}
                     fold::Step::Done => return Ending::Done,
-                    fold::Step::Failed(failure) => return Ending::Said(failure),
-                    fold::Step::Refused(message) => {
-                        return Ending::Said(protocol_failure(fold.stage(), message));
+                    fold::Step::Failed(failure) => return Ending::Reported(failure),
+                    fold::Step::Refused(cause) => {
+                        return Ending::Ended(cause.in_stage(fold.stage()));
                     }
                 }
             }
             Ok(Line::Malformed(message)) => {
-                return Ending::Said(protocol_failure(fold.stage(), message));
+                return Ending::Ended(Cause::Protocol(message).in_stage(fold.stage()));
             }
             Err(RecvTimeoutError::Disconnected) => return silent(limits, fold.stage()),
             Err(RecvTimeoutError::Timeout) => {
@@ -222,7 +227,7 @@ fn listen(
             }
         }
         if last_progress.elapsed() > limits.stall {
-            return Ending::Stalled(limits.stall, fold.stage());
+            return Ending::Ended(Cause::Stalled(limits.stall).in_stage(fold.stage()));
         }
     }
 }
@@ -231,17 +236,7 @@ fn listen(
 fn silent(limits: &Limits, stage: Stage) -> Ending {
     std::thread::sleep(TICK);
     match limits.interrupt.signal() {
-        Some(signal) => Ending::Interrupted(signal, stage),
+        Some(signal) => Ending::Ended(Cause::Interrupted(signal).in_stage(stage)),
         None => Ending::Silent(stage),
     }
-}
-
-fn protocol_failure(stage: Stage, message: String) -> Failure {
-    Failure::new(
-        stage,
-        FailureKind::Protocol,
-        message,
-        "the worker must speak this version's protocol: see its schema; a worker built from \
-         another version has to be built again",
-    )
 }

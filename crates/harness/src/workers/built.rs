@@ -6,6 +6,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
+/// The name of the worker program.
+pub(super) const WORKER_NAME: &str = "modelgate-worker";
+
 /// A worker program that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltWorker {

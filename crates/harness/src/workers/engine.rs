@@ -1,17 +1,20 @@
 //! What a worker program is: asked of itself, before a model on a GPU is trusted to it.
 
 use super::built::BuiltWorker;
-use super::missing_library::missing_library;
+use super::error::WorkerError;
+use super::missing_library::MissingLibrary;
 use crate::process::{self, NoAnswer};
-use crate::signal::{self, Interrupt};
+use crate::signal::Interrupt;
 use modelgate_hub::Variables;
-use modelgate_protocol::{Engine, Failure, FailureKind, Stage, TELL_ENGINE};
+use modelgate_protocol::{Engine, TELL_ENGINE};
 use std::time::Duration;
 
 /// The time for a worker to say what it is: a cold disk has half a gigabyte of libraries to read.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// The longest part of another answer that is shown.
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// Returns what the worker `built` says that its engine is. It is started with the variables
 /// `inherited`.
@@ -22,51 +25,33 @@ pub fn engine_of(
     built: &BuiltWorker,
     inherited: &Variables,
     interrupt: &Interrupt,
-) -> Result<Engine, Failure> {
-    let failure = |kind, message: String, hint: &str| {
-        let message = format!("{}: {message}", built.program.display());
-        Failure::new(Stage::Prepare, kind, message, hint)
-    };
+) -> Result<Engine, WorkerError> {
+    let program = || built.program.clone();
     let mut command = built.command(inherited);
     command.arg(TELL_ENGINE);
     let answer = process::ask(command, LIMIT, MAX_ANSWER_BYTES, interrupt);
     let answer = answer.map_err(|reason| match reason {
-        NoAnswer::NotStarted(error) => failure(
-            FailureKind::NoWorker,
-            format!("the worker cannot be started: {error}"),
-            "MODELGATE_WORKER is the path of an executable",
-        ),
-        NoAnswer::TooLate => failure(
-            FailureKind::Stalled,
-            format!("the worker did not answer {TELL_ENGINE} within {} s", LIMIT.as_secs()),
-            "with this argument a worker prints its engine as one line of JSON and ends",
-        ),
-        NoAnswer::Interrupted(signal) => failure(
-            FailureKind::Interrupted,
-            format!("{} ended the run", signal::name(signal)),
-            "start the run again",
-        ),
+        NoAnswer::NotStarted(source) => WorkerError::NotStarted { program: program(), source },
+        NoAnswer::TooLate => WorkerError::NoAnswer { program: program(), limit: LIMIT },
+        NoAnswer::Interrupted(signal) => WorkerError::Interrupted { program: program(), signal },
     })?;
     let code = answer.status.and_then(|status| status.code());
-    if let Some(failure) = missing_library(code, &answer.stderr, Stage::Prepare) {
-        return Err(failure);
+    if let Some(missing) = MissingLibrary::find(code, &answer.stderr) {
+        return Err(missing.into());
     }
     let line = answer.stdout.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-    serde_json::from_str(line).map_err(|error| {
+    serde_json::from_str(line).map_err(|source| {
         let said = if line.is_empty() { answer.stderr.trim() } else { line };
-        let said: String = said.chars().take(200).collect();
-        failure(
-            FailureKind::Protocol,
-            format!("the worker does not answer {TELL_ENGINE} by its engine ({error}): {said:?}"),
-            "with this argument a worker prints its engine as one line of JSON and ends; a worker \
-             built from another version has to be built again",
-        )
+        let said = said.chars().take(MAX_SHOWN_CHARS).collect();
+        WorkerError::BadAnswer { program: program(), said, source }
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reportable::Reportable;
+    use modelgate_protocol::{Failure, FailureKind};
     use std::os::unix::fs::PermissionsExt;
     use std::time::Instant;
 
@@ -78,6 +63,7 @@ mod tests {
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&path, mode).expect("an executable");
         engine_of(&BuiltWorker::at(path), &Variables::default(), &Interrupt::default())
+            .map_err(|error| error.to_failure())
     }
 
     #[test]
@@ -119,7 +105,7 @@ mod tests {
         }
         let missing = BuiltWorker::at("/no/such/worker".into());
         let failure = engine_of(&missing, &Variables::default(), &Interrupt::default());
-        let failure = failure.expect_err("refused");
+        let failure = failure.expect_err("refused").to_failure();
         assert_eq!(failure.kind, FailureKind::NoWorker);
         assert!(failure.message.contains("/no/such/worker"), "{failure}");
     }

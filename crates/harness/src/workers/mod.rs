@@ -3,6 +3,7 @@
 mod built;
 mod cuda_build;
 mod engine;
+mod error;
 mod locate;
 mod missing_library;
 mod workers;
@@ -10,5 +11,6 @@ mod workers;
 pub use built::BuiltWorker;
 pub use cuda_build::CudaBuild;
 pub use engine::engine_of;
-pub(crate) use missing_library::missing_library;
+pub use error::{BuildObstacle, NotedError, WorkerError};
+pub use missing_library::MissingLibrary;
 pub use workers::Workers;

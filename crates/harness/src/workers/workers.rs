@@ -4,24 +4,31 @@
 use super::built::BuiltWorker;
 use super::cuda_build::CudaBuild;
 use super::engine::engine_of;
+use super::error::WorkerError;
 use super::locate::locate;
 use crate::nvidia::{self, Assigned};
 use crate::settings::WorkerSettings;
-use modelgate_protocol::Failure;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A worker, or why there is none, which several models may have to report.
+type WorkerResult = Result<BuiltWorker, Arc<WorkerError>>;
 
 /// The worker programs of a run.
 #[derive(Debug)]
 pub struct Workers {
-    at_hand: Result<BuiltWorker, Failure>,
+    at_hand: WorkerResult,
     /// By compute capability, such as `9.0`; those that the run needs.
-    cuda: BTreeMap<String, Result<BuiltWorker, Failure>>,
+    cuda: BTreeMap<String, WorkerResult>,
 }
 
 impl Workers {
     /// Returns the worker at hand, to be used for every model.
     pub fn at_hand(settings: &WorkerSettings) -> Workers {
-        Workers { at_hand: locate(settings).map(BuiltWorker::at), cuda: BTreeMap::new() }
+        Workers {
+            at_hand: locate(settings).map(BuiltWorker::at).map_err(Arc::new),
+            cuda: BTreeMap::new(),
+        }
     }
 
     /// Returns the workers that models on the GPUs `assigned` need, each the first GPU of a model. A
@@ -52,7 +59,7 @@ impl Workers {
         }
         let worker = match unfit(&self.at_hand, assigned, build) {
             None => self.at_hand.clone(),
-            Some(why) => build.worker_for(&assigned.gpu, &why),
+            Some(why) => build.worker_for(&assigned.gpu, &why).map_err(Arc::new),
         };
         self.cuda.insert(capability.clone(), worker);
     }
@@ -62,7 +69,7 @@ impl Workers {
     ///
     /// # Errors
     /// There is none, and why.
-    pub fn for_gpus(&self, assigned: &[Assigned]) -> Result<BuiltWorker, Failure> {
+    pub fn for_gpus(&self, assigned: &[Assigned]) -> WorkerResult {
         let first = assigned.first();
         first
             .and_then(|Assigned { gpu, .. }| self.cuda.get(&gpu.compute_capability))
@@ -72,15 +79,15 @@ impl Workers {
 }
 
 /// Returns why the worker at hand cannot run on that GPU; `None` if it can.
-fn unfit(
-    at_hand: &Result<BuiltWorker, Failure>,
-    assigned: &Assigned,
-    build: &CudaBuild<'_>,
-) -> Option<String> {
-    let suits = |built: &BuiltWorker| {
-        let engine = engine_of(built, build.inherited, build.interrupt)?;
-        nvidia::suits(&engine, &built.program, std::slice::from_ref(assigned))
+fn unfit(at_hand: &WorkerResult, assigned: &Assigned, build: &CudaBuild<'_>) -> Option<String> {
+    let built = match at_hand {
+        Ok(built) => built,
+        Err(error) => return Some(error.to_string()),
     };
-    let suits = at_hand.as_ref().map_err(Failure::clone).and_then(suits);
-    suits.err().map(|failure| failure.message)
+    let engine = match engine_of(built, build.inherited, build.interrupt) {
+        Ok(engine) => engine,
+        Err(error) => return Some(error.to_string()),
+    };
+    let suits = nvidia::suits(&engine, &built.program, std::slice::from_ref(assigned));
+    suits.err().map(|error| error.to_string())
 }

@@ -7,6 +7,7 @@ use modelgate_harness::manifest::Manifest;
 use modelgate_harness::measurement::Outcome;
 use modelgate_harness::nvidia::{Assigned, Gpu, NvmlReadings, Readings, assign};
 use modelgate_harness::plan::ModelJob;
+use modelgate_harness::reportable::Reportable;
 use modelgate_harness::run::{RunContext, measure};
 use modelgate_harness::settings::{BuildSettings, Settings, WorkerSettings};
 use modelgate_harness::signal::Interrupt;
@@ -102,7 +103,9 @@ impl Place {
     }
 
     fn worker(&self) -> Result<BuiltWorker, Failure> {
-        self.build().worker_for(&gpu("9.0"), "the worker at hand has no CUDA")
+        self.build()
+            .worker_for(&gpu("9.0"), "the worker at hand has no CUDA")
+            .map_err(|error| error.to_failure())
     }
 
     /// Two workers that are asked for at the same time.
@@ -422,7 +425,7 @@ fn without_sources_nothing_can_be_built() {
 fn a_toolkit_that_is_newer_than_the_driver_is_refused_before_the_build() {
     let place = Place::new();
     let old = Gpu { cuda: "12.4".into(), driver: "550.54.15".into(), ..gpu("9.0") };
-    let failure = place.build().worker_for(&old, "no CUDA").expect_err("refused");
+    let failure = place.build().worker_for(&old, "no CUDA").expect_err("refused").to_failure();
     assert_eq!(failure.kind, FailureKind::DeviceMismatch);
     for part in ["CUDA 13.0", "550.54.15", "12.4"] {
         assert!(failure.message.contains(part), "{failure:?}");
@@ -481,8 +484,8 @@ fn nothing_is_built_that_no_model_needs() {
     let host = host(&["9.0"]);
     let workers = place.workers(&model("m", "cuda"), &place.at_hand(), &host);
     assert_eq!(
-        workers.for_gpus(&assigned(Device::Cuda(0), &host)),
-        Ok(BuiltWorker::at(place.at("at-hand"))),
+        workers.for_gpus(&assigned(Device::Cuda(0), &host)).expect("a worker"),
+        BuiltWorker::at(place.at("at-hand")),
         "a worker that fits is used as it is"
     );
     // a worker that the user names is the user's word, whatever it says
@@ -490,8 +493,8 @@ fn nothing_is_built_that_no_model_needs() {
     let named = WorkerSettings { named: Some(place.at("named")), ..place.at_hand() };
     let workers = place.workers(&model("m", "cuda"), &named, &host);
     assert_eq!(
-        workers.for_gpus(&assigned(Device::Cuda(0), &host)),
-        Ok(BuiltWorker::at(place.at("named")))
+        workers.for_gpus(&assigned(Device::Cuda(0), &host)).expect("a worker"),
+        BuiltWorker::at(place.at("named"))
     );
     assert_eq!(place.calls(), [""; 0]);
 }

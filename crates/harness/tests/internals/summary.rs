@@ -8,6 +8,7 @@ use modelgate_harness::measurement::{
 };
 use modelgate_harness::nvidia::Gpu;
 use modelgate_harness::report::{ModelReport, Report, Run, RunState, summary};
+use modelgate_harness::store::ModelIdentity;
 use modelgate_protocol::{
     Activity, ActivityName, Agreement, Device, DeviceSeen, Evidence, FinishReason, Finite,
     Generation, PhaseName, Scheme,
@@ -22,7 +23,7 @@ fn the_summary_of_a_synthetic_model_on_a_gpu_reads_so() {
 #[test]
 fn a_model_of_random_weights_says_so_whatever_its_id_is() {
     let mut report = on_a_gpu();
-    report.models[0].id = "llama".into();
+    report.models[0].identity.id = "llama".into();
     let text = summary(&report);
     assert!(text.starts_with("1 of 1 models validated, 1 of them synthetic\n"), "{text}");
     assert!(
@@ -79,12 +80,14 @@ pub(crate) fn on_a_gpu() -> Report {
         },
         ceilings: Vec::new(),
         models: vec![ModelReport {
-            id: "llama@synthetic".into(),
-            repo: Some("owner/Llama".into()),
-            path: None,
-            revision: Some("main".into()),
-            quantization: Scheme::Q4K,
-            evidence: Evidence::Synthetic,
+            identity: ModelIdentity {
+                id: "llama@synthetic".into(),
+                repo: Some("owner/Llama".into()),
+                path: None,
+                revision: Some("main".into()),
+                quantization: Scheme::Q4K,
+                evidence: Evidence::Synthetic,
+            },
             measurement: seen_on_a_gpu(),
             checks: planned.into_iter().map(passed).collect(),
         }],

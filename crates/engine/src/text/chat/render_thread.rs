@@ -9,8 +9,9 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// The size of the stack, of which only the used part is resident.
-const STACK_BYTES: usize = 512 << 20;
+/// The size of the stack, of which only the used part is resident. Without optimization a level of the
+/// template engine takes several times as much.
+const STACK_BYTES: usize = if cfg!(debug_assertions) { 4 << 30 } else { 512 << 20 };
 
 /// The longest time. A chat of a hundred turns takes milliseconds.
 const MAX_TIME: Duration = Duration::from_secs(3);

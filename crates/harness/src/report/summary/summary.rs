@@ -73,7 +73,7 @@ fn headline(report: &Report) -> String {
     });
     let validated = with(&|model| !is_waiting(model) && model.checks.iter().all(has_passed));
     let mut counted = format!("{} of {total} models validated", validated.len());
-    match validated.iter().filter(|model| model.evidence == Evidence::Synthetic).count() {
+    match validated.iter().filter(|model| model.identity.evidence == Evidence::Synthetic).count() {
         0 => {}
         synthetic => counted.push_str(&format!(", {synthetic} of them synthetic")),
     }
@@ -126,17 +126,18 @@ fn word(status: Status) -> &'static str {
 fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
     let seen = &model.measurement;
     writeln!(out, "## {}\n", model.title())?;
-    let source = model.repo.as_deref().or(model.path.as_deref()).unwrap_or_default();
-    let revision = seen.commit.as_deref().or(model.revision.as_deref());
+    let source =
+        model.identity.repo.as_deref().or(model.identity.path.as_deref()).unwrap_or_default();
+    let revision = seen.commit.as_deref().or(model.identity.revision.as_deref());
     writeln!(
         out,
         "{source}{}, quantization {}, {}, outcome {}.\n",
         revision.map_or(String::new(), |revision| format!(" at {revision}")),
-        model.quantization,
+        model.identity.quantization,
         devices(&seen.devices),
         seen.outcome.name(),
     )?;
-    if model.evidence == Evidence::Synthetic {
+    if model.identity.evidence == Evidence::Synthetic {
         writeln!(
             out,
             "Evidence: synthetic. The weights are random and of the model's shapes: types, memory \

@@ -6,18 +6,17 @@
 //! of models.
 
 use super::cargo::{self, BuildError, Order};
-use super::kept::{self, Kept};
+use super::kept::Kept;
 use super::nvcc::Nvcc;
 use super::{key, writable};
 use crate::nvidia::Gpu;
 use crate::progress::BuildProgress;
 use crate::settings::BuildSettings;
-use crate::settings::variables::{BUILD, CUDA_COMPUTE_CAP, NEVER, WORKER};
-use crate::signal::{self, Interrupt};
+use crate::signal::Interrupt;
 use crate::workers::built::BuiltWorker;
 use crate::workers::engine::engine_of;
+use crate::workers::error::{BuildObstacle, WorkerError};
 use modelgate_hub::Variables;
-use modelgate_protocol::{Failure, FailureKind, Stage};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -42,42 +41,32 @@ impl CudaBuild<'_> {
     ///
     /// # Errors
     /// It cannot be built, with what to do instead.
-    pub fn worker_for(&self, gpu: &Gpu, why: &str) -> Result<BuiltWorker, Failure> {
-        let forbidden = || {
-            let reason = format!("{}={} forbids it", BUILD, NEVER);
-            let remedy = format!("unset {} where the CUDA toolkit is installed", BUILD);
-            no_build(gpu, why, &reason, &remedy)
-        };
-        let refuse = |reason: &str, remedy: &str| {
-            if self.settings.never { forbidden() } else { no_build(gpu, why, reason, remedy) }
-        };
-        let Some(sources) = &self.settings.sources else {
-            let reason = "the sources are not on this host (looked for where cargo or nextest \
-                          say, and above the test binary)";
-            let remedy = "run from the repository on a host with the CUDA toolkit";
-            return Err(refuse(reason, remedy));
-        };
+    pub fn worker_for(&self, gpu: &Gpu, why: &str) -> Result<BuiltWorker, WorkerError> {
         let settings = self.settings;
+        let cannot_build = |obstacle| {
+            let obstacle = if settings.never { BuildObstacle::Forbidden } else { obstacle };
+            let (gpu, capability) = (gpu.name.clone(), gpu.compute_capability.clone());
+            WorkerError::CannotBuild { lacks: why.to_owned(), gpu, capability, obstacle }
+        };
+        let Some(sources) = &settings.sources else {
+            return Err(cannot_build(BuildObstacle::NoSources));
+        };
         let nvcc = Nvcc::find(&settings.variables, &settings.toolkit, self.interrupt);
-        let nvcc = nvcc.map_err(|reason| {
-            let remedy = "install the CUDA toolkit, so that nvcc is in PATH or CUDA_HOME names \
-                          its folder";
-            refuse(&reason, remedy)
-        })?;
+        let nvcc = nvcc.map_err(|reason| cannot_build(BuildObstacle::NoToolkit(reason)))?;
         if nvcc.is_newer_than(&gpu.cuda) {
-            return Err(too_new(&nvcc, gpu));
+            return Err(too_new(nvcc, gpu));
         }
-        let hash = key::sources(sources).map_err(|error| cannot("the sources", &error))?;
+        let hash = key::sources(sources).map_err(unusable("the sources"))?;
         let folder = writable::writable(&settings.folders);
-        let folder = folder.map_err(|error| cannot("no folder", &error))?;
+        let folder = folder.map_err(unusable("no folder"))?;
         let folder = folder.join(key::toolchain(&gpu.compute_capability, &nvcc.version));
-        let kept = Kept::open(folder).map_err(|error| cannot("the folder of builds", &error))?;
+        let kept = Kept::open(folder).map_err(unusable("the folder of builds"))?;
         let libraries = nvcc.libraries();
         if let Some(program) = kept.find(&hash) {
             return Ok(BuiltWorker { program, libraries });
         }
-        if self.settings.never {
-            return Err(forbidden());
+        if settings.never {
+            return Err(cannot_build(BuildObstacle::Forbidden));
         }
         let program = self.build(gpu, &nvcc, &kept, sources, &hash)?;
         Ok(BuiltWorker { program, libraries })
@@ -91,7 +80,7 @@ impl CudaBuild<'_> {
         kept: &Kept,
         sources: &Path,
         hash: &str,
-    ) -> Result<PathBuf, Failure> {
+    ) -> Result<PathBuf, WorkerError> {
         let capability = &gpu.compute_capability;
         let what =
             format!("a worker for compute capability {capability} with CUDA {}", nvcc.version);
@@ -102,14 +91,14 @@ impl CudaBuild<'_> {
         });
         let waited_since = waiting.map(|(since, _)| since);
         let _lock = lock.map_err(|error| match self.interrupt.signal() {
-            Some(signal) => interrupted(signal),
-            None => cannot("the lock of builds", &error),
+            Some(signal) => WorkerError::BuildInterrupted(signal),
+            None => unusable("the lock of builds")(error),
         })?;
         if let Some(program) = kept.find(hash) {
             return Ok(program);
         }
-        if let Some(failure) = waited_since.and_then(|since| kept.failure_since(hash, since)) {
-            return Err(failure);
+        if let Some(noted) = waited_since.and_then(|since| kept.failure_since(hash, since)) {
+            return Err(noted.into());
         }
         let (target, log) = (kept.target(), kept.log());
         let order = Order {
@@ -122,12 +111,12 @@ impl CudaBuild<'_> {
             interrupt: self.interrupt,
         };
         let result = self.run(&order, &what, hash).and_then(|(built, hash)| {
-            kept.keep(&built, &hash).map_err(|error| cannot("the built worker", &error))
+            kept.keep(&built, &hash).map_err(unusable("the built worker"))
         });
-        if let Err(failure) = &result
-            && failure.kind != FailureKind::Interrupted
+        if let Err(error) = &result
+            && !error.is_interrupt()
         {
-            kept.note_failure(hash, failure);
+            kept.note_failure(hash, error);
         }
         result
     }
@@ -135,14 +124,19 @@ impl CudaBuild<'_> {
     /// Runs cargo on the sources with the hash `hash`, and asks what it has built what that is. Where
     /// the sources have changed meanwhile nobody knows which state was built: they are built again.
     /// Gives the program and the hash of its sources.
-    fn run(&self, order: &Order<'_>, what: &str, hash: &str) -> Result<(PathBuf, String), Failure> {
+    fn run(
+        &self,
+        order: &Order<'_>,
+        what: &str,
+        hash: &str,
+    ) -> Result<(PathBuf, String), WorkerError> {
         let first = if order.target.is_dir() { "" } else { "; the first build takes minutes" };
         let mut progress = BuildProgress::new(&format!("building {what}{first}"));
         let mut hash = hash.to_owned();
         for _ in 0..ATTEMPTS {
             let built = cargo::forget(order).and_then(|()| cargo::build(order, &mut progress));
             let program = built.map_err(|error| failed(error, order, what))?;
-            let now = key::sources(order.sources).map_err(|error| cannot("the sources", &error))?;
+            let now = key::sources(order.sources).map_err(unusable("the sources"))?;
             if now == hash {
                 let built = BuiltWorker { program, libraries: order.nvcc.libraries() };
                 self.check(&built, order.capability)?;
@@ -150,125 +144,49 @@ impl CudaBuild<'_> {
             }
             hash = now;
         }
-        Err(failure(
-            FailureKind::NoWorker,
-            format!("the sources changed while {what} was built from them, {ATTEMPTS} times"),
-            "start the run again when nothing changes the sources any more",
-        ))
+        Err(WorkerError::SourcesChanged { what: what.to_owned(), attempts: ATTEMPTS })
     }
 
     /// A worker is kept only if it says itself that it is what was asked for.
-    fn check(&self, built: &BuiltWorker, capability: &str) -> Result<(), Failure> {
+    fn check(&self, built: &BuiltWorker, capability: &str) -> Result<(), WorkerError> {
         let found = engine_of(built, self.inherited, self.interrupt)?.compute_capability;
         if found.as_deref() == Some(capability) {
             return Ok(());
         }
-        let found = found.unwrap_or_else(|| "none".to_owned());
-        Err(failure(
-            FailureKind::NoWorker,
-            format!(
-                "{}: built for compute capability {capability}, and says that it was built for {found}",
-                built.program.display()
-            ),
-            "a defect of modelgate's build; please report it",
-        ))
+        Err(WorkerError::WrongBuild {
+            program: built.program.clone(),
+            expected: capability.to_owned(),
+            found: found.unwrap_or_else(|| "none".to_owned()),
+        })
     }
 }
 
-/// The failure where nothing can be built, with the three ways out: `remedy`, a worker that exists,
-/// or one built elsewhere.
-fn no_build(gpu: &Gpu, why: &str, reason: &str, remedy: &str) -> Failure {
-    let capability = &gpu.compute_capability;
-    failure(
-        FailureKind::NoWorker,
-        format!(
-            "{why}; {} needs a worker for compute capability {capability}, and none can be built \
-             here: {reason}",
-            gpu.name
-        ),
-        format!(
-            "{remedy}; or set {} to a worker that was built for compute capability {capability}; \
-             or build one elsewhere from the same sources with `{}={} cargo build --release \
-             --features cuda`, copy target/release/{} to this host and name it so",
-            WORKER,
-            CUDA_COMPUTE_CAP,
-            key::digits(capability),
-            kept::NAME
-        ),
-    )
-}
-
-fn failure(kind: FailureKind, message: String, hint: impl Into<String>) -> Failure {
-    Failure::new(Stage::Prepare, kind, message, hint)
-}
-
-fn cannot(what: &str, error: &io::Error) -> Failure {
-    failure(
-        FailureKind::Io,
-        format!("a worker with CUDA cannot be built: {what}: {error}"),
-        "check permissions and free space of the target folder",
-    )
-}
-
-fn interrupted(signal: i32) -> Failure {
-    failure(
-        FailureKind::Interrupted,
-        format!("{} ended the build of the worker", signal::name(signal)),
-        "start the run again; what is built already is kept",
-    )
+/// Returns a function that makes the error for files that cannot be used.
+fn unusable(what: &'static str) -> impl Fn(io::Error) -> WorkerError {
+    move |source| WorkerError::BuildFiles { what, source }
 }
 
 /// Minutes of compiling would end in kernels that the driver refuses.
-fn too_new(nvcc: &Nvcc, gpu: &Gpu) -> Failure {
-    failure(
-        FailureKind::DeviceMismatch,
-        format!(
-            "{} is of CUDA {}; the driver {} of {} knows CUDA up to {} and cannot load what a \
-             later one compiles",
-            nvcc.program.display(),
-            nvcc.version,
-            gpu.driver,
-            gpu.name,
-            gpu.cuda
-        ),
-        format!(
-            "install a newer driver, or a CUDA toolkit of at most {}, and name it with PATH or \
-             CUDA_HOME",
-            gpu.cuda
-        ),
-    )
+fn too_new(nvcc: Nvcc, gpu: &Gpu) -> WorkerError {
+    WorkerError::ToolkitTooNew {
+        nvcc: nvcc.program,
+        version: nvcc.version,
+        driver: gpu.driver.clone(),
+        gpu: gpu.name.clone(),
+        supported: gpu.cuda.clone(),
+    }
 }
 
-fn failed(error: BuildError, order: &Order<'_>, what: &str) -> Failure {
-    let log = order.log.display();
+fn failed(error: BuildError, order: &Order<'_>, what: &str) -> WorkerError {
+    let (what, log) = (what.to_owned(), order.log.to_owned());
     match error {
-        BuildError::Interrupted(signal) => interrupted(signal),
-        BuildError::Io(path, error) => failure(
-            FailureKind::NoWorker,
-            format!("{what} cannot be built: {}: {error}", path.display()),
-            "`cargo` must be in PATH, and the target folder writable",
-        ),
-        BuildError::Failed(status, lines) => failure(
-            FailureKind::NoWorker,
-            format!(
-                "building {what} failed ({}); its last words:\n{}",
-                status.map_or("it is not known how".to_owned(), |status| status.to_string()),
-                lines.join("\n")
-            ),
-            format!(
-                "the whole output is in {log}; the same by hand: `{}={} cargo build --release \
-                 --locked --features cuda --bin modelgate-worker`; or set {} to a worker built \
-                 elsewhere",
-                CUDA_COMPUTE_CAP,
-                key::digits(order.capability),
-                WORKER
-            ),
-        ),
-        BuildError::NoProgram => failure(
-            FailureKind::NoWorker,
-            format!("{what} was built, and cargo named no program"),
-            format!("the whole output is in {log}"),
-        ),
+        BuildError::Interrupted(signal) => WorkerError::BuildInterrupted(signal),
+        BuildError::Io(path, source) => WorkerError::CargoNotStarted { what, path, source },
+        BuildError::Failed(status, lines) => {
+            let capability = order.capability.to_owned();
+            WorkerError::BuildFailed { what, capability, status, lines, log }
+        }
+        BuildError::NoProgram => WorkerError::NoProgramBuilt { what, log },
     }
 }
 
@@ -346,9 +264,9 @@ mod tests {
             interrupt.ask(signal_hook::consts::SIGINT);
             (building.join().expect("it ends"), pid, asked.elapsed())
         });
-        let failure = result.expect_err("interrupted");
-        assert_eq!(failure.kind, FailureKind::Interrupted, "{failure:?}");
-        assert!(failure.message.contains("SIGINT"), "{failure:?}");
+        let error = result.expect_err("interrupted");
+        assert!(matches!(error, WorkerError::BuildInterrupted(_)), "{error:?}");
+        assert!(error.to_string().contains("SIGINT"), "{error:?}");
         assert!(took < Duration::from_secs(4), "{took:?}");
         let until = Instant::now() + Duration::from_secs(5);
         while is_alive(&pid) {

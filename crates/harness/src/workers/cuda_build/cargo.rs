@@ -1,13 +1,12 @@
 //! One run of cargo: what it inherits, what is shown of it, and how it is ended.
 
-use super::kept::NAME;
-use super::key;
 use super::nvcc::Nvcc;
+use crate::nvidia::capability_digits;
 use crate::process::{self, Process, Scope};
 use crate::progress::BuildProgress;
 use crate::settings::variables::{CARGO, CUDA_COMPUTE_CAP, CUDA_FOLDERS, LIBRARY_PATH, NVCC, PATH};
 use crate::signal::Interrupt;
-use crate::workers::built::appended;
+use crate::workers::built::{WORKER_NAME, appended};
 use modelgate_hub::Variables;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -122,7 +121,7 @@ pub(super) fn build(
     let cargo = program(order);
     let mut command = command(&cargo, order);
     command
-        .args(["build", "--release", "--locked", "--features", "cuda", "--bin", NAME])
+        .args(["build", "--release", "--locked", "--features", "cuda", "--bin", WORKER_NAME])
         .args(["--message-format", "json-render-diagnostics", "--target-dir"])
         .arg(order.target)
         .stdout(Stdio::piped())
@@ -206,7 +205,7 @@ fn read_output(cargo: &mut Process, mut log: File, seen: &Arc<Mutex<Seen>>) {
 /// The worker that a message of cargo's names.
 fn executable(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    let is_worker = message["target"]["name"] == NAME;
+    let is_worker = message["target"]["name"] == WORKER_NAME;
     message["executable"].as_str().filter(|_| is_worker).map(PathBuf::from)
 }
 
@@ -232,7 +231,7 @@ fn variables(own: &Variables, nvcc: &Nvcc, capability: &str) -> Variables {
     });
     variables.set("CARGO_TERM_COLOR", "never");
     variables.set("CARGO_TERM_PROGRESS_WHEN", "never");
-    variables.set(CUDA_COMPUTE_CAP, key::digits(capability));
+    variables.set(CUDA_COMPUTE_CAP, capability_digits(capability));
     variables.set(NVCC, nvcc.program.as_os_str());
     let [home, _] = CUDA_FOLDERS;
     if variables.get(home).is_none() {

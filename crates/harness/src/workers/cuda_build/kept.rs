@@ -3,15 +3,14 @@
 
 use crate::lock;
 use crate::signal::Interrupt;
+use crate::workers::built::WORKER_NAME;
+use crate::workers::error::{NotedError, WorkerError};
 use modelgate_hub::files::write_atomically;
-use modelgate_protocol::Failure;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The program's name.
-pub(super) const NAME: &str = "modelgate-worker";
 /// Workers that are kept, so that going back and forth between a few states of the sources costs
 /// nothing.
 const MAX_WORKERS: usize = 4;
@@ -55,7 +54,7 @@ impl Kept {
         let folder = place.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder)?;
         let fresh = tempfile::Builder::new().prefix(".copying-").tempdir_in(&self.folder)?;
-        let copy = fresh.path().join(NAME);
+        let copy = fresh.path().join(WORKER_NAME);
         // not a link: cargo goes on to write its own file
         std::fs::copy(built, &copy)?;
         // after a power cut the name must not stand for a file that was never written
@@ -66,15 +65,15 @@ impl Kept {
     }
 
     /// Notes that the sources with this hash could not be built, for those who wait to build them.
-    pub(super) fn note_failure(&self, sources: &str, failure: &Failure) {
-        if let Ok(text) = serde_json::to_vec(failure) {
+    pub(super) fn note_failure(&self, sources: &str, error: &WorkerError) {
+        if let Ok(text) = serde_json::to_vec(&NotedError::of(error)) {
             // without the note those who wait try it themselves
             let _ = write_atomically(&self.failure_file(sources), &text);
         }
     }
 
     /// The failure to build the sources with this hash that was noted after `since`.
-    pub(super) fn failure_since(&self, sources: &str, since: SystemTime) -> Option<Failure> {
+    pub(super) fn failure_since(&self, sources: &str, since: SystemTime) -> Option<NotedError> {
         let path = self.failure_file(sources);
         let noted = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
         let text = std::fs::read(path).ok().filter(|_| noted >= since)?;
@@ -106,7 +105,7 @@ impl Kept {
     }
 
     fn place(&self, sources: &str) -> PathBuf {
-        self.workers().join(sources).join(NAME)
+        self.workers().join(sources).join(WORKER_NAME)
     }
 
     fn failure_file(&self, sources: &str) -> PathBuf {
@@ -133,7 +132,6 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use modelgate_protocol::{FailureKind, Stage};
     use signal_hook::consts::SIGINT;
     use std::time::Duration;
     use tempfile::TempDir;
@@ -173,10 +171,10 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let kept = Kept::open(folder.path().to_owned()).expect("opened");
         let before = SystemTime::now() - Duration::from_secs(1);
-        let failure = Failure::new(Stage::Prepare, FailureKind::NoWorker, "no linker", "get one");
-        kept.note_failure("0123", &failure);
+        let error = WorkerError::BuildInterrupted(SIGINT);
+        kept.note_failure("0123", &error);
         let after = SystemTime::now() + Duration::from_secs(1);
-        assert_eq!(kept.failure_since("0123", before), Some(failure));
+        assert_eq!(kept.failure_since("0123", before), Some(NotedError::of(&error)));
         assert_eq!(kept.failure_since("0123", after), None);
         assert_eq!(kept.failure_since("4567", before), None);
     }

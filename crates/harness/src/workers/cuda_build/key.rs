@@ -1,6 +1,7 @@
 //! What a build depends on, as a name: another compute capability, another CUDA or other sources
 //! are another build.
 
+use crate::nvidia::capability_digits;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,12 +22,7 @@ const NOT_BUILT: [&str; 4] = ["tests", "benches", "examples", "target"];
 
 /// The name of the folder for builds of `capability`, such as `9.0`, by CUDA `cuda`.
 pub(super) fn toolchain(capability: &str, cuda: &str) -> String {
-    format!("sm_{}-cuda-{cuda}", digits(capability))
-}
-
-/// A compute capability as compilers write it: `90` for `9.0`.
-pub(super) fn digits(capability: &str) -> String {
-    capability.chars().filter(|c| *c != '.').collect()
+    format!("sm_{}-cuda-{cuda}", capability_digits(capability))
 }
 
 /// A hash of the sources in `root`: names and contents.

@@ -1,0 +1,125 @@
+//! Why the files of a model cannot be used.
+
+use crate::reportable::Reportable;
+use crate::settings::SettingsError;
+use modelgate_hub::HubError;
+use modelgate_model::ConfigError;
+use modelgate_model::layout::LayoutError;
+use modelgate_protocol::{FailureKind, Stage};
+use std::io;
+use std::path::PathBuf;
+
+/// The hint for a temporary folder that cannot be written.
+const TEMPORARY_FOLDER: &str = "TMPDIR names a folder with some megabytes of room";
+
+/// Why the files of a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AcquireError {
+    /// The hub, its cache or the connection to it.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A local folder or file does not hold a model.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The variables of the hub cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A bundled model cannot be written to the temporary folder.
+    #[error(
+        "the bundled model {} cannot be written below {}: {source}",
+        path.display(),
+        scratch.display()
+    )]
+    BundledNotWritten {
+        /// The model's path in the default manifest.
+        path: PathBuf,
+        /// The temporary folder.
+        scratch: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The folder of a synthetic model has no `config.json`.
+    #[error("{}: no such file", _0.display())]
+    NoConfig(PathBuf),
+    /// No config of the repository is embedded.
+    #[error("the shapes of {0} are not known here")]
+    UnknownRepository(String),
+    /// An embedded config cannot be written to the temporary folder.
+    #[error("the config of {repo} cannot be written to {}: {source}", folder.display())]
+    KnownConfigNotWritten {
+        /// The repository.
+        repo: String,
+        /// The folder below the temporary folder.
+        folder: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// A config cannot be read.
+    #[error("{}: {source}", path.display())]
+    ConfigNotRead {
+        /// The config.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// A config describes no model that can be loaded.
+    #[error("{}: {source}", path.display())]
+    Config {
+        /// The config.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigError,
+    },
+}
+
+impl Reportable for AcquireError {
+    fn stage(&self) -> Stage {
+        match self {
+            // the config is the first file that a load reads
+            AcquireError::ConfigNotRead { .. } | AcquireError::Config { .. } => Stage::Load,
+            _ => Stage::Acquire,
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            AcquireError::Hub(error) => error.kind,
+            AcquireError::Layout(error) => error.kind,
+            AcquireError::Settings(_) => FailureKind::TokenRefused,
+            AcquireError::NoConfig(_) | AcquireError::UnknownRepository(_) => FailureKind::NotFound,
+            AcquireError::BundledNotWritten { .. }
+            | AcquireError::KnownConfigNotWritten { .. }
+            | AcquireError::ConfigNotRead { .. } => FailureKind::Io,
+            AcquireError::Config { source: ConfigError::Unsupported(_), .. } => {
+                FailureKind::Unsupported
+            }
+            AcquireError::Config { source: ConfigError::Malformed(_), .. } => FailureKind::Corrupt,
+        }
+    }
+
+    fn hint(&self) -> String {
+        let hint = match self {
+            AcquireError::Hub(error) => &error.hint,
+            AcquireError::Layout(error) => &error.hint,
+            AcquireError::Settings(error) => return error.hint(),
+            AcquireError::BundledNotWritten { .. } | AcquireError::KnownConfigNotWritten { .. } => {
+                TEMPORARY_FOLDER
+            }
+            AcquireError::NoConfig(_) => {
+                "a synthetic variant is made from the config.json in the folder that path names; \
+                 nothing else need be there"
+            }
+            AcquireError::UnknownRepository(_) => {
+                "give an entry whose path is a folder with its config.json"
+            }
+            AcquireError::ConfigNotRead { .. } => "check the file, its permissions and the disk",
+            AcquireError::Config { source: ConfigError::Unsupported(_), .. } => {
+                "choose a model of a supported architecture, in 16 or 32 bits or as GGUF"
+            }
+            AcquireError::Config { source: ConfigError::Malformed(_), .. } => {
+                "fetch config.json again from the model's repository"
+            }
+        };
+        hint.to_owned()
+    }
+}

@@ -1,0 +1,19 @@
+//! The config, which is the first file of a model that is read.
+
+use super::error::AcquireError;
+use modelgate_model::Config;
+use modelgate_model::small_file::{MAX_TEXT_BYTES, read_text};
+use std::path::Path;
+
+/// Reads the config at `path`; returns it with its text.
+///
+/// # Errors
+/// It cannot be read, or is not one that can be loaded.
+pub fn read_config(path: &Path) -> Result<(String, Config), AcquireError> {
+    let path_buf = || path.to_owned();
+    let text = read_text(path, MAX_TEXT_BYTES)
+        .map_err(|source| AcquireError::ConfigNotRead { path: path_buf(), source })?;
+    let config = Config::from_json(&text)
+        .map_err(|source| AcquireError::Config { path: path_buf(), source })?;
+    Ok((text, config))
+}

@@ -1,0 +1,65 @@
+//! Why there is no measurement of a model, or not all of one, though nothing was refused.
+
+use super::measurement::Measurement;
+use super::outcome::Outcome;
+use crate::reportable::Reportable;
+use modelgate_protocol::{FailureKind, Stage};
+
+/// Why there is no measurement of a model, or not all of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unmeasured {
+    /// The model is not measured yet.
+    #[error("this model's turn has not come yet")]
+    Waiting,
+    /// A signal ended the run first.
+    #[error("the run was interrupted before this model's turn")]
+    Interrupted,
+    /// The process that measured it ended.
+    #[error("the test process that measured this model ended before it was finished")]
+    Abandoned,
+    /// The worker did not send all events.
+    #[error("the worker ended its report without what this check needs")]
+    Incomplete,
+}
+
+impl Unmeasured {
+    /// Returns the measurement of a model that has none.
+    pub fn measurement(self) -> Measurement {
+        let outcome = match self {
+            Unmeasured::Abandoned => Outcome::Crashed,
+            _ => Outcome::NotRun,
+        };
+        Measurement { outcome, failure: Some(self.to_failure()), ..Measurement::empty() }
+    }
+}
+
+impl Reportable for Unmeasured {
+    fn stage(&self) -> Stage {
+        match self {
+            Unmeasured::Waiting | Unmeasured::Interrupted => Stage::Prepare,
+            Unmeasured::Abandoned | Unmeasured::Incomplete => Stage::Start,
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            Unmeasured::Waiting | Unmeasured::Interrupted => FailureKind::Interrupted,
+            Unmeasured::Abandoned => FailureKind::Crashed,
+            Unmeasured::Incomplete => FailureKind::Protocol,
+        }
+    }
+
+    fn hint(&self) -> String {
+        let hint = match self {
+            Unmeasured::Waiting | Unmeasured::Interrupted => "start the run again",
+            Unmeasured::Abandoned => {
+                "a time limit of the test runner, a kill from outside, or a defect; start the run \
+                 again"
+            }
+            Unmeasured::Incomplete => {
+                "a worker must send every event of the protocol; see the schema of the protocol"
+            }
+        };
+        hint.to_owned()
+    }
+}

@@ -1,0 +1,240 @@
+//! Why a model cannot be measured on the GPUs that it asks for.
+
+use super::inventory::{Gpu, capability_digits};
+use crate::reportable::Reportable;
+use crate::settings::variables::{CUDA_COMPUTE_CAP, CUDA_VISIBLE_DEVICES};
+use crate::signal;
+use modelgate_model::units::format_duration;
+use modelgate_protocol::{Device, FailureKind};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a model cannot be measured on the GPUs that it asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    /// The device does not exist on this host, or is hidden.
+    #[error("{model} needs the GPU {device}, and there is none here: {reason}")]
+    Missing {
+        /// The id of the model.
+        model: String,
+        /// The device that it asks for.
+        device: Device,
+        /// Why the device does not exist.
+        reason: MissingGpu,
+    },
+    /// The GPU is in MIG mode: its memory is not what would be measured.
+    #[error(
+        "{model} needs the GPU {device}, which is {} ({}) in MIG mode: cut into slices, which are \
+         not measured",
+        gpu.name,
+        gpu.uuid
+    )]
+    MigMode {
+        /// The id of the model.
+        model: String,
+        /// The device that it asks for.
+        device: Device,
+        /// The GPU.
+        gpu: Box<Gpu>,
+    },
+    /// The device is a slice of a GPU in MIG mode.
+    #[error(
+        "{model} needs the GPU {device}, for which {CUDA_VISIBLE_DEVICES} names {slice}, a MIG \
+         slice; slices are not measured"
+    )]
+    MigSlice {
+        /// The id of the model.
+        model: String,
+        /// The device that it asks for.
+        device: Device,
+        /// The name of the slice.
+        slice: String,
+    },
+    /// The worker was built for the CPU alone.
+    #[error("the worker {} (engine {engine}) was built without CUDA", program.display())]
+    WithoutCuda {
+        /// The worker.
+        program: PathBuf,
+        /// The name of its engine.
+        engine: String,
+    },
+    /// The worker was built for GPUs of another compute capability.
+    #[error(
+        "the worker {} was built for compute capability {built}, and {device} ({}, {}) has {}",
+        program.display(),
+        gpu.name,
+        gpu.uuid,
+        gpu.compute_capability
+    )]
+    ComputeCapability {
+        /// The worker.
+        program: PathBuf,
+        /// The compute capability that it was built for.
+        built: String,
+        /// The device that it is to use.
+        device: Device,
+        /// The GPU.
+        gpu: Box<Gpu>,
+    },
+    /// The worker was built with a version of CUDA that the driver does not support.
+    #[error(
+        "the worker {} was built with CUDA {built}, and the driver {} of this host supports CUDA up \
+         to {}",
+        program.display(),
+        gpu.driver,
+        gpu.cuda
+    )]
+    CudaVersion {
+        /// The worker.
+        program: PathBuf,
+        /// The version that it was built with.
+        built: String,
+        /// The GPU that it is to use.
+        gpu: Box<Gpu>,
+    },
+    /// The driver does not report the memory of the GPU.
+    #[error("the driver does not tell what is in use on {device} ({uuid})")]
+    MemoryUnknown {
+        /// The device.
+        device: Device,
+        /// The UUID of the GPU.
+        uuid: String,
+    },
+    /// The file by which runs take turns on a GPU cannot be opened or locked.
+    #[error("{}: the lock of the GPU {device} cannot be had: {source}", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// The device.
+        device: Device,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// A signal came while this run waited for another one.
+    #[error("{} ended the wait for the GPU {device}", signal::name(*signal))]
+    Interrupted {
+        /// The device.
+        device: Device,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Another run held the GPU for too long.
+    #[error(
+        "the GPU {device} ({}, {}) is held by {holder}, and was for the {} that {model} waited",
+        gpu.name,
+        gpu.uuid,
+        format_duration(*waited)
+    )]
+    Busy {
+        /// The id of the model.
+        model: String,
+        /// The device.
+        device: Device,
+        /// The GPU.
+        gpu: Box<Gpu>,
+        /// Who holds it.
+        holder: String,
+        /// How long this run waited.
+        waited: Duration,
+    },
+}
+
+/// Why a device does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MissingGpu {
+    /// The host has no GPU, for this reason.
+    #[error("{0}")]
+    NoGpu(String),
+    /// `CUDA_VISIBLE_DEVICES` hides it.
+    #[error("{CUDA_VISIBLE_DEVICES}={variable:?} shows {shown} of them: {cut}")]
+    Hidden {
+        /// The value of the variable.
+        variable: String,
+        /// How many devices it shows.
+        shown: usize,
+        /// Why it shows no more.
+        cut: String,
+    },
+    /// The host has only this many.
+    #[error("the host has {0} of them")]
+    TooFew(usize),
+}
+
+impl MissingGpu {
+    fn hint(&self) -> String {
+        match self {
+            MissingGpu::NoGpu(_) => {
+                "run on a host with an NVIDIA GPU and its driver (`nvidia-smi` \
+                                     shows both; a container must be given the GPU), or change \
+                                     `device` in the manifest"
+                    .to_owned()
+            }
+            MissingGpu::Hidden { .. } => {
+                format!("unset {CUDA_VISIBLE_DEVICES} or let it name the GPU that is meant")
+            }
+            MissingGpu::TooFew(_) => {
+                "devices count from cuda:0; change `device` in the manifest".to_owned()
+            }
+        }
+    }
+}
+
+impl Reportable for GpuError {
+    fn kind(&self) -> FailureKind {
+        match self {
+            GpuError::Missing { .. }
+            | GpuError::MigMode { .. }
+            | GpuError::MigSlice { .. }
+            | GpuError::MemoryUnknown { .. } => FailureKind::NoDevice,
+            GpuError::WithoutCuda { .. }
+            | GpuError::ComputeCapability { .. }
+            | GpuError::CudaVersion { .. } => FailureKind::DeviceMismatch,
+            GpuError::Lock { .. } => FailureKind::Io,
+            GpuError::Interrupted { .. } => FailureKind::Interrupted,
+            GpuError::Busy { .. } => FailureKind::DeviceBusy,
+        }
+    }
+
+    fn hint(&self) -> String {
+        let hint = match self {
+            GpuError::Missing { reason, .. } => return reason.hint(),
+            GpuError::ComputeCapability { gpu, .. } => {
+                return format!(
+                    "build it again on this host, or with {CUDA_COMPUTE_CAP}={}",
+                    capability_digits(&gpu.compute_capability)
+                );
+            }
+            GpuError::CudaVersion { gpu, .. } => {
+                return format!(
+                    "install a newer driver, or build the worker with CUDA {} or older",
+                    gpu.cuda
+                );
+            }
+            GpuError::MigMode { .. } => {
+                "let CUDA_VISIBLE_DEVICES name a GPU that is not in MIG mode, or end the mode with \
+                 `nvidia-smi -mig 0`"
+            }
+            GpuError::MigSlice { .. } => {
+                "let CUDA_VISIBLE_DEVICES name a whole GPU, by its index or its UUID (`nvidia-smi \
+                 -L`)"
+            }
+            GpuError::WithoutCuda { .. } => {
+                "build it with `cargo build --release --features cuda`, or name one that was with \
+                 MODELGATE_WORKER"
+            }
+            GpuError::MemoryUnknown { .. } => {
+                "`nvidia-smi` must show the GPU's memory; what is not seen cannot be measured"
+            }
+            GpuError::Lock { .. } => {
+                "the file must be a plain one that every user can write; remove it where it is not"
+            }
+            GpuError::Interrupted { .. } => "start the run again",
+            GpuError::Busy { .. } => {
+                "wait for the other run or end it, choose another GPU with `device` or \
+                 CUDA_VISIBLE_DEVICES, or wait longer with `stall` in the manifest"
+            }
+        };
+        hint.to_owned()
+    }
+}

@@ -1,0 +1,50 @@
+//! The boundary between the errors of the harness, which are typed and keep their sources, and the
+//! failures of the protocol, which a report shows.
+
+use modelgate_protocol::{Failure, FailureKind, Stage};
+use std::error::Error;
+use std::sync::Arc;
+
+/// An error that ends the measurement of a model, and that its report can show. The message is that of
+/// [`Display`](std::fmt::Display).
+pub trait Reportable: Error {
+    /// Returns the stage in which it occurred.
+    fn stage(&self) -> Stage {
+        Stage::Prepare
+    }
+
+    /// Returns its class.
+    fn kind(&self) -> FailureKind;
+
+    /// Returns how to fix it.
+    fn hint(&self) -> String;
+
+    /// Returns the failure that a report shows.
+    fn to_failure(&self) -> Failure {
+        Failure::new(self.stage(), self.kind(), self.to_string(), self.hint())
+    }
+}
+
+/// Any error that ends the measurement of a model.
+pub type BoxedReportable = Box<dyn Reportable>;
+
+impl<E: Reportable + 'static> From<E> for BoxedReportable {
+    fn from(error: E) -> BoxedReportable {
+        Box::new(error)
+    }
+}
+
+/// An error that several models share.
+impl<E: Reportable> Reportable for Arc<E> {
+    fn stage(&self) -> Stage {
+        self.as_ref().stage()
+    }
+
+    fn kind(&self) -> FailureKind {
+        self.as_ref().kind()
+    }
+
+    fn hint(&self) -> String {
+        self.as_ref().hint()
+    }
+}
