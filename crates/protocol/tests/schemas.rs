@@ -8,7 +8,7 @@ use schemars::{JsonSchema, schema_for};
 use std::path::Path;
 
 fn is_committed<T: JsonSchema>(name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas").join(name);
     let fresh = serde_json::to_string_pretty(&schema_for!(T)).expect("a schema") + "\n";
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
         std::fs::write(&path, &fresh).expect("the schema is written");

@@ -6,7 +6,7 @@ use modelgate_harness::report::Report;
 use modelgate_testkit::workers::project;
 use schemars::schema_for;
 
-const SCHEMA: &str = "reports/schema/report.json";
+const SCHEMA: &str = "schemas/report.json";
 
 #[test]
 fn the_schema_is_that_of_the_type() {
@@ -34,7 +34,7 @@ fn follows(name: &str, report: &serde_json::Value) {
 #[test]
 fn reports_follow_it() {
     follows("a report", &serde_json::to_value(on_a_gpu()).expect("a report is JSON"));
-    let folder = project("reports/reference/h200");
+    let folder = project("docs/benchmarks/h200");
     let entries = std::fs::read_dir(&folder).expect("reference reports");
     let paths = entries.flatten().map(|entry| entry.path());
     let reports = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
