@@ -1,5 +1,6 @@
 //! The repository as rules see it: its Rust sources and its manifests.
 
+use crate::document::Document;
 use crate::source::Source;
 use std::error::Error;
 use std::fs;
@@ -62,6 +63,8 @@ impl Manifest {
 pub struct Repository {
     /// All Rust sources, in the order of their paths.
     pub sources: Vec<Source>,
+    /// All texts, Rust sources included, in the order of their paths.
+    pub documents: Vec<Document>,
     /// The manifest of the workspace.
     pub workspace: Manifest,
     /// The manifests of the workspace's members, that of the root package too.
@@ -82,10 +85,17 @@ impl Repository {
         let members = strings(&workspace, "members").into_iter().map(manifest);
         let members: Result<Vec<Manifest>, Box<dyn Error + Send + Sync>> = members.collect();
         let members = members?;
-        let mut sources = Vec::new();
-        add_sources(root, "", &mut sources)?;
-        sources.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(Repository { sources, workspace, members })
+        let mut documents = documents(root, "")?;
+        documents.sort_by(|one, other| one.path.cmp(&other.path));
+        let is_source = |document: &&Document| document.path.ends_with(".rs");
+        let sources = documents.iter().filter(is_source);
+        let sources = sources.map(|source| Source::parse(&source.path, &source.text));
+        Ok(Repository {
+            sources: sources.collect::<Result<_, _>>()?,
+            documents,
+            workspace,
+            members,
+        })
     }
 
     /// Returns the `src` folder of every member.
@@ -101,26 +111,30 @@ pub(crate) fn strings<'m>(workspace: &'m Manifest, key: &str) -> Vec<&'m str> {
     list.into_iter().flatten().filter_map(toml::Value::as_str).collect()
 }
 
-/// Adds the Rust sources below a folder, outputs and hidden folders left out.
-fn add_sources(
-    root: &Path,
-    folder: &str,
-    sources: &mut Vec<Source>,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// The ends of the names of texts, Rust sources included.
+const TEXTS: [&str; 5] = [".rs", ".md", ".toml", ".yml", ".py"];
+/// Hidden folders that hold texts.
+const HIDDEN: [&str; 3] = [".cargo", ".ci", ".github"];
+
+/// Returns the texts below a folder, without outputs and other hidden folders.
+fn documents(root: &Path, folder: &str) -> Result<Vec<Document>, Box<dyn Error + Send + Sync>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(root.join(folder))? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         if entry.file_type()?.is_dir() {
-            if !name.starts_with('.') && name != "target" {
-                add_sources(root, &path, sources)?;
+            let is_read = !name.starts_with('.') || HIDDEN.contains(&&*name);
+            if is_read && name != "target" {
+                found.extend(documents(root, &path)?);
             }
-        } else if name.ends_with(".rs") {
-            let text = fs::read_to_string(entry.path())?;
-            sources.push(Source::parse(path, &text)?);
+        } else if TEXTS.iter().any(|end| name.ends_with(end)) {
+            let text = fs::read_to_string(entry.path());
+            let text = text.map_err(|error| format!("{path}: {error}"))?;
+            found.push(Document { path, text });
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]

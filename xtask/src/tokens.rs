@@ -301,6 +301,33 @@ pub(crate) fn flat(tokens: &[Token]) -> Vec<&Token> {
     all
 }
 
+/// Returns the text of a [`Token::Doc`], trimmed: a literal without its quotes and escapes.
+pub(crate) fn doc_text(literal: &str) -> String {
+    let raw = literal.strip_prefix('r').map(|rest| rest.trim_matches('#'));
+    let quoted = raw.unwrap_or(literal);
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
+    let mut text = String::new();
+    let mut rest = inner.chars();
+    while let Some(c) = rest.next() {
+        match (c, raw.is_none()) {
+            ('\\', true) => match rest.next() {
+                Some('n') => text.push('\n'),
+                Some('t') => text.push('\t'),
+                Some('u') => {
+                    let digits: String =
+                        rest.by_ref().skip(1).take_while(|digit| *digit != '}').collect();
+                    let code = u32::from_str_radix(&digits, 16).ok();
+                    text.extend(code.and_then(char::from_u32));
+                }
+                Some(escaped) => text.push(escaped),
+                None => {}
+            },
+            _ => text.push(c),
+        }
+    }
+    text.trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,5 +365,11 @@ mod tests {
     fn a_file_without_valid_tokens_is_named() {
         let error = lex("fn f( {").expect_err("an open bracket").in_file("a.rs").to_string();
         assert!(error.starts_with("a.rs: line 1"), "{error}");
+    }
+
+    #[test]
+    fn documentation_loses_quotes_and_escapes() {
+        assert_eq!(doc_text(r#"" Says \"a\\b\" \u{e9}.""#), "Says \"a\\b\" \u{e9}.");
+        assert_eq!(doc_text(r##"r#" a\b "#"##), "a\\b");
     }
 }

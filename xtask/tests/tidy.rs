@@ -1,13 +1,15 @@
 //! Applies every rule of `xtask::rules` to the repository.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use xtask::{Finding, Repository, rules};
+use xtask::{Finding, Repository, pages, rules};
 
-static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    Repository::read(&root).expect("the repository is readable")
-});
+static REPOSITORY: LazyLock<Repository> =
+    LazyLock::new(|| Repository::read(&root()).expect("the repository is readable"));
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
 
 #[track_caller]
 fn assert_none(findings: &[Finding]) {
@@ -68,11 +70,32 @@ fn nothing_is_marked_as_ignored() {
 
 #[test]
 fn the_required_crates_are_declared_and_used() {
-    let Repository { sources, workspace, members } = &*REPOSITORY;
+    let Repository { sources, workspace, members, .. } = &*REPOSITORY;
     assert_none(&rules::required_crates(sources, workspace, members));
 }
 
 #[test]
 fn default_members_are_all_members() {
     assert_none(&rules::default_members(&REPOSITORY.workspace));
+}
+
+#[test]
+fn texts_have_no_puzzling_phrases() {
+    assert_none(&rules::phrases(&REPOSITORY.documents));
+}
+
+#[test]
+fn the_readme_is_short() {
+    assert_none(&rules::readme_size(&REPOSITORY.documents));
+}
+
+#[test]
+fn the_reference_pages_are_current() {
+    let pages = pages(&root(), &REPOSITORY.sources).expect("the schemas are readable");
+    assert_none(&rules::reference_pages(&pages, &REPOSITORY.documents));
+}
+
+#[test]
+fn links_lead_somewhere() {
+    assert_none(&rules::links(&REPOSITORY.documents, &|path| root().join(path).exists()));
 }
