@@ -1,4 +1,4 @@
-//! One fault: how it is brought about, what must be said of it, and how it is mended.
+//! One fault: how it is brought about, what must be said of it, and how it is fixed.
 
 use super::Run;
 use super::hub::{TOKEN, entry, repository};
@@ -17,7 +17,7 @@ type ChangeRun = dyn Fn(Run, &World) -> Run + Send;
 /// A row of the table.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    /// The kind that it fails as; none where no failure but a verdict is expected.
+    /// The kind that it fails as; `None` if a verdict is expected instead of a failure.
     pub(crate) kind: Option<FailureKind>,
     pub(crate) check: Check,
     /// What the message has.
@@ -64,8 +64,8 @@ impl World {
         let snapshots = self.cached().join("snapshots");
         let commits: Vec<PathBuf> =
             std::fs::read_dir(&snapshots).expect("commits").flatten().map(|e| e.path()).collect();
-        let mended = self.good.clone().next_commit().commit;
-        let commit = commits.iter().find(|path| path.ends_with(&mended));
+        let fixed = self.good.clone().next_commit().commit;
+        let commit = commits.iter().find(|path| path.ends_with(&fixed));
         let commit = commit.or_else(|| commits.iter().find(|p| p.ends_with(&self.good.commit)));
         let commit = commit.expect("the commit is in the cache");
         for path in self.good.paths() {
@@ -144,7 +144,7 @@ impl Row {
         Row { more: more.to_owned(), ..self }
     }
 
-    /// The repository is gated; the mended run has a token.
+    /// The repository is gated; the fixed run has a token.
     pub(crate) fn gated(self) -> Row {
         Row { good: || repository(REPO).gated(), gated: true, ..self }
     }
@@ -236,9 +236,9 @@ impl Row {
         (self.run)(run, world)
     }
 
-    /// The run after it was mended.
-    pub(crate) fn mended(&self, world: &World) -> Run {
-        world.hub.mend();
+    /// The run after it was fixed.
+    pub(crate) fn fixed(&self, world: &World) -> Run {
+        world.hub.fix();
         let good = world.good.clone();
         world.hub.replace(if self.bad.is_some() { good.next_commit() } else { good });
         with_token(self.plain(world))

@@ -92,8 +92,8 @@ fn access() -> Vec<Row> {
         Row::new(
             "what is no token",
             Kind::TokenRefused,
-            &["HF_TOKEN", "characters that no token has"],
-            &["copied whole"],
+            &["HF_TOKEN", "characters that are not allowed"],
+            &["copy the complete token"],
         )
         .env("HF_TOKEN", "two words"),
         Row::new(
@@ -108,7 +108,7 @@ fn access() -> Vec<Row> {
         Row::new(
             "a licence that was not accepted",
             Kind::LicenceNotAccepted,
-            &["access is not granted", "HF_TOKEN", "restricted"],
+            &["has no access to the repository", "HF_TOKEN", "restricted"],
             &["accept the licence on http://", "/owner/Tiny with that account"],
         )
         .gated()
@@ -129,14 +129,14 @@ fn access() -> Vec<Row> {
             "a repository that is not there",
             Kind::RepositoryNotFound,
             &["owner/Tinny", "no such repository, or a private one"],
-            &["is owner/Tiny meant?", "hf auth login"],
+            &["did you mean owner/Tiny?", "hf auth login"],
         )
         .repo("owner/Tinny"),
         Row::new(
             "a known repository by a wrong name",
             Kind::RepositoryNotFound,
             &["Qwen/Qwen-2.5-Omni-7B"],
-            &["is Qwen/Qwen2.5-Omni-7B meant?"],
+            &["did you mean Qwen/Qwen2.5-Omni-7B?"],
         )
         .repo("Qwen/Qwen-2.5-Omni-7B"),
         Row::new(
@@ -156,8 +156,8 @@ fn access() -> Vec<Row> {
         Row::new(
             "a shard that the repository lacks",
             Kind::FileNotFound,
-            &[SHARD, "which the repository has not"],
-            &["not whole"],
+            &[SHARD, "which the repository does not have"],
+            &["incomplete repository"],
         )
         .bad(|repository| repository.without(SHARD)),
         Row::new(
@@ -199,7 +199,7 @@ fn network() -> Vec<Row> {
         // longer than a name may be, so that no name server is asked
         .run(|run, _| run.env("HF_ENDPOINT", format!("http://{}.invalid", "a".repeat(64)))),
         Row::new(
-            "nobody answers",
+            "no server answers",
             Kind::Connect,
             &["no connection to 127.0.0.1:1", "tried 2 times"],
             &["firewall", "HTTPS_PROXY"],
@@ -208,15 +208,15 @@ fn network() -> Vec<Row> {
         Row::new(
             "the connection ends before an answer",
             Kind::Connect,
-            &["was cut"],
+            &["was closed early"],
             &["start again"],
         )
         .hub(at_hub(API, Action::Hang)),
         Row::new(
             "the connection is cut",
             Kind::Connect,
-            &["was cut", "1000 of", "tried 2 times", ".safetensors"],
-            &["goes on from there"],
+            &["was closed early", "1000 of", "tried 2 times", ".safetensors"],
+            &["kept and continued"],
         )
         .hub(at_hub(LARGE, Action::CutAt(1000))),
         Row::new(
@@ -237,7 +237,7 @@ fn network() -> Vec<Row> {
             "a file that stops coming",
             Kind::Timeout,
             &["sent nothing for 1 s", "5000 of"],
-            &["what was fetched is kept"],
+            &["downloaded parts are kept"],
         )
         .hub(at_hub(LARGE, Action::StallAt(5000))),
         Row::new(
@@ -252,7 +252,7 @@ fn network() -> Vec<Row> {
             "too many requests",
             Kind::RateLimited,
             &["429", "wait for 60 min"],
-            &["with a token"],
+            &["use a token"],
         )
         .hub(at_hub(API, status(429, &[("Retry-After", "3600")], "")))
         .without_token(),
@@ -273,12 +273,17 @@ fn network() -> Vec<Row> {
         Row::new(
             "a login page in the hub's place",
             Kind::BadAnswer,
-            &["does not answer as a hub does"],
+            &["does not answer like a hub"],
             &["proxy", "HF_ENDPOINT"],
         )
         .hub(at_hub(API, status(200, &[], "<html>Welcome to our network</html>"))),
-        Row::new("what answers speaks no HTTP", Kind::Connect, &["was cut"], &["start again"])
-            .hub(at_hub(API, Action::Garbage)),
+        Row::new(
+            "what answers speaks no HTTP",
+            Kind::Connect,
+            &["was closed early"],
+            &["start again"],
+        )
+        .hub(at_hub(API, Action::Garbage)),
     ]
 }
 
@@ -301,7 +306,7 @@ fn content() -> Vec<Row> {
         Row::new(
             "a bit that is always flipped on the way",
             Kind::Corrupt,
-            &["sha256", "fetched twice", ".safetensors"],
+            &["sha256", "downloaded twice", ".safetensors"],
             &["another network"],
         )
         .hub(at_hub(LARGE, Action::FlipAt(777))),
@@ -322,14 +327,14 @@ fn content() -> Vec<Row> {
         Row::new(
             "a listing that leaves the repository",
             Kind::BadAnswer,
-            &["../../config.json", "is none of a file"],
+            &["../../config.json", "is not a valid path"],
             &["HF_ENDPOINT"],
         )
         .bad(|repository| repository.with_file("../../config.json", vec![1])),
         Row::new(
             "a cached shard of another size, and no network",
             Kind::Corrupt,
-            &["the cache's file is not right", "expected", SHARD],
+            &["the file in the cache is wrong", "expected", SHARD],
             &["prefetch tiny", "replaced"],
         )
         .cache(|world: &World| edit::truncate(&world.file(SHARD), 1000))
@@ -379,8 +384,8 @@ fn disk() -> Vec<Row> {
         Row::new(
             "a disk that fills while it is fetched",
             Kind::DiskFull,
-            &["cannot be written to its end", ".partial"],
-            &["what was fetched is kept"],
+            &["cannot be written completely", ".partial"],
+            &["downloaded parts are kept"],
         )
         .run(|run, _| run.under_shell("trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\"")),
         Row::new(
@@ -444,7 +449,7 @@ fn model() -> Vec<Row> {
             "a config that is none",
             Kind::Corrupt,
             &["config.json"],
-            &["fetch config.json again"],
+            &["download config.json again"],
         )
         .damaged(|folder| edit::truncate(&folder.join("config.json"), 100)),
         Row::new("a shard with a cut header", Kind::Corrupt, &[SHARD], &["again"])

@@ -42,13 +42,13 @@ pub(crate) struct Run {
 
 /// What a run left behind.
 pub(crate) struct Ended {
-    /// The runner's exit code; none where a signal ended it.
+    /// The runner's exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     /// Standard output.
     pub(crate) stdout: String,
     /// Standard error.
     pub(crate) stderr: String,
-    /// The JSON report, valid by its schema; none where none was written.
+    /// The JSON report, valid by its schema; `None` if no report was written.
     pub(crate) report: Option<Report>,
     /// The summary.
     pub(crate) summary: Option<String>,

@@ -1,6 +1,6 @@
 //! Every fault that a user may meet on the way to a loaded model, injected for real: at the hub, in
 //! a file, in the process, in a limit. Each fails the check that it should, with its kind and its
-//! remedy; leaves nothing that a later run would trust; and a run after it is mended passes, with
+//! remedy; leaves nothing that a later run would trust; and a run after it is fixed passes, with
 //! nothing cleaned by hand. None of
 //! what any run leaves or prints has the token of the hub in it.
 
@@ -49,7 +49,7 @@ fn search(folder: &Path) {
     }
 }
 
-/// The fault is named with its remedy; a run after it is mended passes, with nothing cleaned by hand.
+/// The fault is named with its remedy; a run after it is fixed passes, with nothing cleaned by hand.
 fn holds(row: &Row) {
     let world = row.world();
     let ended = row.faulted(&world).run();
@@ -58,7 +58,7 @@ fn holds(row: &Row) {
     assert_eq!(json_reports(&ended.reports()).len(), 1, "no report is written twice or half");
 
     let talkative = Script::new(TALKATIVE);
-    let run = row.mended(&world).env("WORKER", worker_binary());
+    let run = row.fixed(&world).env("WORKER", worker_binary());
     let ended = run.env("MODELGATE_WORKER", talkative.path()).run();
     assert_eq!(ended.code, Some(0), "after {}: {}", row.name, ended.all());
     ended.passes("tiny");

@@ -141,7 +141,7 @@ fn rows() -> Vec<Row> {
             "path = \"x\"\n[[model.generation]]\nname = \"n\"\nprompt = \"p\"\nexpect = \"e\"\n\
              [[model.generation]]\nname = \"n\"\nprompt = \"p\"\nexpect = \"e\"\n",
             ":11:8:",
-            &["\"n\" stands twice"],
+            &["\"n\" is duplicated"],
         ),
         row(
             "neither prompt nor messages",
@@ -191,7 +191,7 @@ fn rows() -> Vec<Row> {
             name: "id twice",
             models: format!("{HEAD}path = \"x\"\n{HEAD}path = \"y\"\n"),
             place: ":7:6:",
-            says: &["\"a\" stands twice"],
+            says: &["\"a\" is duplicated"],
         },
         Row {
             name: "missing key",
@@ -225,7 +225,7 @@ fn rows() -> Vec<Row> {
                 .into(),
             place: ":7:15:",
             says: &[
-                "no load of this model can satisfy",
+                "no load of this model can meet",
                 "140,630,071,296 parameters",
                 "79.1 GB",
                 "4.50 bits per weight",

@@ -67,7 +67,7 @@ fn memory_range() {
         &tiny,
         &(sound.clone() + "expect.ram = { max = \"12MB\" }\ncontext = 1024"),
         Check::MemoryRange,
-        &["peak RAM is", "above at most 12.0 MB", "predicted were"],
+        &["peak RAM is", "above at most 12.0 MB", "predicted: "],
     );
     fails(
         &tiny,
@@ -86,7 +86,7 @@ fn a_range_that_no_load_could_meet_is_refused_before_loading() {
     );
     let ended = Run::manifest(&models).run();
     let message = ended.fails_only("tiny", Check::MemoryRange, Status::Blocked);
-    assert!(message.contains("no load of this model can satisfy"), "{message}");
+    assert!(message.contains("no load of this model can meet"), "{message}");
     assert!(message.contains("2,623,744 parameters"), "{message}");
     assert!(ended.model("tiny").measurement.phases.is_empty(), "no worker was started");
 }
@@ -204,7 +204,7 @@ fn quantization_of_a_mix_that_is_none() {
     fails(&gate, "blk.1.ffn_gate.weight of model.gguf is resident in q6_k, expected q4_k");
     // all allowed, and none of the matrices that suffer most has more bits
     fails(&gguf::uniform(GgmlDType::Q4K), "take 4.50 bits per weight, and those of q4_k_m");
-    // one matrix that somebody forgot
+    // one matrix that was forgotten
     let forgotten = |name: &str, shape: &[usize]| match name {
         "blk.2.ffn_down.weight" => GgmlDType::F16,
         _ => gguf::uniform(GgmlDType::Q4K)(name, shape),

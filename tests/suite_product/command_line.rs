@@ -220,7 +220,7 @@ fn a_repository_that_is_not_in_the_cache_fails_as_not_downloaded() {
     );
     let ended = run.arg("--include-ignored").run();
     let failure = ended.model("omni").measurement.failure.as_ref().expect("a failure");
-    assert!(failure.hint.contains("is Qwen/Qwen2.5-Omni-7B meant?"), "{failure:?}");
+    assert!(failure.hint.contains("did you mean Qwen/Qwen2.5-Omni-7B?"), "{failure:?}");
 }
 
 #[test]

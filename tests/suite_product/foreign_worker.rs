@@ -43,7 +43,7 @@ fn what_it_reports_is_what_is_judged() {
 fn an_inventory_that_is_not_the_architecture_s_fails_load() {
     let rows = [
         ("    yield \"model.norm\", [hidden]\n", "", "model.norm.weight"),
-        ("\"model.norm\", [hidden]", "\"lm_head\", [vocabulary, hidden]", "stands twice"),
+        ("\"model.norm\", [hidden]", "\"lm_head\", [vocabulary, hidden]", "is duplicated"),
         ("device=\"cpu\", nmse", "device=\"cuda:0\", nmse", "is on cuda:0, expected on cpu"),
         ("tell(\"loaded\")", "tell(\"loaded\")\ntell(\"loaded\")", "came after `loaded`"),
     ];
@@ -70,7 +70,7 @@ fn errors_and_texts_that_are_not_believable_fail() {
 fn expected_device_memory_that_nobody_measured_is_no_pass() {
     let ended = changed("tell(\"done\")", "tell(\"done\")", "expect.vram = { max = \"12GB\" }\n");
     let message = ended.fails_only("made-up", Check::MemoryRange, Status::Passed);
-    assert!(message.contains("none was measured"), "{message}");
+    assert!(message.contains("was not measured"), "{message}");
 }
 
 #[test]

@@ -133,8 +133,8 @@ fn a_hub_that_cannot_be_asked_leaves_what_was_fetched() {
     let ended = run(&endpoint);
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     let notes = &ended.model("tiny").measurement.notes;
-    assert!(notes.len() == 1 && notes[0].contains("could not be asked"), "{notes:?}");
-    assert!(ended.stderr.contains("could not be asked"), "{}", ended.stderr);
+    assert!(notes.len() == 1 && notes[0].contains("cannot be reached"), "{notes:?}");
+    assert!(ended.stderr.contains("cannot be reached"), "{}", ended.stderr);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_new_commit_that_cannot_be_fetched_is_not_passed_by_the_old_one() {
     let measurement = &ended.model("tiny").measurement;
     let failure = measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, modelgate_protocol::FailureKind::Timeout, "{failure}");
-    hub.mend();
+    hub.fix();
     let ended = run();
     assert_eq!(ended.code, Some(0), "{}", ended.all());
     assert_eq!(ended.model("tiny").measurement.commit, Some(new.commit));
@@ -240,7 +240,7 @@ fn a_small_file_that_cannot_be_fetched_is_not_done_without() {
     assert_eq!(ended.code, Some(101), "{}", ended.all());
     let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, modelgate_protocol::FailureKind::ServerError, "{failure}");
-    hub.mend();
+    hub.fix();
     assert_eq!(run().code, Some(0));
 }
 

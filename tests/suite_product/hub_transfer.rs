@@ -150,7 +150,7 @@ fn verifying_finds_what_a_size_does_not_show() {
     assert!(said(&unseen).contains("2 verified earlier"), "{}", said(&unseen));
     let seen = run(&["--verify"]);
     assert_eq!(seen.status.code(), Some(0), "{}", said(&seen));
-    assert!(said(&seen).contains(&format!("{shard} in the cache is not right")), "{}", said(&seen));
+    assert!(said(&seen).contains(&format!("{shard} in the cache is wrong")), "{}", said(&seen));
     assert_eq!(std::fs::read(&blob).expect("a blob"), repository.content(shard));
 }
 

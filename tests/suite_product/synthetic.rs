@@ -163,14 +163,10 @@ fn an_error_against_no_source_is_not_asked_for() {
 fn generation_that_is_not_what_was_asked_for_fails_it_alone() {
     let (_folder, models) = tiny();
     for (from, to, says) in [
-        (
-            "prompt_tokens=fixed or [1, 2]",
-            "prompt_tokens=[1, 2]",
-            "not the 512 that were asked for",
-        ),
-        ("[3] * generation[\"max_tokens\"]", "[3] * 9", "9 tokens were given, 64 were asked for"),
+        ("prompt_tokens=fixed or [1, 2]", "prompt_tokens=[1, 2]", "not the 512 requested ones"),
+        ("[3] * generation[\"max_tokens\"]", "[3] * 9", "9 tokens were generated, expected 64"),
         ("nonfinite_logits=0", "nonfinite_logits=7", "7 logits are NaN or infinite"),
-        ("repeated_identically=True", "repeated_identically=False", "the second time"),
+        ("repeated_identically=True", "repeated_identically=False", "in the second run"),
     ] {
         let ended = made_up(&models, from, to);
         let message = ended.fails_only("tiny@synthetic", Check::Generation, Status::Passed);

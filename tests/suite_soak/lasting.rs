@@ -11,7 +11,7 @@ const INTERRUPTED: u64 = 4;
 /// How long a run may take to begin.
 const BEGINNING: Duration = Duration::from_secs(10);
 /// The longest wait before it is, in milliseconds.
-const LONGEST_WAIT: u64 = 800;
+const MAX_WAIT: u64 = 800;
 
 /// A folder in which runs follow each other.
 pub(crate) struct Lasting {
@@ -37,13 +37,13 @@ impl Lasting {
         self.folder.join("tmp")
     }
 
-    /// One run, with a fault or mended: its name and the exit code.
+    /// One run, with a fault or fixed: its name and the exit code.
     pub(crate) fn run(&self, random: &mut Random) -> (&'static str, i32) {
         let rows = faults::rows();
         let row = &rows[random.bits() as usize % rows.len()];
         let world = row.world_in(&self.folder);
         let faulted = !random.bits().is_multiple_of(3);
-        let run = if faulted { row.faulted(&world) } else { row.mended(&world) };
+        let run = if faulted { row.faulted(&world) } else { row.fixed(&world) };
         let run = run.env("TMPDIR", self.temporary()).env("MODELGATE_REPORT_DIR", self.reports());
         let before = json_reports(&self.reports()).len();
         let running = run.spawn();
@@ -53,7 +53,7 @@ impl Lasting {
             while json_reports(&self.reports()).len() == before && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            std::thread::sleep(Duration::from_millis(random.bits() % LONGEST_WAIT));
+            std::thread::sleep(Duration::from_millis(random.bits() % MAX_WAIT));
             interrupt(&running);
         }
         let ended = running.wait();

@@ -40,7 +40,7 @@ struct Work {
     prompt: usize,
     /// Tokens that are decoded after it, one by one.
     decoded: usize,
-    /// Positions of the key/value cache.
+    /// Positions of the KV cache.
     context: usize,
 }
 

@@ -26,7 +26,7 @@ impl ComputeDevice {
             Some(Device::Cuda(ordinal)) => Gpu::open(*ordinal, limit).map(ComputeDevice::Cuda),
             None => Err(failures::start(
                 FailureKind::NoDevice,
-                "the request names no device",
+                "the request has no device",
                 "set device = \"cpu\" or \"cuda\"",
             )),
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 /// The hint for a file that is not what it should be.
-pub(crate) const FETCH_AGAIN: &str = "fetch the file again, and compare its size and checksum";
+pub(crate) const FETCH_AGAIN: &str = "download the file again, and compare its size and checksum";
 
 /// Makes a failure while loading.
 pub(crate) fn load(
@@ -43,9 +43,12 @@ pub(crate) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Failure {
 pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
     let message = format!("{}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::NotFound => {
-            load(FailureKind::NotFound, message, "check the model's path, or fetch it again")
-        }
+        io::ErrorKind::NotFound => load(
+            FailureKind::NotFound,
+            message,
+            "check the path of the model, or download it \
+                                                  again",
+        ),
         io::ErrorKind::InvalidData => corrupt(path, error),
         io::ErrorKind::UnexpectedEof => load(
             FailureKind::Corrupt,
@@ -55,7 +58,7 @@ pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => load(
             FailureKind::Io,
             message,
-            "give the user who runs this permission to read the file",
+            "give the user of this process the permission to read the file",
         ),
         _ => load(FailureKind::Io, message, "check the disk and the file system"),
     }
@@ -65,8 +68,8 @@ pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
 pub(crate) fn host_memory(bytes: u64, what: &str) -> Failure {
     load(
         FailureKind::HostMemory,
-        format!("{bytes} bytes of host memory for {what} cannot be had"),
-        "use a smaller context or a scheme of fewer bits, or a host with more memory",
+        format!("{bytes} bytes of host memory for {what} cannot be allocated"),
+        "use a smaller context, a quantization with fewer bits, or a host with more memory",
     )
 }
 
@@ -76,8 +79,8 @@ pub(crate) fn device_memory(stage: Stage, what: impl std::fmt::Display) -> Failu
         stage,
         FailureKind::DeviceMemory,
         format!("device memory ran out: {what}"),
-        "use a smaller context or a scheme of fewer bits, end other processes on the device, or \
-         use a device with more memory",
+        "use a smaller context or a quantization with fewer bits, end other processes on the \
+         device, or use a device with more memory",
     )
 }
 
@@ -97,7 +100,7 @@ pub(crate) fn internal(stage: Stage) -> impl Fn(candle_core::Error) -> Failure {
             stage,
             FailureKind::Internal,
             format!("the engine failed: {error}"),
-            "this is a defect of modelgate; please report it with the model's name",
+            "report this defect of modelgate with the name of the model",
         )
     }
 }

@@ -56,8 +56,12 @@ fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Ve
         None => Ok((Vec::new(), request.tokens.clone())),
         Some(token) => Err(failures::generate(
             FailureKind::Tokenizer,
-            format!("token {token} of \"{}\" is none of {vocabulary}", request.name),
-            "ask for token ids below the size of the model's vocabulary",
+            format!(
+                "token {token} of \"{}\" is not below the size of the vocabulary, \
+                     {vocabulary}",
+                request.name
+            ),
+            "use token IDs below the size of the vocabulary",
         )),
     }
 }
@@ -66,10 +70,10 @@ fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Ve
 fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(), Failure> {
     if prompt == 0 {
         let message = format!(
-            "the prompt of \"{name}\" has no tokens by {}",
+            "the prompt of \"{name}\" has no tokens in {}",
             model.tokenizer_path().display()
         );
-        return Err(failures::tokenizer(Stage::Generate, message, "give the chat a message"));
+        return Err(failures::tokenizer(Stage::Generate, message, "add a message to the chat"));
     }
     if prompt + answer <= model.context() {
         return Ok(());
@@ -81,7 +85,7 @@ fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(),
              context of {} positions",
             model.context()
         ),
-        format!("set context to at least {}, or max_tokens lower", prompt + answer),
+        format!("set context to at least {}, or use a lower max_tokens", prompt + answer),
     ))
 }
 

@@ -23,12 +23,12 @@ pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perpl
     let room = model.context().saturating_sub(lead.len().max(1));
     if tokens.len() < 2 || room == 0 {
         let message = format!(
-            "the text has {} tokens by {}, and the context {} positions; expected two at least",
+            "the text has {} tokens in {}, and the context has {} positions; expected at least two",
             tokens.len(),
             model.tokenizer_path().display(),
             model.context()
         );
-        let hint = "give a longer text, or a longer context";
+        let hint = "use a longer text, or a longer context";
         return Err(failures::tokenizer(Stage::Generate, message, hint));
     }
     if lead.is_empty() {

@@ -38,12 +38,12 @@ pub(crate) fn self_test(gpu: &Gpu, dtypes: &[DType]) -> std::result::Result<(), 
             return Err(failures::start(
                 FailureKind::DeviceWrong,
                 format!(
-                    "{}: {what} (relative difference {error:.1e}) with {dtype} weights is not what \
-                     the CPU gives",
+                    "{}: {what} with {dtype} weights differs from the CPU (relative difference \
+                     {error:.1e})",
                     gpu.name()
                 ),
-                "the worker may have been built for another GPU, or the GPU is damaged: build it \
-                 again on this host, and look at the system's log for Xid errors",
+                "build the worker again on this host, and check the log of the system for Xid \
+                 errors: the worker may have been built for another GPU, or the GPU is damaged",
             ));
         }
     }

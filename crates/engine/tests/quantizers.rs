@@ -30,7 +30,7 @@ struct Row {
     kind: String,
     values: Vec<f32>,
     blocks: Vec<u8>,
-    /// None where ggml's own values come back as NaN or infinity.
+    /// `None` if ggml's own values come back as NaN or infinity.
     squared_error: Option<f64>,
 }
 

@@ -23,7 +23,7 @@ pub struct Host {
     pub ram_bytes: u64,
     /// GPUs that NVIDIA's driver shows, in the order of the PCI bus.
     pub gpus: Vec<Gpu>,
-    /// Why there are none, where there are none.
+    /// Why there are no GPUs; `None` if there is one.
     pub no_gpu_reason: Option<String>,
 }
 

@@ -14,6 +14,8 @@ pub mod host;
 mod lock;
 pub mod manifest;
 pub mod measurement;
+#[cfg(test)]
+mod messages;
 pub mod nvidia;
 pub mod plan;
 mod process;

@@ -334,7 +334,7 @@ mod tests {
         let pid = std::fs::read_to_string(file).expect("the child's id");
         let until = Instant::now() + Duration::from_secs(10);
         let stat = format!("/proc/{}/stat", pid.trim());
-        // a zombie waits for somebody to reap it
+        // a zombie waits until its parent reaps it
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z")) {
             assert!(Instant::now() < until, "the child is gone");
             std::thread::sleep(INTERVAL);

@@ -196,7 +196,7 @@ impl Drop for Bar {
     }
 }
 
-/// A bar of no known length, which `name` gives its words; none where there is no terminal.
+/// A bar of no known length, which `name` gives its words; `None` if there is no terminal.
 fn bar(name: impl FnOnce(&ProgressBar)) -> Option<Bar> {
     std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::new_spinner();
@@ -207,7 +207,7 @@ fn bar(name: impl FnOnce(&ProgressBar)) -> Option<Bar> {
 }
 
 fn print(line: &str) {
-    // progress that nobody can be shown is no error
+    // progress that cannot be printed is not an error
     let _ = writeln!(std::io::stderr(), "modelgate: {line}");
 }
 

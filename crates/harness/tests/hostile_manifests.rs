@@ -1,11 +1,11 @@
-//! Hostile manifests: a thousand mutations, and what nobody hits upon at random. Each is an error or a
+//! Hostile manifests: a thousand mutations, and cases that random mutations do not reach. Each is an error or a
 //! manifest that says what the text says, within five seconds and a gigabyte. A test binary of its own,
 //! since its allocator gives no more than that.
 
 #![allow(clippy::unwrap_used)]
 
 use modelgate_harness::manifest::{Manifest, ManifestError, Source};
-use modelgate_testkit::limits::{Limited, MOST_BYTES, peak, within_limits};
+use modelgate_testkit::limits::{Limited, MAX_BYTES, peak, within_limits};
 use modelgate_testkit::mutation::{Mutation, decimals, mutated};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ fn parsed(name: &str, text: &str) -> Result<Manifest, ManifestError> {
     peak();
     let outcome = within_limits(name, || Manifest::parse(text, "hostile.toml", None));
     let bytes = peak();
-    assert!(bytes <= MOST_BYTES, "{name} took {bytes} bytes");
+    assert!(bytes <= MAX_BYTES, "{name} took {bytes} bytes");
     if let Err(error) = &outcome {
         let shown = error.to_string();
         assert!(shown.contains("hostile.toml"), "{name}: {shown}");
@@ -180,7 +180,7 @@ fn manifests_that_would_take_more_than_they_have() {
         ("a long duration", SOUND.replacen("45min", &"1h ".repeat(300_000), 1), ""),
         ("a long size", SOUND.replacen("1.5GB", &"1".repeat(900_000), 1), "\"111"),
         ("a long manifest", format!("{SOUND}#{}", " ".repeat(1 << 20)), "more than 1048576 bytes"),
-        ("one entry twice", format!("{SOUND}{}", &SOUND["schema = 1\n".len()..]), "stands twice"),
+        ("one entry twice", format!("{SOUND}{}", &SOUND["schema = 1\n".len()..]), "is duplicated"),
     ] {
         let error = parsed(name, &text).expect_err(name);
         assert!(error.message.contains(words), "{name}: {error}");

@@ -228,7 +228,7 @@ impl RepositoryCache {
         std::fs::rename(&link, &pointer)
     }
 
-    /// Removes partial files that nobody has continued for a long time.
+    /// Removes partial files that no run has continued for a long time.
     pub(crate) fn remove_old_partials(&self) {
         let Ok(entries) = std::fs::read_dir(self.own_folder()) else {
             return;
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(cache.commit("refs/pr/1"), None);
         cache.set_commit("refs/pr/1", COMMIT).expect("recorded");
         assert_eq!(cache.commit("refs/pr/1").as_deref(), Some(COMMIT));
-        std::fs::write(cache.refs().join("main"), "no commit").expect("written");
+        std::fs::write(cache.refs().join("main"), "not a commit").expect("written");
         assert_eq!(cache.commit("main"), None);
     }
 

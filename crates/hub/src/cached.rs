@@ -48,8 +48,8 @@ pub(crate) fn find_instead(
         Err(other) => Err(other),
         Ok(mut fetched) => {
             fetched.notes.push(format!(
-                "the hub could not be asked ({} (acquire): {error}); the cache has commit {} for \
-                 revision {}, which is used",
+                "the hub cannot be reached ({} (acquire): {error}); commit {} of revision {} in \
+                 the cache is used",
                 error.kind.name(),
                 fetched.commit,
                 job.source.revision
@@ -127,13 +127,13 @@ fn model_files(job: &Job, commit: &str) -> Result<ModelFiles, HubError> {
 /// Returns the error for something that the cache lacks.
 fn offline(job: &Job, lacking: &str) -> HubError {
     let why = if job.settings.offline {
-        format!("{} forbids to ask the hub", variables::OFFLINE[0])
+        format!("{} forbids requests to the hub", variables::OFFLINE[0])
     } else {
-        "the hub could not be asked".to_owned()
+        "the hub cannot be reached".to_owned()
     };
     let message = format!("{lacking}; the cache is {}, and {why}", job.cache.root().display());
     let meant = job.known_repository();
-    let meant = meant.map_or(String::new(), |name| format!("is {name} meant? Else "));
+    let meant = meant.map_or(String::new(), |name| format!("did you mean {name}? Otherwise, "));
     let hint = format!("{meant}{}", how_to_fetch(job));
     job.context(&job.source.revision).error(FailureKind::Offline, &message, hint)
 }
@@ -142,8 +142,8 @@ fn how_to_fetch(job: &Job) -> String {
     let source = &job.source;
     let file = source.file.as_ref().map_or(String::new(), |file| format!(" {file}"));
     format!(
-        "fetch it where there is a network: `cargo run --release -- prefetch {}`, or `hf \
-         download {}{file} --revision {}`; {} names the cache that has it",
+        "download it on a host with network access: `cargo run --release -- prefetch {}`, or `hf \
+         download {}{file} --revision {}`; or set {} to the cache that contains it",
         job.options.model,
         source.repo,
         source.revision,
@@ -156,8 +156,8 @@ fn wrong(job: &Job, file: &ListedFile, reason: &str) -> HubError {
     let blob = job.cache.blob(&file.hash);
     job.context(&job.source.revision).with_file(&file.path).error(
         FailureKind::Corrupt,
-        &format!("the cache's file is not right: {reason} ({})", blob.display()),
-        format!("{}; it is replaced then", how_to_fetch(job)),
+        &format!("the file in the cache is wrong: {reason} ({})", blob.display()),
+        format!("{}; the wrong file is then replaced", how_to_fetch(job)),
     )
 }
 

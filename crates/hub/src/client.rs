@@ -97,7 +97,7 @@ impl HubClient {
         if is_commit(&sha) {
             return Ok(sha);
         }
-        Err(bad_answer(context, &format!("{sha:?} is no commit")))
+        Err(bad_answer(context, &format!("{sha:?} is not a commit")))
     }
 
     /// Returns the files of a commit.
@@ -114,13 +114,17 @@ impl HubClient {
             let page: Vec<TreeEntry> = parse(context, response).await?;
             entries.extend(page);
             if entries.len() > listing::MAX_FILES {
-                let message = format!("over {} files are listed", listing::MAX_FILES);
+                let message = format!("more than {} files are listed", listing::MAX_FILES);
                 return Err(bad_answer(context, &message));
             }
             match next {
                 Some(next) if next.origin() == url.origin() => url = next,
                 Some(_) => {
-                    return Err(bad_answer(context, "the listing goes on at another address"));
+                    return Err(bad_answer(
+                        context,
+                        "the next page of the listing is at another \
+                                                    address",
+                    ));
                 }
                 None => {
                     let files = listing::files(entries);
@@ -128,7 +132,7 @@ impl HubClient {
                 }
             }
         }
-        Err(bad_answer(context, &format!("the listing has over {MAX_PAGES} pages")))
+        Err(bad_answer(context, &format!("the listing has more than {MAX_PAGES} pages")))
     }
 
     /// Returns the bytes `range` of the file of `context`, or the whole file if the server does not
@@ -152,7 +156,7 @@ impl HubClient {
                 // an answer without a length may be anything
                 length => {
                     let length = length.map_or("an unknown number of".into(), |l| l.to_string());
-                    let message = format!("{length} bytes, expected the {bytes} that are listed");
+                    let message = format!("{length} bytes, expected {bytes} as listed");
                     Err(bad_answer(context, &message))
                 }
             };
@@ -228,8 +232,8 @@ impl FileStream {
 fn no_client(error: impl Error + Send + Sync + 'static) -> HubError {
     HubError::new(
         FailureKind::Tls,
-        format!("the client for the hub cannot be made: {error}"),
-        "the system's certificates must be readable (SSL_CERT_FILE names others)",
+        format!("the client for the hub cannot be created: {error}"),
+        "make the certificates of the system readable, or set SSL_CERT_FILE to others",
     )
     .with_source(error)
 }
@@ -259,7 +263,7 @@ async fn read_body(
         response.chunk().await.map_err(|error| connection_error(context, error))?
     {
         if body.len() + chunk.len() > most {
-            let message = format!("over {most} bytes where less is expected");
+            let message = format!("more than {most} bytes");
             return Err(bad_answer(context, &message));
         }
         body.extend_from_slice(&chunk);

@@ -28,8 +28,8 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
         let message =
             format!("{host} sent nothing for {}", format_duration(context.settings.timeout));
         let hint = format!(
-            "check the network, and the proxy if there is one (HTTPS_PROXY); {} allows more \
-             seconds; what was fetched is kept",
+            "check the network and the proxy (HTTPS_PROXY); set {} to more seconds; downloaded \
+             parts are kept",
             variables::HF_HUB_DOWNLOAD_TIMEOUT
         );
         return (true, context.error(FailureKind::Timeout, &message, hint));
@@ -37,8 +37,8 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
     if is_name_resolution(&causes) {
         let message = format!("the name {host} cannot be resolved: {causes}");
         let hint = format!(
-            "check the network and its name servers; without a network fetch elsewhere and set \
-             {}=1; {} names another hub",
+            "check the network and its name servers; without a network, download elsewhere and \
+             set {}=1; check {} if it is set",
             variables::OFFLINE[0],
             variables::HF_ENDPOINT
         );
@@ -46,8 +46,8 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
     }
     if error.is_connect() && is_tls(&causes) {
         let message = format!("no trusted connection to {host}: {causes}");
-        let hint = "a proxy that opens connections needs its certificate among the system's \
-                    (SSL_CERT_FILE); check the clock, and that the address is not one of http";
+        let hint = "set SSL_CERT_FILE to the certificate of the proxy; check the clock of the \
+                    host; check that the server speaks https";
         return (false, context.error(FailureKind::Tls, &message, hint));
     }
     if error.is_redirect() || error.is_builder() {
@@ -57,15 +57,15 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
         (
             format!("no connection to {host}: {causes}"),
             format!(
-                "check the network, the firewall, and the proxy if there is one (HTTPS_PROXY); \
-                 {} names the hub, which keeps large files on other hosts",
+                "check the network, the firewall and the proxy (HTTPS_PROXY); {} is the address \
+                 of the hub, which keeps large files on other hosts",
                 variables::HF_ENDPOINT
             ),
         )
     } else {
         (
-            format!("the connection to {host} was cut: {causes}"),
-            "start again: what was fetched is kept, and goes on from there".to_owned(),
+            format!("the connection to {host} was closed early: {causes}"),
+            "start again: downloaded parts are kept and continued".to_owned(),
         )
     };
     (true, context.error(FailureKind::Connect, &message, hint))

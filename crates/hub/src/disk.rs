@@ -26,7 +26,7 @@ pub(crate) fn check_room(
         return Ok(());
     }
     let message = format!(
-        "{} are still to be fetched, and the disk of {} has {} free",
+        "{} are still to be downloaded, and the disk of {} has {} free",
         format_bytes(needed),
         folder.display(),
         format_bytes(free)
@@ -36,8 +36,7 @@ pub(crate) fn check_room(
 
 fn more_room() -> String {
     format!(
-        "free some room (`hf cache ls` shows what the cache holds), or move the cache: {} names \
-         another folder for it",
+        "free disk space (`hf cache ls` lists the cache), or set {} to a folder on another disk",
         variables::HF_HOME
     )
 }
@@ -58,35 +57,35 @@ pub(crate) fn write_error(context: &RequestContext<'_>, path: &Path, error: io::
             let free = free_bytes(path)
                 .map_or(String::new(), |free| format!("; {} are free there", format_bytes(free)));
             let hint = match errno {
-                Some(Errno::FBIG) => "the size of files is limited (`ulimit -f`): raise it; what \
-                                      was fetched is kept"
+                Some(Errno::FBIG) => "raise the limit of the file size (`ulimit -f`); downloaded \
+                                      parts are kept"
                     .to_owned(),
-                Some(Errno::DQUOT) => format!("the quota is used up: {}", more_room()),
-                _ => format!("{}; what was fetched is kept", more_room()),
+                Some(Errno::DQUOT) => format!("free some of the quota: {}", more_room()),
+                _ => format!("{}; downloaded parts are kept", more_room()),
             };
-            let message = format!("{shown} cannot be written to its end: {error}{free}");
+            let message = format!("{shown} cannot be written completely: {error}{free}");
             (FailureKind::DiskFull, message, hint)
         }
         Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => (
             FailureKind::CacheNotWritable,
             format!("{shown} cannot be locked: {error}"),
             format!(
-                "the file system has no locks, without which two runs would write into one file: \
-                 {} names a cache on another one",
+                "set {} to a cache on a file system with locks, without which two runs would \
+                 write into one file",
                 variables::HF_HOME
             ),
         ),
         Some(Errno::IO) => (
             FailureKind::Io,
             format!("{shown} cannot be read or written: {error}"),
-            "the disk, or its network, has an error: see the system's log (`dmesg`)".to_owned(),
+            "check the disk and the log of the system (`dmesg`)".to_owned(),
         ),
         _ => (
             FailureKind::CacheNotWritable,
             format!("the cache cannot be written: {shown}: {error}"),
             format!(
-                "give this user the right to write there, or name another folder for the cache \
-                 with {}; a cache that is read alone must hold all files of the model",
+                "give this user write permission, or set {} to another folder; a read-only cache \
+                 must hold all files of the model",
                 variables::HF_HOME
             ),
         ),
@@ -110,9 +109,9 @@ mod tests {
             (Errno::NOSPC, FailureKind::DiskFull, "hf cache ls"),
             (Errno::DQUOT, FailureKind::DiskFull, "quota"),
             (Errno::FBIG, FailureKind::DiskFull, "ulimit -f"),
-            (Errno::NOLCK, FailureKind::CacheNotWritable, "no locks"),
+            (Errno::NOLCK, FailureKind::CacheNotWritable, "system with locks"),
             (Errno::IO, FailureKind::Io, "dmesg"),
-            (Errno::ROFS, FailureKind::CacheNotWritable, "right to write"),
+            (Errno::ROFS, FailureKind::CacheNotWritable, "write permission"),
         ] {
             let error = write_error(&context, Path::new("/cache/blob"), errno.into());
             assert_eq!(error.kind, kind, "{error}");

@@ -3,7 +3,7 @@
 //!
 //! Other runs and other tools may fetch the same content: one of them holds its lock, and the others
 //! wait for it. A download that ends early leaves its partial file, which the next one continues and
-//! which nobody takes for the content.
+//! which is never taken for the content.
 
 use crate::attempt_error::AttemptError;
 use crate::client::{FileStream, HubClient};
@@ -28,7 +28,7 @@ use tokio::task::block_in_place;
 
 /// The bytes of one range.
 const RANGE_BYTES: u64 = 1 << 30;
-/// How often a lock that somebody else holds is tried.
+/// How often a lock that another process holds is tried.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// An attempt that received as many bytes, or all that were missing, made progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -126,7 +126,7 @@ impl Download {
         self.job.context(&self.commit).with_file(&file.path)
     }
 
-    /// Takes the lock of the content, and waits while somebody else fetches it.
+    /// Takes the lock of the content, and waits while another process fetches it.
     async fn lock(
         &self,
         file: &ListedFile,
@@ -149,12 +149,12 @@ impl Download {
             }
             if since.elapsed() > stall {
                 let message = format!(
-                    "somebody else holds its lock {} and has fetched nothing for {}",
+                    "another process holds its lock {} and has downloaded nothing for {}",
                     path.display(),
                     format_duration(stall)
                 );
-                let hint = "end that process (`fuser` on the lock names it), or allow more with \
-                            `stall` in the manifest";
+                let hint = "end that process (`fuser` on the lock shows it), or increase `stall` \
+                            in the manifest";
                 return Err(context.error(FailureKind::Stalled, &message, hint));
             }
         }
@@ -212,7 +212,7 @@ impl Download {
             let error = context.error(
                 FailureKind::Connect,
                 "the connection ended before the file did",
-                "start again: what was fetched is kept, and goes on from there",
+                "start again: downloaded parts are kept and continued",
             );
             return Err(AttemptError::temporary(error).into());
         }
@@ -232,7 +232,7 @@ impl Download {
         while let Some(chunk) = stream.next(context).await? {
             let bytes = chunk.len() as u64;
             if bytes > end - partial.bytes() {
-                let message = format!("more bytes than the {end} that the file has here");
+                let message = format!("more than the {end} bytes of the file");
                 return Err(AttemptError::fatal(context.bad_answer(&message)).into());
             }
             partial.append(&chunk).map_err(RangeError::Disk)?;
@@ -263,9 +263,9 @@ impl From<AttemptError> for RangeError {
 }
 
 fn stalled(bytes: u64, stall: Duration, context: &RequestContext<'_>) -> AttemptError {
-    let message = format!("only {bytes} bytes came in {}", format_duration(stall));
+    let message = format!("only {bytes} bytes were received in {}", format_duration(stall));
     let hint = format!(
-        "check the network and the proxy; {} names another hub; what was fetched is kept",
+        "check the network and the proxy, or set {} to another hub; downloaded parts are kept",
         variables::HF_ENDPOINT
     );
     AttemptError::fatal(context.error(FailureKind::Timeout, &message, hint))
@@ -274,11 +274,12 @@ fn stalled(bytes: u64, stall: Duration, context: &RequestContext<'_>) -> Attempt
 fn corrupt(file: &ListedFile, found: &str, context: &RequestContext<'_>) -> HubError {
     let kind = file.hash.kind();
     let message = format!(
-        "what the hub sends is not what it lists: {kind} {found}, expected {}; fetched twice",
+        "the downloaded file does not match the listing of the hub: {kind} {found}, expected {}; \
+         downloaded twice",
         file.hash.name()
     );
-    let hint = "a proxy or a mirror may change files, or the repository is damaged: try another \
-                network, or another revision; nothing of it was kept";
+    let hint = "try another network or another revision: a proxy or a mirror may change files, \
+                or the repository is damaged; the file was not kept";
     context.error(FailureKind::Corrupt, &message, hint)
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn ensure(
             FileState::Missing => missing.push((file, None)),
             FileState::Wrong { reason, content } => {
                 let path = &file.path;
-                let note = format!("{path} in the cache is not right ({reason}): fetched again");
+                let note = format!("{path} in the cache is wrong ({reason}): downloaded again");
                 job.note(note, notes);
                 missing.push((file, Some(content)));
             }
@@ -82,7 +82,7 @@ pub(crate) async fn ensure(
     Ok(verifications)
 }
 
-/// Returns how `file` is verified that somebody else has downloaded in the meantime; another run of
+/// Returns how `file` is verified that another process has downloaded in the meantime; another run of
 /// this crate has hashed it.
 fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verification, HubError> {
     let states = inspect(download.job(), std::slice::from_ref(file), download.commit())?;
@@ -92,15 +92,16 @@ fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verif
             let context = download.job().context(download.commit()).with_file(&file.path);
             Err(context.error(
                 FailureKind::Corrupt,
-                "another process has fetched it meanwhile, and it is not what the hub lists",
-                "start again: it is fetched again then",
+                "another process downloaded it during this run, and it does not match the \
+                 listing of the hub",
+                "start again: it is then downloaded again",
             ))
         }
     }
 }
 
 /// Downloads `missing`, several at the same time. `downloaded` receives each file with its SHA-256,
-/// which is `None` if somebody else has downloaded it in the meantime.
+/// which is `None` if another process has downloaded it in the meantime.
 async fn download_all(
     download: &Arc<Download>,
     missing: &[MissingFile<'_>],
@@ -132,7 +133,7 @@ async fn download_all(
                     return Ok(());
                 };
                 let (index, result) = ended
-                    .map_err(|error| HubError::internal(format!("a fetch ended: {error}")))?;
+                    .map_err(|error| HubError::internal(format!("a download ended: {error}")))?;
                 downloaded(missing[index].0, result?)?;
                 start(&mut running);
             }
@@ -143,7 +144,7 @@ async fn download_all(
 
 fn description(folder: &Path, files: usize, to_download: u64) -> String {
     format!(
-        "{}, {} of it to come, into {}",
+        "{}, {} of it missing, into {}",
         counted(files, "file"),
         format_bytes(to_download),
         folder.display()

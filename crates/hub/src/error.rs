@@ -33,7 +33,7 @@ impl HubError {
 
     /// Returns an error for something that should not happen.
     pub(crate) fn internal(message: impl Into<String>) -> HubError {
-        HubError::new(FailureKind::Internal, message, "a defect of modelgate: tell it")
+        HubError::new(FailureKind::Internal, message, "report this defect of modelgate")
     }
 
     /// Adds the error that caused this one.

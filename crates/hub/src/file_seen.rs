@@ -18,7 +18,7 @@ pub struct FileSeen {
     pub sha256: Option<String>,
     /// How the content was verified.
     pub verified: Verified,
-    /// Part of the file that was in the page cache before it was read; none where the system does
+    /// Part of the file that was in the page cache before it was read; `None` if the system does
     /// not say.
     pub page_cache_fraction: Option<Finite>,
 }

@@ -12,8 +12,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) fn interruption(signal: &str) -> HubError {
     HubError::new(
         FailureKind::Interrupted,
-        format!("{signal} ended the run while files were fetched or verified"),
-        "start the run again: what was fetched is kept",
+        format!("{signal} ended the run while files were downloaded or verified"),
+        "start the run again: downloaded parts are kept",
     )
 }
 

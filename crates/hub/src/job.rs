@@ -88,8 +88,11 @@ impl Job {
             listing.iter().find(|file| file.path == *name).cloned().ok_or_else(|| {
                 self.context(commit).error(
                     FailureKind::FileNotFound,
-                    &format!("{INDEX} places {tensor} in {name}, which the repository has not"),
-                    "the repository is not whole: try another revision, or tell its owner",
+                    &format!(
+                        "{INDEX} places {tensor} in {name}, which the repository does not \
+                              have"
+                    ),
+                    "try another revision, or report the incomplete repository to its owner",
                 )
             })
         };

@@ -64,7 +64,7 @@ pub(crate) fn files(entries: Vec<TreeEntry>) -> Result<Vec<ListedFile>, String> 
 
 fn file(entry: TreeEntry) -> Result<ListedFile, String> {
     if !is_inside(&entry.path) {
-        return Err(format!("the path {:?} is none of a file in a repository", entry.path));
+        return Err(format!("the path {:?} is not a valid path in a repository", entry.path));
     }
     let without_hash = || format!("{} is listed without a hash", entry.path);
     let (bytes, hash) = match &entry.lfs {
@@ -78,7 +78,7 @@ fn file(entry: TreeEntry) -> Result<ListedFile, String> {
         Some(hash) if matches!(hash, ContentHash::Sha256(_)) == entry.lfs.is_some() => {
             Ok(ListedFile { path: entry.path, bytes, hash })
         }
-        _ => Err(format!("{} is listed with {hash:?}, which is no hash", entry.path)),
+        _ => Err(format!("{} is listed with {hash:?}, which is not a hash", entry.path)),
     }
 }
 

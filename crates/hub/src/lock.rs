@@ -14,7 +14,7 @@ pub(crate) struct ContentLock {
 }
 
 impl ContentLock {
-    /// Takes the lock at `path`; returns `None` if somebody else holds it.
+    /// Takes the lock at `path`; returns `None` if another process holds it.
     ///
     /// # Errors
     /// The file cannot be written, or the file system has no locks.
@@ -25,7 +25,7 @@ impl ContentLock {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // the previous holder may have removed the file in between: then nobody else sees this lock
+        // the previous holder may have removed the file in between: then no other process sees this lock
         let is_same = std::fs::metadata(path).is_ok_and(|other| {
             file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (other.dev(), other.ino()))
         });
@@ -67,7 +67,7 @@ mod tests {
     fn one_holder_at_a_time_and_no_file_afterwards() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("content.lock");
-        let lock = ContentLock::try_take(&path).expect("locks").expect("nobody holds it");
+        let lock = ContentLock::try_take(&path).expect("locks").expect("the lock is free");
         assert!(ContentLock::try_take(&path).expect("locks").is_none());
         lock.touch();
         assert!(touched(&path).is_some());

@@ -99,7 +99,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file.partial");
         let lock = ContentLock::try_take(&folder.path().join("lock")).expect("locks");
-        let lock = lock.expect("nobody holds it");
+        let lock = lock.expect("the lock is free");
         // `printf hello | git hash-object --stdin`
         let hash = ContentHash::GitBlob("b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0".into());
         let file = ListedFile { path: "file".into(), bytes: 5, hash };

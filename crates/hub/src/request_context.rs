@@ -50,9 +50,10 @@ impl<'a> RequestContext<'a> {
     pub(crate) fn bad_answer(&self, message: &str) -> HubError {
         self.error(
             FailureKind::BadAnswer,
-            &format!("{} does not answer as a hub does: {message}", self.host()),
+            &format!("{} does not answer like a hub: {message}", self.host()),
             format!(
-                "a proxy or a login page may stand in between; {} names the hub, {} now",
+                "log in to the network if it has a login page; check the proxy; check {}, which \
+                 is {} now",
                 variables::HF_ENDPOINT,
                 self.settings.endpoint
             ),

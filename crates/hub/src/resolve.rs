@@ -23,7 +23,7 @@ pub(crate) async fn resolve(client: &HubClient, job: &Job) -> Result<String, Hub
         && matches!(error.kind, FailureKind::RepositoryNotFound | FailureKind::NoToken)
         && let Some(near) = similar_repository(client, job, &context).await
     {
-        error.hint = format!("is {near} meant? Else {}", error.hint);
+        error.hint = format!("did you mean {near}? Otherwise, {}", error.hint);
     }
     result
 }

@@ -56,7 +56,7 @@ impl ErrorResponse {
             (403, _) if remark_contains("is disabled") => error(
                 FailureKind::RepositoryNotFound,
                 "the hub has disabled the repository",
-                format!("{page} may say why: take another repository"),
+                format!("use another repository; {page} may name the reason"),
             ),
             (401 | 403, "GatedRepo") | (403, "") if !has_token => error(
                 FailureKind::NoToken,
@@ -70,28 +70,28 @@ impl ErrorResponse {
                 error(
                     FailureKind::TokenRefused,
                     &format!("{token} is not accepted"),
-                    format!("it has expired, was revoked, or is not whole: {LOGIN}"),
+                    format!("the token has expired, was revoked or is incomplete: {LOGIN}"),
                 )
             }
             (401 | 403, "GatedRepo") => error(
                 FailureKind::LicenceNotAccepted,
-                &format!("access is not granted to who {token} belongs to"),
+                &format!("the account of {token} has no access to the repository"),
                 format!(
-                    "accept the licence on {page} with that account, and wait where the owner \
-                     grants access by hand; a fine-grained token also needs the permission to read \
-                     gated repositories"
+                    "accept the licence on {page} with that account, and wait if the owner \
+                     grants access manually; a fine-grained token also needs the permission to \
+                     read gated repositories"
                 ),
             ),
             (401, "") => error(
                 FailureKind::NoToken,
-                "the hub wants a token and there is none (it answers so for repositories that do \
-                 not exist, too)",
+                "the hub requires a token and there is none (the hub gives the same answer for \
+                 repositories that do not exist)",
                 format!("check the name; if {page} is private or gated, {LOGIN}"),
             ),
             (401 | 404, "RepoNotFound") => error(
                 FailureKind::RepositoryNotFound,
                 &if has_token {
-                    format!("no such repository, or a private one that {token} does not show")
+                    format!("no such repository, or a private one that {token} cannot read")
                 } else {
                     "no such repository, or a private one, for which there is no token".to_owned()
                 },
@@ -99,20 +99,20 @@ impl ErrorResponse {
             ),
             (403, _) if !has_token => error(
                 FailureKind::NoToken,
-                "it may not be read without a token",
-                format!("look at {page}; then {LOGIN}"),
+                "it cannot be read without a token",
+                format!("open {page}; then {LOGIN}"),
             ),
             (403, _) => error(
                 FailureKind::TokenRefused,
-                &format!("{token} may not read it"),
+                &format!("{token} has no permission to read it"),
                 format!(
-                    "give the token the permission to read {page}, or take one that has it: {LOGIN}"
+                    "give the token the permission to read {page}, or use another token: {LOGIN}"
                 ),
             ),
             (404, "RevisionNotFound") => error(
                 FailureKind::RevisionNotFound,
                 "no such branch, tag or commit",
-                format!("{page}/tree/main lists them; `revision` in the manifest says which"),
+                format!("set `revision` in the manifest to one that {page}/tree/main lists"),
             ),
             (404, "EntryNotFound") => error(
                 FailureKind::FileNotFound,
@@ -121,7 +121,7 @@ impl ErrorResponse {
             ),
             (404, _) => error(
                 FailureKind::RepositoryNotFound,
-                "nothing is there under this name",
+                "there is nothing under this name",
                 format!("check the name on {page}"),
             ),
             (429, _) => AttemptError {
@@ -130,18 +130,18 @@ impl ErrorResponse {
                     FailureKind::RateLimited,
                     &match self.wait {
                         Some(wait) => {
-                            format!("the hub asks to wait for {}", format_duration(wait))
+                            format!("the hub asks for a wait of {}", format_duration(wait))
                         }
                         None => "the hub asks to wait".to_owned(),
                     },
                     if has_token {
-                        "start again after that time; fetching once, before the models are \
-                         validated, asks less often"
+                        "start again after that time; download with one `prefetch` before the \
+                         models are validated"
                             .to_owned()
                     } else {
                         format!(
-                            "start again after that time, or with a token, which may ask more \
-                             often: {LOGIN}"
+                            "start again after that time, or use a token, which has a higher \
+                             limit: {LOGIN}"
                         )
                     },
                 )
@@ -151,8 +151,8 @@ impl ErrorResponse {
                 ..error(
                     FailureKind::ServerError,
                     "the hub has an error of its own",
-                    "https://status.huggingface.co says how it is; start again later: what was \
-                     fetched is kept"
+                    "check https://status.huggingface.co, and start again later: downloaded \
+                     parts are kept"
                         .to_owned(),
                 )
             },
@@ -165,10 +165,10 @@ impl ErrorResponse {
     fn storage_error(&self, context: &RequestContext<'_>) -> AttemptError {
         let status = self.status;
         let host = self.url.host_str().unwrap_or_default();
-        let message = format!("{host}, to which the hub sends for this file, answers {status}");
+        let message = format!("{host}, to which the hub redirects for this file, answers {status}");
         let hint = format!(
-            "the hub keeps large files on other hosts: a firewall or proxy must let {host} through, \
-             too; start again: what was fetched is kept"
+            "allow {host} in the firewall or the proxy, because the hub keeps large files on \
+             other hosts; start again: downloaded parts are kept"
         );
         let is_temporary = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
         let kind = if is_temporary { FailureKind::ServerError } else { FailureKind::BadAnswer };

@@ -27,7 +27,11 @@ impl Runtime {
             .enable_all()
             .build()
             .map_err(|error| {
-                HubError::internal(format!("no threads to fetch with: {error}")).with_source(error)
+                HubError::internal(format!(
+                    "the threads for downloads cannot be started: \
+                                            {error}"
+                ))
+                .with_source(error)
             })?;
         Ok(Runtime { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }

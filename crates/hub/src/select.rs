@@ -74,7 +74,7 @@ fn select_safetensors(listing: &[ListedFile]) -> Result<NeededFiles, SelectError
         None => Err(SelectError {
             kind: FailureKind::FileNotFound,
             message: format!("the repository has no {CONFIG}"),
-            hint: "a model's repository holds it beside the weights: name another one".into(),
+            hint: "use a repository that has this file next to the weights".into(),
         }),
     }
 }
@@ -111,7 +111,7 @@ fn some_of(names: &[&str]) -> String {
 fn no_such_file(listing: &[ListedFile], name: &str) -> SelectError {
     let others = paths_ending_in(listing, &[".gguf"]);
     let hint = match nearest(name, others.iter().copied()) {
-        Some(near) => format!("is {near} meant?"),
+        Some(near) => format!("did you mean {near}?"),
         None if others.is_empty() => "the repository has no GGUF file".into(),
         None => format!("it has {}", some_of(&others)),
     };
@@ -134,15 +134,15 @@ fn no_weights(listing: &[ListedFile]) -> SelectError {
         return SelectError {
             kind: FailureKind::Unsupported,
             message: message(&format!(", but pickle files ({})", some_of(&pickles))),
-            hint: "pickle files can run code when they are read, and are refused: look for a \
-                   repository or a revision with safetensors, or convert them"
+            hint: "use a repository or a revision with safetensors, or convert the files: pickle \
+                   files can run code when they are read, and are refused"
                 .into(),
         };
     }
     SelectError {
         kind: FailureKind::FileNotFound,
         message: message(""),
-        hint: "name the repository that holds the model's weights".into(),
+        hint: "use the repository that contains the weights of the model".into(),
     }
 }
 
@@ -231,7 +231,7 @@ mod tests {
             (&["config.json", "a.gguf"][..], FailureKind::FileNotFound, "a.gguf"),
             (&["config.json", "pytorch_model.bin"], FailureKind::Unsupported, "run code"),
             (&["README.md"], FailureKind::FileNotFound, "weights"),
-            (&["model.safetensors"], FailureKind::FileNotFound, "beside"),
+            (&["model.safetensors"], FailureKind::FileNotFound, "next to"),
         ] {
             let listing = listing(paths);
             let error = select(&listing, None).expect_err("no model");

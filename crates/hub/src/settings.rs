@@ -57,7 +57,9 @@ impl Settings {
             Token::find(variables, &default.token_path()).map_err(|message| SettingsError {
                 kind: FailureKind::TokenRefused,
                 message,
-                hint: "a token begins with hf_ and is copied whole from the hub's settings".into(),
+                hint: "copy the complete token from the settings of the hub; it begins with \
+                       hf_"
+                .into(),
             })?;
         Ok(Settings {
             endpoint: plain.endpoint,
@@ -118,8 +120,8 @@ fn number(variables: &Variables, name: &str) -> Result<Option<u64>, SettingsErro
     };
     let number = value.to_str().and_then(|text| text.trim().parse().ok());
     number.map(Some).ok_or_else(|| {
-        let message = format!("{name}={}: no whole number", value.display());
-        unusable(message, "give a number, or unset it")
+        let message = format!("{name}={}: not an integer", value.display());
+        unusable(message, "set it to an integer, or unset it")
     })
 }
 
@@ -138,8 +140,8 @@ fn endpoint(value: Option<&OsStr>) -> Result<Url, SettingsError> {
     let text = value.map_or_else(|| PUBLIC_ENDPOINT.into(), OsStr::to_string_lossy);
     let wrong = || {
         // the message must not show the address, which may contain a password
-        let message = format!("{} is no address of a hub", variables::HF_ENDPOINT);
-        unusable(message, "such as https://huggingface.co, or unset it")
+        let message = format!("{} is not the address of a hub", variables::HF_ENDPOINT);
+        unusable(message, "set it to an address such as https://huggingface.co, or unset it")
     };
     let mut url = Url::parse(text.trim().trim_end_matches('/')).map_err(|_| wrong())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

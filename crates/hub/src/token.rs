@@ -79,7 +79,7 @@ impl Token {
 }
 
 fn malformed(origin: &str) -> String {
-    format!("the token in {origin} holds characters that no token has")
+    format!("the token in {origin} contains characters that are not allowed in a token")
 }
 
 impl std::fmt::Debug for Token {

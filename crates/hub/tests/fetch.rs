@@ -184,9 +184,9 @@ fn small_files_come_first_and_nothing_is_fetched_twice() {
     assert_eq!(hub.sent("README"), 0);
     let cache = host.home.path().join("hub").display().to_string();
     let expected = [
-        format!("fetch 0 of 25: 2 files, 25 B of it to come, into {cache}"),
+        format!("fetch 0 of 25: 2 files, 25 B of it missing, into {cache}"),
         "fetch moved 25".to_owned(),
-        format!("fetch 0 of 300000: 1 file, 300 kB of it to come, into {cache}"),
+        format!("fetch 0 of 300000: 1 file, 300 kB of it missing, into {cache}"),
         "fetch moved 300025".to_owned(),
     ];
     assert_eq!(recorder.events(), expected);
@@ -244,10 +244,9 @@ fn without_the_hub_the_cache_is_used_and_that_is_noted() {
     assert_eq!(fetched.notes, recorder.notes());
     let [note] = fetched.notes.as_slice() else { panic!("{:?}", fetched.notes) };
     let (begin, rest) = note.split_once("): ").map_or((note.as_str(), ""), |parts| parts);
-    assert_eq!(begin, "the hub could not be asked (connect (acquire");
+    assert_eq!(begin, "the hub cannot be reached (connect (acquire");
     assert!(rest.starts_with("owner/Tiny (revision main): no connection to 127.0.0.1"), "{note}");
-    let end =
-        format!("; the cache has commit {} for revision main, which is used", repository.commit);
+    let end = format!("; commit {} of revision main in the cache is used", repository.commit);
     assert!(rest.ends_with(&end), "{note}");
 
     // what lacks is not replaced: the hub's error is returned
@@ -269,14 +268,14 @@ fn a_new_commit_is_not_replaced_by_the_cached_one() {
     for target in ["/tree/", "/config.json"] {
         hub.fault(Fault::of(target, busy()));
         assert_eq!(error(host.open()).kind, FailureKind::ServerError, "{target}");
-        hub.mend();
+        hub.fix();
     }
     // a listing that is not answered is done without if the commit is in the cache
     hub.fault(Fault::of("/tree/", busy()));
     std::fs::remove_dir_all(host.cached().join(".modelgate")).expect("removed");
     let fetched = host.fetch_as(REPO, &repository(REPO).commit).expect("found");
     assert!(fetched.notes[0].contains("server_error (acquire)"), "{:?}", fetched.notes);
-    hub.mend();
+    hub.fix();
     assert_eq!(host.fetch().expect("fetched").commit, new.commit);
 }
 
@@ -293,7 +292,7 @@ fn what_another_tool_has_fetched_is_verified_by_the_names_of_contents() {
     std::fs::write(blob, vec![8; 300_000]).expect("written");
     let error = error(host.open());
     assert_eq!(error.kind, FailureKind::Corrupt, "{error}");
-    assert!(error.message.contains("the cache's file is not right: its sha256 is"), "{error}");
+    assert!(error.message.contains("the file in the cache is wrong: its sha256 is"), "{error}");
     assert!(error.hint.contains("prefetch tiny") && error.hint.contains("replaced"), "{error:?}");
 }
 
@@ -309,7 +308,7 @@ fn what_the_cache_lacks_offline_is_named_with_the_way_to_fetch_it() {
     let cache = host.home.path().join("hub").display().to_string();
     let expected = format!(
         "owner/Tiny (revision v2): the cache does not know this revision; the cache is {cache}, and \
-         HF_HUB_OFFLINE forbids to ask the hub"
+         HF_HUB_OFFLINE forbids requests to the hub"
     );
     assert_eq!(other.message, expected);
     assert_eq!(
@@ -318,7 +317,10 @@ fn what_the_cache_lacks_offline_is_named_with_the_way_to_fetch_it() {
          owner/Tiny --revision v2`; HF_HOME names the cache that has it"
     );
     let known = error(host.open_as("known/Model1.5", "main", &Arc::default()));
-    assert!(known.hint.starts_with("is Known/Model-1.5 meant? Else fetch it"), "{known:?}");
+    assert!(
+        known.hint.starts_with("did you mean Known/Model-1.5? Otherwise, download it"),
+        "{known:?}"
+    );
     let pointer = host.cached().join("snapshots").join(&repository.commit).join("config.json");
     std::fs::remove_file(pointer).expect("removed");
     let lacking = error(host.open());
@@ -333,7 +335,7 @@ fn a_misspelled_repository_is_answered_with_a_similar_one() {
     for (repo, meant) in [("owner/Tinny", REPO), ("known/model15", KNOWN)] {
         let error = error(host.open_as(repo, "main", &Arc::default()));
         assert_eq!(error.kind, FailureKind::RepositoryNotFound, "{error}");
-        let begin = format!("is {meant} meant? Else check the name on ");
+        let begin = format!("did you mean {meant}? Otherwise, check the name on ");
         assert!(error.hint.starts_with(&begin), "{error:?}");
     }
 }
@@ -352,7 +354,7 @@ fn a_wrong_content_is_noted_and_fetched_again() {
         let fetched = opened.weights().expect("fetched");
         let bytes = repository.content(path).len();
         let note = format!(
-            "{path} in the cache is not right (it has 13 bytes, expected {bytes}): fetched again"
+            "{path} in the cache is wrong (it has 13 bytes, expected {bytes}): downloaded again"
         );
         assert_eq!(fetched.notes, [note]);
         assert_eq!(recorder.notes(), fetched.notes);
@@ -371,10 +373,10 @@ fn a_signal_ends_a_fetch_and_releases_its_locks() {
     let recorder = Arc::new(Recorder { interrupt_transfer: true, ..Recorder::default() });
     let error = error(host.open_as(REPO, "main", &recorder));
     assert_eq!(error.kind, FailureKind::Interrupted);
-    let expected = "SIGINT ended the run while files were fetched or verified";
+    let expected = "SIGINT ended the run while files were downloaded or verified";
     assert_eq!(error.message, expected);
     assert_eq!(files_below(&host.home.path().join("hub/.locks")), Vec::<PathBuf>::new());
-    hub.mend();
+    hub.fix();
     host.fetch().expect("fetched");
 }
 
@@ -398,14 +400,14 @@ fn errors_keep_their_source_without_addresses_and_token() {
     for text in texts {
         assert!(!text.contains("signature") && !text.contains(TOKEN), "{text}");
     }
-    hub.mend();
+    hub.fix();
     // an answer that is no JSON of a hub, and repeats the token
     let page = format!("\"{TOKEN}\"");
     hub.fault(Fault::of("/revision/", Action::Status(200, Vec::new(), page)));
     let page = error(host.open());
     assert_eq!(page.kind, FailureKind::BadAnswer);
     assert!(!format!("{page:?}").contains(TOKEN), "{page:?}");
-    hub.mend();
+    hub.fix();
     host.fetch().expect("fetched");
 }
 
@@ -415,7 +417,7 @@ fn a_cache_that_has_all_files_need_not_be_writable() {
     let hub = Hub::start(vec![repository.clone()]);
     let host = Host::new(&hub.endpoint());
     host.fetch_as(REPO, &repository.commit).expect("fetched");
-    // permissions do not bind root, but nobody can write into a file as into a folder
+    // permissions do not bind root, but no user can write into a file as into a folder
     let refs = host.cached().join("refs");
     std::fs::remove_dir(&refs).expect("removed");
     std::fs::write(&refs, "").expect("written");

@@ -122,12 +122,12 @@ pub enum ConfigError {
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
 /// Largest value that a width in a config may have.
-const LARGEST_SIZE: usize = 1 << 24;
+const MAX_WIDTH: usize = 1 << 24;
 
 /// Largest number of layers, and of experts in all layers together: what follows from a config is a
 /// list of tensors, and a config from outside must not make it longer than memory.
-const MOST_LAYERS: usize = 4096;
-const MOST_EXPERTS: usize = 1 << 17;
+const MAX_LAYERS: usize = 4096;
+const MAX_EXPERTS: usize = 1 << 17;
 
 /// Names of the architectures that [`Config::from_json`] knows.
 const KNOWN: &str = "llama, mistral, mixtral, qwen2, qwen2_5_omni, qwen2_5_omni_thinker";
@@ -225,7 +225,7 @@ struct RawScaling {
 impl Config {
     /// The longest text of a config, in bytes: those of the supported families have up to 13,000, and
     /// each byte may become a hundred in memory.
-    pub const LONGEST_TEXT: usize = 1 << 20;
+    pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
     /// Reads the text of a `config.json`.
     ///
@@ -233,11 +233,11 @@ impl Config {
     /// [`ConfigError::Malformed`] names the key that is missing or out of bounds;
     /// [`ConfigError::Unsupported`] names the architecture or feature and what is supported.
     pub fn from_json(text: &str) -> Result<Config, ConfigError> {
-        if text.len() > Config::LONGEST_TEXT {
+        if text.len() > Config::MAX_TEXT_BYTES {
             return Err(ConfigError::Malformed(format!(
                 "{} bytes, expected at most {}",
                 text.len(),
-                Config::LONGEST_TEXT
+                Config::MAX_TEXT_BYTES
             )));
         }
         let value: Value = serde_json::from_str(text)
@@ -288,7 +288,7 @@ impl Config {
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
                 return Err(ConfigError::Malformed(format!(
-                    "hidden_size {hidden} is no multiple of num_attention_heads {heads}, and \
+                    "hidden_size {hidden} is not a multiple of num_attention_heads {heads}, and \
                      head_dim is missing"
                 )));
             }
@@ -313,7 +313,7 @@ impl Config {
                 "attention_bias or mlp_bias of a llama model is not supported".into(),
             ));
         }
-        let layers = at_most("num_hidden_layers", raw.num_hidden_layers, MOST_LAYERS)?;
+        let layers = at_most("num_hidden_layers", raw.num_hidden_layers, MAX_LAYERS)?;
         let experts = match family {
             Family::Mixtral => Some(experts(&raw, layers, &defaults)?),
             _ => None,
@@ -346,7 +346,7 @@ impl Config {
         })
     }
 
-    /// Positions of the key/value cache where none are asked for: what the model was made for, at
+    /// Positions of the KV cache where none are asked for: what the model was made for, at
     /// most [`DEFAULT_CONTEXT`].
     pub fn default_context(&self) -> u32 {
         u32::try_from(self.max_positions).unwrap_or(u32::MAX).min(DEFAULT_CONTEXT)
@@ -383,7 +383,7 @@ fn missing(key: &str) -> ConfigError {
 }
 
 fn size(key: &str, value: Option<usize>) -> Result<usize, ConfigError> {
-    at_most(key, value, LARGEST_SIZE)
+    at_most(key, value, MAX_WIDTH)
 }
 
 fn at_most(key: &str, value: Option<usize>, most: usize) -> Result<usize, ConfigError> {
@@ -440,7 +440,7 @@ fn sliding_window(
 
 fn experts(raw: &Raw, layers: usize, defaults: &Defaults) -> Result<Experts, ConfigError> {
     let count = raw.num_local_experts.unwrap_or(defaults.experts);
-    let count = at_most("num_local_experts", Some(count), MOST_EXPERTS / layers)?;
+    let count = at_most("num_local_experts", Some(count), MAX_EXPERTS / layers)?;
     let per_token = raw.num_experts_per_tok.unwrap_or(defaults.experts_per_token);
     let per_token = size("num_experts_per_tok", Some(per_token))?;
     if per_token > count {
@@ -498,10 +498,12 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
 /// Token ids from a number, a list of numbers, or nothing.
 fn token_ids(value: Option<&Value>) -> Result<Vec<u32>, ConfigError> {
     let id = |value: &Value| {
-        value
-            .as_u64()
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| ConfigError::Malformed(format!("eos_token_id: {value} is no token id")))
+        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+            ConfigError::Malformed(format!(
+                "eos_token_id: {value} is not a token \
+                                                           ID"
+            ))
+        })
     };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),

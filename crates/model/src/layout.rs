@@ -72,8 +72,8 @@ pub fn files(path: &Path) -> Result<ModelFiles, LayoutError> {
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => LayoutError::not_found(
             format!("{}: no such file or folder", path.display()),
-            "path is a folder with config.json and safetensors files, or a GGUF file; a relative \
-             one is taken from the manifest's folder",
+            "set path to a folder with config.json and safetensors files, or to a GGUF file; a \
+             relative path starts at the folder of the manifest",
         ),
         _ => LayoutError::io(path, error),
     })?;
@@ -90,7 +90,7 @@ pub fn files(path: &Path) -> Result<ModelFiles, LayoutError> {
     }
     Err(LayoutError::not_found(
         format!("{}: neither a folder nor a GGUF file", path.display()),
-        "path names the model's folder, or a file ending in .gguf",
+        "set path to the folder of the model, or to a file ending in .gguf",
     ))
 }
 
@@ -104,7 +104,7 @@ fn gguf_parts(path: &Path) -> Result<Vec<PathBuf>, LayoutError> {
         None => Ok(parts),
         Some(missing) => Err(LayoutError::not_found(
             format!("{}: a part of {name} is missing", missing.display()),
-            "fetch the missing part; all parts of a split GGUF file stand in one folder",
+            "download the missing part; all parts of a split GGUF file must be in one folder",
         )),
     }
 }
@@ -139,8 +139,7 @@ fn folder(root: &Path) -> Result<ModelFiles, LayoutError> {
     if files.config.is_none() {
         return Err(LayoutError::not_found(
             format!("{}: {CONFIG} is missing", root.display()),
-            "a model's folder holds config.json beside its weights: fetch it from the same \
-             repository",
+            "download config.json from the repository of the weights into the same folder",
         ));
     }
     Ok(files)
@@ -171,7 +170,7 @@ fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, LayoutError> {
     if let Some((name, tensor)) = indexed.iter().find(|(name, _)| !root.join(name).is_file()) {
         return Err(LayoutError::not_found(
             format!("{}: shard {name} is missing; the index places {tensor} in it", root.display()),
-            "fetch the missing shard; an interrupted download leaves such a folder",
+            "download the missing shard; the download may have been interrupted",
         ));
     }
     Ok(indexed.keys().map(|name| root.join(name)).collect())
@@ -191,7 +190,7 @@ pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
         LayoutError::new(
             FailureKind::Corrupt,
             format!("{}: {what}", path.display()),
-            "fetch the index again from the repository that the shards are from",
+            "download the index again from the repository of the shards",
         )
     };
     let text =
@@ -202,12 +201,12 @@ pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
             }
         })?;
     let Index { weight_map: Files(files) } = serde_json::from_str(&text)
-        .map_err(|error| corrupt(format!("no safetensors index: {error}")))?;
+        .map_err(|error| corrupt(format!("not a safetensors index: {error}")))?;
     for (name, tensor) in &files {
         if !is_inside(name) || name.contains('/') {
             return Err(corrupt(format!(
-                "tensor {tensor} is said to be in {name:?}, expected the plain name of a file in \
-                 the same folder"
+                "tensor {tensor} is placed in {name:?}, expected the plain name of a file in the \
+                 same folder"
             )));
         }
         if !name.ends_with(".safetensors") {
@@ -266,13 +265,13 @@ pub fn is_inside(path: &str) -> bool {
 fn pickle(path: &Path) -> LayoutError {
     LayoutError::new(
         FailureKind::Unsupported,
-        format!("{}: no safetensors file, as far as its name says", path.display()),
+        format!("{}: the name is not that of a safetensors file", path.display()),
         PICKLE_HINT,
     )
 }
 
-const PICKLE_HINT: &str = "pickle files can run code when they are read, and are refused: look for \
-                           safetensors of the same model, or convert them";
+const PICKLE_HINT: &str = "use safetensors files of the same model, or convert the files: pickle \
+                           files can run code when they are read, and are refused";
 
 /// Returns the error for a folder without a model, which says what the folder contains.
 fn no_model(root: &Path) -> LayoutError {
@@ -284,20 +283,20 @@ fn no_model(root: &Path) -> LayoutError {
     names.sort();
     let is = |end: &str| names.iter().any(|name| name.ends_with(end));
     let hint = if is(".gguf") {
-        "the folder holds GGUF files: name one of them as the path"
+        "set path to one of the GGUF files in the folder"
     } else if PICKLES.iter().any(|end| is(end)) {
         PICKLE_HINT
     } else {
-        "path names the folder that holds config.json and model.safetensors or its shards with \
+        "set path to the folder with config.json and model.safetensors, or with its shards and \
          their index"
     };
     let shown = match names.len() {
         0 => "it is empty".to_owned(),
-        n => format!("it holds {n} entries, such as {}", names[..n.min(4)].join(", ")),
+        n => format!("it contains {n} entries, for example {}", names[..n.min(4)].join(", ")),
     };
     LayoutError::not_found(
         format!(
-            "{}: no model here: expected model.safetensors or model.safetensors.index.json; {shown}",
+            "{}: no model: expected model.safetensors or model.safetensors.index.json; {shown}",
             root.display()
         ),
         hint,

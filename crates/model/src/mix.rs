@@ -72,7 +72,7 @@ impl Mix {
         }
     }
 
-    /// Bits per weight of `tensors` (name, shape, bytes), as far as they are bounded; none where
+    /// Bits per weight of `tensors` (name, shape, bytes), as far as they are bounded; `None` if
     /// the block divides the rows of less than half of the layers' weights.
     pub fn bits_per_weight<'a>(
         &self,

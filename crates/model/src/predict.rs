@@ -21,7 +21,7 @@ pub struct PredictedBytes {
 /// Prompt tokens that the engine evaluates at once, which bounds the activations.
 pub const PREFILL_CHUNK: usize = 512;
 
-/// Bytes of the key/value cache: keys and values, every layer, `context` positions; f32 on the CPU,
+/// Bytes of the KV cache: keys and values, every layer, `context` positions; f32 on the CPU,
 /// 16 bits on a device.
 pub fn kv_cache_bytes(config: &Config, context: usize, on_device: bool) -> u64 {
     let bytes = if on_device { 2 } else { 4 };

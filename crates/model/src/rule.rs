@@ -9,9 +9,9 @@ use modelgate_protocol::{DType, Role, Scheme};
 pub struct Placement {
     /// What the tensor is for.
     pub role: Role,
-    /// The quantized type; none where the tensor keeps a float type.
+    /// The quantized type; `None` if the tensor keeps a float type.
     pub quantized: Option<DType>,
-    /// Why the scheme does not quantize it; none where it does, or asks for nothing.
+    /// Why the scheme does not quantize it; `None` if it does, or asks for nothing.
     pub reason: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub fn residence(name: &str, shape: &[u64], scheme: Scheme) -> Placement {
     let reason = if !role.is_quantizable() {
         Some(format!("{} tensors are not quantized", role.name()))
     } else if row == 0 || !row.is_multiple_of(block) {
-        Some(format!("its rows of {row} are no multiple of {dtype}'s block of {block}"))
+        Some(format!("its rows of {row} are not a multiple of the block size {block} of {dtype}"))
     } else {
         None
     };
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(placed.quantized, None);
         assert_eq!(
             placed.reason.as_deref(),
-            Some("its rows of 3420 are no multiple of q8_0's block of 32")
+            Some("its rows of 3420 are not a multiple of the block size 32 of q8_0")
         );
         assert_eq!(
             residence("a.q_proj.weight", &[64, 512], Scheme::Q4K).quantized,

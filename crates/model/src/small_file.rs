@@ -11,12 +11,12 @@ use std::path::Path;
 pub const MAX_TEXT_BYTES: u64 = 32 << 20;
 
 /// The longest file of JSON. The largest tokenizers of the supported families have 17 MB.
-const LONGEST_JSON: u64 = 32 << 20;
+const MAX_JSON_BYTES: u64 = 32 << 20;
 
 /// Most values in a file of JSON: each takes some 32 bytes wherever it is copied to, and an empty list
 /// four times that, so that two bytes of a file could become hundreds. The largest tokenizer of the
 /// supported families, of 128,000 tokens and 280,000 merges in pairs, has 1.1 million.
-const MOST_VALUES: usize = 1 << 21;
+const MAX_JSON_VALUES: usize = 1 << 21;
 
 /// Reads a file of at most `most` bytes.
 ///
@@ -29,7 +29,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // the size that a file says it has is not what can be read of it everywhere
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        let message = format!("the file has more than {most} bytes, expected at most that");
+        let message = format!("the file has more than {most} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(bytes)
@@ -49,7 +49,7 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
 /// # Errors
 /// As for [`read`]; also what is not JSON of that form ([`io::ErrorKind::InvalidData`]).
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    parse_json(&read(path, LONGEST_JSON)?)
+    parse_json(&read(path, MAX_JSON_BYTES)?)
 }
 
 /// Parses JSON from a part of a file.
@@ -60,8 +60,8 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     // Every value but the first stands behind one of these. Those within texts are counted too, which
     // are few beside the others.
     let values = bytes.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
-    if values > MOST_VALUES {
-        let message = format!("{values} values, expected at most {MOST_VALUES}");
+    if values > MAX_JSON_VALUES {
+        let message = format!("{values} values, expected at most {MAX_JSON_VALUES}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     serde_json::from_slice(bytes).map_err(|error| {

@@ -24,8 +24,8 @@ const TIME_UNITS: [(&str, f64); 5] =
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let expected = || {
         format!(
-            "\"{text}\" is no size: expected a number and a unit, such as \"38GB\" (10^9 bytes) \
-             or \"38GiB\" (2^30); units are B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"
+            "\"{text}\" is not a size: expected a number and a unit, such as \"38GB\" (10^9 \
+             bytes) or \"38GiB\" (2^30); units are B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"
         )
     };
     let (number, unit) = split(text).ok_or_else(expected)?;
@@ -43,8 +43,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || {
         format!(
-            "\"{text}\" is no duration: expected a number and a unit, such as \"15min\", \"90s\" \
-             or \"1h 30min\", more than zero; units are ms, s, min, h, d"
+            "\"{text}\" is not a duration: expected a number and a unit, such as \"15min\", \
+             \"90s\" or \"1h 30min\", more than zero; units are ms, s, min, h, d"
         )
     };
     let mut rest = text.trim();

@@ -85,19 +85,19 @@ pub struct Activity {
     pub bytes: u64,
     /// Wall-clock seconds in which at least one thread was busy with it.
     pub busy_s: Finite,
-    /// The most that the hardware could do, measured in the same run; none where it was not
+    /// The most that the hardware could do, measured in the same run; `None` if it was not
     /// measured.
     #[serde(default)]
     pub ceiling_bytes_per_s: Option<Finite>,
 }
 
 impl Activity {
-    /// Bytes per second while it was busy; none where that was no time at all.
+    /// Bytes per second while it was busy; `None` if that was no time at all.
     pub fn bytes_per_s(&self) -> Option<Finite> {
         Finite::new(self.bytes as f64 / self.busy_s.get())
     }
 
-    /// What it reached of the ceiling, as a ratio; none where there is none.
+    /// What it reached of the ceiling, as a ratio; `None` if there is none.
     pub fn ceiling_fraction(&self) -> Option<Finite> {
         Finite::new(self.bytes_per_s()?.get() / self.ceiling_bytes_per_s?.get())
     }

@@ -20,7 +20,7 @@ pub struct DeviceSeen {
     /// In use of it before the first weight, by all processes: what others have, and the worker's
     /// context, kernels and workspaces.
     pub baseline: u64,
-    /// Whether the driver had compiled the kernels before; none where that cannot be told.
+    /// Whether the driver had compiled the kernels before; `None` if that cannot be told.
     pub kernels_cached: Option<bool>,
 }
 

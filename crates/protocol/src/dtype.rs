@@ -64,7 +64,7 @@ impl DType {
         !matches!(self, DType::F32 | DType::F16 | DType::Bf16)
     }
 
-    /// Bytes of a tensor of `elements` values; none where the block size does not divide them or
+    /// Bytes of a tensor of `elements` values; `None` if the block size does not divide them or
     /// the layout is not known.
     pub fn bytes(&self, elements: u64) -> Option<u64> {
         let (block, bytes) = self.block()?;

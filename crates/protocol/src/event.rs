@@ -35,7 +35,7 @@ pub enum Event {
         architecture: String,
         /// Number of weights that are loaded.
         parameters: u64,
-        /// Positions that the key/value cache holds.
+        /// Positions that the KV cache holds.
         context: u32,
         /// The model in the words of a `config.json`, as JSON text, where its files have none
         /// (GGUF); from it the harness predicts the memory that the model will take.

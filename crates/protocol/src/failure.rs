@@ -22,17 +22,17 @@ pub struct Failure {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Before any file: devices, worker binary, expectations that nothing could satisfy.
+    /// Before any file is read: devices, the worker program, ranges that no load can meet.
     Prepare,
-    /// Turning the source into local files.
+    /// Locating, downloading and verifying the files.
     Acquire,
-    /// From the worker's spawn to its first word about the model.
+    /// From the start of the worker until its first event about the model.
     Start,
-    /// Reading, quantizing, placing the weights.
+    /// Reading, quantizing and placing the weights.
     Load,
-    /// Prompts, answers, perplexity.
+    /// Prompts, answers and perplexity.
     Generate,
-    /// After the last answer, until the process is reaped.
+    /// From the last answer until the worker has ended.
     Unload,
 }
 
@@ -54,87 +54,136 @@ impl Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// No file or folder, or no model in it.
+    /// The folder or file does not exist, or holds no model.
+    /// Fix: name a folder with `config.json` and safetensors files, or a GGUF file.
     NotFound,
-    /// The hub may not be asked, and the local cache does not have it.
+    /// `HF_HUB_OFFLINE` forbids requests to the hub, and the local cache does not hold all files.
+    /// Fix: run the `prefetch` command in the hint on a host with network access, or set `HF_HOME` to
+    /// another cache.
     Offline,
-    /// The hub wants a token and there is none.
+    /// The repository is gated or private, and there is no token (HTTP status 401).
+    /// Fix: accept the licence on the page in the hint, then run `hf auth login` or set `HF_TOKEN`.
     NoToken,
-    /// The hub does not know the token, or it may not read this repository.
+    /// The hub does not accept the token, or the token has no permission to read the repository (HTTP
+    /// status 401 or 403).
+    /// Fix: run `hf auth login` again, or give the token the permission to read the repository.
     TokenRefused,
-    /// The repository's licence has to be accepted first.
+    /// The account of the token has no access to the gated repository (HTTP status 403).
+    /// Fix: accept the licence on the page in the hint, with the account of the token.
     LicenceNotAccepted,
-    /// The hub shows no such repository.
+    /// The hub has no such repository, or it is private and there is no token.
+    /// Fix: use the similar name in the hint, or set a token.
     RepositoryNotFound,
     /// The repository has no such branch, tag or commit.
+    /// Fix: set `revision` in the manifest to one that the page of the repository lists.
     RevisionNotFound,
-    /// The repository has no such file, or none that makes a model.
+    /// The repository has no such file, or no files that make a model.
+    /// Fix: use the similar name in the hint; a repository of GGUF files needs `file` in the manifest.
     FileNotFound,
-    /// The name of the hub's host cannot be resolved.
+    /// The name of the host of the hub cannot be resolved.
+    /// Fix: check the network, the name servers and `HF_ENDPOINT`; or download elsewhere and set
+    /// `HF_HUB_OFFLINE=1`.
     NameResolution,
-    /// No connection to the hub, or one that was cut again and again.
+    /// No connection to the hub is possible, or connections break after several retries.
+    /// Fix: check the firewall and `HTTPS_PROXY`, and start again: downloaded parts are kept.
     Connect,
-    /// No trusted connection to the hub: its certificate, or what stands in between.
+    /// The connection to the hub is not trusted: an unknown certificate, a wrong clock, or a server
+    /// without TLS.
+    /// Fix: set `SSL_CERT_FILE` to the certificate of the proxy, or set the clock.
     Tls,
     /// The hub did not answer in time, or too slowly.
+    /// Fix: start again, or set `HF_HUB_DOWNLOAD_TIMEOUT` to more seconds.
     Timeout,
-    /// The hub asks to wait for longer than a run does.
+    /// The hub refuses requests for longer than a run waits (HTTP status 429).
+    /// Fix: wait for the time in the message, set a token, or run one `prefetch` for many runs.
     RateLimited,
-    /// The hub says that it has an error of its own.
+    /// The hub reports an error of its own after several retries (HTTP status 5xx).
+    /// Fix: check status.huggingface.co, and start again later.
     ServerError,
-    /// An answer that is none of a hub.
+    /// The answer is not that of a hub, for example the login page of a network.
+    /// Fix: log in to the network, or check `HF_ENDPOINT`.
     BadAnswer,
-    /// No room for the files.
+    /// The disk has no room for the files, or a quota or file size limit was reached.
+    /// Fix: free space (`hf cache ls`), or move the cache with `HF_HOME`.
     DiskFull,
-    /// The cache, or its locks, cannot be written.
+    /// The cache or its locks cannot be written, and files are missing in it.
+    /// Fix: give the user write permission, or set `HF_HOME` to another folder.
     CacheNotWritable,
-    /// A file that cannot be read: permissions, input/output errors.
+    /// A file cannot be read: missing permission, or an input/output error.
+    /// Fix: check the permissions, the disk and the file system.
     Io,
-    /// A file that is not what its format says: truncated, absurd lengths, bad header.
+    /// The content of a file is wrong: a hash, a size or a header does not match.
+    /// Fix: download the file again; `prefetch` replaces a file with a wrong hash.
     Corrupt,
-    /// A sound file that this engine does not handle: architecture, quantized checkpoint, type.
+    /// The file is valid, but this engine cannot load it: architecture, block type, quantized
+    /// checkpoint, or a pickle file.
+    /// Fix: choose a supported architecture in 16 or 32 bits, or a GGUF file.
     Unsupported,
-    /// The architecture needs a tensor that no file has.
+    /// The architecture requires a tensor that no file contains.
+    /// Fix: download config and weights from the same commit.
     TensorMissing,
-    /// A tensor whose shape is not what the architecture needs.
+    /// The shape of a tensor is not the one that the config requires.
+    /// Fix: download config and weights from the same commit.
     TensorShape,
-    /// A tensor that the architecture does not account for.
+    /// The files contain a tensor that the architecture does not use.
+    /// Fix: download config and weights from the same commit.
     TensorLeftOver,
-    /// NaN or infinity in a weight.
+    /// A weight is NaN or infinite.
+    /// Fix: use another checkpoint.
     NonFinite,
-    /// Tokenizer and model do not fit, or the tokenizer cannot be read.
+    /// The tokenizer or the chat template cannot be read, or does not match the vocabulary of the
+    /// model.
+    /// Fix: download the tokenizer files again from the repository of the model.
     Tokenizer,
-    /// The prompt and its answer do not fit the context.
+    /// The prompt and the answer do not fit into the context.
+    /// Fix: increase `context`, or decrease `max_tokens`.
     ContextLength,
-    /// Host memory ran out.
+    /// The host memory is not sufficient: an allocation failed, or the kernel killed the worker.
+    /// Fix: use fewer bits, a shorter `context` or a smaller model, or free memory.
     HostMemory,
-    /// Device memory ran out.
+    /// The device memory is not sufficient; the message contains the arithmetic.
+    /// Fix: use the quantization, the context or the smaller model in the hint, or end other processes
+    /// on the GPU.
     DeviceMemory,
-    /// The device that the manifest asks for is not on this host.
+    /// The requested device does not exist on this host, or is hidden.
+    /// Fix: compare `device` and `CUDA_VISIBLE_DEVICES` with the output of `nvidia-smi -L`.
     NoDevice,
-    /// Another run holds the device.
+    /// Another run holds the GPU.
+    /// Fix: wait for the other run, or increase `stall`.
     DeviceBusy,
-    /// Driver, device and worker do not fit together: too old, or built for another one.
+    /// The worker, the driver and the GPU do not fit together: a worker that was built for another GPU,
+    /// or a driver that is too old.
+    /// Fix: build the worker again on this host, or update the driver.
     DeviceMismatch,
-    /// The device computes something else than the CPU does.
+    /// The device computes results that differ from those of the CPU, or fails during the computation.
+    /// Fix: build the worker again on this host, and check the log of the system for Xid errors.
     DeviceWrong,
-    /// No worker program, or one that cannot be started.
+    /// There is no worker program for this device.
+    /// Fix: unset `MODELGATE_WORKER`, or use one of the three ways in the hint.
     NoWorker,
-    /// An expectation that no load of this model could satisfy.
+    /// No load of this model can meet a range in `expect`; the message contains the arithmetic.
+    /// Fix: set the range to the value in the hint.
     Impossible,
-    /// An unoptimised build was asked to load a large model.
+    /// A debug build was asked to load a large model.
+    /// Fix: run `cargo test --release`.
     Unoptimised,
-    /// The worker said something that the protocol does not know.
+    /// The worker sent something that the protocol does not allow.
+    /// Fix: build the worker again from the same sources.
     Protocol,
-    /// The worker ended by a signal or an exit code of its own.
+    /// The worker ended by a signal or with an exit code before it was done.
+    /// Fix: read the last lines of the worker in the report; check the log of the system.
     Crashed,
-    /// The worker took longer than its deadline.
+    /// The worker was ended after its `deadline`.
+    /// Fix: read the phases in the report; increase `deadline`.
     Deadline,
-    /// The worker made no progress for too long.
+    /// There was no progress for the time of `stall`.
+    /// Fix: check the disk, the network file system and the driver; increase `stall`.
     Stalled,
     /// A signal ended the run.
+    /// Fix: start the run again: downloaded parts are kept.
     Interrupted,
-    /// Something that should not happen: a defect of modelgate itself.
+    /// A defect of modelgate.
+    /// Fix: report it with the message.
     Internal,
 }
 
@@ -189,7 +238,7 @@ impl FailureKind {
 
 /// The longest message, in bytes. Messages quote names and values of files and servers, which may be as
 /// long as they like; what is asked of a message is in its first lines.
-const LONGEST_MESSAGE: usize = 4096;
+const MAX_MESSAGE_BYTES: usize = 4096;
 
 impl Failure {
     /// A failure of `kind` in `stage`, with no more of its message than a person reads.
@@ -200,8 +249,8 @@ impl Failure {
         hint: impl Into<String>,
     ) -> Failure {
         let mut message = message.into();
-        if message.len() > LONGEST_MESSAGE {
-            let rest = message.split_off(message.floor_char_boundary(LONGEST_MESSAGE));
+        if message.len() > MAX_MESSAGE_BYTES {
+            let rest = message.split_off(message.floor_char_boundary(MAX_MESSAGE_BYTES));
             message.push_str(&format!(".. and {} bytes more", rest.len()));
         }
         Failure { stage, kind, message, hint: hint.into() }

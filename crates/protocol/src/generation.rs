@@ -23,7 +23,7 @@ pub struct Generation {
     pub nonfinite_logits: u64,
     /// Seconds from the prompt's first token in to the answer's first token out.
     pub time_to_first_token_s: Option<Finite>,
-    /// Tokens per second after the first; none where there are fewer than two.
+    /// Tokens per second after the first; `None` if there are fewer than two.
     pub decode_tokens_per_s: Option<Finite>,
     /// Why it ended.
     pub finish_reason: FinishReason,

@@ -2,7 +2,7 @@
 //! it.
 //!
 //! Plain data with serde, nothing else: no input or output, no process, no engine. A worker in
-//! any language can be written from the schemas in `schema/`, which a test holds equal to these
+//! any language can be written from the schemas in `schemas/`, which a test holds equal to these
 //! types.
 //!
 //! The channel: the harness writes one [`Request`] as a JSON line to the worker's standard input

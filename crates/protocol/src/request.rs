@@ -27,7 +27,7 @@ pub struct Request {
     pub devices: Vec<Device>,
     /// Bytes of each device's memory that the worker may take; none for all that there is.
     pub device_limit: Option<u64>,
-    /// Positions that the key/value cache must hold; none for the engine's own choice by the
+    /// Positions that the KV cache must hold; none for the engine's own choice by the
     /// model.
     pub context: Option<u32>,
     /// What to generate, in this order, each twice.
@@ -59,7 +59,7 @@ pub struct ModelFiles {
     /// `chat_template.jinja` or `chat_template.json`, where there is one.
     pub chat_template: Option<PathBuf>,
     /// Part of the weight files' bytes that was in the page cache before anything read them, by
-    /// which a worker may say how fast they could have been read; none where the system does not
+    /// which a worker may say how fast they could have been read; `None` if the system does not
     /// tell.
     #[serde(default)]
     pub page_cache_fraction: Option<Finite>,

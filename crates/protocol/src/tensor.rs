@@ -22,10 +22,10 @@ pub struct Tensor {
     /// The device that holds it.
     pub device: Device,
     /// Normalised mean squared error of the resident values against the source's: sum of squared
-    /// differences over sum of squares, 0 where both are zero. None where nothing was converted.
+    /// differences over sum of squares, 0 where both are zero. `None` if nothing was converted.
     pub nmse: Option<Finite>,
     /// The same of the worst part of about a megabyte, since one wrong row is lost in the mean over
-    /// a large tensor; none where the engine does not tell it.
+    /// a large tensor; `None` if the engine does not tell it.
     #[serde(default)]
     pub worst_nmse: Option<Finite>,
     /// NaN and infinite values in the source.
@@ -33,7 +33,7 @@ pub struct Tensor {
     /// What it is for in the architecture.
     #[serde(rename = "rule")]
     pub role: Role,
-    /// Why the scheme did not quantize it; none where it did, or had nothing to.
+    /// Why the scheme did not quantize it; `None` if it did, or had nothing to.
     pub reason: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Writes model files of true shapes with random weights, for tries of loading and of speed where
-//! the weights themselves cannot be had. Needs a `config.json` and nothing else.
+//! Writes model files of true shapes with random weights, for tests of loading and of speed without
+//! the weights themselves. Needs a `config.json` and nothing else.
 //!
 //! `cargo run --release -p modelgate-testkit --example synthetic_files -- safetensors CONFIG OUT_DIR`
 //! `cargo run --release -p modelgate-testkit --example synthetic_files -- gguf CONFIG OUT.gguf --type q4_0`

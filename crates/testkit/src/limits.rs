@@ -8,12 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most bytes that a process may have allocated at once.
-pub const MOST_BYTES: usize = 1 << 30;
+pub const MAX_BYTES: usize = 1 << 30;
 
 /// The longest time of one case: of the clock, or of the processor if other processes keep it busy.
 pub const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// The system's allocator, limited to [`MOST_BYTES`]: for a test binary's `#[global_allocator]`.
+/// The system's allocator, limited to [`MAX_BYTES`]: for a test binary's `#[global_allocator]`.
 pub struct Limited;
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -24,7 +24,7 @@ static CASE: Mutex<String> = Mutex::new(String::new());
 
 fn take(bytes: usize) -> bool {
     let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-    if taken > MOST_BYTES {
+    if taken > MAX_BYTES {
         TAKEN.fetch_sub(bytes, Ordering::Relaxed);
         // the caller may end the process, and the name of the case would be lost
         if let Ok(case) = CASE.try_lock() {

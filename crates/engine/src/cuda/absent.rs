@@ -47,7 +47,7 @@ impl Gpu {
     pub(crate) fn open(ordinal: u32, _limit: Option<u64>) -> std::result::Result<Gpu, Failure> {
         Err(failures::start(
             FailureKind::NoDevice,
-            format!("cuda:{ordinal} is asked for; this worker was built without CUDA"),
+            format!("cuda:{ordinal} is requested; this worker was built without CUDA"),
             "build the worker with CUDA, or set device = \"cpu\"",
         ))
     }

@@ -13,7 +13,8 @@ pub(super) fn driver_failure(device: &str) -> impl Fn(DriverError) -> Failure + 
         failures::start(
             FailureKind::DeviceMismatch,
             format!("{device}: the NVIDIA driver failed: {error}"),
-            "look at `nvidia-smi` and the system's log; a driver that was updated needs a restart",
+            "check `nvidia-smi` and the log of the system; restart the host after an update of \
+             the driver",
         )
     }
 }
@@ -28,8 +29,8 @@ pub(super) fn running_failure(device: &str, stage: Stage) -> impl Fn(DriverError
             stage,
             FailureKind::DeviceWrong,
             format!("{device} failed: {error}"),
-            "look for Xid errors in the system's log; without any it is a defect of modelgate: \
-             please report it with the model's name",
+            "check the log of the system for Xid errors; if there are none, report this defect \
+             of modelgate with the name of the model",
         )
     }
 }
@@ -38,9 +39,9 @@ pub(super) fn running_failure(device: &str, stage: Stage) -> impl Fn(DriverError
 pub(super) fn opening_failure(device: &str, error: &str) -> Failure {
     let missing = ["CUDA_ERROR_NO_DEVICE", "CUDA_ERROR_INVALID_DEVICE"];
     let (kind, hint) = if missing.iter().any(|code| error.contains(code)) {
-        (FailureKind::NoDevice, "`nvidia-smi -L` lists the GPUs; CUDA_VISIBLE_DEVICES hides some")
+        (FailureKind::NoDevice, "compare the device with `nvidia-smi -L` and CUDA_VISIBLE_DEVICES")
     } else {
-        (FailureKind::DeviceMismatch, "look at `nvidia-smi` and the system's log")
+        (FailureKind::DeviceMismatch, "check `nvidia-smi` and the log of the system")
     };
     failures::start(kind, format!("{device} cannot be opened: {error}"), hint)
 }

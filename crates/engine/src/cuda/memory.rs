@@ -38,7 +38,7 @@ impl Gpu {
             DType::F16 => wrapped(unsafe { cuda.alloc::<f16>(count) }?, cuda, shape),
             // SAFETY: as above.
             DType::Bf16 => wrapped(unsafe { cuda.alloc::<bf16>(count) }?, cuda, shape),
-            other => bail!("{other} is no float type"),
+            other => bail!("{other} is not a float type"),
         }
     }
 

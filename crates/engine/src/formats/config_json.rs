@@ -14,10 +14,10 @@ pub(super) fn read_config(files: &ModelFiles) -> Result<Config, Failure> {
         failures::load(
             FailureKind::NotFound,
             format!("{} has no config.json", files.root.display()),
-            "fetch the model again: its repository has a config.json beside the weights",
+            "download the model again: its repository has a config.json next to the weights",
         )
     })?;
-    let text = read_text(path, Config::LONGEST_TEXT as u64);
+    let text = read_text(path, Config::MAX_TEXT_BYTES as u64);
     let text = text.map_err(|error| failures::io(path, &error))?;
     Config::from_json(&text).map_err(|error| match error {
         ConfigError::Malformed(what) => failures::corrupt(path, what),

@@ -101,7 +101,7 @@ pub(super) fn refuse_without_weights(files: &ModelFiles) -> Result<(), Failure> 
         return Err(failures::load(
             FailureKind::NotFound,
             format!("{} has no weight file", files.root.display()),
-            "check the model's path, or fetch it again",
+            "check the path of the model, or download it again",
         ));
     }
     Ok(())
@@ -115,7 +115,10 @@ fn mix_of_safetensors(scheme: Scheme) -> Failure {
     };
     failures::load(
         FailureKind::Unsupported,
-        format!("{scheme} is a form of GGUF files; these weights are safetensors files"),
-        format!("set quantization = \"{instead}\", or name a GGUF file as the path"),
+        format!(
+            "{scheme} is a quantization of GGUF files, and these weights are safetensors \
+                 files"
+        ),
+        format!("set quantization = \"{instead}\", or set path to a GGUF file"),
     )
 }

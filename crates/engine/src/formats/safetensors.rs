@@ -69,7 +69,7 @@ fn open_sharded(root: &Path, index: &Path) -> Result<Source, Failure> {
                     "tensor {tensor} is missing in {shard}, where {} places it",
                     index.display()
                 ),
-                "index and shards are of different versions: fetch the model again",
+                "download the model again: the index and the shards are of different versions",
             ));
         }
     }
@@ -134,7 +134,7 @@ fn add_file(source: &mut Source, file: SourceFile) -> Result<(), Failure> {
 fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
     let path = &file.path;
     if file.bytes < 8 {
-        let what = format!("{} bytes are no safetensors file; expected at least 8", file.bytes);
+        let what = format!("the file has {} bytes, expected at least 8", file.bytes);
         return Err(failures::corrupt(path, what));
     }
     let mut length = [0; 8];
@@ -153,7 +153,7 @@ fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
     let mut header = vec![0; length as usize];
     file.file.read_exact_at(&mut header, 8).map_err(|error| failures::io(path, &error))?;
     let metadata: Metadata = parse_json(&header)
-        .map_err(|error| failures::corrupt(path, format!("its header is not sound: {error}")))?;
+        .map_err(|error| failures::corrupt(path, format!("its header is not valid: {error}")))?;
     let expected = (metadata.data_len() as u64).saturating_add(8 + length);
     if expected != file.bytes {
         let how = if expected > file.bytes { "truncated" } else { "too long" };

@@ -172,7 +172,7 @@ impl Fill<'_> {
             failures::load(
                 FailureKind::Internal,
                 format!("tensor {} is larger than its place on the device", self.name),
-                "this is a defect of modelgate; please report it with the model's name",
+                "report this defect of modelgate with the name of the model",
             )
         };
         let staging = self.loading.staging.ok_or_else(outside)?;

@@ -57,8 +57,8 @@ impl<'a> Job<'a> {
                     "tensor {name} of shape {expected:?} is missing; searched {}",
                     file_list(source)
                 ),
-                "config and weights are not of the same model, or a file is missing: fetch the \
-                 model again",
+                "download the model again: config and weights are not of the same model, or a \
+                 file is missing",
             )
         })?;
         if tensor.shape != expected {
@@ -69,7 +69,7 @@ impl<'a> Job<'a> {
                     source.file_name(tensor),
                     tensor.shape
                 ),
-                "config and weights are not of the same model: fetch the model again",
+                "download the model again: config and weights are not of the same model",
             ));
         }
         let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
@@ -119,7 +119,7 @@ fn form(
                 tensor.dtype,
                 placement.role.name()
             ),
-            "use a file that llama.cpp's converter has written",
+            "use a file that the converter of llama.cpp has written",
         ));
     }
     Ok(match (&placement.quantized, rule.conversion) {

@@ -57,12 +57,12 @@ pub(super) fn left_over(
     Err(failures::load(
         FailureKind::TensorLeftOver,
         format!(
-            "{} tensors that the architecture does not account for: {}{more}",
+            "{} tensors that the architecture does not use: {}{more}",
             unknown.len(),
             shown.join(", ")
         ),
-        "config and weights are not of the same model, or the architecture is a variant that is \
-         not supported",
+        "download config and weights from the same commit; a variant of the architecture may not \
+         be supported",
     ))
 }
 

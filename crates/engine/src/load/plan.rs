@@ -65,11 +65,11 @@ fn refuse_absurd(source: &Source, config: &Config) -> Result<(), Failure> {
     Err(failures::load(
         FailureKind::TensorMissing,
         format!(
-            "the config calls for {} layers, but {} hold {} tensors",
+            "the config requires {} layers, but {} contain {} tensors",
             config.layers,
             file_list(source),
             source.tensors.len()
         ),
-        "config and weights are not of the same model: fetch the model again",
+        "download the model again: config and weights are not of the same model",
     ))
 }

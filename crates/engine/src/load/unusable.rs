@@ -17,8 +17,9 @@ pub(super) fn unusable(name: &str, file: &str, role: Role, filled: &Filled) -> O
         };
         return Some(failures::load(
             FailureKind::Corrupt,
-            format!("{what} in {file} holds nothing but zeros"),
-            "an interrupted download leaves files of the right size and no content: fetch it again",
+            format!("{what} in {file} contains only zeros"),
+            "download the file again: an interrupted download leaves files of the right size \
+             without content",
         ));
     }
     let (message, hint) = match filled.defect? {
@@ -28,15 +29,15 @@ pub(super) fn unusable(name: &str, file: &str, role: Role, filled: &Filled) -> O
                  index {at}",
                 filled.nonfinite
             ),
-            "the checkpoint is damaged: fetch it again, or ask its publisher",
+            "download the damaged checkpoint again, or ask its publisher",
         ),
         Defect::ScaleOverflow(at) => (
             format!(
                 "tensor {name} in {file} cannot be quantized: the scale of the block with index \
                  {at} is beyond the range of f16"
             ),
-            "the weights are far larger than those of a trained model: check the checkpoint, or \
-             load it with quantization = \"none\"",
+            "check the checkpoint, whose weights are far larger than those of a trained model, \
+             or set quantization = \"none\"",
         ),
     };
     Some(failures::load(FailureKind::NonFinite, message, hint))

@@ -162,7 +162,7 @@ impl Model {
                     .and_then(|count| hidden.narrow(0, count - 1, 1))
                     .and_then(|hidden| self.decoder.logits(&hidden))
                     .and_then(|logits| logits.squeeze(0)),
-                None => Err(candle_core::Error::Msg("no tokens to go on from".into())),
+                None => Err(candle_core::Error::Msg("no tokens to continue".into())),
             };
             logits.map_err(failures::internal(Stage::Generate))
         })
@@ -224,8 +224,8 @@ impl Model {
 
     fn text(&self) -> Result<&ModelText, Failure> {
         self.text.as_ref().ok_or_else(|| {
-            let message = "text is asked of a synthetic model, whose tokens stand for nothing";
-            let hint = "ask it to go on from token ids";
+            let message = "text is requested from a synthetic model, whose tokens have no meaning";
+            let hint = "request a continuation of token IDs";
             failures::tokenizer(Stage::Generate, message, hint)
         })
     }

@@ -104,7 +104,7 @@ fn refuse_context(context: u32, config: &Config) -> Result<(), Failure> {
         return Err(failures::load(
             FailureKind::ContextLength,
             format!(
-                "a context of {context} positions; expected 1 to {}, which the model was made for",
+                "a context of {context} positions; expected 1 to {}, the context of the model",
                 config.max_positions
             ),
             format!("set context to at most {}", config.max_positions),
@@ -116,7 +116,7 @@ fn refuse_context(context: u32, config: &Config) -> Result<(), Failure> {
 fn kv_cache(config: &Config, positions: usize, device: &ComputeDevice) -> Result<KvCache, Failure> {
     KvCache::new(config, positions, &device.candle()).map_err(|error| match error {
         CacheError::Memory(bytes) => {
-            failures::host_memory(bytes, &format!("a key/value cache of {positions} positions"))
+            failures::host_memory(bytes, &format!("a KV cache of {positions} positions"))
         }
         CacheError::Engine(error) => failures::internal(Stage::Load)(error),
     })

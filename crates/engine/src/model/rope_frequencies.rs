@@ -24,7 +24,7 @@ pub(super) fn rope_frequencies(
     if let Some(factor) = values.iter().find(|factor| !factor.is_finite() || **factor <= 0.0) {
         return Err(failures::load(
             FailureKind::Corrupt,
-            format!("tensor {ROPE_FACTORS} holds {factor}, expected positive numbers"),
+            format!("tensor {ROPE_FACTORS} contains {factor}, expected positive numbers"),
             failures::FETCH_AGAIN,
         ));
     }

@@ -22,7 +22,15 @@ pub(super) fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u3
         };
         for id in ids {
             let token = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let no_token = || failures::corrupt(path, format!("eos_token_id: {id} is no token id"));
+            let no_token = || {
+                failures::corrupt(
+                    path,
+                    format!(
+                        "eos_token_id: {id} is not a token \
+                                                               ID"
+                    ),
+                )
+            };
             tokens.push(token.ok_or_else(no_token)?);
         }
     }

@@ -73,7 +73,7 @@ impl DeviceMatrix {
         let dtype = self.dtype();
         with_block!(dtype, B => {
             let Some(mut blocks) = zeroed::<B>(bytes / size_of::<B>()) else {
-                bail!("{bytes} bytes of host memory cannot be had")
+                bail!("{bytes} bytes of host memory cannot be allocated")
             };
             self.gpu.download(self.region, bytes_mut(&mut blocks))?;
             Ok(HostMatrix::new(blocks, rows, columns))
@@ -101,6 +101,6 @@ pub(crate) fn allocate_blocks(
     dtype: &DType,
     shape: &[usize],
 ) -> Result<(Arc<QTensor>, Region)> {
-    let Some(ggml) = to_ggml(dtype) else { bail!("{dtype} is no block type") };
+    let Some(ggml) = to_ggml(dtype) else { bail!("{dtype} is not a block type") };
     gpu.blocks(ggml, shape)
 }

@@ -104,6 +104,6 @@ fn panicked(stage: Stage, panic: &(dyn Any + Send)) -> Failure {
         stage,
         FailureKind::Internal,
         format!("the engine panicked: {text}"),
-        "this is a defect of modelgate; please report it with the worker's standard error",
+        "report this defect of modelgate with the standard error of the worker",
     )
 }

@@ -21,8 +21,8 @@ pub(super) fn read_request() -> Result<Request, Failure> {
     let malformed = |what: &dyn std::fmt::Display| {
         failures::start(
             FailureKind::Protocol,
-            format!("the request is not one line of JSON as the protocol has it: {what}"),
-            "harness and worker are of different versions: build both from the same sources",
+            format!("the request is not one line of JSON as the protocol defines it: {what}"),
+            "build harness and worker from the same sources: they are of different versions",
         )
     };
     read.map_err(|error| malformed(&error))?;
@@ -32,7 +32,7 @@ pub(super) fn read_request() -> Result<Request, Failure> {
         return Err(failures::start(
             FailureKind::Protocol,
             format!(
-                "the request is of protocol version {}; this worker speaks {PROTOCOL_VERSION}",
+                "the request has protocol version {}; this worker supports {PROTOCOL_VERSION}",
                 version.protocol
             ),
             "build harness and worker from the same sources",

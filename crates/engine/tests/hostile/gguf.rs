@@ -114,7 +114,7 @@ fn headers_that_would_take_more_than_they_have() {
         refused(name, &file(&[("general.alignment", kind, bytes)]), words);
     }
     let twice = ("a", 0, vec![1]);
-    refused("a key that stands twice", &file(&[twice.clone(), twice]), "stands twice");
+    refused("a duplicated key", &file(&[twice.clone(), twice]), "is duplicated");
 }
 
 /// Returns a vocabulary of these tokens, all of one score.

@@ -1,7 +1,7 @@
 //! A thousand mutations of one file, one after the other, and how many of each kind loaded.
 
 use modelgate_protocol::Failure;
-use modelgate_testkit::limits::{MOST_BYTES, peak, within_limits};
+use modelgate_testkit::limits::{MAX_BYTES, peak, within_limits};
 use modelgate_testkit::mutation::{Field, Mutation, mutated};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -40,8 +40,8 @@ pub(crate) fn bounded<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
     });
     let bytes = peak();
-    assert!(bytes <= MOST_BYTES, "{name} took {bytes} bytes");
-    if bytes > MOST_BYTES / 4 {
+    assert!(bytes <= MAX_BYTES, "{name} took {bytes} bytes");
+    if bytes > MAX_BYTES / 4 {
         println!("{name}: {bytes} bytes");
     }
     outcome

@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// The hint for a temporary folder that cannot be written.
-const TEMPORARY_FOLDER: &str = "TMPDIR names a folder with some megabytes of room";
+const TEMPORARY_FOLDER: &str = "set TMPDIR to a folder with some megabytes of free space";
 
 /// Why the files of a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum AcquireError {
     #[error("{}: no such file", _0.display())]
     NoConfig(PathBuf),
     /// No config of the repository is embedded.
-    #[error("the shapes of {0} are not known here")]
+    #[error("the shapes of {0} are not built in")]
     UnknownRepository(String),
     /// An embedded config cannot be written to the temporary folder.
     #[error("the config of {repo} cannot be written to {}: {source}", folder.display())]
@@ -106,18 +106,18 @@ impl Reportable for AcquireError {
                 TEMPORARY_FOLDER
             }
             AcquireError::NoConfig(_) => {
-                "a synthetic variant is made from the config.json in the folder that path names; \
-                 nothing else need be there"
+                "put config.json into the folder that `path` names; a synthetic variant needs no \
+                 other file"
             }
             AcquireError::UnknownRepository(_) => {
-                "give an entry whose path is a folder with its config.json"
+                "write an entry whose `path` is a folder with its config.json"
             }
             AcquireError::ConfigNotRead { .. } => "check the file, its permissions and the disk",
             AcquireError::Config { source: ConfigError::Unsupported(_), .. } => {
                 "choose a model of a supported architecture, in 16 or 32 bits or as GGUF"
             }
             AcquireError::Config { source: ConfigError::Malformed(_), .. } => {
-                "fetch config.json again from the model's repository"
+                "download config.json again from the repository of the model"
             }
         };
         hint.to_owned()

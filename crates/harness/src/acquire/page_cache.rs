@@ -10,7 +10,7 @@ const PROBES: u64 = 64;
 /// The smallest part of a file that is cached by itself.
 const PAGE: u64 = 4096;
 
-/// The part, 0 to 1, of a few places of the file at `path` that are in the page cache; none where
+/// The part, 0 to 1, of a few places of the file at `path` that are in the page cache; `None` if
 /// the system does not tell, or the file is empty. A read that must not wait fails where it would
 /// have to go to the disk.
 pub(super) fn fraction(path: &Path) -> Option<f64> {

@@ -60,9 +60,9 @@ pub fn impossible(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> {
     (needed > room).then(|| Refusal {
         kind: FailureKind::Impossible,
         message: format!(
-            "{name} allows at most {}, which no load of this model can satisfy: {} parameters in \
-             {} take {} ({:.2} bits per weight), and the key/value cache for a context of {} \
-             takes {}: {} in all",
+            "{name} allows at most {}, which no load of this model can meet: {} parameters in {} \
+             take {} ({:.2} bits per weight), and the KV cache for a context of {} takes {}: {} \
+             in total",
             format_bytes(room),
             grouped(bytes.parameters),
             spec.quantization,
@@ -73,7 +73,7 @@ pub fn impossible(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> {
             format_bytes(needed),
         ),
         hint: format!(
-            "allow at least {}, or ask for fewer bits or a shorter context",
+            "allow at least {}, or use fewer bits or a shorter context",
             format_bytes(needed)
         ),
     })

@@ -60,8 +60,9 @@ pub fn too_large(spec: &LoadSpec, rooms: &[Room]) -> Option<Refusal> {
         limit.map_or(String::new(), |limit| format!(", {VRAM_LIMIT} allows {limit} of each"));
     let gpus = if rooms.len() == 1 { "the GPU".into() } else { format!("{} GPUs", rooms.len()) };
     let message = format!(
-        "the model does not fit on {gpus}: {} parameters in {} take {}, the key/value cache for a \
-         context of {} {}{on_top}: {} in all; of {} others use {}{limited}: {} are to be had",
+        "the model does not fit on {gpus}: {} parameters in {} take {}, the KV cache for a \
+         context of {} {}{on_top}: {} in total; of {}, other processes use {}{limited}: {} are \
+         available",
         grouped(bytes.parameters),
         spec.quantization,
         format_bytes(bytes.weights),
@@ -182,7 +183,7 @@ mod tests {
             "70,553,706,496 parameters in none take 141 GB",
             "a context of 4096 1.34 GB",
             "500 MB before the first weight",
-            "of 48.0 GB others use 0 B: 48.0 GB are to be had",
+            "of 48.0 GB, other processes use 0 B: 48.0 GB are available",
         ] {
             assert!(refused.message.contains(part), "expected {part:?} in {}", refused.message);
         }
@@ -201,10 +202,11 @@ mod tests {
     fn what_others_use_and_a_limit_make_a_gpu_smaller() {
         let shared = Room { others: 60 * GB, ..room(85) };
         let refused = refusal("q4_k", shared).expect("refused");
-        assert!(refused.message.contains("of 85.0 GB others use 60.0 GB: 25.0 GB are to be had"));
+        let says = "of 85.0 GB, other processes use 60.0 GB: 25.0 GB are available";
+        assert!(refused.message.contains(says), "{}", refused.message);
         let limited = Room { limit: Some(20 * GB), ..room(150) };
         let refused = refusal("q4_k", limited).expect("refused");
-        let says = "MODELGATE_VRAM_LIMIT allows 20.0 GB of each: 20.0 GB are to be had";
+        let says = "MODELGATE_VRAM_LIMIT allows 20.0 GB of each: 20.0 GB are available";
         assert!(refused.message.contains(says), "{}", refused.message);
         let high = Room { limit: Some(900 * GB), ..room(48) };
         assert!(refusal("q4_k", high).is_none(), "a limit above the memory is no limit");

@@ -17,8 +17,7 @@ pub fn beyond_host(spec: &LoadSpec, prediction: &Prediction, memory: u64) -> Opt
         format!("{process} of it for the process")
     } else {
         format!(
-            "{} of weights in {}, {} of key/value cache, {} of activations and {process} for the \
-             process",
+            "{} of weights in {}, {} of KV cache, {} of activations and {process} for the process",
             format_bytes(prediction.weights),
             spec.quantization,
             format_bytes(prediction.kv_cache),
@@ -26,7 +25,7 @@ pub fn beyond_host(spec: &LoadSpec, prediction: &Prediction, memory: u64) -> Opt
         )
     };
     let message = format!(
-        "the model does not fit in the host's memory: it takes {} ({parts}), and there are {}",
+        "the model does not fit into the host memory: it takes {} ({parts}), and the host has {}",
         format_bytes(prediction.host_peak),
         format_bytes(memory),
     );
@@ -59,12 +58,12 @@ mod tests {
         let predicted = predict(&on_cpu);
         let peak = predicted.host_peak;
         let refused = beyond_host(&on_cpu, &predicted, peak - 1).expect("refused");
-        for part in ["39.7 GB of weights in q4_k", "2.68 GB of key/value cache", "32.0 MB for"] {
+        for part in ["39.7 GB of weights in q4_k", "2.68 GB of KV cache", "32.0 MB for"] {
             assert!(refused.message.contains(part), "expected {part:?} in {}", refused.message);
         }
         assert!(refused.hint.contains("device = \"cuda\""), "{}", refused.hint);
         assert!(beyond_host(&on_cpu, &predicted, peak).is_none());
-        assert!(beyond_host(&on_cpu, &predicted, 0).is_none(), "not known");
+        assert!(beyond_host(&on_cpu, &predicted, 0).is_none(), "not built in");
         let on_gpu = llama_70b("q4_k");
         let predicted = predict(&on_gpu);
         assert!(beyond_host(&on_gpu, &predicted, GB).is_none());

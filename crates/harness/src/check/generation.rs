@@ -7,8 +7,8 @@ use super::words;
 use crate::measurement::{Measurement, Outcome};
 use modelgate_protocol::{FinishReason, Generation, Stage};
 
-const LOOK: &str = "look at the quantization check and the tensors' errors first: a damaged weight \
-                    or a wrong file shows there";
+const LOOK: &str = "check the quantization check and the errors of the tensors first: they show \
+                    a damaged weight or a wrong file";
 
 /// Bytes that a token stands for at most, in the mean over a text: twice what the largest
 /// vocabularies reach. Fewer tokens are not the whole text, and a part of it may be lucky.
@@ -73,7 +73,7 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
     }
     let text = shortened(&generation.text);
     if generation.text.contains(char::REPLACEMENT_CHARACTER) {
-        return Some(format!("{name}: the answer is no valid text: {text:?}"));
+        return Some(format!("{name}: the answer is not valid text: {text:?}"));
     }
     if !answer.any_of.iter().any(|phrase| words::contains(&generation.text, phrase)) {
         return Some(format!(
@@ -105,26 +105,27 @@ pub(super) fn wrong_numbers(generation: &Generation) -> Option<String> {
 }
 
 pub(super) fn not_repeated(generation: &Generation) -> Option<String> {
-    (!generation.repeated_identically)
-        .then(|| format!("{}: the same prompt gave other tokens the second time", generation.name))
+    (!generation.repeated_identically).then(|| {
+        format!("{}: the same prompt gave different tokens in the second run", generation.name)
+    })
 }
 
 fn extra_answers(measurement: &Measurement, expectation: &Expectation) -> Option<String> {
     let (found, expected) = (measurement.generations.len(), expectation.answers.len());
-    (found != expected).then(|| format!("{expected} answers were asked for, {found} were given"))
+    (found != expected).then(|| format!("expected {expected} answers, found {found}"))
 }
 
 fn wrong_perplexity(measurement: &Measurement, expectation: &Expectation) -> Option<String> {
     let Some(perplexity) = &measurement.perplexity else {
-        return Some("the worker gave no perplexity".into());
+        return Some("the worker reported no perplexity".into());
     };
     if perplexity.text_sha256 != expectation.text_sha256 {
-        return Some("the perplexity is that of another text".into());
+        return Some("the perplexity is of another text".into());
     }
     let least = (expectation.text_bytes / MAX_TOKEN_BYTES).max(1);
     if perplexity.tokens < least {
         return Some(format!(
-            "the perplexity is that of {} tokens; a text of {} bytes has {least} at least",
+            "the perplexity is of {} tokens; a text of {} bytes has at least {least}",
             perplexity.tokens, expectation.text_bytes
         ));
     }

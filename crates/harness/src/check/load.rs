@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 const EXPECTED: &str =
     "every tensor of the architecture resident, none left over, all values finite";
 
-const ENGINE: &str = "the worker's inventory is not what the model's config calls for: a defect of \
-                      the engine";
+const ENGINE: &str = "report this defect of the engine: its tensors are not those that the \
+                      config of the model requires";
 
 /// What the measurement says of the load: the inventory against the architecture's own list, each
 /// tensor where it was to be, no value that is not a number.
@@ -35,16 +35,17 @@ pub(super) fn check(measurement: &Measurement) -> Verdict {
         observed.push_str(&format!("; parts: {}", measurement.parts.join(", ")));
     }
     for omitted in &inventory.omitted {
-        observed.push_str(&format!("; left out: {} {}", omitted.tensors, omitted.group));
+        observed.push_str(&format!("; omitted: {} {}", omitted.tensors, omitted.group));
     }
     let verdict = Verdict::passed(EXPECTED, observed, false);
     if let Some(broken) = inventory.list.iter().find(|tensor| tensor.nonfinite > 0) {
         return verdict.failed(
             format!(
-                "tensor {} of {} holds {} values that are NaN or infinite",
+                "tensor {} of {} contains {} values that are NaN or infinite",
                 broken.name, broken.file, broken.nonfinite
             ),
-            "the file is damaged or the training diverged: fetch it again, and compare its hash",
+            "download the file again and compare its hash: the file is damaged, or the training \
+             diverged",
         );
     }
     match wrong_inventory(measurement, weights) {
@@ -70,7 +71,7 @@ fn wrong_inventory(measurement: &Measurement, weights: u64) -> Option<String> {
     }
     let mut names = HashSet::new();
     if let Some(twice) = list.iter().find(|tensor| !names.insert(&tensor.name)) {
-        return Some(format!("tensor {} stands twice in the inventory", twice.name));
+        return Some(format!("tensor {} is duplicated in the inventory", twice.name));
     }
     if measurement.parameters != Some(weights) {
         return Some(format!(
@@ -80,7 +81,7 @@ fn wrong_inventory(measurement: &Measurement, weights: u64) -> Option<String> {
         ));
     }
     let Some(Ok(config)) = measurement.config.as_deref().map(Config::from_json) else {
-        return Some("no config says which tensors must be there".into());
+        return Some("there is no config that says which tensors are required".into());
     };
     not_as_called_for(list, &config)
 }
@@ -127,7 +128,7 @@ fn not_as_called_for(list: &[Tensor], config: &Config) -> Option<String> {
         }
     }
     let extra = found.keys().min()?;
-    Some(format!("tensor {extra} is resident and the architecture has none such"))
+    Some(format!("tensor {extra} is resident, and the architecture has no such tensor"))
 }
 
 #[cfg(test)]

@@ -46,18 +46,18 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let verdict = Verdict::passed(expected, observed, derived);
     if vram.is_none() && ram.is_none() {
         return verdict.failed(
-            "nothing says what memory this model should take: its shapes are not known and the \
-             manifest gives no range",
-            "give expect.ram or expect.vram in the manifest",
+            "there is no expectation of the memory: the shapes of the model are not known, and \
+             the manifest has no range",
+            "set expect.ram or expect.vram in the manifest",
         );
     }
     if vram.is_some() && measurement.memory.devices.is_empty() {
         return verdict.failed(
             format!(
-                "device memory is expected and none was measured; the model lived on {}",
+                "device memory is expected and was not measured; the model was on {}",
                 measurement.devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
             ),
-            "set `device` to the GPU that is meant, or take expect.vram out",
+            "set `device` to a GPU, or remove expect.vram",
         );
     }
     if let Some((message, hint)) = measurement.memory.devices.iter().find_map(unsound) {
@@ -67,8 +67,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     if let Some(message) = devices.find_map(|device| missing(device, measurement)) {
         return verdict.failed(
             message,
-            "a defect of the worker: tensors that it reports are not where it says, or its \
-             allocator's figures are wrong",
+            "report this defect of the worker: its tensors are not on the device that it \
+             reports, or the figures of its allocator are wrong",
         );
     }
     let outside = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]
@@ -78,8 +78,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         None => verdict,
         Some(message) => verdict.failed(
             message,
-            "the report's memory section holds the timeline and the prediction's parts; mend the \
-             range with expect.vram or expect.ram where the peak is right for this host",
+            "read the timeline and the parts of the prediction in the report; set expect.vram or \
+             expect.ram if the peak is right for this host",
         ),
     }
 }
@@ -97,10 +97,10 @@ fn may_be_missed(devices: &[DeviceMemory]) -> String {
         String::new()
     } else if devices.iter().any(|device| device.peak_source == PeakSource::Samples) {
         let gap = longest(|device| device.longest_gap_s);
-        format!(" (sampled: what is taken for under {gap} can be missed)")
+        format!(" (sampled: a use shorter than {gap} can be missed)")
     } else {
         let gap = longest(|device| device.outside_gap_s);
-        format!(" (taken outside the allocator for under {gap} can be missed)")
+        format!(" (a use outside the allocator shorter than {gap} can be missed)")
     }
 }
 
@@ -112,12 +112,16 @@ fn others(devices: &[DeviceMemory]) -> String {
             .iter()
             .map(|process| format!("{} {}", named(process), format_bytes(process.bytes)))
             .collect();
-        format!("; others took of {}, not counted: {}", device.device, processes.join(", "))
+        format!(
+            "; used on {} by other processes, not counted: {}",
+            device.device,
+            processes.join(", ")
+        )
     });
     let unseen = devices.iter().filter(|device| !device.per_process).map(|device| {
         format!(
-            "; the driver does not show which process is the worker: of {} its use is what the \
-             device's use has grown by",
+            "; the driver does not show which process is the worker: its use of {} is the growth \
+             of the use of the device",
             device.device
         )
     });
@@ -147,41 +151,41 @@ fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
     let name = &device.device;
     if let Some(reason) = &device.mixed {
         let message = format!(
-            "what the worker took of {name} cannot be told apart from what other processes took: \
+            "the use of {name} by the worker cannot be separated from that of other processes: \
              {reason}"
         );
-        let hint = "run again while nobody else uses the GPU; in a container, with the host's \
-                    process ids (`--pid=host`), where the driver tells processes apart";
+        let hint = "run again while no other process uses the GPU; in a container, use the \
+                    process IDs of the host (`--pid=host`)";
         return Some((message, hint));
     }
     if device.samples == 0 {
-        let message = format!("nothing was seen of {name} while the worker lived");
-        return Some((message, "`nvidia-smi` must show the GPU's memory at all times"));
+        let message = format!("there is no reading of {name} while the worker ran");
+        return Some((message, "check that `nvidia-smi` always shows the memory of the GPU"));
     }
     let Some(after) = device.after_unload else {
-        let message = format!("{name} could not be read after the worker's end");
-        return Some((message, "`nvidia-smi` must show the GPU's memory"));
+        let message = format!("{name} could not be read after the end of the worker");
+        return Some((message, "check that `nvidia-smi` shows the memory of the GPU"));
     };
     let left = after.saturating_sub(device.before);
     if left <= UNLOAD_TOLERANCE {
         return None;
     }
     let holder = if device.foreign.is_empty() {
-        "no process that the driver shows holds it".to_owned()
+        "the driver shows no process that holds it".to_owned()
     } else {
         let others: Vec<String> = device.foreign.iter().map(named).collect();
         format!("perhaps held by {}", others.join(", "))
     };
     let message = format!(
-        "{} of {name} were not given back: {} in use before the worker, {} after its end; {holder}",
+        "{} of {name} were not released: {} in use before the worker, {} after its end; {holder}",
         format_bytes(left),
         format_bytes(device.before),
         format_bytes(after),
     );
     Some((
         message,
-        "a process that the worker started may have outlived it, or the driver may be at fault: \
-         `nvidia-smi` and `fuser -v /dev/nvidia*` show who has the GPU open",
+        "run `nvidia-smi` and `fuser -v /dev/nvidia*` to see the processes that use the GPU: a \
+         process that the worker started may still run",
     ))
 }
 
@@ -209,7 +213,7 @@ fn predicted(prediction: &Prediction, of_devices: bool) -> String {
     let end = match (of_devices, prediction.device_peak > 0, prediction.device_baseline) {
         (false, true, _) => {
             return format!(
-                "; predicted were {}, {process} of it for the process",
+                "; predicted: {}, {process} of it for the process",
                 format_bytes(prediction.host_peak)
             );
         }
@@ -218,7 +222,7 @@ fn predicted(prediction: &Prediction, of_devices: bool) -> String {
         (true, _, None) => "what the device takes before the first weight".to_owned(),
     };
     format!(
-        "; predicted were {} of weights, {} of key/value cache, {} of activations and {end}",
+        "; predicted: {} of weights, {} of KV cache, {} of activations and {end}",
         format_bytes(prediction.weights),
         format_bytes(prediction.kv_cache),
         format_bytes(prediction.activations),
@@ -300,11 +304,11 @@ mod tests {
         assert_eq!(passed.status, Status::Passed, "{passed:?}");
         assert_eq!(
             passed.observed,
-            "VRAM 41.2 GB (taken outside the allocator for under 3 ms can be missed), RAM 300 MB"
+            "VRAM 41.2 GB (a use outside the allocator shorter than 3 ms can be missed), RAM 300 MB"
         );
         let sampled = DeviceMemory { peak_source: PeakSource::Samples, ..device() };
         let passed = verdict(&measured(vec![sampled]), RANGE);
-        let says = "VRAM 41.2 GB (sampled: what is taken for under 7 ms can be missed)";
+        let says = "VRAM 41.2 GB (sampled: a use shorter than 7 ms can be missed)";
         assert!(passed.observed.starts_with(says), "{}", passed.observed);
         let within = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE), ..device() };
         assert_eq!(verdict(&measured(vec![within]), RANGE).status, Status::Passed);
@@ -337,8 +341,8 @@ mod tests {
     #[test]
     fn memory_that_is_not_given_back_fails() {
         let left = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE + 1), ..device() };
-        fails(left.clone(), "67.1 MB of cuda:0 were not given back: 1.00 GB in use before");
-        fails(left, "no process that the driver shows holds it");
+        fails(left.clone(), "67.1 MB of cuda:0 were not released: 1.00 GB in use before");
+        fails(left, "the driver shows no process that holds it");
         let foreign = vec![ForeignProcess { pid: 7, name: Some("python".into()), bytes: GB }];
         let held = DeviceMemory { after_unload: Some(3 * GB), foreign, ..device() };
         fails(held, "perhaps held by python (process 7)");
@@ -351,7 +355,7 @@ mod tests {
             vec![ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2_147_483_648 }];
         let passed = verdict(&measured(vec![DeviceMemory { foreign, ..device() }]), RANGE);
         assert_eq!(passed.status, Status::Passed);
-        let says = "others took of cuda:0, not counted: python (process 77) 2.15 GB";
+        let says = "used on cuda:0 by other processes, not counted: python (process 77) 2.15 GB";
         assert!(passed.observed.contains(says), "{}", passed.observed);
         let unseen = DeviceMemory { per_process: false, ..device() };
         let passed = verdict(&measured(vec![unseen.clone()]), RANGE);
@@ -360,7 +364,7 @@ mod tests {
         let mixed = Some("more than one came: 7, 8".to_owned());
         fails(
             DeviceMemory { mixed, ..unseen },
-            "of cuda:0 cannot be told apart from what other processes took: more than one came",
+            "of cuda:0 by the worker cannot be separated from that of other processes: more than one came",
         );
     }
 
@@ -393,13 +397,13 @@ mod tests {
 
     #[test]
     fn a_device_of_which_nothing_was_seen_fails() {
-        fails(DeviceMemory { samples: 0, ..device() }, "nothing was seen of cuda:0");
+        fails(DeviceMemory { samples: 0, ..device() }, "there is no reading of cuda:0");
     }
 
     #[test]
     fn a_device_that_nobody_measured_is_no_pass() {
         let verdict = verdict(&measured(Vec::new()), RANGE);
         assert_eq!(verdict.status, Status::Failed);
-        assert!(verdict.message.is_some_and(|message| message.contains("none was measured")));
+        assert!(verdict.message.is_some_and(|message| message.contains("was not measured")));
     }
 }

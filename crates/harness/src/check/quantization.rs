@@ -40,7 +40,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let expected = match scheme.dtype() {
         None => "no tensor quantized".to_owned(),
         Some(_) if scheme.is_gguf_only() => {
-            format!("every tensor as llama.cpp's {scheme} has it")
+            format!("every tensor in a type that llama.cpp's {scheme} has")
         }
         Some(dtype) if in_place(expectation) => format!("every quantizable tensor in {dtype}"),
         Some(dtype) => format!("every quantizable tensor in {dtype}, within its error"),
@@ -69,15 +69,16 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         };
         return verdict.failed(
             format!("{first}{more}"),
-            "the inventory in the report lists every tensor; for a GGUF file ask for the \
-             quantization that it was made with, or take another file",
+            "read the list of tensors in the report; for a GGUF file, set `quantization` to the \
+             type of the file, or use another file",
         );
     }
     let touched = list.iter().any(|tensor| tensor.dtype.is_quantized());
     if scheme.dtype().is_some() && !touched {
         return verdict.failed(
-            format!("{scheme} was asked for and no tensor could be quantized"),
-            "the inventory gives the reason for each; rows must be multiples of the block",
+            format!("{scheme} was requested, and no tensor could be quantized"),
+            "read the reason for each tensor in the report; rows must be multiples of the block \
+             size",
         );
     }
     verdict
@@ -111,7 +112,7 @@ fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
 /// Returns the block type that a tensor must have, or why it must not be quantized.
 fn expected_type(class: TensorClass, tensor: &Tensor, scheme: Scheme) -> Result<DType, String> {
     let Some(dtype) = scheme.dtype() else {
-        return Err("no quantization was asked for".to_owned());
+        return Err("no quantization was requested".to_owned());
     };
     if class != TensorClass::Matrix {
         return Err(format!("{} tensors are not quantized", class.name()));
@@ -119,7 +120,10 @@ fn expected_type(class: TensorClass, tensor: &Tensor, scheme: Scheme) -> Result<
     let (block, _) = dtype.block().unwrap_or((1, 1));
     let row = tensor.shape.last().copied().unwrap_or(0);
     if row == 0 || !row.is_multiple_of(block) {
-        return Err(format!("its rows of {row} are no multiple of {dtype}'s block of {block}"));
+        return Err(format!(
+            "its rows of {row} are not a multiple of the block size {block} of \
+                            {dtype}"
+        ));
     }
     Ok(dtype)
 }
@@ -137,7 +141,8 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
         && !mix.permits(name, &tensor.shape, dtype)
     {
         return Some(format!(
-            "{name} of {file} is resident in {dtype}, expected {} or what else {scheme} has there",
+            "{name} of {file} is resident in {dtype}, expected {} or another type that {scheme} \
+             has there",
             mix.bulk(&tensor.shape)
         ));
     }
@@ -173,7 +178,7 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
         )),
         (Some(nmse), Some(bound)) if !(0.0..=bound).contains(&nmse.get()) => Some(format!(
             "{name} of {file} differs from its source by a normalised squared error of {:.2e}, \
-             and {dtype} gives at most {bound:.1e}",
+             expected at most {bound:.1e} for {dtype}",
             nmse.get()
         )),
         _ => None,

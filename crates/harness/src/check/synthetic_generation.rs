@@ -8,13 +8,13 @@ use crate::measurement::Measurement;
 use modelgate_model::{COMPARED_LAYERS, Config};
 use modelgate_protocol::{Device, FinishReason, Finite, Generation, GenerationRequest};
 
-const LOOK: &str = "the weights are random but their products are not: logits that are not finite, \
-                    or not the same twice, are the engine's or the device's doing";
+const LOOK: &str = "report this defect of the engine, or check the device: the results of random \
+                    weights must be finite and the same in two runs";
 
 /// Relative error of the logits that the arithmetic of a device costs at most: its products of
 /// quantized weights quantize activations to 8 bits, and what is not quantized has 8 bits of
 /// mantissa.
-const LARGEST_ERROR: f64 = 0.05;
+const MAX_ERROR: f64 = 0.05;
 
 /// Compares the one answer with what was asked, and the agreement with what it must be.
 pub(super) fn check(measurement: &Measurement, fixed_run: &FixedRun) -> Verdict {
@@ -31,7 +31,7 @@ fn judge(measurement: &Measurement, asked: &GenerationRequest) -> Verdict {
     );
     if on_device {
         expected.push_str(&format!(
-            "; a prefix of {COMPARED_LAYERS} layers within {LARGEST_ERROR} of the CPU"
+            "; a prefix of {COMPARED_LAYERS} layers within {MAX_ERROR} of the CPU"
         ));
     }
     if !is_complete(measurement) {
@@ -40,11 +40,7 @@ fn judge(measurement: &Measurement, asked: &GenerationRequest) -> Verdict {
     let verdict = Verdict::passed(expected, observed(measurement), true);
     let wrong = match measurement.generations.as_slice() {
         [generation] if generation.name == asked.name => wrong_generation(generation, asked),
-        other => Some(format!(
-            "one run named \"{}\" was asked for, the worker gave {}",
-            asked.name,
-            other.len()
-        )),
+        other => Some(format!("expected one run named \"{}\", found {}", asked.name, other.len())),
     };
     let wrong = wrong.or_else(|| on_device.then(|| wrong_agreement(measurement)).flatten());
     match wrong {
@@ -80,7 +76,7 @@ fn wrong_generation(generation: &Generation, asked: &GenerationRequest) -> Optio
     let name = &generation.name;
     if generation.prompt_tokens != asked.tokens {
         return Some(format!(
-            "{name}: the prompt was {} tokens that are not the {} that were asked for",
+            "{name}: the prompt was {} tokens, which are not the {} requested ones",
             generation.prompt_tokens.len(),
             asked.tokens.len()
         ));
@@ -95,7 +91,7 @@ fn wrong_generation(generation: &Generation, asked: &GenerationRequest) -> Optio
         FinishReason::Stop => " and a stop",
     };
     if count != most || !stop.is_empty() {
-        return Some(format!("{name}: {count} tokens{stop} were given, {most} were asked for"));
+        return Some(format!("{name}: {count} tokens{stop} were generated, expected {most}"));
     }
     not_repeated(generation)
 }
@@ -106,7 +102,11 @@ fn wrong_agreement(measurement: &Measurement) -> Option<String> {
     };
     let config = measurement.config.as_deref().map(Config::from_json);
     let Some(Ok(config)) = config else {
-        return Some("no config says how many layers were to be compared with the CPU".into());
+        return Some(
+            "there is no config that says how many layers are compared with the \
+                     CPU"
+            .into(),
+        );
     };
     let layers = config.layers.min(COMPARED_LAYERS);
     if agreement.layers as usize != layers || agreement.tokens == 0 {
@@ -116,11 +116,11 @@ fn wrong_agreement(measurement: &Measurement) -> Option<String> {
         ));
     }
     let error = agreement.relative_error.map(Finite::get);
-    let within = error.is_some_and(|error| (0.0..=LARGEST_ERROR).contains(&error));
+    let within = error.is_some_and(|error| (0.0..=MAX_ERROR).contains(&error));
     (!within).then(|| {
         format!(
             "the logits of the first {layers} layers differ from the CPU's by {} of their norm, \
-             expected at most {LARGEST_ERROR}",
+             expected at most {MAX_ERROR}",
             error.map_or("NaN or infinity".into(), |error| format!("{error:.3}"))
         )
     })
@@ -238,36 +238,36 @@ mod tests {
     fn numbers_that_are_none_fail() {
         fails(&changed(|g| g.nonfinite_logits = 1), "1 logits are NaN or infinite");
         fails(&changed(|g| g.logprobs[1] = None), "finite log-probability");
-        fails(&changed(|g| g.repeated_identically = false), "other tokens the second time");
+        fails(&changed(|g| g.repeated_identically = false), "different tokens in the second run");
     }
 
     #[test]
     fn another_prompt_and_another_length_fail() {
-        fails(&changed(|g| g.prompt_tokens[2] = 8), "not the 3 that were asked for");
+        fails(&changed(|g| g.prompt_tokens[2] = 8), "not the 3 requested ones");
         let cut = |g: &mut Generation, length: usize| {
             g.tokens.truncate(length);
             g.logprobs.truncate(length);
         };
         fails(&changed(|g| cut(g, 0)), "no tokens");
-        fails(&changed(|g| cut(g, 1)), "1 tokens were given, 2 were asked for");
+        fails(&changed(|g| cut(g, 1)), "1 tokens were generated, expected 2");
         let stopped = |length| {
             changed(|g| {
                 cut(g, length);
                 g.finish_reason = FinishReason::Stop;
             })
         };
-        fails(&stopped(1), "1 tokens and a stop were given, 2 were asked for");
-        fails(&stopped(2), "2 tokens and a stop were given, 2 were asked for");
+        fails(&stopped(1), "1 tokens and a stop were generated, expected 2");
+        fails(&stopped(2), "2 tokens and a stop were generated, expected 2");
     }
 
     #[test]
     fn another_number_of_answers_fails() {
         let mut measurement = on("cpu");
         measurement.generations.clear();
-        fails(&measurement, "the worker gave 0");
+        fails(&measurement, "expected one run named \"fixed\", found 0");
         let mut measurement = on("cpu");
         measurement.generations.push(measurement.generations[0].clone());
-        fails(&measurement, "the worker gave 2");
+        fails(&measurement, "expected one run named \"fixed\", found 2");
         fails(&changed(|g| g.name = "other".into()), "named \"fixed\"");
     }
 

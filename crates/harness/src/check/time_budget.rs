@@ -31,8 +31,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
             format_duration(budget.value),
             culprit(&measurement.activities)
         ),
-        "compare each activity with its ceiling in the report: a slow disk, a cold page cache or \
-         busy cores; or allow more time with expect.load_time",
+        "compare each activity with its ceiling in the report (a slow disk, a cold page cache or \
+         busy cores), or set expect.load_time to more time",
     )
 }
 
@@ -46,7 +46,7 @@ fn culprit(activities: &[Activity]) -> String {
     longest.map_or(String::new(), |activity| {
         let reached = match (activity.ceiling_bytes_per_s, activity.ceiling_fraction()) {
             (Some(ceiling), Some(fraction)) => format!(
-                ", {:.0} % of the {}/s that this host can do",
+                ", {:.0} % of the {}/s that this host can reach",
                 100.0 * fraction.get(),
                 format_bytes(ceiling.get() as u64)
             ),
@@ -83,7 +83,7 @@ mod tests {
         let decode = activity(ActivityName::Decode, 40_000_000_000, 90.0, None);
         assert_eq!(
             culprit(&[copy.clone(), read, decode]),
-            "; busiest was read: 40.0 GB in 20.0 s, 4 % of the 50.0 GB/s that this host can do"
+            "; busiest was read: 40.0 GB in 20.0 s, 4 % of the 50.0 GB/s that this host can reach"
         );
         let unknown = activity(ActivityName::Quantize, 1_000_000, 2.0, None);
         assert_eq!(culprit(&[copy, unknown]), "; busiest was quantize: 1.00 MB in 2.0 s");

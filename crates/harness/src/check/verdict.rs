@@ -20,9 +20,9 @@ pub struct Verdict {
     pub observed: String,
     /// Whether the expectation was derived rather than given in the manifest.
     pub derived: bool,
-    /// What is wrong; none where it passed or was not selected.
+    /// What is wrong; `None` if it passed or was not selected.
     pub message: Option<String>,
-    /// What to do; none where it passed or was not selected.
+    /// What to do; `None` if it passed or was not selected.
     pub hint: Option<String>,
 }
 

@@ -38,8 +38,8 @@ impl Manifest {
             ManifestError::without_place(
                 &path.display().to_string(),
                 format!("the manifest cannot be read: {error}"),
-                "MODELGATE_MANIFEST is the path of a readable TOML file; without it the default \
-                 manifest is used",
+                "set MODELGATE_MANIFEST to a readable TOML file, or unset it to use the default \
+                 manifest",
             )
         })?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -55,8 +55,8 @@ impl Manifest {
             return Err(ManifestError::without_place(
                 name,
                 format!("the manifest has more than {MAX_TEXT_BYTES} bytes"),
-                "MODELGATE_MANIFEST is the path of a manifest; texts for perplexity are in files of \
-                 their own",
+                "set MODELGATE_MANIFEST to a manifest; put texts for the perplexity into \
+                 separate files",
             ));
         }
         let place = Place { name, text };

@@ -22,7 +22,8 @@ impl Resolver<'_> {
                     return self.error(
                         key.span(),
                         "load_time.first is shorter than load_time.cached",
-                        "first holds the download and the load, cached the load alone",
+                        "set `first` to the time of the download and the load, and `cached` to \
+                         that of the load alone",
                     );
                 }
                 LoadTime { cached, first }
@@ -40,7 +41,7 @@ impl Resolver<'_> {
                     return self.error(
                         max.span(),
                         format!("perplexity.max is {}, expected more than 1", max.get_ref()),
-                        "a perplexity of 1 is a model that is never surprised",
+                        "set it to more than 1, the perplexity of a perfect prediction",
                     );
                 }
                 PerplexityBound { max: raw.max.map(Spanned::into_inner), text: raw.text }
@@ -59,7 +60,8 @@ impl Resolver<'_> {
         {
             return self.error(
                 span.clone(),
-                "expect.vram of a model on the CPU could never be met: it takes no device memory",
+                "expect.vram of a model on the CPU can never be met: the model takes no device \
+                 memory",
                 "use expect.ram",
             );
         }
@@ -105,24 +107,24 @@ impl Resolver<'_> {
             None => Ok(None),
             Some(text) => match parse_bytes(text.get_ref()) {
                 Ok(bytes) => Ok(Some(bytes)),
-                Err(message) => self.error(text.span(), message, "write the unit out"),
+                Err(message) => self.error(text.span(), message, "add the unit"),
             },
         };
         let (low, high) = (bytes(&min)?, bytes(&max)?);
         match (low, high) {
-            (None, None) => self.error(span, "the range is empty", "give min, max or both"),
+            (None, None) => self.error(span, "the range is empty", "set min, max or both"),
             (Some(low), Some(high)) if low > high => self.error(
                 span,
                 "the range is impossible: min is above max",
-                "exchange them, or mend the unit",
+                "exchange them, or correct the unit",
             ),
             (_, Some(0)) => {
-                self.error(span, "the range is impossible: max is 0", "no load takes no memory")
+                self.error(span, "the range is impossible: max is 0", "set it to more than 0")
             }
             (Some(0), None) => self.error(
                 span,
-                "the range is no bound: at least 0",
-                "give a max, or a min above 0: a check that cannot fail proves nothing",
+                "the range has no bound: at least 0",
+                "set max, or a min above 0: a check that cannot fail proves nothing",
             ),
             (low, high) => Ok(ByteRange { min: low.unwrap_or(0), max: high.unwrap_or(u64::MAX) }),
         }

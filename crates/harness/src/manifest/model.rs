@@ -19,7 +19,7 @@ pub struct Model {
     pub quantization: Scheme,
     /// Where it is to live.
     pub device: DeviceChoice,
-    /// Positions of the key/value cache; derived from the model where it is not given.
+    /// Positions of the KV cache; derived from the model where it is not given.
     pub context: Option<u32>,
     /// The worker is ended after this.
     pub deadline: Duration,

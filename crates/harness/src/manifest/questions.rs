@@ -23,7 +23,7 @@ impl Resolver<'_> {
             return self.error(
                 span,
                 "generation is an empty list",
-                "leave the key out to ask the built-in questions",
+                "remove the key to use the built-in questions",
             );
         }
         let mut names = HashSet::new();
@@ -34,8 +34,8 @@ impl Resolver<'_> {
             if !names.insert(question.name.clone()) {
                 return self.error(
                     name_span,
-                    format!("generation \"{}\" stands twice", question.name),
-                    "give each a name of its own",
+                    format!("generation \"{}\" is duplicated", question.name),
+                    "give each a different name",
                 );
             }
             questions.push(question);
@@ -53,7 +53,7 @@ impl Resolver<'_> {
                 let span = messages.span();
                 let list = messages.into_inner();
                 if list.is_empty() {
-                    return self.error(span, "messages is an empty list", "give at least one");
+                    return self.error(span, "messages is an empty list", "add at least one");
                 }
                 list.into_iter().map(|raw| self.message(raw)).collect::<Result<_>>()?
             }
@@ -61,7 +61,7 @@ impl Resolver<'_> {
                 return self.error(
                     raw.expect.span(),
                     "a generation has either prompt or messages",
-                    "prompt is short for one message of the user",
+                    "use `prompt` for one message of the user, or `messages` for a chat",
                 );
             }
         };
@@ -72,7 +72,7 @@ impl Resolver<'_> {
                 return self.error(
                     n.span(),
                     format!("max_tokens is {}, expected 1 to {MAX_CONTEXT}", n.get_ref()),
-                    "it is the length of the longest answer",
+                    "set it to the maximal length of an answer",
                 );
             }
         };
@@ -80,8 +80,8 @@ impl Resolver<'_> {
         if expect.is_empty() || expect.iter().any(|answer| answer.trim().is_empty()) {
             return self.error(
                 raw.expect.span(),
-                "expect is empty: an answer that any text satisfies proves nothing",
-                "give the words of which one must stand in the answer, such as [\"Paris\"]",
+                "expect is empty: every text would pass",
+                "list the words of which the answer must contain one, such as [\"Paris\"]",
             );
         }
         let name = match &raw.name {
@@ -97,7 +97,7 @@ impl Resolver<'_> {
             return self.error(
                 raw.role.span(),
                 format!("role \"{role}\" is not known"),
-                "expected system, user or assistant",
+                "use system, user or assistant",
             );
         }
         let span = raw.content.span();
@@ -119,8 +119,8 @@ impl Resolver<'_> {
     fn no_tower<T>(&self, path: &Spanned<PathBuf>, medium: &str) -> Result<T> {
         self.error(
             path.span(),
-            format!("{medium} input is not supported: no model is loaded with a tower for it"),
-            "this version evaluates the text part of every model",
+            format!("{medium} input is not supported: no model is loaded with its tower"),
+            "remove it: this version evaluates the text part of every model",
         )
     }
 

@@ -11,7 +11,9 @@ pub(super) use toml::Spanned;
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawManifest {
+    /// The version of the format: 1.
     pub(super) schema: Spanned<u32>,
+    /// The models, each as a table `[[model]]`.
     #[serde(default)]
     pub(super) model: Vec<Spanned<RawModel>>,
 }
@@ -19,67 +21,109 @@ pub(super) struct RawManifest {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawModel {
+    /// The name of the model in tests and reports: lower-case letters, digits and `. _ @ -`.
+    /// Variants of a model have the same name before an `@`.
     pub(super) id: Spanned<String>,
+    /// A repository of the Hugging Face Hub: `owner/name`. Either `repo` or `path` is required.
     pub(super) repo: Option<Spanned<String>>,
+    /// A folder with `config.json` and safetensors files, or a GGUF file. A relative path starts at
+    /// the folder of the manifest.
     pub(super) path: Option<Spanned<PathBuf>>,
+    /// A GGUF file of the repository. Any part of a split file stands for all parts.
     pub(super) file: Option<Spanned<String>>,
+    /// A branch, a tag or a commit of the repository. The default is `main`.
     pub(super) revision: Option<Spanned<String>>,
+    /// `none`, `q4_0`, `q4_k`, `q5_k`, `q6_k` or `q8_0`. For GGUF files also `q4_1`, `q5_0`,
+    /// `q5_1`, and the mixes of llama.cpp: `q2_k`, `q2_k_s`, `q3_k_s`, `q3_k_m`, `q3_k_l`,
+    /// `q4_k_s`, `q4_k_m`, `q5_k_s`, `q5_k_m`.
     pub(super) quantization: Spanned<String>,
+    /// `auto` (the value of `MODELGATE_DEVICE`, or the CPU), `cpu`, `cuda`, `cuda:N`, or a list of
+    /// these. The engine uses the first device of a list. The default is `auto`.
     pub(super) device: Option<Spanned<OneOrMany<String>>>,
+    /// The number of positions of the KV cache. The default is 4096, or the context of the model if
+    /// that is smaller.
     pub(super) context: Option<Spanned<u32>>,
+    /// `true` adds the variant `<id>@synthetic` with the same shapes and random weights.
     pub(super) synthetic: Option<Spanned<bool>>,
+    /// `"synthetic"` says that the files at `path` hold random weights, so that answers are not
+    /// judged. The default is `"real"`.
     pub(super) evidence: Option<Spanned<String>>,
+    /// The maximal time of the worker. The default is `"45min"`.
     pub(super) deadline: Option<Spanned<String>>,
+    /// The maximal time of the worker without progress. The default is `"2min"`.
     pub(super) stall: Option<Spanned<String>>,
+    /// What the checks expect. A value that is not given is derived.
     #[serde(default)]
     pub(super) expect: RawExpect,
+    /// One question, or several as `[[model.generation]]`. The default is two built-in questions.
     pub(super) generation: Option<Spanned<OneOrMany<RawGeneration>>>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawExpect {
+    /// The budget of the check `time_budget`. The default is 20 minutes.
     pub(super) load_time: Option<RawLoadTime>,
+    /// The range of the peak device memory. The default is the prediction, plus or minus 5 % (at
+    /// least 100 MB).
     pub(super) vram: Option<Spanned<RawRange>>,
+    /// The range of the peak private host memory. The default is the prediction, plus or minus 5 %
+    /// (at least 100 MB).
     pub(super) ram: Option<Spanned<RawRange>>,
+    /// The bound of the perplexity. The default is 100 on a built-in English text.
     pub(super) perplexity: Option<Spanned<RawPerplexity>>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLoadTime {
+    /// The maximal time of the load alone, for example `"15min"`.
     pub(super) cached: Option<Spanned<String>>,
+    /// The maximal time of the load and the download together.
     pub(super) first: Option<Spanned<String>>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRange {
+    /// The lower bound, for example `"38GB"`.
     pub(super) min: Option<Spanned<String>>,
+    /// The upper bound, for example `"45GB"`.
     pub(super) max: Option<Spanned<String>>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPerplexity {
+    /// The largest perplexity that passes.
     pub(super) max: Option<Spanned<f64>>,
+    /// A text file. A relative path starts at the folder of the manifest.
     pub(super) text: Option<PathBuf>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawGeneration {
+    /// The name of the question in reports.
     pub(super) name: Option<Spanned<String>>,
+    /// The text of one message of the user. Either `prompt` or `messages` is required.
     pub(super) prompt: Option<Spanned<String>>,
+    /// A chat with several messages.
     pub(super) messages: Option<Spanned<Vec<RawMessage>>>,
+    /// The maximal number of generated tokens. The default is 64.
     pub(super) max_tokens: Option<Spanned<u32>>,
+    /// One or more answers. The generated text must contain one of them, in any case, at word
+    /// boundaries.
     pub(super) expect: Spanned<OneOrMany<String>>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMessage {
+    /// `system`, `user` or `assistant`.
     pub(super) role: Spanned<String>,
+    /// A text, or a list of parts: a text or `{ text = ".." }`. The parts `{ image = "FILE" }` and
+    /// `{ audio = "FILE" }` are refused, because no tower is loaded.
     pub(super) content: Spanned<OneOrMany<RawPart>>,
 }
 
@@ -174,12 +218,12 @@ pub(super) fn read(place: Place<'_>) -> Result<RawManifest, ManifestError> {
 /// The nearest known key, read off serde's own message, which lists what it knows in backticks.
 fn hint(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field ") else {
-        return "the README describes every key of a manifest".into();
+        return "see docs/reference/manifest.md for every key".into();
     };
     let mut quoted = rest.split('`').skip(1).step_by(2);
     let unknown = quoted.next().unwrap_or_default();
     match nearest(unknown, quoted) {
         Some(known) => format!("the nearest known key is `{known}`"),
-        None => "the README describes every key of a manifest".into(),
+        None => "see docs/reference/manifest.md for every key".into(),
     }
 }

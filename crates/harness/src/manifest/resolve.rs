@@ -23,7 +23,7 @@ pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> 
             place,
             raw.schema.span(),
             format!("schema is {}, expected {SCHEMA}", raw.schema.get_ref()),
-            "this version of modelgate reads manifests of schema 1",
+            "set schema to 1",
         ));
     }
     if raw.model.is_empty() {
@@ -31,7 +31,7 @@ pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> 
             place,
             raw.schema.span(),
             "the manifest has no model: expected at least one [[model]]",
-            "three lines make a model: id, repo or path, quantization",
+            "add a model with id, repo or path, and quantization",
         ));
     }
     let (mut seen, mut models) = (HashSet::new(), Vec::new());
@@ -43,8 +43,8 @@ pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> 
             return Err(ManifestError::at(
                 place,
                 id.span(),
-                format!("id \"{}\" stands twice", id.get_ref()),
-                "ids are distinct; variants of a model differ after an @, as in \
+                format!("id \"{}\" is duplicated", id.get_ref()),
+                "use a different id; variants of a model differ after an @, as in \
                  \"my-model@q8_0\"",
             ));
         }
@@ -93,15 +93,15 @@ impl Resolver<'_> {
             return self.error(
                 id.span(),
                 format!("id \"{text}\" is malformed"),
-                "an id is at most 100 lower-case letters, digits and . _ @ -, and begins with a \
-                 letter or digit",
+                "use at most 100 lower-case letters, digits and . _ @ -, beginning with a letter \
+                 or digit",
             );
         }
         if text.ends_with(SYNTHETIC_VARIANT) {
             return self.error(
                 id.span(),
                 format!("id \"{text}\" ends with {SYNTHETIC_VARIANT}, which is reserved"),
-                "synthetic = true in the model's own entry plans its synthetic variant",
+                "set synthetic = true in the entry of the model to plan its synthetic variant",
             );
         }
         Ok(text.clone())
@@ -128,7 +128,7 @@ impl Resolver<'_> {
         );
         let hint = match (instead, nearest(text, names)) {
             (Some(name), _) => {
-                format!("\"{text}\" is another library's format; use \"{name}\" instead")
+                format!("use \"{name}\" instead: \"{text}\" is the format of another library")
             }
             (None, Some(name)) => format!("the nearest is \"{name}\""),
             (None, None) => "\"q4_k\" is the usual one for 4 bits, \"q8_0\" for 8".into(),
@@ -145,7 +145,7 @@ impl Resolver<'_> {
             return self.error(
                 device.span(),
                 "device is an empty list",
-                "expected at least one of cuda, cuda:N, cpu; or leave the key out",
+                "list at least one of cuda, cuda:N, cpu; or remove the key",
             );
         }
         if names.len() > MAX_DEVICES {
@@ -166,13 +166,13 @@ impl Resolver<'_> {
                 return self.error(
                     device.span(),
                     format!("device \"{name}\" is not known"),
-                    "expected cuda, cuda:N, cpu, auto, or a list such as [\"cuda:0\", \"cpu\"]",
+                    "use cuda, cuda:N, cpu, auto, or a list such as [\"cuda:0\", \"cpu\"]",
                 );
             };
             if devices.contains(&parsed) {
                 return self.error(
                     device.span(),
-                    format!("device \"{name}\" stands twice in the list"),
+                    format!("device \"{name}\" is duplicated in the list"),
                     "name each device once",
                 );
             }
@@ -190,7 +190,7 @@ impl Resolver<'_> {
             n => self.error(
                 context.span(),
                 format!("context is {n}, expected 1 to {MAX_CONTEXT}"),
-                "it is the number of tokens of prompt and answer together",
+                "set it to the number of tokens of prompt and answer together",
             ),
         }
     }

@@ -34,7 +34,7 @@ impl Resolver<'_> {
         };
         match parse_duration(text.get_ref()) {
             Ok(duration) => Ok(Some(duration)),
-            Err(message) => self.error(text.span(), message, "write the unit out"),
+            Err(message) => self.error(text.span(), message, "add the unit"),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Resolver<'_> {
             (None, Some(_), Some(key), _) => self.error(
                 key.span(),
                 "file goes with repo, not with path",
-                "path may itself name a GGUF file",
+                "set `path` to the GGUF file itself",
             ),
             (None, Some(_), _, Some(key)) => {
                 self.error(key.span(), "revision goes with repo, not with path", "remove it")
@@ -40,12 +40,12 @@ impl Resolver<'_> {
             (Some(repo), Some(_), _, _) => self.error(
                 repo.span(),
                 format!("model \"{id}\" has both repo and path"),
-                "give one: a hub repository or a local path",
+                "keep one of them: a hub repository or a local path",
             ),
             (None, None, _, _) => self.error(
                 span,
                 format!("model \"{id}\" has neither repo nor path"),
-                "give repo = \"owner/name\" for a hub repository, or path = \"DIR or FILE.gguf\"",
+                "add repo = \"owner/name\" for a hub repository, or path = \"DIR or FILE.gguf\"",
             ),
         }
     }
@@ -62,7 +62,7 @@ impl Resolver<'_> {
             _ => self.error(
                 repo.span(),
                 format!("repo \"{text}\" is malformed: expected \"owner/name\""),
-                "it is the last part of the model page's address",
+                "use the last part of the address of the model page",
             ),
         }
     }
@@ -78,7 +78,7 @@ impl Resolver<'_> {
             self.error(
                 revision.span(),
                 format!("revision \"{text}\" is malformed"),
-                "expected a branch, a tag or a commit",
+                "use a branch, a tag or a commit",
             )
         }
     }
@@ -91,8 +91,8 @@ impl Resolver<'_> {
         } else {
             self.error(
                 file.span(),
-                format!("file \"{text}\" is no GGUF file of the repository"),
-                "expected a name such as \"model-q4_k_m.gguf\"; a safetensors model needs no file",
+                format!("file \"{text}\" is not a GGUF file of the repository"),
+                "use a name such as \"model-q4_k_m.gguf\"; a safetensors model needs no file",
             )
         }
     }

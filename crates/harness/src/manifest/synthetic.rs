@@ -18,7 +18,7 @@ impl Resolver<'_> {
             other => {
                 let hint = match nearest(other, ["real", "synthetic"]) {
                     Some(known) => format!("the nearest is \"{known}\""),
-                    None => "leave the key out for trained weights".to_owned(),
+                    None => "remove the key for trained weights".to_owned(),
                 };
                 return self.error(
                     evidence.span(),
@@ -30,16 +30,16 @@ impl Resolver<'_> {
         if raw.repo.is_some() {
             return self.error(
                 evidence.span(),
-                "evidence = \"synthetic\" goes with path, not with repo: it says that local files \
-                 hold random weights",
-                "synthetic = true plans a variant of the repository's model that needs no files",
+                "evidence = \"synthetic\" goes with path, not with repo: it means that local \
+                 files contain random weights",
+                "set synthetic = true to plan a variant of the model that needs no files",
             );
         }
         self.refuse_judgement(raw)?;
         Ok(Weights::RandomFiles)
     }
 
-    /// Refuses what would be expected of answers that nobody judges.
+    /// Refuses expectations of answers, because answers of random weights are not judged.
     fn refuse_judgement(&self, raw: &RawModel) -> Result<()> {
         let perplexity = raw.expect.perplexity.as_ref();
         let judged = [
@@ -51,7 +51,7 @@ impl Resolver<'_> {
             Some((key, span)) => self.error(
                 span,
                 format!("{key} of a model of random weights: its answers are not judged"),
-                "take it out; a synthetic model is asked to go on from fixed token ids",
+                "remove it; a synthetic model continues fixed token IDs",
             ),
         }
     }
@@ -64,11 +64,11 @@ impl Resolver<'_> {
             return self.error(
                 span,
                 format!(
-                    "weights that are made in place cannot be in {}, which only GGUF files come in",
+                    "synthetic weights cannot be in {}, which only GGUF files have",
                     model.quantization
                 ),
                 format!(
-                    "an entry with quantization = \"{}\" comes nearest",
+                    "use quantization = \"{}\", which is the most similar",
                     at_least_as_large(model.quantization)
                 ),
             );
@@ -78,7 +78,7 @@ impl Resolver<'_> {
             return self.error(
                 span,
                 format!("the variant's id \"{id}\" is longer than {MAX_ID_BYTES} characters"),
-                "shorten the model's id",
+                "shorten the id of the model",
             );
         }
         Ok(Model {
@@ -97,16 +97,16 @@ impl Resolver<'_> {
                 let names = known::repositories().collect::<Vec<_>>().join(", ");
                 self.error(
                     span,
-                    format!("the shapes of {repo} are not known here; known are {names}"),
-                    "put its config.json into a folder of its own and give an entry with that \
-                     folder as its path",
+                    format!("the shapes of {repo} are not built in; built in are {names}"),
+                    "put its config.json into a folder, and write an entry with that folder as \
+                     `path`",
                 )
             }
             source if source.is_gguf_file() => self.error(
                 span,
                 "a synthetic variant is made from a config.json, and a GGUF file has none",
-                "give an entry whose path is a folder with the model's config.json; where the file \
-                 itself holds random weights, say evidence = \"synthetic\"",
+                "write an entry whose `path` is a folder with the config.json of the model; if \
+                 the file itself contains random weights, set evidence = \"synthetic\"",
             ),
             _ => Ok(()),
         }

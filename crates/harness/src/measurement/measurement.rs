@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 pub struct Measurement {
     /// How far it came.
     pub outcome: Outcome,
-    /// Why it came no further; none where the outcome is `measured`.
+    /// Why it came no further; `None` if the outcome is `measured`.
     pub failure: Option<Failure>,
-    /// Who loaded it; none where no worker spoke.
+    /// Who loaded it; `None` if no worker spoke.
     pub engine: Option<Engine>,
     /// `model_type` or `general.architecture`.
     pub architecture: Option<String>,
@@ -31,7 +31,7 @@ pub struct Measurement {
     pub commit: Option<String>,
     /// Weights that were loaded.
     pub parameters: Option<u64>,
-    /// Positions of the key/value cache.
+    /// Positions of the KV cache.
     pub context: Option<u32>,
     /// Parts of the model that were loaded.
     pub parts: Vec<String>,
@@ -56,7 +56,7 @@ pub struct Measurement {
     pub devices_seen: Vec<DeviceSeen>,
     /// Seconds to turn the source into local files.
     pub acquire_s: Option<Finite>,
-    /// Seconds from spawn until the last tensor was resident and synchronised; none where that
+    /// Seconds from spawn until the last tensor was resident and synchronised; `None` if that
     /// never happened.
     pub load_s: Option<Finite>,
     /// What it took in memory.
@@ -67,10 +67,10 @@ pub struct Measurement {
     pub generations: Vec<Generation>,
     /// Perplexity of the bundled or given text.
     pub perplexity: Option<Perplexity>,
-    /// How well a prefix of the model on its device agrees with the same on the CPU; none where
+    /// How well a prefix of the model on its device agrees with the same on the CPU; `None` if
     /// that was not compared.
     pub agreement: Option<Agreement>,
-    /// How the worker's process ended; none where none was started.
+    /// How the worker's process ended; `None` if none was started.
     pub worker_exit: Option<WorkerExit>,
     /// The last 64 KiB that the worker wrote to standard output and standard error.
     pub worker_stderr: String,

@@ -14,9 +14,9 @@ pub const UNLOAD_TOLERANCE: u64 = 64 << 20;
 pub struct Memory {
     /// One entry a device.
     pub devices: Vec<DeviceMemory>,
-    /// Memory of the worker's process on the host; none where no process was started.
+    /// Memory of the worker's process on the host; `None` if no process was started.
     pub host: Option<HostMemory>,
-    /// Predicted from the shapes before anything was loaded; none where the shapes are not known.
+    /// Predicted from the shapes before anything was loaded; `None` if the shapes are not known.
     pub prediction: Option<Prediction>,
     /// Samples over time.
     pub timeline: Timeline,
@@ -40,10 +40,10 @@ pub struct DeviceMemory {
     pub peak: u64,
     /// How the peaks were had.
     pub peak_source: PeakSource,
-    /// In use after the worker's end, less what other processes took since its start; none where
+    /// In use after the worker's end, less what other processes took since its start; `None` if
     /// it was not read.
     pub after_unload: Option<u64>,
-    /// What was predicted for `peak`; none where the shapes are not known.
+    /// What was predicted for `peak`; `None` if the shapes are not known.
     pub predicted_peak: Option<u64>,
     /// The highest use of other processes while the worker lived, which is not in the figures
     /// above.
@@ -55,11 +55,11 @@ pub struct DeviceMemory {
     /// worker's use is what the device's use has grown by.
     #[serde(default)]
     pub per_process: bool,
-    /// Why the figures may hold what other processes took; none where they do not.
+    /// Why the figures may hold what other processes took; `None` if they do not.
     #[serde(default)]
     pub mixed: Option<String>,
     /// Memory that is taken outside the worker's allocator for less than this, in seconds, can have
-    /// been missed; none where the peak is of samples alone.
+    /// been missed; `None` if the peak is of samples alone.
     #[serde(default)]
     pub outside_gap_s: Option<Finite>,
     /// Samples that were taken from outside the worker.
@@ -75,7 +75,7 @@ pub struct DeviceMemory {
 pub struct ForeignProcess {
     /// Its process id, as the driver gives it.
     pub pid: u32,
-    /// Its name; none where the system does not tell it.
+    /// Its name; `None` if the system does not tell it.
     pub name: Option<String>,
     /// What it took beyond what it had when the worker started.
     pub bytes: u64,
@@ -97,7 +97,7 @@ pub enum PeakSource {
 pub struct HostMemory {
     /// Private memory at the first sample.
     pub before: u64,
-    /// Private memory when the last tensor was resident; none where that never happened.
+    /// Private memory when the last tensor was resident; `None` if that never happened.
     pub after_load: Option<u64>,
     /// The highest private memory: anonymous, shared and page-locked pages, without those of
     /// mapped files.
@@ -106,10 +106,10 @@ pub struct HostMemory {
     pub peak_source: PeakSource,
     /// The highest resident set that the system saw (`VmHWM`), mapped files included.
     pub peak_rss: u64,
-    /// What was predicted for `peak_private`; none where the shapes are not known.
+    /// What was predicted for `peak_private`; `None` if the shapes are not known.
     pub predicted_peak: Option<u64>,
     /// The highest use of the control group that the worker runs in, its other processes and page
-    /// cache included; none where the system keeps no such mark.
+    /// cache included; `None` if the system keeps no such mark.
     pub cgroup_peak: Option<u64>,
     /// Samples that were taken.
     pub samples: u64,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// All that was asked was seen.
     Measured,
-    /// The files could not be had.
+    /// The files are not available.
     NotAcquired,
     /// The worker said that it cannot go on, or the harness refused to start it.
     Failed,
@@ -41,7 +41,7 @@ impl Outcome {
 /// How the worker's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerExit {
-    /// Its exit code; none where a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,

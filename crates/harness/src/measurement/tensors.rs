@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// The tensor inventory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tensors {
-    /// 8 times the resident bytes over the number of weights; none where nothing is resident.
+    /// 8 times the resident bytes over the number of weights; `None` if nothing is resident.
     pub bits_per_weight: Option<Finite>,
     /// Resident bytes by type.
     pub by_type: BTreeMap<String, u64>,

@@ -9,16 +9,16 @@ use modelgate_protocol::{FailureKind, Stage};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unmeasured {
     /// The model is not measured yet.
-    #[error("this model's turn has not come yet")]
+    #[error("this model has not been measured yet")]
     Waiting,
     /// A signal ended the run first.
-    #[error("the run was interrupted before this model's turn")]
+    #[error("the run was interrupted before this model was measured")]
     Interrupted,
     /// The process that measured it ended.
     #[error("the test process that measured this model ended before it was finished")]
     Abandoned,
     /// The worker did not send all events.
-    #[error("the worker ended its report without what this check needs")]
+    #[error("the worker did not report what this check needs")]
     Incomplete,
 }
 
@@ -53,12 +53,10 @@ impl Reportable for Unmeasured {
         let hint = match self {
             Unmeasured::Waiting | Unmeasured::Interrupted => "start the run again",
             Unmeasured::Abandoned => {
-                "a time limit of the test runner, a kill from outside, or a defect; start the run \
-                 again"
+                "start the run again: a time limit of the test runner or a kill from outside \
+                 ended it, or a defect"
             }
-            Unmeasured::Incomplete => {
-                "a worker must send every event of the protocol; see the schema of the protocol"
-            }
+            Unmeasured::Incomplete => "send every event of the protocol; see schemas/event.json",
         };
         hint.to_owned()
     }

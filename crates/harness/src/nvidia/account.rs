@@ -1,6 +1,6 @@
 //! What a worker took of one GPU: the arithmetic from readings to figures. Pure.
 //!
-//! Nobody sees a worker's use whole and exact, so two views are joined.
+//! No single source shows the use of a worker completely and exactly, so two views are combined.
 //!
 //! *From inside* the worker tells marks: what its allocator (the pool) has reserved, the most that
 //! it ever reserved, and what is in use outside of it, which is everything else on the GPU:
@@ -29,9 +29,9 @@
 //! Without marks, or with none before or none after the load, the peak counts as the highest of
 //! NVML's samples.
 //!
-//! In a container NVML's process ids may be the host's, and then nobody is the worker. Its use is
+//! In a container NVML's process ids may be the host's, and then no process is recognized as the worker. Its use is
 //! then what everybody's has grown by, less the growth of processes that were there before. One
-//! newcomer is taken for the worker. A second one, or other signs that somebody else took or gave
+//! newcomer is taken for the worker. A second one, or other signs that another process took or gave
 //! back memory, leave figures that hold more than the worker's, which `mixed` says.
 
 use super::probe::Log;
@@ -49,7 +49,7 @@ const UNEXPLAINED: u64 = 512 << 20;
 /// between two lists.
 const LASTING: f64 = 0.5;
 /// The least time, in seconds, by which a change of use and the list that shows it may be apart.
-const LEAST_LAG: f64 = 0.05;
+const MIN_LAG: f64 = 0.05;
 
 /// What a worker said of its memory, and when, in seconds from spawn.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// The lists of processes; none where the driver did not tell them from the begin.
+    /// The lists of processes; `None` if the driver did not tell them from the begin.
     fn lists(&self) -> impl Iterator<Item = (f64, &'a [ProcessUse])> + use<'a> {
         let known = self.before.processes.is_some();
         let lists = self.log.processes.iter().map(|(t_s, list)| (*t_s, list.as_slice()));
@@ -141,7 +141,7 @@ impl<'a> Life<'a> {
         signed(sum_of(list, &is_foreign)) - signed(sum_of(self.earlier(), &is_foreign))
     }
 
-    /// By how much others use more after the worker's end: then nobody is the worker.
+    /// By how much others use more after the worker's end: then no process is the worker.
     fn left(&self, after: &Snapshot) -> i64 {
         match (&self.before.processes, &after.processes) {
             (Some(_), Some(list)) => self.growth(list, |pid| pid != self.worker),
@@ -176,7 +176,7 @@ struct Account<'a> {
 impl<'a> Account<'a> {
     fn of(life: &'a Life<'a>) -> Account<'a> {
         let per_process = life.lists().any(|(_, list)| use_of(list, life.worker).is_some());
-        let lag = life.log.processes_gap_s.max(LEAST_LAG);
+        let lag = life.log.processes_gap_s.max(MIN_LAG);
         let mut account =
             Account { life, per_process, growth: Vec::new(), worker: Vec::new(), lag };
         let growth = |list| life.growth(list, |pid| account.is_foreign(pid));
@@ -278,7 +278,10 @@ impl<'a> Account<'a> {
     fn mixed(&self) -> Option<String> {
         let silent = |process: &&ProcessUse| process.used.is_none() && self.is_foreign(process.pid);
         if let Some(process) = self.life.lists().flat_map(|(_, list)| list).find(silent) {
-            return Some(format!("the driver does not tell what process {} takes", process.pid));
+            return Some(format!(
+                "the driver does not report the memory of process {}",
+                process.pid
+            ));
         }
         if self.per_process { self.unowned() } else { self.unseen() }
     }
@@ -301,7 +304,7 @@ impl<'a> Account<'a> {
             least = least.min(unowned);
             if t_s - *since.get_or_insert(*t_s) >= LASTING {
                 let bytes = format_bytes(least);
-                return Some(format!("{bytes} came in use that no process the driver shows has"));
+                return Some(format!("{bytes} are in use that belong to no visible process"));
             }
         }
         None
@@ -317,7 +320,10 @@ impl<'a> Account<'a> {
             return Some(format!("{unseen}, and more than one came: {}", pids.join(", ")));
         }
         if let Some(process) = life.later().iter().find(|one| newcomers.contains(&one.pid)) {
-            return Some(format!("process {} came during the run and is still there", process.pid));
+            return Some(format!(
+                "process {} started during the run and is still running",
+                process.pid
+            ));
         }
         if let Some(after) = life.after {
             let gone = life.before.memory.used.saturating_sub(life.unloaded(after));
@@ -339,8 +345,8 @@ impl<'a> Account<'a> {
     }
 }
 
-/// The highest value from `from` to `to` of a quantity that holds each value until the next; none
-/// where it has none by then.
+/// The highest value from `from` to `to` of a quantity that holds each value until the next; `None`
+/// if it has none by then.
 fn highest<T: Copy + Ord>(points: &[(f64, T)], from: f64, to: f64) -> Option<T> {
     let begin = points.partition_point(|(t_s, _)| *t_s <= from).saturating_sub(1);
     let points = points[begin..].iter().take_while(|(t_s, _)| *t_s <= to);
@@ -353,7 +359,7 @@ fn sum_of(list: &[ProcessUse], counts: &impl Fn(u32) -> bool) -> u64 {
     counted.map(|process| process.used.unwrap_or(0)).fold(0, u64::saturating_add)
 }
 
-/// What process `pid` uses; none where the list does not say.
+/// What process `pid` uses; `None` if the list does not say.
 fn use_of(list: &[ProcessUse], pid: u32) -> Option<u64> {
     list.iter().find(|process| process.pid == pid)?.used
 }
@@ -507,7 +513,7 @@ mod tests {
             mark(3.0, [5 * GIB, 5 * GIB], [outside, outside + 3 * GIB]),
         ];
         assert_eq!(story.figures().peak, CONTEXT + 8 * GIB);
-        // somebody else comes later: the spike was before that
+        // another process comes later: the spike was before that
         story.log.processes.push((2.5, processes(&[(77, 2 * GIB), (WORKER, CONTEXT + 5 * GIB)])));
         assert_eq!(story.figures().peak, CONTEXT + 8 * GIB);
     }
@@ -538,7 +544,7 @@ mod tests {
         assert_eq!(figures.peak, CONTEXT + 5 * GIB);
         assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
         assert_eq!(figures.after_unload, Some(BEFORE + 3 * GIB), "as it was before, without 77");
-        assert_eq!((figures.mixed, figures.foreign.len()), (None, 0), "nobody took more");
+        assert_eq!((figures.mixed, figures.foreign.len()), (None, 0), "no process took more");
         assert_eq!(figures.foreign_peak, 3 * GIB);
     }
 
@@ -601,7 +607,7 @@ mod tests {
         let mut stays = quiet();
         stays.after = snapshot(BEFORE + CONTEXT, Some(&[(9001, CONTEXT)]));
         let figures = stays.figures();
-        assert!(figures.mixed.expect("mixed").contains("9001 came during the run and is still"));
+        assert!(figures.mixed.expect("mixed").contains("9001 started during the run and is still"));
         assert_eq!(figures.foreign.first().map(|one| one.pid), Some(9001));
 
         let mut gave_back = quiet();
@@ -614,7 +620,7 @@ mod tests {
         silent.log.processes[0].1.push(ProcessUse { pid: 5, used: None });
         silent.before.processes = Some(vec![ProcessUse { pid: 5, used: None }]);
         let reason = silent.figures().mixed.expect("mixed");
-        assert!(reason.contains("does not tell what process 5 takes"), "{reason}");
+        assert!(reason.contains("does not report the memory of process 5"), "{reason}");
 
         // no list shows anybody, and 2 GiB come from somewhere
         let mut unseen = Story::new(&[]);
@@ -640,7 +646,7 @@ mod tests {
         assert_eq!(story.figures().mixed, None, "a spike between two lists");
         story.log.used = with(&|i| if i < 50 { 0 } else { 2 * GIB });
         let reason = story.figures().mixed.expect("mixed");
-        assert!(reason.contains("2.15 GB came in use that no process"), "{reason}");
+        assert!(reason.contains("2.15 GB are in use that belong to no"), "{reason}");
         story.log.processes.push((1.5, Vec::new()));
         assert_eq!(story.figures().mixed, None, "what an ended worker had is not free at once");
     }

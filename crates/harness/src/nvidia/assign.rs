@@ -176,12 +176,7 @@ mod tests {
         let rows = [
             (host(Vec::new(), Some("no NVIDIA driver: NVML")), None, "no NVIDIA driver", "driver"),
             (host(Vec::new(), Some("the driver shows no GPU")), None, "shows no GPU", "container"),
-            (
-                two(),
-                None,
-                "m needs the GPU cuda:2, and there is none here: the host has 2",
-                "cuda:0",
-            ),
+            (two(), None, "m needs the GPU cuda:2, which does not exist: the host has 2", "cuda:0"),
             (two(), Some(""), "CUDA_VISIBLE_DEVICES=\"\" shows 0 of them", "unset"),
             (two(), Some("0,-1"), "CUDA_VISIBLE_DEVICES=\"0,-1\" shows 1 of them: \"-1\"", "unset"),
             (two(), Some("1"), "shows 1 of them: it names 1 of the host's 2", "unset"),
@@ -197,8 +192,8 @@ mod tests {
     #[test]
     fn slices_are_refused_by_name() {
         let failure = refusal(&[Device::Cuda(0)], &two(), Some("MIG-5c1f"));
-        assert!(failure.message.contains("names MIG-5c1f, a MIG slice"), "{failure}");
-        assert!(failure.hint.contains("a whole GPU"), "{}", failure.hint);
+        assert!(failure.message.contains("sets to MIG-5c1f, a MIG slice"), "{failure}");
+        assert!(failure.hint.contains("a complete GPU"), "{}", failure.hint);
         let cut = host(vec![Gpu { mig: true, ..gpu("GPU-a") }, gpu("GPU-b")], None);
         let failure = refusal(&[Device::Cuda(0)], &cut, None);
         assert!(failure.message.contains("NVIDIA H100 (GPU-a) in MIG mode"), "{failure}");

@@ -33,7 +33,7 @@ pub(crate) struct Held {
 /// that others hold, up to `patience` in all.
 ///
 /// # Errors
-/// Another still holds one, a signal came, or the lock's file cannot be had.
+/// Another still holds one, a signal came, or the file of the lock cannot be opened.
 pub(crate) fn hold(
     folder: &Path,
     gpus: &[Assigned],
@@ -117,7 +117,7 @@ impl From<io::Error> for GiveUp {
 }
 
 /// Opens the lock's file, and makes it where it is not there. Where a folder is everybody's, Linux
-/// lets nobody open another user's file with the flag that would make it (`fs.protected_regular`).
+/// does not let a user open another user's file with the flag that would make it (`fs.protected_regular`).
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let everybody = Mode::from_raw_mode(0o666);
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::DeviceBusy);
         let says = format!("(NVIDIA H100, GPU-1) is held by another run (process {})", other.id());
         assert!(failure.message.contains(&says), "{failure}");
-        assert!(failure.message.contains("for the 200 ms that m waited"), "{failure}");
+        assert!(failure.message.contains("m waited for 200 ms"), "{failure}");
         assert!(failure.hint.contains("end it"), "{}", failure.hint);
         assert!(take(folder.path(), &["GPU-2"], 0).is_ok(), "another GPU is free");
         other.kill().expect("killed");

@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     /// The device does not exist on this host, or is hidden.
-    #[error("{model} needs the GPU {device}, and there is none here: {reason}")]
+    #[error("{model} needs the GPU {device}, which does not exist: {reason}")]
     Missing {
         /// The id of the model.
         model: String,
@@ -25,8 +25,8 @@ pub enum GpuError {
     },
     /// The GPU is in MIG mode: its memory is not what would be measured.
     #[error(
-        "{model} needs the GPU {device}, which is {} ({}) in MIG mode: cut into slices, which are \
-         not measured",
+        "{model} needs the GPU {device}, which is {} ({}) in MIG mode: the memory of MIG slices \
+         cannot be measured",
         gpu.name,
         gpu.uuid
     )]
@@ -40,8 +40,8 @@ pub enum GpuError {
     },
     /// The device is a slice of a GPU in MIG mode.
     #[error(
-        "{model} needs the GPU {device}, for which {CUDA_VISIBLE_DEVICES} names {slice}, a MIG \
-         slice; slices are not measured"
+        "{model} needs the GPU {device}, which {CUDA_VISIBLE_DEVICES} sets to {slice}, a MIG \
+         slice; the memory of slices cannot be measured"
     )]
     MigSlice {
         /// The id of the model.
@@ -79,7 +79,8 @@ pub enum GpuError {
     },
     /// The worker was built with a version of CUDA that the driver does not support.
     #[error(
-        "the worker {} was built with CUDA {built}, and the driver {} of this host supports CUDA up \
+        "the worker {} was built with CUDA {built}, and the driver {} of this host supports CUDA \
+         up \
          to {}",
         program.display(),
         gpu.driver,
@@ -94,7 +95,7 @@ pub enum GpuError {
         gpu: Box<Gpu>,
     },
     /// The driver does not report the memory of the GPU.
-    #[error("the driver does not tell what is in use on {device} ({uuid})")]
+    #[error("the driver does not report the memory in use on {device} ({uuid})")]
     MemoryUnknown {
         /// The device.
         device: Device,
@@ -102,7 +103,7 @@ pub enum GpuError {
         uuid: String,
     },
     /// The file by which runs take turns on a GPU cannot be opened or locked.
-    #[error("{}: the lock of the GPU {device} cannot be had: {source}", path.display())]
+    #[error("{}: the lock of the GPU {device} cannot be taken: {source}", path.display())]
     Lock {
         /// The file.
         path: PathBuf,
@@ -121,7 +122,7 @@ pub enum GpuError {
     },
     /// Another run held the GPU for too long.
     #[error(
-        "the GPU {device} ({}, {}) is held by {holder}, and was for the {} that {model} waited",
+        "the GPU {device} ({}, {}) is held by {holder}; {model} waited for {}",
         gpu.name,
         gpu.uuid,
         format_duration(*waited)
@@ -171,10 +172,10 @@ impl MissingGpu {
                     .to_owned()
             }
             MissingGpu::Hidden { .. } => {
-                format!("unset {CUDA_VISIBLE_DEVICES} or let it name the GPU that is meant")
+                format!("unset {CUDA_VISIBLE_DEVICES}, or add the GPU to it")
             }
             MissingGpu::TooFew(_) => {
-                "devices count from cuda:0; change `device` in the manifest".to_owned()
+                "change `device` in the manifest; the first GPU is cuda:0".to_owned()
             }
         }
     }
@@ -212,22 +213,23 @@ impl Reportable for GpuError {
                 );
             }
             GpuError::MigMode { .. } => {
-                "let CUDA_VISIBLE_DEVICES name a GPU that is not in MIG mode, or end the mode with \
+                "set CUDA_VISIBLE_DEVICES to a GPU that is not in MIG mode, or end the mode with \
                  `nvidia-smi -mig 0`"
             }
             GpuError::MigSlice { .. } => {
-                "let CUDA_VISIBLE_DEVICES name a whole GPU, by its index or its UUID (`nvidia-smi \
-                 -L`)"
+                "set CUDA_VISIBLE_DEVICES to a complete GPU, by its index or its UUID \
+                 (`nvidia-smi -L`)"
             }
             GpuError::WithoutCuda { .. } => {
-                "build it with `cargo build --release --features cuda`, or name one that was with \
-                 MODELGATE_WORKER"
+                "build it with `cargo build --release --features cuda`, or set MODELGATE_WORKER \
+                 to a worker with CUDA"
             }
             GpuError::MemoryUnknown { .. } => {
-                "`nvidia-smi` must show the GPU's memory; what is not seen cannot be measured"
+                "check that `nvidia-smi` shows the memory of the GPU; what is not seen cannot be \
+                 measured"
             }
             GpuError::Lock { .. } => {
-                "the file must be a plain one that every user can write; remove it where it is not"
+                "remove the file if it is not a regular file that every user can write"
             }
             GpuError::Interrupted { .. } => "start the run again",
             GpuError::Busy { .. } => {

@@ -2,7 +2,7 @@
 //!
 //! Source: the section on environment variables of NVIDIA's CUDA C++ Programming Guide. Entries are
 //! indices or the first characters of UUIDs; the first that is invalid hides itself and all after
-//! it; one that stands twice leaves CUDA with no device. Indices are those of the PCI bus
+//! it; a duplicate leaves CUDA without any device. Indices are those of the PCI bus
 //! (`CUDA_DEVICE_ORDER=PCI_BUS_ID`), which is what `nvidia-smi` shows.
 
 use schemars::JsonSchema;
@@ -64,7 +64,7 @@ pub fn visible(gpus: &[Gpu], variable: Option<&str>) -> Visible {
     for entry in variable.split(',').map(str::trim) {
         match slot(gpus, entry) {
             Ok(slot) if slots.contains(&slot) => {
-                let cut = format!("{entry:?} names a device again, which leaves CUDA with none");
+                let cut = format!("{entry:?} is a duplicate, which leaves CUDA without any device");
                 return Visible { slots: Vec::new(), cut: Some(cut) };
             }
             Ok(slot) => slots.push(slot),
@@ -80,14 +80,14 @@ pub fn visible(gpus: &[Gpu], variable: Option<&str>) -> Visible {
 /// # Errors
 /// Why it is invalid.
 fn slot(gpus: &[Gpu], entry: &str) -> Result<Slot, String> {
-    let ends_here = "which hides it and all after it";
+    let ends_here = "which hides it and all later entries";
     if entry.is_empty() {
         return Err("an empty entry shows no GPU".into());
     }
     if let Ok(index) = entry.parse::<i64>() {
         let gpu = usize::try_from(index).ok().and_then(|index| gpus.get(index));
         return gpu.cloned().map(Slot::Gpu).ok_or_else(|| {
-            format!("{entry:?} is the index of none of the host's {} GPUs, {ends_here}", gpus.len())
+            format!("{entry:?} is not the index of one of the {} GPUs, {ends_here}", gpus.len())
         });
     }
     if entry.starts_with("MIG-") {
@@ -101,9 +101,9 @@ fn slot(gpus: &[Gpu], entry: &str) -> Result<Slot, String> {
     match (matching.next(), matching.next()) {
         (Some(gpu), None) => Ok(Slot::Gpu(gpu.clone())),
         (Some(_), Some(_)) => {
-            Err(format!("{entry:?} begins the UUID of more than one GPU, {ends_here}"))
+            Err(format!("{entry:?} is the beginning of more than one UUID, {ends_here}"))
         }
-        (None, _) => Err(format!("{entry:?} is no GPU of this host, {ends_here}")),
+        (None, _) => Err(format!("{entry:?} is not a GPU of this host, {ends_here}")),
     }
 }
 
@@ -165,9 +165,9 @@ pub(crate) mod tests {
     fn an_invalid_entry_hides_itself_and_all_after_it() {
         for (variable, uuids, says) in [
             ("", vec![], "an empty entry shows no GPU"),
-            ("-1", vec![], "\"-1\" is the index of none of the host's 3 GPUs"),
-            ("1,-1,0", vec!["GPU-aa22"], "\"-1\" is the index of none"),
-            ("0,3,1", vec!["GPU-aa11"], "\"3\" is the index of none of the host's 3 GPUs"),
+            ("-1", vec![], "\"-1\" is not the index of one of the 3 GPUs"),
+            ("1,-1,0", vec!["GPU-aa22"], "\"-1\" is not the index"),
+            ("0,3,1", vec!["GPU-aa11"], "\"3\" is not the index of one of the 3 GPUs"),
             ("0,,1", vec!["GPU-aa11"], "an empty entry"),
             ("2,GPU-aa,1", vec!["GPU-bb33"], "\"GPU-aa\" begins the UUID of more than one GPU"),
             ("GPU-cc", vec![], "\"GPU-cc\" is no GPU of this host"),
@@ -185,7 +185,7 @@ pub(crate) mod tests {
         for variable in ["0,0", "1,GPU-aa22", "MIG-1,MIG-1"] {
             let (found, cut) = seen(Some(variable));
             assert!(found.is_empty(), "{variable}");
-            assert!(cut.contains("names a device again"), "{cut}");
+            assert!(cut.contains("is a duplicate"), "{cut}");
         }
     }
 }

@@ -70,7 +70,7 @@ pub struct NvmlReadings {
 }
 
 impl NvmlReadings {
-    /// Of all GPUs that the driver shows; of none where there is no driver.
+    /// The readings of all GPUs that the driver shows; empty without a driver.
     pub fn open() -> NvmlReadings {
         let devices = nvml().map_or_else(
             |_| HashMap::new(),

@@ -25,7 +25,7 @@ pub struct MemoryReading {
 pub struct ProcessUse {
     /// Its id as the driver knows it, which inside a container may be that of no process there.
     pub pid: u32,
-    /// Bytes; none where the driver does not tell.
+    /// Bytes; `None` if the driver does not tell.
     pub used: Option<u64>,
 }
 
@@ -34,12 +34,12 @@ pub struct ProcessUse {
 pub struct Snapshot {
     /// Its memory.
     pub memory: MemoryReading,
-    /// Who has it open; none where the driver does not tell.
+    /// Who has it open; `None` if the driver does not tell.
     pub processes: Option<Vec<ProcessUse>>,
 }
 
 impl Snapshot {
-    /// Reads the GPU `uuid` now; none where its memory cannot be read.
+    /// Reads the GPU `uuid` now; `None` if its memory cannot be read.
     pub fn take(readings: &dyn Readings, uuid: &str) -> Option<Snapshot> {
         Some(Snapshot { memory: readings.memory(uuid)?, processes: readings.processes(uuid) })
     }

@@ -82,8 +82,8 @@ impl Reportable for TextError {
     }
 
     fn hint(&self) -> String {
-        "expect.perplexity.text is a readable text file; a relative path is taken from the \
-         manifest's folder"
+        "set expect.perplexity.text to a readable text file; a relative path starts at the \
+         folder of the manifest"
             .to_owned()
     }
 }

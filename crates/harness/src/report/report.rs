@@ -56,7 +56,7 @@ pub struct Run {
     pub finished_checks: u64,
     /// For the users of reports to fill in.
     pub labels: BTreeMap<String, String>,
-    /// Who loaded the models; none where no worker spoke.
+    /// Who loaded the models; `None` if no worker spoke.
     pub engine: Option<Engine>,
 }
 

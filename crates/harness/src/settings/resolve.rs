@@ -171,7 +171,7 @@ mod tests {
     fn values_without_a_meaning_are_refused_by_name() {
         for (name, value, says) in [
             (names::DEVICE, "gpu", "MODELGATE_DEVICE=gpu: no such device"),
-            (names::VRAM_LIMIT, "much", "MODELGATE_VRAM_LIMIT: \"much\" is no size"),
+            (names::VRAM_LIMIT, "much", "MODELGATE_VRAM_LIMIT: \"much\" is not a size"),
             (names::BUILD, "off", "MODELGATE_BUILD=off: no such choice"),
             (names::HF_ENDPOINT, "hub.example", "HF_ENDPOINT"),
         ] {

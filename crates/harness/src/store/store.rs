@@ -52,7 +52,7 @@ impl Store {
         Ok(Store { folder, unwritten: Mutex::default() })
     }
 
-    /// Removes the folder: nobody asks for it any more.
+    /// Removes the folder, which is no longer needed.
     pub fn remove(&self) {
         // what stays is removed by a later run
         let _ = std::fs::remove_dir_all(&self.folder);

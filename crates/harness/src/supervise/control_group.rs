@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The count of out-of-memory kills at one moment; none where nothing counts them.
+/// The count of out-of-memory kills at one moment; `None` if nothing counts them.
 pub(super) struct OutOfMemoryKills(Option<u64>);
 
 /// Out-of-memory kills since then.
@@ -33,7 +33,7 @@ impl OutOfMemoryKills {
 }
 
 /// The highest memory use of this process's control group in bytes, all its processes and their
-/// page cache included; none where the system keeps no such mark.
+/// page cache included; `None` if the system keeps no such mark.
 pub(super) fn peak() -> Option<u64> {
     ["memory.peak", "memory.max_usage_in_bytes"]
         .iter()

@@ -15,16 +15,16 @@ const ENOMEM: i32 = 12;
 /// Why a worker did not do all that it was asked, if it did not say so itself.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
-pub(super) struct SuperviseError {
+pub(crate) struct SuperviseError {
     /// The stage that the worker was in.
-    pub(super) stage: Stage,
+    pub(crate) stage: Stage,
     /// What happened.
-    pub(super) cause: Cause,
+    pub(crate) cause: Cause,
 }
 
 /// What ended a worker.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// The operating system does not start it.
     #[error("{}: the worker cannot be started: {source}", program.display())]
     NotStarted { program: PathBuf, source: io::Error },
@@ -68,7 +68,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// Returns the error for a worker in that stage.
-    pub(super) fn in_stage(self, stage: Stage) -> SuperviseError {
+    pub(crate) fn in_stage(self, stage: Stage) -> SuperviseError {
         SuperviseError { stage, cause: self }
     }
 }

@@ -14,5 +14,7 @@ mod supervise;
 mod timeline;
 mod worker_process;
 
+#[cfg(test)]
+pub(crate) use error::{Cause, SuperviseError};
 pub use gpus::Gpus;
 pub use supervise::{Job, Limits, Watch, supervise};

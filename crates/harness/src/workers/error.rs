@@ -216,7 +216,7 @@ pub struct NotedError {
 
 impl NotedError {
     /// Returns what is noted of `error`.
-    pub(super) fn of(error: &WorkerError) -> NotedError {
+    pub(crate) fn of(error: &WorkerError) -> NotedError {
         NotedError { kind: error.kind(), message: error.to_string(), hint: error.hint() }
     }
 }

@@ -41,7 +41,7 @@ ENGINE = {"name": "scripted", "version": "1", "build": "python", "compute_capabi
           "cuda": "13.0"}
 
 def book(own, *others, unowned=0):
-    """Writes down what is in use: by this process, by others, and by nobody."""
+    """Writes down what is in use: by this process, by others, and by no process."""
     rows = ([[os.getpid(), own]] if own else []) + [list(other) for other in others]
     used = BEFORE + unowned + sum(row[1] for row in rows)
     with open("@BOOK@.new", "w", encoding="utf-8") as file:
@@ -273,12 +273,12 @@ fn a_model_s_memory_is_told_from_both_sides() {
     assert_eq!(measurement.ceilings.len(), 1);
     let verdict = scene.verdict(&measurement);
     assert_eq!(verdict.status, Status::Passed, "{verdict:?}");
-    assert!(verdict.observed.contains("for under 3 ms can be missed"), "{}", verdict.observed);
+    assert!(verdict.observed.contains("shorter than 3 ms can be missed"), "{}", verdict.observed);
 }
 
 /// `scene` with another GPU before its own, which is `cuda:1` now, and asked for as such.
 fn on_the_second_gpu(mut scene: Scene) -> Scene {
-    let first = Gpu { uuid: "GPU-of-somebody".into(), ..scene.host.gpus[0].clone() };
+    let first = Gpu { uuid: "GPU-of-another".into(), ..scene.host.gpus[0].clone() };
     scene.host.gpus.insert(0, first);
     scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cuda(1)]);
     scene
@@ -353,7 +353,7 @@ fn memory_that_is_not_given_back_fails_the_check() {
     let verdict = scene.verdict(&measurement);
     assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
     let message = verdict.message.expect("a reason");
-    assert!(message.contains("1.07 GB of cuda:0 were not given back"), "{message}");
+    assert!(message.contains("1.07 GB of cuda:0 were not released"), "{message}");
 }
 
 #[test]
@@ -368,10 +368,10 @@ fn a_crash_keeps_what_was_seen_of_the_device() {
 
 #[test]
 fn another_gpu_than_the_one_that_was_given_is_refused() {
-    let open = OPEN.replace("uuid=UUID", "uuid=\"GPU-of-somebody\"");
+    let open = OPEN.replace("uuid=UUID", "uuid=\"GPU-of-another\"");
     let scene = Scene::new(&open, TOLD, "book(0)", "");
     let uuid = &scene.host.gpus[0].uuid;
-    let says = ["opened GPU-of-somebody as cuda:0", &format!("expected {uuid}")];
+    let says = ["opened GPU-of-another as cuda:0", &format!("expected {uuid}")];
     refused(&scene.measure(), FailureKind::DeviceMismatch, &says);
 }
 
@@ -430,7 +430,7 @@ fn a_model_that_cannot_fit_is_refused_with_the_arithmetic() {
     // with what the device takes before the first weight it is too much
     scene.settings.vram_limit = Some(500 * MB);
     let measurement = scene.measure();
-    let says = ["500 MB before the first weight", "500 MB are to be had"];
+    let says = ["500 MB before the first weight", "500 MB are available"];
     refused(&measurement, FailureKind::DeviceMemory, &says);
     assert_eq!(measurement.failure.as_ref().map(|failure| failure.stage), Some(Stage::Prepare));
     assert!(measurement.worker_exit.is_some() && measurement.tensors.list.is_empty());
@@ -444,7 +444,8 @@ fn a_model_that_the_host_cannot_hold_is_refused_before_a_worker_starts() {
     scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cpu]);
     scene.host.ram_bytes = 20 * MB;
     let measurement = scene.measure();
-    let says = ["does not fit in the host's memory", "2.79 MB of weights in q8_0", "are 20.0 MB"];
+    let says =
+        ["does not fit into the host memory", "2.79 MB of weights in q8_0", "the host has 20.0 MB"];
     refused(&measurement, FailureKind::HostMemory, &says);
     assert_eq!(measurement.failure.as_ref().map(|failure| failure.stage), Some(Stage::Prepare));
     assert_eq!(measurement.worker_exit, None);
@@ -459,7 +460,7 @@ fn a_gpu_that_another_run_measures_on_is_busy() {
         let first = scope.spawn(|| scene.measure());
         std::thread::sleep(Duration::from_millis(1500));
         let process = format!("another run (process {})", std::process::id());
-        let says = ["is held by", process.as_str(), "for the 500 ms that m waited"];
+        let says = ["is held by", process.as_str(), "m waited for 500 ms"];
         refused(&second.measure(), FailureKind::DeviceBusy, &says);
         assert_eq!(first.join().expect("no panic").outcome, Outcome::Measured);
     });

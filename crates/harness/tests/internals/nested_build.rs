@@ -143,7 +143,7 @@ impl Place {
 }
 
 /// Stands in for cargo. Files of these names make it fail, die in the middle of writing, or work
-/// while somebody edits the sources. It has nothing to clean.
+/// while the sources are edited. It has nothing to clean.
 const CARGO: &str = r##"if [ "$1" = clean ]; then echo "$*" >> PLACE/cleans; exit 101; fi
 echo "$*" >> PLACE/calls
 env > PLACE/environment

@@ -72,7 +72,7 @@ impl Hub {
     }
 
     /// Removes every fault.
-    pub fn mend(&self) {
+    pub fn fix(&self) {
         self.shared.state().faults.clear();
     }
 

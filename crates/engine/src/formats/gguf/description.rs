@@ -110,7 +110,7 @@ impl Description<'_> {
         failures::load(
             FailureKind::Unsupported,
             format!("{}: {what}", self.0.path().display()),
-            "use the model's safetensors files, or a GGUF file of a supported architecture",
+            "use the safetensors files of the model, or a GGUF file of a supported architecture",
         )
     }
 

@@ -81,7 +81,7 @@ fn in_order(parts: Vec<Part>) -> Result<Vec<Part>, Failure> {
             return Err(failures::load(
                 FailureKind::NotFound,
                 format!(
-                    "{}: one of {count} parts, and {total} are there",
+                    "{}: one of {count} parts, of which {total} exist",
                     part.file.path.display()
                 ),
                 "put all parts, NAME-00001-of-0000N.gguf and so on, into one folder",
@@ -89,8 +89,10 @@ fn in_order(parts: Vec<Part>) -> Result<Vec<Part>, Failure> {
         }
         let declared = split.number("split.tensors.count")?.filter(|_| total > 1);
         if let Some(declared) = declared.filter(|declared| *declared != found) {
-            let what =
-                format!("split.tensors.count is {declared}, and all parts hold {found} tensors");
+            let what = format!(
+                "split.tensors.count is {declared}, and all parts together have {found} \
+                         tensors"
+            );
             return Err(failures::corrupt(&part.file.path, what));
         }
         numbered.push((number, part));

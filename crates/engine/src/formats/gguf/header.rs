@@ -46,7 +46,7 @@ pub(super) fn read(file: &SourceFile) -> Result<Content, Failure> {
             true => format!("; a header has at most {MAX_HEADER_BYTES} bytes"),
             false => String::new(),
         };
-        failures::corrupt(path, format!("its header is not sound: {text}{bound}"))
+        failures::corrupt(path, format!("its header is not valid: {text}{bound}"))
     })?;
     refuse_duplicates(file, &content)?;
     refuse_alignment(file, &content)?;
@@ -105,7 +105,7 @@ fn refuse_duplicates(file: &SourceFile, content: &Content) -> Result<(), Failure
         None => Ok(()),
         Some((what, count, distinct)) => {
             let what =
-                format!("{count} {what} with {distinct} distinct names; a name stands twice");
+                format!("{count} {what} with {distinct} distinct names; a name is duplicated");
             Err(failures::corrupt(&file.path, what))
         }
     }
@@ -145,6 +145,6 @@ fn unknown_type(number: &str) -> String {
     ];
     match NAMES.iter().find(|(known, _)| *known == number.trim()) {
         Some((_, name)) => format!("{name}, which is not supported"),
-        None => format!("{number} of ggml's list, which is not known"),
+        None => format!("the unknown ggml type {number}"),
     }
 }

@@ -35,7 +35,7 @@ impl Metadata {
 
     /// Reads a whole number of any width.
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>, String> {
-        self.get(key, "not a single whole number", whole_number)
+        self.get(key, "not a single integer", whole_number)
     }
 
     /// Reads a finite number.
@@ -52,7 +52,7 @@ impl Metadata {
 
     /// Reads a flag.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, String> {
-        self.get(key, "neither true nor false", |value| match value {
+        self.get(key, "not a boolean", |value| match value {
             Value::Bool(flag) => Some(*flag),
             _ => None,
         })

@@ -60,12 +60,12 @@ impl GgufVocabulary {
                 Value::String(merge) => split_pair(merge),
                 _ => None,
             };
-            let (left, right) = pair.ok_or_else(|| unsound("is not of two tokens"))?;
+            let (left, right) = pair.ok_or_else(|| unsound("does not consist of two tokens"))?;
             let known = [left, right, &[left, right].concat()]
                 .into_iter()
                 .all(|token| vocabulary.contains_key(token));
             if !known {
-                return Err(unsound("names an unknown token"));
+                return Err(unsound("has an unknown token"));
             }
             merges.push(json!([left, right]));
         }
@@ -103,14 +103,15 @@ impl GgufVocabulary {
     fn sentencepiece(&self, tokens: &[Token]) -> Result<serde_json::Value, Failure> {
         if let Some(token) = tokens.iter().find(|token| token.text.len() > MAX_PIECE_BYTES) {
             return Err(self.unsound(format!(
-                "metadata: token {} of {TOKENS} has {} bytes, expected at most {MAX_PIECE_BYTES} of a \
+                "metadata: token {} of {TOKENS} has {} bytes, expected at most {MAX_PIECE_BYTES} \
+                 of a \
                  piece of sentencepiece's",
                 token.id,
                 token.text.len()
             )));
         }
         let merges = merges_by_score(tokens, &self.scores(tokens.len())?).ok_or_else(|| {
-            self.unsound(format!("metadata: {TOKENS} make more than {MAX_MERGES} merges"))
+            self.unsound(format!("metadata: {TOKENS} give more than {MAX_MERGES} merges"))
         })?;
         let unknown = tokens.iter().find(|token| token.kind == TokenKind::Unknown);
         let prefix = self.metadata().flag("tokenizer.ggml.add_space_prefix");

@@ -129,8 +129,8 @@ impl GgufVocabulary {
     pub(super) fn unsupported(&self, what: String) -> Failure {
         failures::tokenizer(
             Stage::Load,
-            format!("{}: no tokenizer can be made of {what}", self.file().display()),
-            "put the tokenizer.json of the original repository beside the weights",
+            format!("{}: no tokenizer can be created from {what}", self.file().display()),
+            "put the tokenizer.json of the original repository next to the weights",
         )
     }
 }

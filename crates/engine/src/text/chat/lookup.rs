@@ -59,8 +59,8 @@ pub(super) fn find(
     Err(failures::tokenizer(
         Stage::Generate,
         searched,
-        "put the chat template of the original repository beside the weights; a base model \
-         without one cannot be asked questions",
+        "put the chat template of the original repository next to the weights; a base model \
+         without one cannot answer questions",
     ))
 }
 

@@ -32,7 +32,7 @@ pub(super) fn pinned_date(format: &str) -> Result<String, Error> {
             // the time of day is midnight
             None if "HMS".contains(code) => out.push_str("00"),
             None => {
-                let what = format!("strftime_now does not know %{code}");
+                let what = format!("strftime_now does not support %{code}");
                 return Err(Error::new(ErrorKind::InvalidOperation, what));
             }
         }

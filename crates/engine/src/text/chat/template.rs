@@ -12,8 +12,8 @@ use minijinja::value::Value;
 use minijinja::{Environment, context};
 use modelgate_protocol::{Failure, Message, ModelFiles, Stage};
 
-const HINT: &str = "check the messages' roles and their order against the model's template, and \
-                    that the file is the publisher's";
+const HINT: &str = "check the roles of the messages and their order, and compare the template \
+                    with that of the publisher";
 
 /// A model's chat template.
 pub(crate) struct ChatTemplate {
@@ -47,7 +47,7 @@ impl ChatTemplate {
             return Err(failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN));
         }
         let environment = compiled(text, |why| {
-            let message = format!("the chat template in {source} is not sound: {why}");
+            let message = format!("the chat template in {source} is not valid: {why}");
             failures::tokenizer(Stage::Generate, message, HINT)
         })?;
         Ok(ChatTemplate { environment, special_tokens: special_tokens(&config), source })

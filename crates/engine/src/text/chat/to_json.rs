@@ -21,7 +21,7 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
             (None, Some(text)) if text.len() <= MAX_INDENT => Some(text.to_owned()),
             _ => {
                 let what = format!(
-                    "indent of tojson is neither a number nor a text of at most {MAX_INDENT} bytes"
+                    "the indent of tojson is not a number or a text of at most {MAX_INDENT} bytes"
                 );
                 return Err(Error::new(ErrorKind::InvalidOperation, what));
             }

@@ -70,7 +70,8 @@ impl TextCodec {
                 let found = found.map_or("none".to_owned(), |found| found.to_string());
                 let token = token.trim_start_matches(is_reserved);
                 let what = format!(
-                    "added token \"{token}\" has the id {id} by its own entry, and by the rest {found}"
+                    "added token \"{token}\" has the ID {id} in its own entry, and {found} in \
+                     the vocabulary"
                 );
                 return Err(unsound(what));
             }
@@ -94,12 +95,12 @@ impl TextCodec {
         Err(failures::tokenizer(
             Stage::Load,
             format!(
-                "{} has {tokens} tokens, but the model's embedding has {} rows; expected as many, \
-                 or up to {spare} more rows",
+                "{} has {tokens} tokens, but the embedding of the model has {} rows; expected \
+                 the same number, or up to {spare} more rows",
                 self.path.display(),
                 config.vocab
             ),
-            "tokenizer and weights are not of the same model: fetch both from one repository",
+            "download tokenizer and weights from one repository: they are not of the same model",
         ))
     }
 

@@ -21,11 +21,11 @@ pub(super) fn refuse_reserved(text: &str) -> Result<(), Failure> {
         Some(letter) => Err(failures::tokenizer(
             Stage::Generate,
             format!(
-                "a text has the character U+{:X}, a noncharacter of Unicode, which stands for \
-                 something else here",
+                "a text has the character U+{:X}, a noncharacter of Unicode, which is reserved \
+                 here",
                 u32::from(letter)
             ),
-            "take the character out of the text",
+            "remove the character from the text",
         )),
     }
 }

@@ -51,8 +51,8 @@ impl SpecialTokens {
             together += name.len();
             if name.len() > MAX_TOKEN_BYTES || together > MAX_TOTAL_BYTES {
                 return Err(format!(
-                    "added token {number} has {} bytes, and {together} with those before it; expected at \
-                     most {MAX_TOKEN_BYTES}, and {MAX_TOTAL_BYTES} in all",
+                    "added token {number} has {} bytes, and {together} with those before it; \
+                     expected at most {MAX_TOKEN_BYTES}, and {MAX_TOTAL_BYTES} in total",
                     name.len()
                 ));
             }
@@ -79,7 +79,7 @@ impl SpecialTokens {
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(names)
-            .map_err(|error| format!("its added tokens cannot be searched for: {error}"))?;
+            .map_err(|error| format!("its added tokens cannot be searched: {error}"))?;
         Ok(SpecialTokens { finder, tokens })
     }
 

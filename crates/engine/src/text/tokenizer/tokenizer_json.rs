@@ -32,7 +32,7 @@ pub(super) fn read(
     Err(failures::tokenizer(
         Stage::Load,
         format!("{} has no tokenizer.json", files.root.display()),
-        "put the tokenizer.json of the original repository beside the weights",
+        "put the tokenizer.json of the original repository next to the weights",
     ))
 }
 

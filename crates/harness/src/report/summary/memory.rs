@@ -28,7 +28,7 @@ pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     if let Some(predicted) = &memory.prediction {
         writeln!(
             out,
-            "\nPredicted: weights {}, key/value cache {}, activations {}, process {}.",
+            "\nPredicted: weights {}, KV cache {}, activations {}, process {}.",
             format_bytes(predicted.weights),
             format_bytes(predicted.kv_cache),
             format_bytes(predicted.activations),

@@ -72,7 +72,7 @@ impl CudaBuild<'_> {
         Ok(BuiltWorker { program, libraries })
     }
 
-    /// Builds, unless another process has done so meanwhile, or has tried in vain.
+    /// Builds, unless another process has done so meanwhile, or has failed to.
     fn build(
         &self,
         gpu: &Gpu,
@@ -122,7 +122,7 @@ impl CudaBuild<'_> {
     }
 
     /// Runs cargo on the sources with the hash `hash`, and asks what it has built what that is. Where
-    /// the sources have changed meanwhile nobody knows which state was built: they are built again.
+    /// the sources have changed meanwhile it is not known which state was built: they are built again.
     /// Gives the program and the hash of its sources.
     fn run(
         &self,

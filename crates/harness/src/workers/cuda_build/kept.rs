@@ -80,7 +80,7 @@ impl Kept {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Waits until nobody else builds here; `wait` is called once, if somebody does.
+    /// Waits until no other process builds here; calls `wait` once if one does.
     ///
     /// # Errors
     /// The lock's file cannot be opened, or a signal came meanwhile.

@@ -65,7 +65,7 @@ impl Nvcc {
         Ok(Nvcc { program, version, root })
     }
 
-    /// The folder of the libraries that programs need at run time; none where they are with the
+    /// The folder of the libraries that programs need at run time; `None` if they are with the
     /// system's.
     pub(super) fn libraries(&self) -> Option<PathBuf> {
         self.library_folders().find(|folder| has_runtime(folder))
