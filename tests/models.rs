@@ -1,4 +1,4 @@
-//! The product: every model of the manifest and every check of it is a test of this target.
+//! The test target of the product: each check of each model in the manifest is a test.
 
 pub(crate) fn main() -> std::process::ExitCode {
     modelgate_harness::run::main()

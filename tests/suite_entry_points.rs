@@ -1,81 +1,85 @@
-//! `modelgate run` and the test target `models` are one program under two names: the same cases, the
-//! same verdicts, the same report, the same exit codes.
+//! Tests that `modelgate run` and the test target `models` behave the same: the same cases,
+//! verdicts, reports and exit codes.
 //!
-//! Cargo tells no test where the binary of another test target is. So this one contains the source of
-//! `models`, and starts itself to be that.
+//! Cargo does not give a test the path of the binary of another test target. So this test includes
+//! the source of `models`, and starts itself as `models`.
 
 #[path = "common/mod.rs"]
 mod common;
 mod models;
 
-use common::{Ended, Run};
+use common::{FinishedRun, Run};
 use libtest_mimic::{Arguments, Trial};
 use std::collections::BTreeSet;
 use std::process::{Command, ExitCode};
 
-/// Set: this process is the test target `models`.
+/// The environment variable that makes this program run as the test target `models`.
 const AS_MODELS: &str = "TEST_AS_MODELS";
 
 fn main() -> ExitCode {
     if std::env::var_os(AS_MODELS).is_some() {
         return models::main();
     }
-    let trial = |name, holds: fn()| {
+    let trial = |name, test: fn()| {
         Trial::test(name, move || {
-            holds();
+            test();
             Ok(())
         })
     };
     let trials = vec![
-        trial("the_cases_are_the_same", the_cases_are_the_same),
-        trial("a_run_is_the_same", a_run_is_the_same),
-        trial("a_wrong_command_line_is_the_same", a_wrong_command_line_is_the_same),
+        trial("both_list_the_same_cases", both_list_the_same_cases),
+        trial("both_report_the_same_results", both_report_the_same_results),
+        trial(
+            "both_reject_a_wrong_command_line_with_the_same_exit_code",
+            both_reject_a_wrong_command_line_with_the_same_exit_code,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// The same run by both: first by the test target, then by the command.
-fn both(change: impl Fn(Run) -> Run) -> [Ended; 2] {
-    let mut itself = Command::new(std::env::current_exe().expect("a program"));
-    itself.env(AS_MODELS, "1");
-    [change(Run::by(itself)).run(), change(Run::bundled()).run()]
+/// Starts the same run with the test target and with the command, and returns both results in
+/// this order.
+fn run_both(change: impl Fn(Run) -> Run) -> [FinishedRun; 2] {
+    let mut models = Command::new(std::env::current_exe().expect("a program"));
+    models.env(AS_MODELS, "1");
+    [change(Run::of_program(models)).run(), change(Run::bundled()).run()]
 }
 
-fn the_cases_are_the_same() {
+fn both_list_the_same_cases() {
     for arguments in [&["--list"][..], &["--list", "--ignored"], &["--list", "llama", "--exact"]] {
-        let [target, command] = both(|run| run.args(arguments));
-        assert_eq!(target.code, Some(0), "{}", target.all());
+        let [target, command] = run_both(|run| run.args(arguments));
+        assert_eq!(target.code, Some(0), "{}", target.output());
         assert_eq!((target.code, target.stdout), (command.code, command.stdout));
     }
 }
 
-fn a_run_is_the_same() {
-    let [target, command] = both(|run| run.arg("tiny-llama@q8_0"));
-    assert_eq!(target.code, Some(0), "{}", target.all());
-    let verdicts = |ended: &Ended| {
+fn both_report_the_same_results() {
+    let [target, command] = run_both(|run| run.arg("tiny-llama@q8_0"));
+    assert_eq!(target.code, Some(0), "{}", target.output());
+    let verdicts = |ended: &FinishedRun| {
         let lines = ended.stdout.lines().filter(|line| line.starts_with("test tiny-"));
-        // the order is that of the runner's threads
+        // the order depends on the threads of the runner
         lines.map(str::to_owned).collect::<BTreeSet<String>>()
     };
-    assert_eq!(verdicts(&target).len(), 5, "{}", target.all());
+    assert_eq!(verdicts(&target).len(), 5, "{}", target.output());
     assert_eq!(verdicts(&target), verdicts(&command));
-    assert_eq!(facts(&target), facts(&command));
+    assert_eq!(stable_report(&target), stable_report(&command));
 }
 
-/// The report without what differs from run to run: times, and what the host was doing.
-fn facts(ended: &Ended) -> serde_json::Value {
+/// Returns the report without the values that differ from run to run, for example times.
+fn stable_report(ended: &FinishedRun) -> serde_json::Value {
     let mut report = serde_json::to_value(ended.report.as_ref()).expect("a report is JSON");
     for key in ["id", "started_at", "finished_at"] {
         report["run"][key].take();
     }
     let models = report["models"].as_array_mut().expect("models");
     let measured = models.iter_mut().find(|model| model["id"] == "tiny-llama@q8_0");
-    let model = measured.expect("it was measured");
+    let model = measured.expect("a measured model");
     let varying = ["phases", "activities", "ceilings", "load_s", "acquire_s", "memory", "files"];
     for key in varying {
         model[key].take();
     }
-    // they are resident in the order in which threads have loaded them
+    // the order depends on the threads that load the tensors
     let tensors = model["tensors"]["list"].as_array_mut().expect("tensors");
     tensors.sort_by_key(|tensor| tensor["name"].to_string());
     for generation in model["generations"].as_array_mut().expect("generations") {
@@ -89,11 +93,11 @@ fn facts(ended: &Ended) -> serde_json::Value {
     report
 }
 
-fn a_wrong_command_line_is_the_same() {
+fn both_reject_a_wrong_command_line_with_the_same_exit_code() {
     for (arguments, code) in [(&["--no-such-flag"][..], 2), (&["llama-3.1-70b-instruct"], 101)] {
-        let [target, command] = both(|run| run.args(arguments));
-        assert_eq!((target.code, command.code), (Some(code), Some(code)), "{}", target.all());
+        let [target, command] = run_both(|run| run.args(arguments));
+        assert_eq!((target.code, command.code), (Some(code), Some(code)), "{}", target.output());
     }
-    let [target, command] = both(|run| run.env("MODELGATE_DEVICE", "gpu"));
+    let [target, command] = run_both(|run| run.env("MODELGATE_DEVICE", "gpu"));
     assert_eq!((target.code, target.stderr), (command.code, command.stderr));
 }

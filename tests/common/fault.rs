@@ -1,4 +1,4 @@
-//! One fault: how it is brought about, what must be said of it, and how it is fixed.
+//! A fault test: how the fault is caused, the expected report, and the run after the fix.
 
 use super::Run;
 use super::hub::{TOKEN, entry, repository};
@@ -8,73 +8,87 @@ use modelgate_testkit::hub::{Hub, Repository};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The repository that all rows ask for, unless they say otherwise.
+/// The default repository of a fault test.
 pub(crate) const REPO: &str = "owner/Tiny";
 
-/// What a row does to the run that meets its fault.
-type ChangeRun = dyn Fn(Run, &World) -> Run + Send;
+/// A change of the faulty run.
+type RunChange = dyn Fn(Run, &Setup) -> Run + Send;
 
-/// A row of the table.
-pub(crate) struct Row {
+/// A fault, the way to cause it, and the expected report.
+pub(crate) struct FaultCase {
     pub(crate) name: &'static str,
-    /// The kind that it fails as; `None` if a verdict is expected instead of a failure.
+    /// The expected kind of failure. `None` if a check fails without a failure of the measurement.
     pub(crate) kind: Option<FailureKind>,
+    /// The check that fails.
     pub(crate) check: Check,
-    /// What the message has.
-    pub(crate) says: Vec<&'static str>,
-    /// What the remedy has.
-    pub(crate) hints: Vec<&'static str>,
-    /// The exit code.
+    /// The texts that the message contains.
+    pub(crate) message_parts: Vec<&'static str>,
+    /// The texts that the hint contains.
+    pub(crate) hint_parts: Vec<&'static str>,
+    /// The exit code of the faulty run.
     pub(crate) code: i32,
-    /// Whether other checks pass all the same.
-    pub(crate) keeps_others: bool,
+    /// Whether the other checks can pass; otherwise they are blocked.
+    pub(crate) other_checks_pass: bool,
     repo: &'static str,
-    more: String,
-    good: fn() -> Repository,
-    bad: Option<Box<dyn Fn(Repository) -> Repository + Send>>,
-    fetched_before: bool,
-    hub: Box<dyn Fn(&Hub) + Send>,
-    cache: Box<dyn Fn(&World) + Send>,
-    run: Box<ChangeRun>,
+    manifest_keys: String,
+    valid_repository: fn() -> Repository,
+    faulty_repository: Option<Box<dyn Fn(Repository) -> Repository + Send>>,
+    downloaded_before: bool,
+    change_hub: Box<dyn Fn(&Hub) + Send>,
+    change_cache: Box<dyn Fn(&Setup) + Send>,
+    change_run: Box<RunChange>,
     gated: bool,
     without_token: bool,
 }
 
-/// What a row takes place in.
-pub(crate) struct World {
+/// The hub and the cache of a fault test.
+pub(crate) struct Setup {
     pub(crate) hub: Hub,
     pub(crate) home: TempDir,
-    good: Repository,
+    valid_repository: Repository,
 }
 
-impl World {
-    /// The repository's folder in the cache.
-    pub(crate) fn cached(&self) -> PathBuf {
-        self.home.path().join("hub").join(format!("models--{}", self.good.name.replace('/', "--")))
+impl Setup {
+    /// Returns the folder of the repository in the cache.
+    pub(crate) fn repository_cache(&self) -> PathBuf {
+        self.home
+            .path()
+            .join("hub")
+            .join(format!("models--{}", self.valid_repository.name.replace('/', "--")))
     }
 
-    /// A file of the commit, as it lies in the cache.
-    pub(crate) fn file(&self, path: &str) -> PathBuf {
-        std::fs::canonicalize(self.cached().join("snapshots").join(&self.good.commit).join(path))
-            .expect("it was fetched")
+    /// Returns the blob in the cache to which the file `path` of the commit links.
+    pub(crate) fn cached_file(&self, path: &str) -> PathBuf {
+        std::fs::canonicalize(
+            self.repository_cache()
+                .join("snapshots")
+                .join(&self.valid_repository.commit)
+                .join(path),
+        )
+        .expect("a downloaded file")
     }
 
-    /// What the cache has of the commit is what the hub has, and nothing is left of the way there.
-    pub(crate) fn holds_what_the_hub_has(&self) {
-        let snapshots = self.cached().join("snapshots");
+    /// Asserts that the cached files of the commit are those of the hub, and that no lock and no
+    /// temporary file is left.
+    pub(crate) fn assert_cache_matches_hub(&self) {
+        let snapshots = self.repository_cache().join("snapshots");
         let commits: Vec<PathBuf> =
             std::fs::read_dir(&snapshots).expect("commits").flatten().map(|e| e.path()).collect();
-        let fixed = self.good.clone().next_commit().commit;
-        let commit = commits.iter().find(|path| path.ends_with(&fixed));
-        let commit = commit.or_else(|| commits.iter().find(|p| p.ends_with(&self.good.commit)));
+        let next_commit = self.valid_repository.clone().next_commit().commit;
+        let commit = commits.iter().find(|path| path.ends_with(&next_commit));
+        let commit =
+            commit.or_else(|| commits.iter().find(|p| p.ends_with(&self.valid_repository.commit)));
         let commit = commit.expect("the commit is in the cache");
-        for path in self.good.paths() {
+        for path in self.valid_repository.paths() {
             if let Ok(content) = std::fs::read(commit.join(&path)) {
-                assert!(content == self.good.content(&path), "{path} is what the hub has");
+                assert!(
+                    content == self.valid_repository.content(&path),
+                    "{path} equals the file of the hub"
+                );
             }
         }
         let locks = self.home.path().join("hub/.locks");
-        assert_eq!(files_below(&locks), Vec::<PathBuf>::new(), "no lock stays");
+        assert_eq!(files_below(&locks), Vec::<PathBuf>::new(), "no lock is left");
         for path in files_below(self.home.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             assert!(!name.starts_with(".writing") && !name.contains("linking"), "{name}");
@@ -82,7 +96,7 @@ impl World {
     }
 }
 
-/// All files below a folder.
+/// Returns the paths of all files below a folder.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -94,74 +108,77 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-impl Row {
-    /// A fault without a fault.
+impl FaultCase {
+    /// Creates a case in which `load` fails with `kind`. The other methods add the fault.
     pub(crate) fn new(
         name: &'static str,
         kind: FailureKind,
-        says: &[&'static str],
-        hints: &[&'static str],
-    ) -> Row {
-        Row {
+        message_parts: &[&'static str],
+        hint_parts: &[&'static str],
+    ) -> FaultCase {
+        FaultCase {
             name,
             kind: Some(kind),
             check: Check::Load,
-            says: says.to_vec(),
-            hints: hints.to_vec(),
+            message_parts: message_parts.to_vec(),
+            hint_parts: hint_parts.to_vec(),
             code: 101,
-            keeps_others: false,
+            other_checks_pass: false,
             repo: REPO,
-            more: String::new(),
-            good: || repository(REPO),
-            bad: None,
-            fetched_before: false,
-            hub: Box::new(|_| {}),
-            cache: Box::new(|_| {}),
-            run: Box::new(|run, _| run),
+            manifest_keys: String::new(),
+            valid_repository: || repository(REPO),
+            faulty_repository: None,
+            downloaded_before: false,
+            change_hub: Box::new(|_| {}),
+            change_cache: Box::new(|_| {}),
+            change_run: Box::new(|run, _| run),
             gated: false,
             without_token: false,
         }
     }
 
-    /// A verdict that fails although nothing kept the model from being measured.
+    /// Creates a case in which `check` fails although the measurement of the model succeeds.
     pub(crate) fn verdict(
         name: &'static str,
         check: Check,
-        says: &[&'static str],
-        hints: &[&'static str],
-    ) -> Row {
-        let row = Row::new(name, FailureKind::Internal, says, hints);
-        Row { kind: None, check, keeps_others: true, ..row }
+        message_parts: &[&'static str],
+        hint_parts: &[&'static str],
+    ) -> FaultCase {
+        let case = FaultCase::new(name, FailureKind::Internal, message_parts, hint_parts);
+        FaultCase { kind: None, check, other_checks_pass: true, ..case }
     }
 
-    /// The manifest names another repository.
-    pub(crate) fn repo(self, repo: &'static str) -> Row {
-        Row { repo, ..self }
+    /// Makes the manifest name another repository.
+    pub(crate) fn repo(self, repo: &'static str) -> FaultCase {
+        FaultCase { repo, ..self }
     }
 
-    /// The manifest's entry says more.
-    pub(crate) fn says_in_manifest(self, more: &str) -> Row {
-        Row { more: more.to_owned(), ..self }
+    /// Adds lines to the manifest entry.
+    pub(crate) fn manifest_keys(self, manifest_keys: &str) -> FaultCase {
+        FaultCase { manifest_keys: manifest_keys.to_owned(), ..self }
     }
 
-    /// The repository is gated; the fixed run has a token.
-    pub(crate) fn gated(self) -> Row {
-        Row { good: || repository(REPO).gated(), gated: true, ..self }
+    /// Makes the repository gated. The run after the fix has a token.
+    pub(crate) fn gated(self) -> FaultCase {
+        FaultCase { valid_repository: || repository(REPO).gated(), gated: true, ..self }
     }
 
-    /// No token is known to the run that meets the fault.
-    pub(crate) fn without_token(self) -> Row {
-        Row { without_token: true, ..self }
+    /// Removes the token from the faulty run.
+    pub(crate) fn without_token(self) -> FaultCase {
+        FaultCase { without_token: true, ..self }
     }
 
-    /// The hub has another repository.
-    pub(crate) fn bad(self, bad: impl Fn(Repository) -> Repository + Send + 'static) -> Row {
-        Row { bad: Some(Box::new(bad)), ..self }
+    /// Replaces the repository of the hub by the result of `change`.
+    pub(crate) fn faulty_repository(
+        self,
+        change: impl Fn(Repository) -> Repository + Send + 'static,
+    ) -> FaultCase {
+        FaultCase { faulty_repository: Some(Box::new(change)), ..self }
     }
 
-    /// The hub's repository is of a model in a folder that was damaged.
-    pub(crate) fn damaged(self, damage: impl Fn(&Path) + Send + 'static) -> Row {
-        self.bad(move |_| {
+    /// Replaces the repository of the hub by a model folder that `damage` changes.
+    pub(crate) fn damaged_model(self, damage: impl Fn(&Path) + Send + 'static) -> FaultCase {
+        self.faulty_repository(move |_| {
             let folder =
                 modelgate_testkit::safetensors_edit::copy_model(&super::fixture("tiny/llama"));
             damage(folder.path());
@@ -169,83 +186,90 @@ impl Row {
         })
     }
 
-    /// The hub does something else.
-    pub(crate) fn hub(self, hub: impl Fn(&Hub) + Send + 'static) -> Row {
-        Row { hub: Box::new(hub), ..self }
+    /// Changes the hub before the faulty run.
+    pub(crate) fn change_hub(self, change: impl Fn(&Hub) + Send + 'static) -> FaultCase {
+        FaultCase { change_hub: Box::new(change), ..self }
     }
 
-    /// All was fetched before, and then the cache was changed.
-    pub(crate) fn cache(self, change: impl Fn(&World) + Send + 'static) -> Row {
-        Row { cache: Box::new(change), fetched_before: true, ..self }
+    /// Downloads all files, then changes the cache before the faulty run.
+    pub(crate) fn change_cache(self, change: impl Fn(&Setup) + Send + 'static) -> FaultCase {
+        FaultCase { change_cache: Box::new(change), downloaded_before: true, ..self }
     }
 
-    /// The run is another one.
-    pub(crate) fn run(self, run: impl Fn(Run, &World) -> Run + Send + 'static) -> Row {
-        Row { run: Box::new(run), ..self }
+    /// Changes the faulty run.
+    pub(crate) fn change_run(
+        self,
+        change: impl Fn(Run, &Setup) -> Run + Send + 'static,
+    ) -> FaultCase {
+        FaultCase { change_run: Box::new(change), ..self }
     }
 
-    /// The run has another variable.
-    pub(crate) fn env(self, name: &'static str, value: &'static str) -> Row {
-        self.run(move |run, _| run.env(name, value))
+    /// Sets an environment variable of the faulty run.
+    pub(crate) fn env(self, name: &'static str, value: &'static str) -> FaultCase {
+        self.change_run(move |run, _| run.env(name, value))
     }
 
-    /// Another check than `load` fails.
-    pub(crate) fn fails(self, check: Check) -> Row {
-        Row { check, ..self }
+    /// Expects that `check` fails instead of `load`.
+    pub(crate) fn fails_check(self, check: Check) -> FaultCase {
+        FaultCase { check, ..self }
     }
 
-    /// The run ends with this code.
-    pub(crate) fn exits_with(self, code: i32) -> Row {
-        Row { code, ..self }
+    /// Expects this exit code instead of 101.
+    pub(crate) fn exits_with(self, code: i32) -> FaultCase {
+        FaultCase { code, ..self }
     }
 
-    fn plain(&self, world: &World) -> Run {
+    /// Returns a run without the fault.
+    fn base_run(&self, setup: &Setup) -> Run {
         let run = Run::manifest(&entry("tiny", REPO, ""))
-            .of_hub(&world.hub.endpoint(), world.home.path());
+            .with_hub(&setup.hub.endpoint(), setup.home.path());
         if self.gated { run.env("HF_TOKEN", TOKEN) } else { run }
     }
 
-    /// Before the fault.
-    pub(crate) fn world(&self) -> World {
-        self.world_in(&std::env::temp_dir())
+    /// Starts the hub and creates the cache, without the fault, in the system's temporary folder.
+    pub(crate) fn prepare(&self) -> Setup {
+        self.prepare_in(&std::env::temp_dir())
     }
 
-    /// The same, in a folder.
-    pub(crate) fn world_in(&self, folder: &Path) -> World {
-        let good = (self.good)();
-        let hub = Hub::start(vec![good.clone()]);
+    /// Starts the hub and creates the cache, without the fault. The cache is below `folder`.
+    pub(crate) fn prepare_in(&self, folder: &Path) -> Setup {
+        let valid_repository = (self.valid_repository)();
+        let hub = Hub::start(vec![valid_repository.clone()]);
         hub.allow(TOKEN, &[REPO]);
-        let world = World { hub, home: TempDir::new_in(folder).expect("a folder"), good };
-        if self.fetched_before {
-            let ended = self.plain(&world).run();
-            assert_eq!(ended.code, Some(0), "before {}: {}", self.name, ended.all());
+        let setup =
+            Setup { hub, home: TempDir::new_in(folder).expect("a folder"), valid_repository };
+        if self.downloaded_before {
+            let ended = self.base_run(&setup).run();
+            assert_eq!(ended.code, Some(0), "before {}: {}", self.name, ended.output());
         }
-        world
+        setup
     }
 
-    /// The run that meets the fault.
-    pub(crate) fn faulted(&self, world: &World) -> Run {
-        if let Some(bad) = &self.bad {
-            world.hub.replace(bad(world.good.clone()));
+    /// Causes the fault and returns the run that it affects.
+    pub(crate) fn faulty_run(&self, setup: &Setup) -> Run {
+        if let Some(faulty_repository) = &self.faulty_repository {
+            setup.hub.replace(faulty_repository(setup.valid_repository.clone()));
         }
-        (self.hub)(&world.hub);
-        (self.cache)(world);
-        let run = Run::manifest(&entry("tiny", self.repo, &self.more))
-            .of_hub(&world.hub.endpoint(), world.home.path());
+        (self.change_hub)(&setup.hub);
+        (self.change_cache)(setup);
+        let run = Run::manifest(&entry("tiny", self.repo, &self.manifest_keys))
+            .with_hub(&setup.hub.endpoint(), setup.home.path());
         let run = if self.without_token { run } else { with_token(run) };
-        (self.run)(run, world)
+        (self.change_run)(run, setup)
     }
 
-    /// The run after it was fixed.
-    pub(crate) fn fixed(&self, world: &World) -> Run {
-        world.hub.fix();
-        let good = world.good.clone();
-        world.hub.replace(if self.bad.is_some() { good.next_commit() } else { good });
-        with_token(self.plain(world))
+    /// Fixes the fault and returns the next run, which has a token.
+    pub(crate) fn fixed_run(&self, setup: &Setup) -> Run {
+        setup.hub.fix();
+        let valid = setup.valid_repository.clone();
+        let is_replaced = self.faulty_repository.is_some();
+        setup.hub.replace(if is_replaced { valid.next_commit() } else { valid });
+        with_token(self.base_run(setup))
     }
 }
 
-/// `run` with the token wherever one may be, and with all that a user may turn on to see more.
+/// Returns `run` with the token in several environment variables, and with verbose logs and
+/// backtraces, so that a leaked token is found.
 fn with_token(run: Run) -> Run {
     run.env("HF_TOKEN", TOKEN)
         .env("HUGGING_FACE_HUB_TOKEN", TOKEN)

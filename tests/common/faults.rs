@@ -1,6 +1,6 @@
-//! Every fault that a user may meet on the way to a loaded model.
+//! The faults that can occur between the start of a run and a loaded model.
 
-use super::fault::{Row, World};
+use super::fault::{FaultCase, Setup};
 use super::hub::{TOKEN, set_writable};
 use super::{Script, worker_binary};
 use FailureKind as Kind;
@@ -12,12 +12,17 @@ use std::path::Path;
 
 const Q_PROJ: &str = "model.layers.0.self_attn.q_proj.weight";
 const SHARD: &str = "model-00001-of-00002.safetensors";
-const API: &str = "/revision/";
-const LARGE: &str = "signature";
+/// A part of the URL of requests for a revision.
+const REVISION_URL: &str = "/revision/";
+/// A part of the URL of requests for large files, after the redirect.
+const LARGE_FILE_URL: &str = "signature";
 
-/// Kinds whose faults are brought about elsewhere: they need a GPU, or one that is made up, a large
-/// model, or local files.
-pub(crate) const ELSEWHERE: [(FailureKind, &str); 8] = [
+/// Kinds without a test: a file that becomes unreadable during a run, a GPU that computes wrong
+/// results, and a defect of modelgate.
+pub(crate) const UNTESTED: [FailureKind; 3] = [Kind::Io, Kind::DeviceWrong, Kind::Internal];
+
+/// Kinds that another file tests, because they need a GPU inventory, a large model or local files.
+pub(crate) const TESTED_IN_OTHER_FILES: [(FailureKind, &str); 8] = [
     (Kind::NotFound, "tests/suite_product/bad_models.rs"),
     (Kind::HostMemory, "tests/suite_product/worker_faults.rs"),
     (Kind::DeviceMemory, "crates/harness/tests/internals/gpus.rs"),
@@ -33,16 +38,19 @@ fn status(status: u16, headers: &[(&str, &str)], body: &str) -> Action {
     Action::Status(status, headers, body.to_owned())
 }
 
-fn at_hub(target: &'static str, action: Action) -> impl Fn(&modelgate_testkit::hub::Hub) {
+/// Returns a function that adds a fault to the hub.
+fn hub_fault(target: &'static str, action: Action) -> impl Fn(&modelgate_testkit::hub::Hub) {
     move |hub| hub.fault(Fault::of(target, action.clone()))
 }
 
-fn worker(row: Row, text: &'static str) -> Row {
-    row.run(move |run, world| {
+/// Replaces the worker of the faulty run by the shell script `text`.
+fn with_worker(case: FaultCase, text: &'static str) -> FaultCase {
+    case.change_run(move |run, setup| {
+        // a copy in the cache folder, which lives longer than the script
         let script = Script::new(text);
-        let kept = world.home.path().join("worker");
-        std::fs::copy(script.path(), &kept).expect("a script");
-        run.env("MODELGATE_WORKER", kept).env("WORKER", worker_binary())
+        let copy = setup.home.path().join("worker");
+        std::fs::copy(script.path(), &copy).expect("a script");
+        run.env("MODELGATE_WORKER", copy).env("WORKER", worker_binary())
     })
 }
 
@@ -58,313 +66,328 @@ fn change_json(path: &Path, change: impl Fn(&mut serde_json::Value)) {
     std::fs::write(path, json.to_string()).expect("written");
 }
 
-/// All rows.
-pub(crate) fn rows() -> Vec<Row> {
-    [access(), network(), content(), disk(), model(), process()].into_iter().flatten().collect()
+/// Returns all fault tests.
+pub(crate) fn cases() -> Vec<FaultCase> {
+    let groups = [
+        access_faults(),
+        network_faults(),
+        content_faults(),
+        disk_faults(),
+        model_faults(),
+        process_faults(),
+    ];
+    groups.into_iter().flatten().collect()
 }
 
-fn access() -> Vec<Row> {
+fn access_faults() -> Vec<FaultCase> {
     vec![
-        Row::new(
-            "a gated repository and no token",
+        FaultCase::new(
+            "a gated repository without a token",
             Kind::NoToken,
             &["gated", "no token", "401"],
             &["/owner/Tiny", "hf auth login", "HF_TOKEN"],
         )
         .gated()
         .without_token(),
-        Row::new(
-            "a 401 that does not say why",
+        FaultCase::new(
+            "a 401 response without a reason",
             Kind::NoToken,
             &["401", "do not exist"],
             &["check the name", "hf auth login"],
         )
-        .hub(at_hub(API, status(401, &[], "")))
+        .change_hub(hub_fault(REVISION_URL, status(401, &[], "")))
         .without_token(),
-        Row::new(
-            "a token that the hub does not know",
+        FaultCase::new(
+            "an unknown token",
             Kind::TokenRefused,
             &["the token in HF_TOKEN is not accepted", "401"],
             &["hf auth login"],
         )
         .gated()
         .env("HF_TOKEN", "hf_unknown"),
-        Row::new(
-            "what is no token",
+        FaultCase::new(
+            "a malformed token",
             Kind::TokenRefused,
             &["HF_TOKEN", "characters that are not allowed"],
             &["copy the complete token"],
         )
         .env("HF_TOKEN", "two words"),
-        Row::new(
-            "a token that may not read",
+        FaultCase::new(
+            "a token without permission to read",
             Kind::TokenRefused,
-            &["the token in HF_TOKEN may not read it", "403"],
+            &["the token in HF_TOKEN has no permission to read the repository", "403"],
             &["permission", "/owner/Tiny"],
         )
         .gated()
-        .hub(at_hub("/resolve/", status(403, &[], "")))
+        .change_hub(hub_fault("/resolve/", status(403, &[], "")))
         .env("HF_TOKEN", TOKEN),
-        Row::new(
-            "a licence that was not accepted",
+        FaultCase::new(
+            "a licence that is not accepted",
             Kind::LicenceNotAccepted,
             &["has no access to the repository", "HF_TOKEN", "restricted"],
             &["accept the licence on http://", "/owner/Tiny with that account"],
         )
         .gated()
-        .hub(|hub| hub.allow("hf_stranger", &[]))
+        .change_hub(|hub| hub.allow("hf_stranger", &[]))
         .env("HF_TOKEN", "hf_stranger"),
-        Row::new(
-            "a hub that repeats the token",
+        FaultCase::new(
+            "a token that the error message of the hub repeats",
             Kind::TokenRefused,
             &["not accepted", "no such token: [token]"],
             &["hf auth login"],
         )
-        .hub(at_hub(
-            API,
+        .change_hub(hub_fault(
+            REVISION_URL,
             status(401, &[("X-Error-Message", "no such token: hf_secretsecretsecret")], ""),
         ))
         .env("HF_TOKEN", TOKEN),
-        Row::new(
-            "a repository that is not there",
+        FaultCase::new(
+            "a repository that does not exist",
             Kind::RepositoryNotFound,
-            &["owner/Tinny", "no such repository, or a private one"],
+            &["owner/Tinny", "does not exist, or it is private"],
             &["did you mean owner/Tiny?", "hf auth login"],
         )
         .repo("owner/Tinny"),
-        Row::new(
-            "a known repository by a wrong name",
+        FaultCase::new(
+            "a misspelled name of a known repository",
             Kind::RepositoryNotFound,
             &["Qwen/Qwen-2.5-Omni-7B"],
             &["did you mean Qwen/Qwen2.5-Omni-7B?"],
         )
         .repo("Qwen/Qwen-2.5-Omni-7B"),
-        Row::new(
-            "a revision that is not there",
+        FaultCase::new(
+            "a revision that does not exist",
             Kind::RevisionNotFound,
             &["revision v9", "no such branch, tag or commit"],
             &["/owner/Tiny/tree/main", "`revision`"],
         )
-        .says_in_manifest("revision = \"v9\""),
-        Row::new(
-            "a file that is not there",
+        .manifest_keys("revision = \"v9\""),
+        FaultCase::new(
+            "a file that does not exist",
             Kind::FileNotFound,
-            &["has no q8/none.gguf"],
+            &["does not contain q8/none.gguf"],
             &["no GGUF file"],
         )
-        .says_in_manifest("file = \"q8/none.gguf\""),
-        Row::new(
-            "a shard that the repository lacks",
+        .manifest_keys("file = \"q8/none.gguf\""),
+        FaultCase::new(
+            "a shard that is missing in the repository",
             Kind::FileNotFound,
-            &[SHARD, "which the repository does not have"],
+            &[SHARD, "which the repository does not contain"],
             &["incomplete repository"],
         )
-        .bad(|repository| repository.without(SHARD)),
-        Row::new(
-            "a repository of pickles",
+        .faulty_repository(|repository| repository.without(SHARD)),
+        FaultCase::new(
+            "a repository with weights in pickle files only",
             Kind::Unsupported,
             &["pickle files (", "pytorch_model.bin"],
             &["can run code", "safetensors"],
         )
-        .bad(|repository| {
+        .faulty_repository(|repository| {
             let index = "model.safetensors.index.json";
             repository.without(index)
         }),
-        Row::new(
-            "the hub may not be asked",
+        FaultCase::new(
+            "a repository that is not cached in offline mode",
             Kind::Offline,
-            &["HF_HUB_OFFLINE forbids", "does not know this revision"],
+            &["HF_HUB_OFFLINE forbids", "does not contain this revision"],
             &["prefetch tiny", "hf download owner/Tiny"],
         )
         .env("HF_HUB_OFFLINE", "1"),
-        Row::new(
-            "a file that was never fetched, and no network",
+        FaultCase::new(
+            "a file that is not cached in offline mode",
             Kind::Offline,
-            &["it lacks config.json", "HF_HUB_OFFLINE"],
+            &["missing in the cache: config.json", "HF_HUB_OFFLINE"],
             &["prefetch tiny"],
         )
-        .cache(|world| std::fs::remove_file(world.file("config.json")).expect("removed"))
+        .change_cache(|setup| {
+            std::fs::remove_file(setup.cached_file("config.json")).expect("removed")
+        })
         .env("HF_HUB_OFFLINE", "1"),
     ]
 }
 
-fn network() -> Vec<Row> {
+fn network_faults() -> Vec<FaultCase> {
     vec![
-        Row::new(
-            "a name that cannot be resolved",
+        FaultCase::new(
+            "a host name that cannot be resolved",
             Kind::NameResolution,
             &["cannot be resolved", "tried 2 times"],
             &["name servers", "HF_HUB_OFFLINE=1"],
         )
-        // longer than a name may be, so that no name server is asked
-        .run(|run, _| run.env("HF_ENDPOINT", format!("http://{}.invalid", "a".repeat(64)))),
-        Row::new(
-            "no server answers",
+        // longer than a valid host name, so that no request is sent to a name server
+        .change_run(|run, _| run.env("HF_ENDPOINT", format!("http://{}.invalid", "a".repeat(64)))),
+        FaultCase::new(
+            "a hub that refuses connections",
             Kind::Connect,
             &["no connection to 127.0.0.1:1", "tried 2 times"],
             &["firewall", "HTTPS_PROXY"],
         )
         .env("HF_ENDPOINT", "http://127.0.0.1:1"),
-        Row::new(
-            "the connection ends before an answer",
+        FaultCase::new(
+            "a connection that is closed before the response",
             Kind::Connect,
             &["was closed early"],
             &["start again"],
         )
-        .hub(at_hub(API, Action::Hang)),
-        Row::new(
-            "the connection is cut",
+        .change_hub(hub_fault(REVISION_URL, Action::Close)),
+        FaultCase::new(
+            "a connection that is closed during a download",
             Kind::Connect,
             &["was closed early", "1000 of", "tried 2 times", ".safetensors"],
             &["kept and continued"],
         )
-        .hub(at_hub(LARGE, Action::CutAt(1000))),
-        Row::new(
-            "what answers speaks no TLS",
+        .change_hub(hub_fault(LARGE_FILE_URL, Action::CutAt(1000))),
+        FaultCase::new(
+            "a server without TLS",
             Kind::Tls,
             &["no trusted connection"],
             &["SSL_CERT_FILE", "http"],
         )
-        .run(|run, world| run.env("HF_ENDPOINT", world.hub.endpoint().replace("http:", "https:"))),
-        Row::new(
-            "no answer in time",
+        .change_run(|run, setup| {
+            run.env("HF_ENDPOINT", setup.hub.endpoint().replace("http:", "https:"))
+        }),
+        FaultCase::new(
+            "a response that times out",
             Kind::Timeout,
             &["sent nothing for 1 s", "tried 2 times"],
             &["HF_HUB_DOWNLOAD_TIMEOUT"],
         )
-        .hub(at_hub(API, Action::StallAt(0))),
-        Row::new(
-            "a file that stops coming",
+        .change_hub(hub_fault(REVISION_URL, Action::StallAt(0))),
+        FaultCase::new(
+            "a download that stalls",
             Kind::Timeout,
             &["sent nothing for 1 s", "5000 of"],
             &["downloaded parts are kept"],
         )
-        .hub(at_hub(LARGE, Action::StallAt(5000))),
-        Row::new(
-            "a file that trickles",
+        .change_hub(hub_fault(LARGE_FILE_URL, Action::StallAt(5000))),
+        FaultCase::new(
+            "a download that is too slow",
             Kind::Timeout,
-            &["bytes came in 1 s"],
+            &["bytes were received in 1 s"],
             &["check the network"],
         )
-        .says_in_manifest("stall = \"1s\"")
-        .hub(at_hub(LARGE, Action::Trickle(100))),
-        Row::new(
-            "too many requests",
+        .manifest_keys("stall = \"1s\"")
+        .change_hub(hub_fault(LARGE_FILE_URL, Action::Trickle(100))),
+        FaultCase::new(
+            "a rate limit of the hub",
             Kind::RateLimited,
-            &["429", "wait for 60 min"],
+            &["429", "requests a wait of 60 min"],
             &["use a token"],
         )
-        .hub(at_hub(API, status(429, &[("Retry-After", "3600")], "")))
+        .change_hub(hub_fault(REVISION_URL, status(429, &[("Retry-After", "3600")], "")))
         .without_token(),
-        Row::new(
-            "the hub has an error",
+        FaultCase::new(
+            "a server error of the hub",
             Kind::ServerError,
             &["503", "tried 2 times"],
             &["status.huggingface.co"],
         )
-        .hub(at_hub(API, status(503, &[], "busy"))),
-        Row::new(
-            "the listing breaks off with an error",
+        .change_hub(hub_fault(REVISION_URL, status(503, &[], "busy"))),
+        FaultCase::new(
+            "a server error during the listing",
             Kind::ServerError,
             &["500"],
             &["status.huggingface.co"],
         )
-        .hub(at_hub("cursor=", status(500, &[], ""))),
-        Row::new(
-            "a login page in the hub's place",
+        .change_hub(hub_fault("cursor=", status(500, &[], ""))),
+        FaultCase::new(
+            "a login page instead of the hub",
             Kind::BadAnswer,
             &["does not answer like a hub"],
             &["proxy", "HF_ENDPOINT"],
         )
-        .hub(at_hub(API, status(200, &[], "<html>Welcome to our network</html>"))),
-        Row::new(
-            "what answers speaks no HTTP",
+        .change_hub(hub_fault(
+            REVISION_URL,
+            status(200, &[], "<html>Welcome to our network</html>"),
+        )),
+        FaultCase::new(
+            "a server that does not use HTTP",
             Kind::Connect,
             &["was closed early"],
             &["start again"],
         )
-        .hub(at_hub(API, Action::Garbage)),
+        .change_hub(hub_fault(REVISION_URL, Action::Garbage)),
     ]
 }
 
-fn content() -> Vec<Row> {
+fn content_faults() -> Vec<FaultCase> {
     vec![
-        Row::new(
-            "an error page in a file's place",
+        FaultCase::new(
+            "an error page instead of a file",
             Kind::BadAnswer,
-            &["23 bytes, expected the", ".safetensors"],
+            &["23 bytes, expected", ".safetensors"],
             &["proxy"],
         )
-        .hub(at_hub(LARGE, status(200, &[], "<html>Go away!</html>\r\n"))),
-        Row::new(
-            "another range than was asked for",
+        .change_hub(hub_fault(LARGE_FILE_URL, status(200, &[], "<html>Go away!</html>\r\n"))),
+        FaultCase::new(
+            "a range that differs from the requested one",
             Kind::BadAnswer,
             &["Content-Range"],
             &["proxy"],
         )
-        .hub(at_hub(LARGE, Action::OtherRange)),
-        Row::new(
-            "a bit that is always flipped on the way",
+        .change_hub(hub_fault(LARGE_FILE_URL, Action::OtherRange)),
+        FaultCase::new(
+            "a shard with a flipped bit in every download",
             Kind::Corrupt,
             &["sha256", "downloaded twice", ".safetensors"],
             &["another network"],
         )
-        .hub(at_hub(LARGE, Action::FlipAt(777))),
-        Row::new(
-            "a small file that is flipped on the way",
+        .change_hub(hub_fault(LARGE_FILE_URL, Action::FlipAt(777))),
+        FaultCase::new(
+            "a small file with a flipped bit in every download",
             Kind::Corrupt,
             &["git blob id", "config.json"],
             &["another network"],
         )
-        .hub(at_hub("/config.json", Action::FlipAt(7))),
-        Row::new(
-            "a hash that is not the content's",
+        .change_hub(hub_fault("/config.json", Action::FlipAt(7))),
+        FaultCase::new(
+            "a listed hash that differs from the content",
             Kind::Corrupt,
             &["expected 0000"],
             &["another revision"],
         )
-        .bad(|repository| repository.mislabelled(SHARD)),
-        Row::new(
-            "a listing that leaves the repository",
+        .faulty_repository(|repository| repository.mislabelled(SHARD)),
+        FaultCase::new(
+            "a listed path outside the repository",
             Kind::BadAnswer,
             &["../../config.json", "is not a valid path"],
             &["HF_ENDPOINT"],
         )
-        .bad(|repository| repository.with_file("../../config.json", vec![1])),
-        Row::new(
-            "a cached shard of another size, and no network",
+        .faulty_repository(|repository| repository.with_file("../../config.json", vec![1])),
+        FaultCase::new(
+            "a cached shard of the wrong size in offline mode",
             Kind::Corrupt,
             &["the file in the cache is wrong", "expected", SHARD],
             &["prefetch tiny", "replaced"],
         )
-        .cache(|world: &World| edit::truncate(&world.file(SHARD), 1000))
+        .change_cache(|setup: &Setup| edit::truncate(&setup.cached_file(SHARD), 1000))
         .env("HF_HUB_OFFLINE", "1"),
-        Row::new(
-            "a cached shard with a flipped bit, and no network",
+        FaultCase::new(
+            "a cached shard with a flipped bit in offline mode",
             Kind::Corrupt,
             &["sha256", SHARD],
             &["prefetch tiny"],
         )
-        .cache(|world: &World| flip(&world.file(SHARD), 300_000))
+        .change_cache(|setup: &Setup| flip(&setup.cached_file(SHARD), 300_000))
         .env("HF_HUB_OFFLINE", "1"),
-        Row::new(
-            "an index that leaves the folder",
+        FaultCase::new(
+            "an index with a path outside the folder",
             Kind::Corrupt,
             &["index.json", "../../secret.safetensors"],
-            &["fetch the index again"],
+            &["download the index again"],
         )
-        .damaged(|folder| {
+        .damaged_model(|folder| {
             edit::edit_index(folder, |map| {
                 map.insert(Q_PROJ.into(), "../../secret.safetensors".into());
             });
         }),
-        Row::new(
-            "an index that names a pickle",
+        FaultCase::new(
+            "an index that lists a pickle file",
             Kind::Unsupported,
             &["pytorch_model.bin"],
             &["can run code"],
         )
-        .damaged(|folder| {
+        .damaged_model(|folder| {
             edit::edit_index(folder, |map| {
                 map.insert(Q_PROJ.into(), "pytorch_model.bin".into());
             });
@@ -372,144 +395,181 @@ fn content() -> Vec<Row> {
     ]
 }
 
-fn disk() -> Vec<Row> {
+fn disk_faults() -> Vec<FaultCase> {
     vec![
-        Row::new(
-            "a disk that has no room",
+        FaultCase::new(
+            "a disk without enough free space",
             Kind::DiskFull,
-            &["1000", "TB are still to be fetched", "free"],
+            &["1000", "TB are still to be downloaded", "free"],
             &["HF_HOME", "hf cache ls"],
         )
-        .bad(|repository| repository.listing(SHARD, 1_000_000_000_000_000)),
-        Row::new(
-            "a disk that fills while it is fetched",
+        .faulty_repository(|repository| repository.listing(SHARD, 1_000_000_000_000_000)),
+        FaultCase::new(
+            "a disk that fills during a download",
             Kind::DiskFull,
             &["cannot be written completely", ".partial"],
             &["downloaded parts are kept"],
         )
-        .run(|run, _| run.under_shell("trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\"")),
-        Row::new(
-            "a cache that is no folder",
+        .change_run(|run, _| run.in_shell("trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\"")),
+        FaultCase::new(
+            "a cache path that is not a folder",
             Kind::CacheNotWritable,
-            &["/dev/null/hub", "it lacks"],
+            &["/dev/null/hub", "missing in the cache"],
             &["HF_HOME"],
         )
         .env("HF_HOME", "/dev/null"),
-        Row::new(
-            "a cache that cannot be written, and lacks a file",
+        FaultCase::new(
+            "a read-only cache with a missing file",
             Kind::CacheNotWritable,
-            &["cannot be written", "it lacks tokenizer.json"],
-            &["must hold all files"],
+            &["cannot be written", "missing in the cache: tokenizer.json"],
+            &["must contain all files"],
         )
-        .cache(|world: &World| {
-            std::fs::remove_file(world.file("tokenizer.json")).expect("removed");
-            set_writable(world.home.path(), false);
+        .change_cache(|setup: &Setup| {
+            std::fs::remove_file(setup.cached_file("tokenizer.json")).expect("removed");
+            set_writable(setup.home.path(), false);
         })
-        .run(|run, _| run.bound_by_permissions()),
+        .change_run(|run, _| run.enforce_permissions()),
     ]
 }
 
-fn model() -> Vec<Row> {
+fn model_faults() -> Vec<FaultCase> {
     vec![
-        Row::new(
-            "an architecture that is not supported",
+        FaultCase::new(
+            "an unsupported architecture",
             Kind::Unsupported,
             &["config.json", "gpt2"],
             &["supported architecture"],
         )
-        .damaged(|folder| {
+        .damaged_model(|folder| {
             change_json(&folder.join("config.json"), |json| json["model_type"] = "gpt2".into());
         }),
-        Row::new(
-            "a range that no load can meet",
+        FaultCase::new(
+            "a memory range that no load can meet",
             Kind::Impossible,
             &["expect.ram allows at most 1.00 MB", "2,623,744 parameters"],
             &["allow at least"],
         )
-        .fails(Check::MemoryRange)
-        .says_in_manifest("expect.ram = { max = \"1MB\" }"),
-        Row::new(
-            "a repository that the hub has disabled",
+        .fails_check(Check::MemoryRange)
+        .manifest_keys("expect.ram = { max = \"1MB\" }"),
+        FaultCase::new(
+            "a disabled repository",
             Kind::RepositoryNotFound,
             &["has disabled the repository"],
             &["another repository"],
         )
-        .hub(at_hub(
+        .change_hub(hub_fault(
             "/resolve/",
             status(403, &[("X-Error-Message", "Access to this resource is disabled.")], ""),
         )),
-        Row::new(
-            "another host of large files that is shut off",
+        FaultCase::new(
+            "a blocked host of large files",
             Kind::BadAnswer,
-            &["to which the hub sends for this file, answers 403", "tried 2 times"],
+            &["to which the hub redirects for this file, answers 403", "tried 2 times"],
             &["large files on other hosts", "firewall"],
         )
-        .hub(at_hub(LARGE, status(403, &[], "blocked by policy"))),
-        Row::new(
-            "a config that is none",
+        .change_hub(hub_fault(LARGE_FILE_URL, status(403, &[], "blocked by policy"))),
+        FaultCase::new(
+            "a truncated config",
             Kind::Corrupt,
             &["config.json"],
             &["download config.json again"],
         )
-        .damaged(|folder| edit::truncate(&folder.join("config.json"), 100)),
-        Row::new("a shard with a cut header", Kind::Corrupt, &[SHARD], &["again"])
-            .damaged(|folder| edit::truncate(&folder.join(SHARD), 200_000)),
-        Row::new("a tensor that is missing", Kind::TensorMissing, &[Q_PROJ, SHARD], &[])
-            .damaged(|folder| edit::drop_tensor(folder, Q_PROJ)),
-        Row::new("a tensor of another shape", Kind::TensorShape, &[Q_PROJ, "[512, 128]"], &[])
-            .damaged(|folder| edit::reshape_tensor(folder, Q_PROJ, &[512, 128])),
-        Row::new("a tensor left over", Kind::TensorLeftOver, &["extra.weight"], &[])
-            .damaged(|folder| edit::add_tensor(folder, "model.layers.0.extra.weight", &[4, 256])),
-        Row::new("a weight that is no number", Kind::NonFinite, &[Q_PROJ], &[])
-            .damaged(|folder| edit::set_value(folder, Q_PROJ, 4321, f32::NAN)),
-        Row::new("a tokenizer that is none", Kind::Tokenizer, &["tokenizer.json"], &["checksum"])
-            .damaged(|folder| edit::truncate(&folder.join("tokenizer.json"), 1000)),
-        Row::verdict(
-            "a model that was damaged on purpose",
+        .damaged_model(|folder| edit::truncate(&folder.join("config.json"), 100)),
+        FaultCase::new("a truncated shard", Kind::Corrupt, &[SHARD], &["again"])
+            .damaged_model(|folder| edit::truncate(&folder.join(SHARD), 200_000)),
+        FaultCase::new("a missing tensor", Kind::TensorMissing, &[Q_PROJ, SHARD], &[])
+            .damaged_model(|folder| edit::drop_tensor(folder, Q_PROJ)),
+        FaultCase::new(
+            "a tensor of the wrong shape",
+            Kind::TensorShape,
+            &[Q_PROJ, "[512, 128]"],
+            &[],
+        )
+        .damaged_model(|folder| edit::reshape_tensor(folder, Q_PROJ, &[512, 128])),
+        FaultCase::new("an unexpected tensor", Kind::TensorLeftOver, &["extra.weight"], &[])
+            .damaged_model(|folder| {
+                edit::add_tensor(folder, "model.layers.0.extra.weight", &[4, 256])
+            }),
+        FaultCase::new("a weight that is NaN", Kind::NonFinite, &[Q_PROJ], &[])
+            .damaged_model(|folder| edit::set_value(folder, Q_PROJ, 4321, f32::NAN)),
+        FaultCase::new(
+            "a truncated tokenizer",
+            Kind::Tokenizer,
+            &["tokenizer.json"],
+            &["checksum"],
+        )
+        .damaged_model(|folder| edit::truncate(&folder.join("tokenizer.json"), 1000)),
+        FaultCase::verdict(
+            "a model with noise in its weights",
             Check::Generation,
             &["capital"],
             &["a damaged weight"],
         )
-        .damaged(|folder| edit::add_noise(folder, "lm_head.weight", 30.0, 3)),
+        .damaged_model(|folder| edit::add_noise(folder, "lm_head.weight", 30.0, 3)),
     ]
 }
 
-fn process() -> Vec<Row> {
+fn process_faults() -> Vec<FaultCase> {
     vec![
-        worker(
-            Row::new("a worker that crashes", Kind::Crashed, &["SIGSEGV"], &["64 KiB"]),
+        with_worker(
+            FaultCase::new("a worker that crashes", Kind::Crashed, &["SIGSEGV"], &["64 KiB"]),
             "#!/bin/sh\nread -r line\nkill -SEGV $$",
         ),
-        worker(
-            Row::new("a worker that ends without a word", Kind::Crashed, &["exit code 7"], &[]),
+        with_worker(
+            FaultCase::new(
+                "a worker that exits without an event",
+                Kind::Crashed,
+                &["exit code 7"],
+                &[],
+            ),
             "#!/bin/sh\nexit 7",
         ),
-        worker(
-            Row::new("a worker past its deadline", Kind::Deadline, &["1 s"], &["`deadline`"])
-                .says_in_manifest("deadline = \"1s\""),
+        with_worker(
+            FaultCase::new(
+                "a worker that exceeds its deadline",
+                Kind::Deadline,
+                &["1 s"],
+                &["`deadline`"],
+            )
+            .manifest_keys("deadline = \"1s\""),
             "#!/bin/sh\nsleep 60",
         ),
-        worker(
-            Row::new("a worker that makes no progress", Kind::Stalled, &["1 s"], &["`stall`"])
-                .says_in_manifest("stall = \"1s\""),
+        with_worker(
+            FaultCase::new(
+                "a worker that makes no progress",
+                Kind::Stalled,
+                &["1 s"],
+                &["`stall`"],
+            )
+            .manifest_keys("stall = \"1s\""),
             "#!/bin/sh\nsleep 60",
         ),
-        worker(
-            Row::new("a worker that talks nonsense", Kind::Protocol, &["no event"], &["protocol"]),
+        with_worker(
+            FaultCase::new(
+                "a worker that sends an invalid event",
+                Kind::Protocol,
+                &["no event"],
+                &["protocol"],
+            ),
             "#!/bin/sh\necho nonsense >&3\nsleep 60",
         ),
-        Row::new("no worker", Kind::NoWorker, &["MODELGATE_WORKER=/no/such/worker"], &["unset"])
-            .env("MODELGATE_WORKER", "/no/such/worker"),
-        Row::new(
-            "Ctrl-C while files are fetched",
+        FaultCase::new(
+            "a worker that does not exist",
+            Kind::NoWorker,
+            &["MODELGATE_WORKER=/no/such/worker"],
+            &["unset"],
+        )
+        .env("MODELGATE_WORKER", "/no/such/worker"),
+        FaultCase::new(
+            "Ctrl-C during a download",
             Kind::Interrupted,
             &["SIGINT"],
             &["start the run again"],
         )
-        .hub(at_hub(LARGE, Action::StallAt(1000)))
-        .run(|run, _| {
+        .change_hub(hub_fault(LARGE_FILE_URL, Action::StallAt(1000)))
+        .change_run(|run, _| {
             let line = "\"$0\" \"$@\" & child=$!; sleep 1; kill -INT $child; wait $child";
-            run.env("HF_HUB_DOWNLOAD_TIMEOUT", "60").under_shell(&format!("set -m; {line}"))
+            run.env("HF_HUB_DOWNLOAD_TIMEOUT", "60").in_shell(&format!("set -m; {line}"))
         })
         .exits_with(130),
     ]

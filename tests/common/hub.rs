@@ -1,14 +1,15 @@
-//! The repository of a tiny model, and runs that fetch it.
+//! A repository of a tiny model, and manifest entries for repositories.
 
 use super::{QUESTION, fixture};
 use modelgate_testkit::hub::Repository;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// A token that the hub knows.
+/// A valid token of the hub.
 pub(crate) const TOKEN: &str = "hf_secretsecretsecret";
 
-/// The tiny model and what else repositories hold, as `name`.
+/// Returns the repository `name` with the tiny model and with other files that real repositories
+/// contain.
 pub(crate) fn repository(name: &str) -> Repository {
     Repository::new(name)
         .with_folder(&fixture("tiny/llama"))
@@ -17,7 +18,7 @@ pub(crate) fn repository(name: &str) -> Repository {
         .with_file("pytorch_model.bin", vec![8; 200_000])
 }
 
-/// An entry of the manifest for a repository.
+/// Returns a manifest entry for a repository. `more` contains further lines.
 pub(crate) fn entry(id: &str, repo: &str, more: &str) -> String {
     format!(
         "[[model]]\nid = \"{id}\"\nrepo = \"{repo}\"\nquantization = \"q8_0\"\ndevice = \"cpu\"\n\
@@ -26,7 +27,7 @@ pub(crate) fn entry(id: &str, repo: &str, more: &str) -> String {
     )
 }
 
-/// Makes every folder below `path` one that cannot be written, or can.
+/// Makes `path` and all folders below it writable or read-only.
 pub(crate) fn set_writable(path: &Path, writable: bool) {
     let mode = if writable { 0o755 } else { 0o555 };
     let set = || std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));

@@ -1,8 +1,8 @@
-//! Runs the product as a user does (`modelgate run`, a manifest, the environment) and reads what it
-//! leaves behind. Every report that a test looks at is read into the report's types and must be the
-//! same when it is written again: nothing is there that the types do not have.
+//! Starts the product like a user (`modelgate run`, a manifest, environment variables) and reads
+//! its output and reports. Each report must be equal after it is parsed into the report types and
+//! serialized again, so a report with unknown keys fails the test.
 
-// each test target uses a part of it
+// each test target uses only a part of this module
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod fault;
@@ -20,56 +20,57 @@ use tempfile::TempDir;
 
 pub(crate) use modelgate_testkit::workers::{Script, fixture};
 
-/// The product. SIGINT and SIGHUP reach it also if they do not reach this test: a shell keeps them from
-/// its background jobs, `nohup` from its program, and the product respects that.
+/// Returns the command `modelgate run`. It resets SIGINT and SIGHUP to their default actions: a
+/// shell makes its background jobs ignore SIGINT, `nohup` makes its program ignore SIGHUP, and the
+/// product keeps ignored signals ignored.
 pub(crate) fn program() -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_modelgate"), "run"]);
     command
 }
 
-/// The worker that cargo built beside this test.
+/// Returns the path of the worker that cargo built for this test.
 pub(crate) fn worker_binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_modelgate-worker"))
 }
 
-/// A run in the making: a folder of its own, a clean environment.
+/// A run that is not started yet, with a temporary folder and a clean environment.
 pub(crate) struct Run {
-    /// Its folder: manifest, reports, temporary files.
+    /// The folder for the manifest, the reports and temporary files.
     pub(crate) folder: TempDir,
     command: Command,
 }
 
-/// What a run left behind.
-pub(crate) struct Ended {
-    /// The runner's exit code; `None` if a signal ended it.
+/// The output and the report of a finished run.
+pub(crate) struct FinishedRun {
+    /// The exit code. `None` if a signal ended the process.
     pub(crate) code: Option<i32>,
-    /// Standard output.
+    /// The text on standard output.
     pub(crate) stdout: String,
-    /// Standard error.
+    /// The text on standard error.
     pub(crate) stderr: String,
-    /// The JSON report, valid by its schema; `None` if no report was written.
+    /// The JSON report. `None` if no report was written.
     pub(crate) report: Option<Report>,
-    /// The summary.
+    /// The text of the summary. `None` if no summary was written.
     pub(crate) summary: Option<String>,
     folder: TempDir,
 }
 
 impl Run {
-    /// A run of the default manifest.
+    /// Creates a run of `modelgate run` with the default manifest.
     pub(crate) fn bundled() -> Run {
-        Run::by(program())
+        Run::of_program(program())
     }
 
-    /// A run of the default manifest by another program.
-    pub(crate) fn by(mut command: Command) -> Run {
+    /// Creates a run of another program with the default manifest.
+    pub(crate) fn of_program(mut command: Command) -> Run {
         let folder = TempDir::new().expect("a temporary folder");
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            let is_ours = ["MODELGATE_", "NEXTEST", "HF_", "HUGGING", "TRANSFORMERS_", "CARGO"]
+            let changes_run = ["MODELGATE_", "NEXTEST", "HF_", "HUGGING", "TRANSFORMERS_", "CARGO"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix));
-            if is_ours || name.to_lowercase().ends_with("_proxy") {
+            if changes_run || name.to_lowercase().ends_with("_proxy") {
                 command.env_remove(&*name);
             }
         }
@@ -88,7 +89,7 @@ impl Run {
         Run { folder, command }
     }
 
-    /// A run of a manifest with these models.
+    /// Creates a run with a manifest that contains the entries `models`.
     pub(crate) fn manifest(models: &str) -> Run {
         let mut run = Run::bundled();
         let path = run.folder.path().join("models.toml");
@@ -97,8 +98,8 @@ impl Run {
         run
     }
 
-    /// With a hub that it may ask, and a cache in `home`.
-    pub(crate) fn of_hub(self, endpoint: &str, home: &Path) -> Run {
+    /// Allows requests to the hub at `endpoint`, and sets the cache folder `home`.
+    pub(crate) fn with_hub(self, endpoint: &str, home: &Path) -> Run {
         self.env_remove("HF_HUB_OFFLINE")
             .env("HF_ENDPOINT", endpoint)
             .env("HF_HOME", home)
@@ -107,53 +108,54 @@ impl Run {
             .arg("--include-ignored")
     }
 
-    /// With a root that has to keep to permissions, as every other user has.
-    pub(crate) fn bound_by_permissions(mut self) -> Run {
+    /// Removes the capabilities with which root ignores file permissions.
+    pub(crate) fn enforce_permissions(mut self) -> Run {
         use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
         use std::os::unix::process::CommandExt;
-        let drop_rights = || {
-            for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
-                // who may not drop it does not have it
-                let _ = remove_capability_from_bounding_set(right);
+        let drop_capabilities = || {
+            for capability in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+                // it fails for users other than root, who do not have the capability
+                let _ = remove_capability_from_bounding_set(capability);
             }
             Ok(())
         };
-        // SAFETY: between fork and exec nothing is called but prctl
-        unsafe { self.command.pre_exec(drop_rights) };
+        // SAFETY: the closure calls only prctl between fork and exec
+        unsafe { self.command.pre_exec(drop_capabilities) };
         self
     }
 
-    /// With an argument of the runner.
+    /// Adds a command-line argument.
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
         self.command.arg(arg);
         self
     }
 
-    /// With one thread to quantize on, so that a slow load is slow on a large machine too.
-    pub(crate) fn slowly(self) -> Run {
+    /// Limits quantization to one thread, so that a slow load is also slow on a host with many
+    /// cores.
+    pub(crate) fn single_threaded(self) -> Run {
         self.env("RAYON_NUM_THREADS", "1")
     }
 
-    /// With arguments of the runner.
+    /// Adds command-line arguments.
     pub(crate) fn args(mut self, args: &[&str]) -> Run {
         self.command.args(args);
         self
     }
 
-    /// With an environment variable.
+    /// Sets an environment variable.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
         self.command.env(name, value);
         self
     }
 
-    /// Without an environment variable.
+    /// Removes an environment variable.
     pub(crate) fn env_remove(mut self, name: &str) -> Run {
         self.command.env_remove(name);
         self
     }
 
-    /// Started by a shell that runs `line`, in which `\"$0\" \"$@\"` is the command so far.
-    pub(crate) fn under_shell(mut self, line: &str) -> Run {
+    /// Starts the run with a shell that executes `line`. There, `"$0" "$@"` is the command.
+    pub(crate) fn in_shell(mut self, line: &str) -> Run {
         let mut shell = Command::new("bash");
         shell.args(["-c", line]).arg(self.command.get_program()).args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
@@ -168,37 +170,37 @@ impl Run {
         self
     }
 
-    /// Starts it.
-    pub(crate) fn spawn(mut self) -> Running {
+    /// Starts the run.
+    pub(crate) fn spawn(mut self) -> StartedRun {
         let child = self.command.spawn().expect("the program starts");
-        Running { child, folder: self.folder }
+        StartedRun { child, folder: self.folder }
     }
 
-    /// Runs it to its end.
-    pub(crate) fn run(self) -> Ended {
+    /// Starts the run and waits for its end.
+    pub(crate) fn run(self) -> FinishedRun {
         self.spawn().wait()
     }
 }
 
-/// A run under way.
-pub(crate) struct Running {
-    /// The harness's process.
+/// A started run.
+pub(crate) struct StartedRun {
+    /// The process of the harness.
     pub(crate) child: Child,
     folder: TempDir,
 }
 
-impl Running {
-    /// Waits for its end.
-    pub(crate) fn wait(self) -> Ended {
+impl StartedRun {
+    /// Waits for the end of the run.
+    pub(crate) fn wait(self) -> FinishedRun {
         let output = self.child.wait_with_output().expect("the program ends");
-        Ended::of(&output, self.folder)
+        FinishedRun::of(&output, self.folder)
     }
 
-    /// Waits until the harness has a worker and gives its process id.
+    /// Waits until the harness has started a worker, and returns the process id of the worker.
     pub(crate) fn worker(&mut self) -> u32 {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
-            if let Some(pid) = children(self.child.id()).first() {
+            if let Some(pid) = child_pids(self.child.id()).first() {
                 return *pid;
             }
             assert!(Instant::now() < until, "the harness starts a worker within 30 s");
@@ -207,20 +209,20 @@ impl Running {
         }
     }
 
-    /// Sends the harness a signal.
+    /// Sends a signal to the harness.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        send(self.child.id(), signal);
+        send_signal(self.child.id(), signal);
     }
 }
 
-/// Sends process `pid` a signal.
-pub(crate) fn send(pid: u32, signal: rustix::process::Signal) {
+/// Sends a signal to the process `pid`.
+pub(crate) fn send_signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
-    rustix::process::kill_process(pid, signal).expect("the process is there");
+    rustix::process::kill_process(pid, signal).expect("the process exists");
 }
 
-/// The children of process `pid`.
-pub(crate) fn children(pid: u32) -> Vec<u32> {
+/// Returns the process ids of the children of the process `pid`.
+pub(crate) fn child_pids(pid: u32) -> Vec<u32> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };
@@ -233,19 +235,19 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Whether process `pid` is there and no zombie.
+/// Returns whether the process `pid` exists and is not a zombie.
 pub(crate) fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }
 
-impl Ended {
-    /// What `output` and `folder` hold.
-    fn of(output: &Output, folder: TempDir) -> Ended {
+impl FinishedRun {
+    /// Reads the result of a run from its output and its folder.
+    fn of(output: &Output, folder: TempDir) -> FinishedRun {
         let reports = folder.path().join("reports");
         let written = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
-        let report = json_reports(&reports).pop().filter(written).map(|path| read_valid(&path));
-        Ended {
+        let report = json_reports(&reports).pop().filter(written).map(|path| read_report(&path));
+        FinishedRun {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -255,55 +257,56 @@ impl Ended {
         }
     }
 
-    /// The report of the model `id`.
+    /// Returns the report of the model `id`.
     pub(crate) fn model(&self, id: &str) -> &ModelReport {
-        let report = self.report.as_ref().unwrap_or_else(|| panic!("a report: {}", self.all()));
+        let report = self.report.as_ref().unwrap_or_else(|| panic!("a report: {}", self.output()));
         report
             .models
             .iter()
             .find(|model| model.identity.id == id)
-            .unwrap_or_else(|| panic!("{id} is in the report: {}", self.all()))
+            .unwrap_or_else(|| panic!("{id} is in the report: {}", self.output()))
     }
 
-    /// The verdict of one check of the model `id`.
+    /// Returns the verdict of a check of the model `id`.
     pub(crate) fn verdict(&self, id: &str, check: Check) -> &Verdict {
         let checks = &self.model(id).checks;
         checks.iter().find(|verdict| verdict.check == check).expect("every check has a verdict")
     }
 
-    /// Asserts that `check` failed and every other one has the status `others`; gives the message.
-    pub(crate) fn fails_only(&self, id: &str, check: Check, others: Status) -> String {
+    /// Asserts that `check` failed and all other checks have the status `others`. Returns the
+    /// message of the failed check.
+    pub(crate) fn assert_only_fails(&self, id: &str, check: Check, others: Status) -> String {
         for verdict in &self.model(id).checks {
             let expected = if verdict.check == check { Status::Failed } else { others };
-            assert_eq!(verdict.status, expected, "{:?}: {}", verdict, self.all());
+            assert_eq!(verdict.status, expected, "{:?}: {}", verdict, self.output());
         }
-        assert_eq!(self.code, Some(101), "{}", self.all());
-        self.verdict(id, check).message.clone().expect("a failed check says why")
+        assert_eq!(self.code, Some(101), "{}", self.output());
+        self.verdict(id, check).message.clone().expect("a failed check has a message")
     }
 
-    /// Asserts that every check of the model `id` passed, and that there were as many as its kind
-    /// has.
-    pub(crate) fn passes(&self, id: &str) {
+    /// Asserts that all checks of the model `id` passed. A synthetic variant has 4 checks, other
+    /// models have all.
+    pub(crate) fn assert_passes(&self, id: &str) {
         let checks = &self.model(id).checks;
         let planned = if id.ends_with("@synthetic") { 4 } else { Check::ALL.len() };
-        assert_eq!(checks.len(), planned, "{}", self.all());
+        assert_eq!(checks.len(), planned, "{}", self.output());
         for verdict in checks {
-            assert_eq!(verdict.status, Status::Passed, "{verdict:?}: {}", self.all());
+            assert_eq!(verdict.status, Status::Passed, "{verdict:?}: {}", self.output());
         }
     }
 
-    /// The folder of its reports.
+    /// Returns the folder of the reports.
     pub(crate) fn reports(&self) -> PathBuf {
         self.folder.path().join("reports")
     }
 
-    /// All that was printed.
-    pub(crate) fn all(&self) -> String {
+    /// Returns the exit code, standard output and standard error, for assertion messages.
+    pub(crate) fn output(&self) -> String {
         format!("exit {:?}\n{}\n{}", self.code, self.stdout, self.stderr)
     }
 }
 
-/// JSON reports in a folder, by name.
+/// Returns the paths of the JSON reports in a folder, sorted by name.
 pub(crate) fn json_reports(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
@@ -313,17 +316,18 @@ pub(crate) fn json_reports(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Reads a report. It has every key of the report's types, and no other.
-pub(crate) fn read_valid(path: &Path) -> Report {
+/// Reads a report and asserts that it has exactly the keys of the report types.
+pub(crate) fn read_report(path: &Path) -> Report {
     let text = std::fs::read_to_string(path).expect("a report");
     let value: serde_json::Value = serde_json::from_str(&text).expect("a report is JSON");
-    let report: Report = serde_json::from_value(value.clone()).expect("it has the report's types");
+    let report: Report =
+        serde_json::from_value(value.clone()).expect("the keys of the report types");
     let written = serde_json::to_value(&report).expect("a report is JSON");
     assert_eq!(written, value, "{}", path.display());
     report
 }
 
-/// A manifest entry for a tiny model at `path`.
+/// Returns a manifest entry for a tiny model at `path`. `more` contains further lines.
 pub(crate) fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> String {
     format!(
         "[[model]]\nid = \"{id}\"\npath = \"{}\"\nquantization = \"{quantization}\"\n{QUESTION}\n\
@@ -333,7 +337,7 @@ pub(crate) fn entry(id: &str, path: &Path, quantization: &str, more: &str) -> St
     )
 }
 
-/// A question that the tiny models answer.
+/// A manifest key with a question that the tiny models answer.
 pub(crate) const QUESTION: &str = "generation = { name = \"capital\", prompt = \"What is the capital of \
                             France?\", max_tokens = 32, expect = [\"Paris\"] }";
 
@@ -343,10 +347,10 @@ pub(crate) fn random_model() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("random-270m");
-        let whole = target.join("whole");
+        let complete = target.join("complete");
         let lock = std::fs::File::create(target.with_extension("lock")).expect("a lock file");
         lock.lock().expect("the lock");
-        if !whole.is_file() {
+        if !complete.is_file() {
             let config = serde_json::json!({
                 "model_type": "llama", "hidden_size": 1024, "intermediate_size": 4096,
                 "num_hidden_layers": 17, "num_attention_heads": 16, "num_key_value_heads": 8,
@@ -360,7 +364,7 @@ pub(crate) fn random_model() -> &'static Path {
                 7,
                 &fixture("tiny/llama"),
             );
-            std::fs::write(&whole, "").expect("a marker");
+            std::fs::write(&complete, "").expect("a marker");
         }
         target
     })

@@ -1,230 +1,241 @@
-//! Every defect of a manifest ends the run before anything starts, and the message names file,
-//! line and column, what was expected, and the nearest known key.
+//! Tests that a defect of the manifest ends the run before anything starts, and that the message
+//! contains the file, the line, the column, the expected value and the nearest known key.
 
 use crate::common::Run;
 
-/// What precedes each row's text; `schema = 1` stands above it in line 1.
+/// The lines 2 to 4 of each manifest. Line 1 is `schema = 1`.
 const HEAD: &str = "[[model]]\nid = \"a\"\nquantization = \"q8_0\"\n";
 
-struct Row {
+/// A manifest with a defect, and the expected message.
+struct DefectCase {
     name: &'static str,
     models: String,
-    /// `line:column` of the message.
+    /// The expected `:line:column:` of the message, or the beginning of it.
     place: &'static str,
-    /// What the message must say.
-    says: &'static [&'static str],
+    /// The texts that the message must contain.
+    message_parts: &'static [&'static str],
 }
 
-fn row(name: &'static str, more: &str, place: &'static str, says: &'static [&'static str]) -> Row {
-    Row { name, models: format!("{HEAD}{more}"), place, says }
+fn case(
+    name: &'static str,
+    more: &str,
+    place: &'static str,
+    message_parts: &'static [&'static str],
+) -> DefectCase {
+    DefectCase { name, models: format!("{HEAD}{more}"), place, message_parts }
 }
 
-fn rows() -> Vec<Row> {
+fn cases() -> Vec<DefectCase> {
     vec![
-        row("unknown key", "pathh = \"x\"\n", ":5:1:", &["unknown key `pathh`", "`path`"]),
-        row(
+        case("unknown key", "pathh = \"x\"\n", ":5:1:", &["unknown key `pathh`", "`path`"]),
+        case(
             "unknown key within expect",
             "path = \"x\"\nexpect.vramm = { max = \"1GB\" }\n",
             ":6:8:",
             &["unknown key `vramm`", "`vram`"],
         ),
-        row("wrong type", "path = 3\n", ":5:8:", &["string"]),
-        row("not TOML", "path = \n", ":5:", &["path"]),
-        row(
+        case("wrong type", "path = 3\n", ":5:8:", &["string"]),
+        case("not TOML", "path = \n", ":5:", &["path"]),
+        case(
             "bad unit of size",
             "path = \"x\"\nexpect.ram = { max = \"10gb\" }\n",
             ":6:22:",
-            &["\"10gb\" is no size", "GB"],
+            &["\"10gb\" is not a size", "GB"],
         ),
-        row(
+        case(
             "size without a unit",
             "path = \"x\"\nexpect.ram = { max = \"10\" }\n",
             ":6:22:",
-            &["\"10\" is no size"],
+            &["\"10\" is not a size"],
         ),
-        row(
+        case(
             "bad unit of time",
             "path = \"x\"\ndeadline = \"5 minutes\"\n",
             ":6:12:",
-            &["\"5 minutes\" is no duration", "min"],
+            &["\"5 minutes\" is not a duration", "min"],
         ),
-        row(
-            "range upside down",
+        case(
+            "a range with min above max",
             "path = \"x\"\nexpect.ram = { min = \"2GB\", max = \"1GB\" }\n",
             ":6:14:",
             &["min is above max"],
         ),
-        row(
-            "range that bounds nothing",
+        case(
+            "a range without an effective bound",
             "path = \"x\"\nexpect.ram = { min = \"0B\" }\n",
             ":6:14:",
             &["no bound"],
         ),
-        row("range of nothing", "path = \"x\"\nexpect.ram = {}\n", ":6:14:", &["range is empty"]),
-        row(
-            "VRAM on the CPU",
+        case("an empty range", "path = \"x\"\nexpect.ram = {}\n", ":6:14:", &["range is empty"]),
+        case(
+            "a VRAM range on the CPU",
             "path = \"x\"\ndevice = \"cpu\"\nexpect.vram = { max = \"1GB\" }\n",
             ":7:15:",
             &["no device memory", "expect.ram"],
         ),
-        row(
-            "first shorter than cached",
+        case(
+            "a first load time shorter than the cached one",
             "path = \"x\"\nexpect.load_time = { cached = \"2min\", first = \"1min\" }\n",
             ":6:",
             &["first is shorter"],
         ),
-        row(
-            "perplexity that no text has",
+        case(
+            "an unreachable perplexity",
             "path = \"x\"\nexpect.perplexity = { max = 1 }\n",
             ":6:",
             &["perplexity.max"],
         ),
-        row("no source", "", ":2:1:", &["neither repo nor path"]),
-        row("two sources", "path = \"x\"\nrepo = \"a/b\"\n", ":6:8:", &["both repo and path"]),
-        row("malformed repository", "repo = \"just-a-name\"\n", ":5:8:", &["owner/name"]),
-        row(
-            "a revision that leaves the folder",
+        case("no source", "", ":2:1:", &["neither repo nor path"]),
+        case("two sources", "path = \"x\"\nrepo = \"a/b\"\n", ":6:8:", &["both repo and path"]),
+        case("malformed repository", "repo = \"just-a-name\"\n", ":5:8:", &["owner/name"]),
+        case(
+            "a revision outside the folder",
             "repo = \"a/b\"\nrevision = \"../x\"\n",
             ":6:12:",
             &["revision"],
         ),
-        row("a file with a path", "path = \"x\"\nfile = \"y.gguf\"\n", ":6:8:", &["with repo"]),
-        row("unknown device", "path = \"x\"\ndevice = \"gpu\"\n", ":6:10:", &["\"gpu\"", "cuda"]),
-        row("no device", "path = \"x\"\ndevice = []\n", ":6:10:", &["empty list"]),
-        row("context of nothing", "path = \"x\"\ncontext = 0\n", ":6:11:", &["context is 0"]),
-        row(
-            "a synthetic variant of unknown shapes",
+        case(
+            "file together with path",
+            "path = \"x\"\nfile = \"y.gguf\"\n",
+            ":6:8:",
+            &["with repo"],
+        ),
+        case("unknown device", "path = \"x\"\ndevice = \"gpu\"\n", ":6:10:", &["\"gpu\"", "cuda"]),
+        case("no device", "path = \"x\"\ndevice = []\n", ":6:10:", &["empty list"]),
+        case("a context of 0 tokens", "path = \"x\"\ncontext = 0\n", ":6:11:", &["context is 0"]),
+        case(
+            "a synthetic variant with unknown shapes",
             "repo = \"some-owner/Some-Model\"\nsynthetic = true\n",
             ":6:13:",
             &["shapes of some-owner/Some-Model are not known", "Qwen2.5-Omni-7B", "config.json"],
         ),
-        row(
+        case(
             "a synthetic variant of a GGUF file",
             "path = \"x.GGUF\"\nsynthetic = true\n",
             ":6:13:",
             &["a GGUF file has none", "config.json"],
         ),
-        row(
-            "evidence of a third kind",
+        case(
+            "an unknown kind of evidence",
             "path = \"x\"\nevidence = \"syntetic\"\n",
             ":6:12:",
             &["\"real\" or \"synthetic\"", "the nearest is \"synthetic\""],
         ),
-        row(
+        case(
             "a repository of random weights",
             "repo = \"a/b\"\nevidence = \"synthetic\"\n",
             ":6:12:",
             &["with path, not with repo", "synthetic = true"],
         ),
-        row(
-            "answers of random weights",
+        case(
+            "expected answers of random weights",
             "path = \"x\"\nevidence = \"synthetic\"\n\
              generation = { prompt = \"p\", expect = \"e\" }\n",
             ":7:14:",
             &["generation of a model of random weights", "not judged"],
         ),
-        row(
-            "perplexity of random weights",
+        case(
+            "expected perplexity of random weights",
             "path = \"x\"\nevidence = \"synthetic\"\nexpect.perplexity = { max = 9 }\n",
             ":7:21:",
             &["expect.perplexity of a model of random weights"],
         ),
-        row(
-            "an answer that anything satisfies",
+        case(
+            "a question without expected answers",
             "path = \"x\"\ngeneration = { prompt = \"p\", expect = [] }\n",
             ":6:",
             &["expect is empty"],
         ),
-        row("no questions", "path = \"x\"\ngeneration = []\n", ":6:14:", &["empty list"]),
-        row(
-            "two questions of a name",
+        case("no questions", "path = \"x\"\ngeneration = []\n", ":6:14:", &["empty list"]),
+        case(
+            "two questions with the same name",
             "path = \"x\"\n[[model.generation]]\nname = \"n\"\nprompt = \"p\"\nexpect = \"e\"\n\
              [[model.generation]]\nname = \"n\"\nprompt = \"p\"\nexpect = \"e\"\n",
             ":11:8:",
             &["\"n\" is duplicated"],
         ),
-        row(
+        case(
             "neither prompt nor messages",
             "path = \"x\"\ngeneration = { expect = \"e\" }\n",
             ":6:",
             &["either prompt or messages"],
         ),
-        row(
+        case(
             "an unknown key of a question",
             "path = \"x\"\ngeneration = { promt = \"p\", expect = \"e\" }\n",
             ":6:",
             &["unknown key `promt`", "`prompt`"],
         ),
-        row(
-            "a medium without a tower",
+        case(
+            "image input",
             "path = \"x\"\ngeneration = { messages = [{ role = \"user\", content = [{ image = \
              \"i.png\" }] }], expect = \"e\" }\n",
             ":6:",
             &["image input is not supported"],
         ),
-        Row {
+        DefectCase {
             name: "malformed id",
             models: HEAD.replace("\"a\"", "\"Tiny Llama\"") + "path = \"x\"\n",
             place: ":3:6:",
-            says: &["\"Tiny Llama\" is malformed", "lower-case"],
+            message_parts: &["\"Tiny Llama\" is malformed", "lower-case"],
         },
-        Row {
+        DefectCase {
             name: "reserved id",
             models: HEAD.replace("\"a\"", "\"a@synthetic\"") + "path = \"x\"\n",
             place: ":3:6:",
-            says: &["reserved"],
+            message_parts: &["reserved"],
         },
-        Row {
-            name: "a synthetic variant in a mix",
+        DefectCase {
+            name: "a synthetic variant with a mixed quantization",
             models: HEAD.replace("q8_0", "q4_k_m") + "path = \"x\"\nsynthetic = true\n",
             place: ":6:13:",
-            says: &["cannot be in q4_k_m", "quantization = \"q4_k\""],
+            message_parts: &["cannot be in q4_k_m", "quantization = \"q4_k\""],
         },
-        Row {
+        DefectCase {
             name: "a synthetic variant whose id is too long",
             models: HEAD.replace("\"a\"", &format!("\"{}\"", "a".repeat(91)))
                 + "path = \"x\"\nsynthetic = true\n",
             place: ":6:13:",
-            says: &["longer than 100 characters", "shorten"],
+            message_parts: &["longer than 100 characters", "shorten"],
         },
-        Row {
-            name: "id twice",
+        DefectCase {
+            name: "a duplicate id",
             models: format!("{HEAD}path = \"x\"\n{HEAD}path = \"y\"\n"),
             place: ":7:6:",
-            says: &["\"a\" is duplicated"],
+            message_parts: &["\"a\" is duplicated"],
         },
-        Row {
+        DefectCase {
             name: "missing key",
             models: "[[model]]\nid = \"a\"\npath = \"x\"\n".into(),
             place: ":2:1:",
-            says: &["quantization"],
+            message_parts: &["quantization"],
         },
-        Row {
+        DefectCase {
             name: "unknown quantization",
             models: HEAD.replace("q8_0", "q4k") + "path = \"x\"\n",
             place: ":4:16:",
-            says: &["\"q4k\" is not supported", "the nearest is \"q4_k\""],
+            message_parts: &["\"q4k\" is not supported", "the nearest is \"q4_k\""],
         },
-        Row {
+        DefectCase {
             name: "another library's quantization",
             models: HEAD.replace("q8_0", "nf4") + "path = \"x\"\n",
             place: ":4:16:",
-            says: &["\"nf4\"", "use \"q4_k\" instead"],
+            message_parts: &["\"nf4\"", "use \"q4_k\" instead"],
         },
-        Row {
+        DefectCase {
             name: "no model",
             models: "model = []\n".into(),
             place: ":1:10:",
-            says: &["no model"],
+            message_parts: &["no model"],
         },
-        Row {
-            name: "Mixtral at 4 bits in the 45 to 50 GB of the originating document",
+        DefectCase {
+            name: "a range of 45 to 50 GB for Mixtral 8x22B at 4 bits",
             models: "[[model]]\nid = \"m\"\nrepo = \"mistralai/Mixtral-8x22B-Instruct-v0.1\"\n\
                      quantization = \"q4_k\"\ndevice = \"cuda\"\n\
                      expect.vram = { min = \"45GB\", max = \"50GB\" }\n"
                 .into(),
             place: ":7:15:",
-            says: &[
+            message_parts: &[
                 "no load of this model can meet",
                 "140,630,071,296 parameters",
                 "79.1 GB",
@@ -235,22 +246,22 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn each_ends_the_run_with_its_place_and_remedy() {
-    for row in rows() {
-        let ended = Run::manifest(&row.models).run();
+fn every_defect_is_reported_with_place_and_hint() {
+    for case in cases() {
+        let ended = Run::manifest(&case.models).run();
         let text = &ended.stderr;
-        assert_eq!(ended.code, Some(2), "{}: {}", row.name, ended.all());
-        assert!(text.contains(&format!("models.toml{}", row.place)), "{}: {text}", row.name);
-        for said in row.says {
-            assert!(text.contains(said), "{}: expected {said:?} in {text}", row.name);
+        assert_eq!(ended.code, Some(2), "{}: {}", case.name, ended.output());
+        assert!(text.contains(&format!("models.toml{}", case.place)), "{}: {text}", case.name);
+        for part in case.message_parts {
+            assert!(text.contains(part), "{}: expected {part:?} in {text}", case.name);
         }
-        assert!(text.contains("hint: "), "{}: {text}", row.name);
-        assert!(ended.report.is_none() && !ended.stdout.contains("running"), "nothing runs");
+        assert!(text.contains("hint: "), "{}: {text}", case.name);
+        assert!(ended.report.is_none() && !ended.stdout.contains("running"), "no check runs");
     }
 }
 
 #[test]
-fn another_schema_is_refused() {
+fn an_unknown_schema_version_is_reported() {
     let run = Run::bundled();
     let path = run.folder.path().join("future.toml");
     std::fs::write(&path, "schema = 2\n").expect("a manifest");
@@ -260,7 +271,7 @@ fn another_schema_is_refused() {
 }
 
 #[test]
-fn a_missing_manifest_is_named() {
+fn a_missing_manifest_is_reported_with_path_and_variable() {
     let ended =
         Run::bundled().env("MODELGATE_MANIFEST", "/no/such/manifest.toml").arg("--list").run();
     assert_eq!(ended.code, Some(2));

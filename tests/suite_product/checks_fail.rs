@@ -1,5 +1,5 @@
-//! Each of the five checks fails on the measurement of a real model by a real worker, and it alone.
-//! That `load` fails is shown in `bad_models`, for each way in which it can.
+//! Tests that each check can fail alone, on the measurement of a real model by a real worker. The
+//! failures of `load` are tested in `bad_models`.
 
 use crate::common::{Run, fixture};
 use modelgate_harness::check::{Check, Status};
@@ -8,8 +8,8 @@ use modelgate_testkit::safetensors_edit as edit;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A manifest entry for the tiny model at `path` in q8_0 with these expectations.
-fn expecting(path: &Path, expectations: &str) -> String {
+/// Returns a manifest entry for the tiny model at `path` in q8_0, with the lines `expectations`.
+fn model_entry(path: &Path, expectations: &str) -> String {
     format!(
         "[[model]]\nid = \"tiny\"\npath = \"{}\"\nquantization = \"q8_0\"\n{expectations}\n",
         path.display()
@@ -28,30 +28,36 @@ fn question(expect: &str, max_tokens: u32) -> String {
     )
 }
 
-/// Runs the tiny model with these expectations; `check` alone fails, and says this.
-fn fails(path: &Path, expectations: &str, check: Check, says: &[&str]) {
-    let ended = Run::manifest(&expecting(path, expectations)).run();
-    let message = ended.fails_only("tiny", check, Status::Passed);
-    for said in says {
-        assert!(message.contains(said), "expected {said:?} in {message}");
+/// Runs the tiny model and asserts that only `check` fails, with a message that contains
+/// `message_parts`.
+fn assert_fails(path: &Path, expectations: &str, check: Check, message_parts: &[&str]) {
+    let ended = Run::manifest(&model_entry(path, expectations)).run();
+    let message = ended.assert_only_fails("tiny", check, Status::Passed);
+    for part in message_parts {
+        assert!(message.contains(part), "expected {part:?} in {message}");
     }
     let printed = format!("{}::{}", "tiny", check.name());
-    assert!(ended.stdout.contains(&printed) && ended.stdout.contains(&message), "{}", ended.all());
+    assert!(
+        ended.stdout.contains(&printed) && ended.stdout.contains(&message),
+        "{}",
+        ended.output()
+    );
     let summary = ended.summary.as_deref().expect("a summary");
     assert!(summary.starts_with("FAILED: tiny (0 of 1 models validated)"), "{summary}");
 }
 
 #[test]
-fn as_expected_all_pass() {
-    let models = expecting(&fixture("tiny/llama"), &(perplexity(3.0) + &question("\"Paris\"", 32)));
+fn a_model_within_its_expectations_passes_all_checks() {
+    let models =
+        model_entry(&fixture("tiny/llama"), &(perplexity(3.0) + &question("\"Paris\"", 32)));
     let ended = Run::manifest(&models).run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("tiny");
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("tiny");
 }
 
 #[test]
-fn time_budget() {
-    fails(
+fn a_load_over_the_time_budget_fails() {
+    assert_fails(
         &fixture("tiny/llama"),
         &(perplexity(3.0) + &question("\"Paris\"", 32) + "expect.load_time = { cached = \"1ms\" }"),
         Check::TimeBudget,
@@ -60,40 +66,40 @@ fn time_budget() {
 }
 
 #[test]
-fn memory_range() {
+fn memory_outside_the_range_fails() {
     let tiny = fixture("tiny/llama");
-    let sound = perplexity(3.0) + &question("\"Paris\"", 32);
-    fails(
+    let valid = perplexity(3.0) + &question("\"Paris\"", 32);
+    assert_fails(
         &tiny,
-        &(sound.clone() + "expect.ram = { max = \"12MB\" }\ncontext = 1024"),
+        &(valid.clone() + "expect.ram = { max = \"12MB\" }\ncontext = 1024"),
         Check::MemoryRange,
         &["peak RAM is", "above at most 12.0 MB", "predicted: "],
     );
-    fails(
+    assert_fails(
         &tiny,
-        &(sound + "expect.ram = { min = \"2GB\" }"),
+        &(valid + "expect.ram = { min = \"2GB\" }"),
         Check::MemoryRange,
         &["peak RAM is", "below at least 2.00 GB"],
     );
 }
 
 #[test]
-fn a_range_that_no_load_could_meet_is_refused_before_loading() {
-    let sound = perplexity(3.0) + &question("\"Paris\"", 32);
-    let models = expecting(
+fn an_impossible_memory_range_is_reported_before_loading() {
+    let valid = perplexity(3.0) + &question("\"Paris\"", 32);
+    let models = model_entry(
         &fixture("tiny/llama"),
-        &(sound + "device = \"cpu\"\nexpect.ram = { max = \"3MB\" }"),
+        &(valid + "device = \"cpu\"\nexpect.ram = { max = \"3MB\" }"),
     );
     let ended = Run::manifest(&models).run();
-    let message = ended.fails_only("tiny", Check::MemoryRange, Status::Blocked);
+    let message = ended.assert_only_fails("tiny", Check::MemoryRange, Status::Blocked);
     assert!(message.contains("no load of this model can meet"), "{message}");
     assert!(message.contains("2,623,744 parameters"), "{message}");
     assert!(ended.model("tiny").measurement.phases.is_empty(), "no worker was started");
 }
 
 #[test]
-fn generation_of_a_mis_expected_answer() {
-    fails(
+fn generation_with_an_unexpected_answer_fails() {
+    assert_fails(
         &fixture("tiny/llama"),
         &(perplexity(3.0) + &question("\"Berlin\", \"Rome\"", 32)),
         Check::Generation,
@@ -102,8 +108,8 @@ fn generation_of_a_mis_expected_answer() {
 }
 
 #[test]
-fn generation_without_a_stop() {
-    fails(
+fn generation_without_a_stop_token_fails() {
+    assert_fails(
         &fixture("tiny/llama"),
         &(perplexity(3.0) + &question("\"capital\"", 4)),
         Check::Generation,
@@ -112,7 +118,7 @@ fn generation_without_a_stop() {
 }
 
 #[test]
-fn generation_of_a_damaged_model() {
+fn generation_of_a_damaged_model_fails() {
     let model = edit::copy_model(&fixture("tiny/llama"));
     for layer in 0..4 {
         for name in ["mlp.up_proj", "mlp.down_proj", "self_attn.v_proj"] {
@@ -120,20 +126,20 @@ fn generation_of_a_damaged_model() {
             edit::add_noise(model.path(), &tensor, 1.0, layer);
         }
     }
-    // damaged so, it may still say Paris; its perplexity cannot be lucky
-    let ended = Run::manifest(&expecting(
+    // the damaged model may still answer "Paris", but its perplexity is always too high
+    let ended = Run::manifest(&model_entry(
         model.path(),
         &(perplexity(3.0) + &question("\"the\", \"is\", \"a\", \"Paris\"", 64)),
     ))
     .run();
-    ended.fails_only("tiny", Check::Generation, Status::Passed);
+    ended.assert_only_fails("tiny", Check::Generation, Status::Passed);
     let value = ended.model("tiny").measurement.perplexity.as_ref().and_then(|p| p.value);
     assert!(value.is_some_and(|value| value.get() > 3.0), "{value:?}");
 }
 
 #[test]
-fn generation_of_interleaved_weights_taken_for_half_split() {
-    // rows of q and k in the other order: the shapes fit, every value is there, nonsense comes out
+fn generation_with_the_wrong_rope_order_fails() {
+    // rows of q in the interleaved order: shapes and values are valid, the output is not
     let model = edit::copy_model(&fixture("tiny/llama"));
     for layer in 0..4 {
         edit::edit(
@@ -153,7 +159,7 @@ fn generation_of_interleaved_weights_taken_for_half_split() {
             },
         );
     }
-    fails(
+    assert_fails(
         model.path(),
         &(perplexity(3.0) + &question("\"Paris\"", 64)),
         Check::Generation,
@@ -161,7 +167,7 @@ fn generation_of_interleaved_weights_taken_for_half_split() {
     );
 }
 
-/// A folder with what the tiny Llama has beside its weights.
+/// Returns a folder with the tokenizer and generation config of the tiny Llama, for a GGUF file.
 fn folder_for_gguf() -> TempDir {
     let folder = TempDir::new().expect("a folder");
     for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
@@ -172,11 +178,11 @@ fn folder_for_gguf() -> TempDir {
 }
 
 #[test]
-fn quantization_of_a_file_made_with_another() {
+fn quantization_of_a_file_with_another_type_fails() {
     let (folder, tiny) = (folder_for_gguf(), fixture("tiny/llama"));
     let path = folder.path().join("model.gguf");
     gguf::write_from_safetensors(&tiny, &path, &gguf::uniform(GgmlDType::Q4K));
-    fails(
+    assert_fails(
         &path,
         &(perplexity(3.0) + &question("\"Paris\"", 32)),
         Check::Quantization,
@@ -185,29 +191,35 @@ fn quantization_of_a_file_made_with_another() {
 }
 
 #[test]
-fn quantization_of_a_mix_that_is_none() {
+fn quantization_of_a_wrong_mix_fails() {
     let (folder, tiny) = (folder_for_gguf(), fixture("tiny/llama"));
-    let fails = |dtype: &dyn Fn(&str, &[usize]) -> GgmlDType, says: &str| {
+    let assert_fails = |dtype: &dyn Fn(&str, &[usize]) -> GgmlDType, message_part: &str| {
         let path = folder.path().join("model.gguf");
         gguf::write_from_safetensors(&tiny, &path, dtype);
-        let sound = perplexity(3.0) + &question("\"Paris\"", 32);
-        let models = expecting(&path, &sound).replace("\"q8_0\"", "\"q4_k_m\"");
-        let message =
-            Run::manifest(&models).run().fails_only("tiny", Check::Quantization, Status::Passed);
-        assert!(message.contains(says), "expected {says:?} in {message}");
+        let valid = perplexity(3.0) + &question("\"Paris\"", 32);
+        let models = model_entry(&path, &valid).replace("\"q8_0\"", "\"q4_k_m\"");
+        let message = Run::manifest(&models).run().assert_only_fails(
+            "tiny",
+            Check::Quantization,
+            Status::Passed,
+        );
+        assert!(message.contains(message_part), "expected {message_part:?} in {message}");
     };
-    // types that the mix has, but not where it has them
+    // a type that the mix contains, but not for this tensor
     let gate = |name: &str, shape: &[usize]| match name {
         "blk.1.ffn_gate.weight" => GgmlDType::Q6K,
         _ => gguf::uniform(GgmlDType::Q4K)(name, shape),
     };
-    fails(&gate, "blk.1.ffn_gate.weight of model.gguf is resident in q6_k, expected q4_k");
-    // all allowed, and none of the matrices that suffer most has more bits
-    fails(&gguf::uniform(GgmlDType::Q4K), "take 4.50 bits per weight, and those of q4_k_m");
-    // one matrix that was forgotten
-    let forgotten = |name: &str, shape: &[usize]| match name {
+    assert_fails(&gate, "blk.1.ffn_gate.weight of model.gguf is resident in q6_k, expected q4_k");
+    // allowed types, but no sensitive matrix has more than 4 bits
+    assert_fails(&gguf::uniform(GgmlDType::Q4K), "take 4.50 bits per weight, and those of q4_k_m");
+    // one matrix that is not quantized
+    let unquantized = |name: &str, shape: &[usize]| match name {
         "blk.2.ffn_down.weight" => GgmlDType::F16,
         _ => gguf::uniform(GgmlDType::Q4K)(name, shape),
     };
-    fails(&forgotten, "blk.2.ffn_down.weight of model.gguf is resident in f32, expected q4_k");
+    assert_fails(
+        &unquantized,
+        "blk.2.ffn_down.weight of model.gguf is resident in f32, expected q4_k",
+    );
 }

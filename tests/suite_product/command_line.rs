@@ -1,4 +1,4 @@
-//! Names, filters, exit codes.
+//! Tests of case names, filters and exit codes.
 
 use crate::common::{Run, entry, fixture, program};
 use modelgate_harness::check::{Check, Status};
@@ -12,17 +12,17 @@ const TINY: [&str; 5] =
     ["tiny-llama", "tiny-llama@q8_0", "tiny-llama@q4_k", "tiny-mixtral", "tiny-qwen2.5-omni"];
 
 #[test]
-fn the_list_names_every_case() {
+fn the_list_contains_every_case() {
     let ended = Run::bundled().arg("--list").run();
     assert_eq!(ended.code, Some(0));
     insta::assert_snapshot!("list", ended.stdout);
-    assert!(ended.report.is_none(), "a listing writes nothing");
+    assert!(ended.report.is_none(), "a listing writes no report");
 }
 
 #[test]
 fn the_harness_links_no_gpu_library() {
-    // a binary linked to libcuda dies before main where there is no driver, and then even --list
-    // fails
+    // a binary that is linked to libcuda does not start on a host without the driver, so even
+    // --list would fail
     let output = Command::new("readelf")
         .arg("-d")
         .arg(env!("CARGO_BIN_EXE_modelgate"))
@@ -36,42 +36,42 @@ fn the_harness_links_no_gpu_library() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_output_pipe_is_not_an_error() {
     let mut child = program()
         .arg("--list")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("the program starts");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-    let output = child.wait_with_output().expect("it ends");
+    let output = child.wait_with_output().expect("the program ends");
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]
-fn the_bundled_models_pass_from_one_command() {
+fn the_bundled_models_pass_without_arguments() {
     let ended = Run::bundled().run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert!(ended.stdout.contains("25 passed; 0 failed; 27 ignored"), "{}", ended.stdout);
     for id in TINY {
-        ended.passes(id);
+        ended.assert_passes(id);
     }
     let summary = ended.summary.expect("a summary");
     assert_eq!(summary.lines().next(), Some("5 of 5 models validated"));
 }
 
 #[test]
-fn the_worker_is_found_where_cargo_puts_it() {
+fn the_worker_is_found_in_the_target_folder() {
     let ended = Run::bundled().env_remove("MODELGATE_WORKER").arg("tiny-llama@q8_0::load").run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
 }
 
 #[test]
-fn one_case_loads_once_and_runs_alone() {
+fn a_selected_case_runs_alone() {
     let ended = Run::bundled().arg("tiny-llama@q4_k::generation").run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert!(ended.stdout.contains("1 passed; 0 failed; 0 ignored"), "{}", ended.stdout);
     assert!(ended.stdout.contains("51 filtered out"), "{}", ended.stdout);
     let model = ended.model("tiny-llama@q4_k");
@@ -88,97 +88,101 @@ fn one_case_loads_once_and_runs_alone() {
 }
 
 #[test]
-fn a_full_id_selects_the_model_and_not_its_variants() {
+fn a_complete_id_selects_the_model_without_its_variants() {
     let ended = Run::bundled().arg("TINY-llama").run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert!(ended.stdout.contains("5 passed"), "{}", ended.stdout);
     let ended = Run::bundled().arg("--list").arg("tiny-l").run();
-    assert!(ended.stdout.contains("15 tests"), "a part of a name is a part: {}", ended.stdout);
+    assert!(
+        ended.stdout.contains("15 tests"),
+        "a part of an id also selects variants: {}",
+        ended.stdout
+    );
 }
 
 #[test]
 fn skipped_cases_do_not_run() {
     let ended = Run::bundled().args(&["tiny-llama", "--skip", "generation"]).run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert!(ended.stdout.contains("4 passed"), "{}", ended.stdout);
 }
 
 #[test]
-fn a_repository_s_name_selects_its_model_in_any_case() {
+fn a_repository_name_selects_its_model_in_upper_or_lower_case() {
     let ended = Run::bundled().arg("--list").arg("qwen/qwen2.5-omni-7b").run();
     assert!(ended.stdout.contains("5 tests"), "{}", ended.stdout);
     assert!(ended.stdout.contains("qwen2.5-omni-7b::load"), "{}", ended.stdout);
 }
 
 #[test]
-fn a_filter_of_ignored_cases_alone_fails_and_says_how_to_run_them() {
+fn a_filter_for_ignored_cases_only_fails_with_a_hint() {
     for filter in ["llama-3.1-70b-instruct", "Qwen/Qwen2.5-Omni-7B", "mixtral-8"] {
         let ended = Run::bundled().arg(filter).run();
-        assert_eq!(ended.code, Some(101), "{}", ended.all());
+        assert_eq!(ended.code, Some(101), "{}", ended.output());
         assert!(ended.stderr.contains("--include-ignored"), "{}", ended.stderr);
     }
 }
 
 #[test]
-fn a_filter_that_matches_nothing_is_a_warning_and_in_ci_a_failure() {
+fn a_filter_without_a_match_is_a_warning_and_a_failure_in_ci() {
     let ended = Run::bundled().arg("llama-3.1-80b").run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert!(ended.stderr.contains("warning: no model or case matches"), "{}", ended.stderr);
     assert!(ended.stderr.contains("llama-3.1-70b-instruct"), "{}", ended.stderr);
     let ended = Run::bundled().env("CI", "true").arg("llama-3.1-80b").run();
-    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert_eq!(ended.code, Some(101), "{}", ended.output());
 }
 
 #[test]
-fn ids_that_the_store_uses_itself_are_ids_like_others() {
+fn ids_equal_to_names_of_the_store_are_valid() {
     for id in ["measuring", "run", "report"] {
         let ended = Run::manifest(&entry(id, &fixture("tiny/llama"), "q8_0", "")).run();
-        assert_eq!(ended.code, Some(0), "{}", ended.all());
-        ended.passes(id);
+        assert_eq!(ended.code, Some(0), "{}", ended.output());
+        ended.assert_passes(id);
     }
 }
 
 #[test]
-fn no_flag_of_the_runner_makes_a_pass_of_nothing() {
+fn a_run_without_checks_does_not_pass_in_ci() {
     let ended = Run::bundled().args(&["tiny-llama", "--bench"]).run();
-    assert!(ended.stdout.contains("5 passed"), "{}", ended.all());
+    assert!(ended.stdout.contains("5 passed"), "{}", ended.output());
     let ended = Run::bundled().args(&["tiny-llama", "--ignored"]).env("CI", "1").run();
-    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert_eq!(ended.code, Some(101), "{}", ended.output());
 }
 
 #[test]
-fn a_reader_that_goes_away_changes_no_verdict() {
+fn a_closed_output_pipe_does_not_change_a_verdict() {
     let run = Run::bundled().arg("tiny-llama@q8_0");
-    let ended = run.under_shell("\"$0\" \"$@\" | head -1; exit ${PIPESTATUS[0]}").run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("tiny-llama@q8_0");
+    let ended = run.in_shell("\"$0\" \"$@\" | head -1; exit ${PIPESTATUS[0]}").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("tiny-llama@q8_0");
 }
 
 #[test]
 fn a_wrong_command_line_is_a_usage_error() {
     assert_eq!(Run::bundled().arg("--no-such-flag").run().code, Some(2));
     let ended = Run::bundled().env("MODELGATE_DEVICE", "gpu").run();
-    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert_eq!(ended.code, Some(2), "{}", ended.output());
     assert!(ended.stderr.contains("MODELGATE_DEVICE=gpu"), "{}", ended.stderr);
     let ended = Run::bundled().env("HF_ENDPOINT", "hub.example").run();
-    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert_eq!(ended.code, Some(2), "{}", ended.output());
     assert!(ended.stderr.contains("HF_ENDPOINT"), "{}", ended.stderr);
     let ended = Run::bundled().args(&["--logfile", "/no/such/folder/log"]).run();
-    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert_eq!(ended.code, Some(2), "{}", ended.output());
     assert!(ended.stderr.contains("/no/such/folder/log"), "{}", ended.stderr);
 }
 
 #[test]
-fn a_token_that_can_be_none_fails_nobody_who_asks_no_hub() {
+fn a_malformed_token_does_not_fail_runs_without_the_hub() {
     let ended = Run::bundled().env("HF_TOKEN", "no token").arg("tiny-llama@q8_0").run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("tiny-llama@q8_0");
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("tiny-llama@q8_0");
 }
 
 #[test]
-fn without_a_gpu_the_primary_models_fail_and_say_what_is_missing() {
+fn without_a_gpu_the_primary_models_fail_with_a_reason() {
     let ended = Run::bundled().arg("--include-ignored").run();
-    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert_eq!(ended.code, Some(101), "{}", ended.output());
     let primary = ["llama-3.1-70b-instruct", "qwen2.5-omni-7b", "mixtral-8x22b-instruct-v0.1"];
     let variants = primary.map(|id| format!("{id}@synthetic"));
     for id in primary.into_iter().chain(variants.iter().map(String::as_str)) {
@@ -188,25 +192,25 @@ fn without_a_gpu_the_primary_models_fail_and_say_what_is_missing() {
             assert_eq!(failure.kind, FailureKind::NoDevice, "{failure}");
             assert!(failure.message.contains("no NVIDIA driver"), "{failure}");
         }
-        let message = ended.fails_only(id, Check::Load, Status::Blocked);
+        let message = ended.assert_only_fails(id, Check::Load, Status::Blocked);
         assert!(message.contains(&failure.message), "{message}");
-        assert!(model.measurement.memory.prediction.is_some(), "known before anything is fetched");
+        assert!(model.measurement.memory.prediction.is_some(), "the prediction needs no download");
     }
     for id in TINY {
-        ended.passes(id);
+        ended.assert_passes(id);
     }
     let first = ended.summary.as_deref().and_then(|summary| summary.lines().next());
     assert!(first.is_some_and(|line| line.contains("5 of 11 models validated")), "{first:?}");
 }
 
 #[test]
-fn a_repository_that_is_not_in_the_cache_fails_as_not_downloaded() {
+fn a_repository_that_is_not_cached_is_reported_as_not_acquired() {
     let run = Run::manifest(
         "[[model]]\nid = \"small\"\nrepo = \"some-owner/Some-Model\"\nquantization = \"q8_0\"\n\
          device = \"cpu\"\n",
     );
     let ended = run.arg("--include-ignored").run();
-    let message = ended.fails_only("small", Check::Load, Status::Blocked);
+    let message = ended.assert_only_fails("small", Check::Load, Status::Blocked);
     assert!(message.contains("some-owner/Some-Model"), "{message}");
     let model = ended.model("small");
     assert_eq!(model.measurement.outcome, Outcome::NotAcquired);
@@ -224,16 +228,20 @@ fn a_repository_that_is_not_in_the_cache_fails_as_not_downloaded() {
 }
 
 #[test]
-fn a_limit_that_is_no_size_is_a_usage_error() {
+fn a_malformed_memory_limit_is_a_usage_error() {
     let ended = Run::bundled().env("MODELGATE_VRAM_LIMIT", "much").run();
-    assert_eq!(ended.code, Some(2), "{}", ended.all());
-    assert!(ended.stderr.contains("MODELGATE_VRAM_LIMIT: \"much\" is no size"), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(2), "{}", ended.output());
+    assert!(
+        ended.stderr.contains("MODELGATE_VRAM_LIMIT: \"much\" is not a size"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
-fn a_choice_of_building_that_is_none_is_a_usage_error() {
+fn an_unknown_build_setting_is_a_usage_error() {
     let ended = Run::bundled().env("MODELGATE_BUILD", "off").run();
-    assert_eq!(ended.code, Some(2), "{}", ended.all());
+    assert_eq!(ended.code, Some(2), "{}", ended.output());
     assert!(ended.stderr.contains("MODELGATE_BUILD=off: no such choice"), "{}", ended.stderr);
     assert!(ended.stderr.contains("expected never"), "{}", ended.stderr);
 }

@@ -1,45 +1,47 @@
-//! The whole way from a hub to verdicts: over real connections, from the cache, without a network,
-//! and from a cache that cannot be written.
+//! Tests of runs with a repository of a hub: over real connections, from the cache, offline, and
+//! from a read-only cache.
 
 use crate::common::hub::{TOKEN, entry, repository, set_writable};
-use crate::common::{Ended, Run, fixture};
+use crate::common::{FinishedRun, Run, fixture};
 use modelgate_hub::{FileSeen, Verified};
 use modelgate_testkit::hub::{Hub, Repository};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A run of the tiny model from a hub, with the cache in `home`.
-fn tiny(endpoint: &str, home: &TempDir) -> Run {
-    Run::manifest(&entry("tiny", "owner/Tiny", "")).of_hub(endpoint, home.path())
+/// Returns a run of the tiny model from a hub, with the cache in `home`.
+fn tiny_run(endpoint: &str, home: &TempDir) -> Run {
+    Run::manifest(&entry("tiny", "owner/Tiny", "")).with_hub(endpoint, home.path())
 }
 
-fn files(ended: &Ended) -> &[FileSeen] {
+fn files(ended: &FinishedRun) -> &[FileSeen] {
     &ended.model("tiny").measurement.files
 }
 
-fn all_are(ended: &Ended, verified: Verified) {
+/// Asserts that all weight files have this verification, a hash and a page cache fraction.
+fn assert_all_verified(ended: &FinishedRun, verified: Verified) {
     for file in files(ended) {
-        assert_eq!(file.verified, verified, "{}: {}", file.name, ended.all());
+        assert_eq!(file.verified, verified, "{}: {}", file.name, ended.output());
         assert_eq!(file.sha256.as_ref().map(String::len), Some(64), "{}", file.name);
         assert!(file.page_cache_fraction.is_some(), "{}", file.name);
     }
 }
 
-/// The first run fetches, the second finds, the third may not ask, the fourth may not write.
-fn four_runs(repository: Repository, token: Option<&str>) {
+/// Asserts that four runs pass: a download, a run from the cache, an offline run, and an offline
+/// run with a read-only cache.
+fn assert_four_runs_pass(repository: Repository, token: Option<&str>) {
     let (name, commit) = (repository.name.clone(), repository.commit.clone());
     let hub = Hub::start(vec![repository.clone()]);
     hub.allow(TOKEN, &[&name]);
     let home = TempDir::new().expect("a folder");
     let run = || {
-        let run = Run::manifest(&entry("tiny", &name, "")).of_hub(&hub.endpoint(), home.path());
+        let run = Run::manifest(&entry("tiny", &name, "")).with_hub(&hub.endpoint(), home.path());
         token.iter().fold(run, |run, token| run.env("HF_TOKEN", token))
     };
 
     let ended = run().run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("tiny");
-    all_are(&ended, Verified::Now);
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("tiny");
+    assert_all_verified(&ended, Verified::Now);
     let measurement = &ended.model("tiny").measurement;
     assert_eq!(measurement.commit.as_deref(), Some(commit.as_str()));
     let needed = ["config", "generation_config", "index", "model-0000", "tokenizer", "template"];
@@ -55,29 +57,30 @@ fn four_runs(repository: Repository, token: Option<&str>) {
         assert_eq!(logged.authorization, expected, "{logged:?}");
     }
 
-    let asked = hub.log().len();
+    let requests_before = hub.log().len();
     let ended = run().run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    all_are(&ended, Verified::Earlier);
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    assert_all_verified(&ended, Verified::Earlier);
     assert_eq!(ended.model("tiny").measurement.downloaded_bytes, 0);
     let log = hub.log();
-    let since: Vec<&str> = log[asked..].iter().map(|logged| logged.target.as_str()).collect();
+    let since: Vec<&str> =
+        log[requests_before..].iter().map(|logged| logged.target.as_str()).collect();
     assert_eq!(
         since,
         [format!("/api/models/{name}/revision/main")],
-        "only the commit is asked for"
+        "only the commit is requested"
     );
 
     drop(hub);
     for ended in [run_offline(&name, home.path()).run(), {
         set_writable(home.path(), false);
-        let ended = run_offline(&name, home.path()).bound_by_permissions().run();
+        let ended = run_offline(&name, home.path()).enforce_permissions().run();
         set_writable(home.path(), true);
         ended
     }] {
-        assert_eq!(ended.code, Some(0), "{}", ended.all());
-        ended.passes("tiny");
-        all_are(&ended, Verified::Earlier);
+        assert_eq!(ended.code, Some(0), "{}", ended.output());
+        ended.assert_passes("tiny");
+        assert_all_verified(&ended, Verified::Earlier);
         assert_eq!(ended.model("tiny").measurement.commit.as_deref(), Some(commit.as_str()));
     }
 }
@@ -87,17 +90,17 @@ fn run_offline(name: &str, home: &Path) -> Run {
 }
 
 #[test]
-fn an_open_repository() {
-    four_runs(repository("owner/Tiny"), None);
+fn an_open_repository_passes_from_hub_and_cache() {
+    assert_four_runs_pass(repository("owner/Tiny"), None);
 }
 
 #[test]
-fn a_gated_repository_that_xet_serves_too() {
-    four_runs(repository("owner/Gated").gated().xet(), Some(TOKEN));
+fn a_gated_repository_on_xet_passes_from_hub_and_cache() {
+    assert_four_runs_pass(repository("owner/Gated").gated().xet(), Some(TOKEN));
 }
 
 #[test]
-fn a_gguf_file_in_a_folder_of_a_repository() {
+fn a_gguf_file_in_a_folder_of_a_repository_passes() {
     use modelgate_testkit::gguf::{self, GgmlDType};
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("tiny.gguf");
@@ -105,40 +108,40 @@ fn a_gguf_file_in_a_folder_of_a_repository() {
     let mut repository = repository("owner/Files")
         .with_file("q8/tiny.gguf", std::fs::read(&path).expect("a file"))
         .with_file("q4/other.gguf", vec![1; 200_000]);
-    for beside in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        let content = std::fs::read(fixture("tiny/llama").join(beside)).expect("a file");
-        repository = repository.with_file(&format!("q8/{beside}"), content);
+    for companion in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        let content = std::fs::read(fixture("tiny/llama").join(companion)).expect("a file");
+        repository = repository.with_file(&format!("q8/{companion}"), content);
     }
     let hub = Hub::start(vec![repository]);
     let home = TempDir::new().expect("a folder");
     let entry = entry("tiny", "owner/Files", "file = \"q8/tiny.gguf\"");
     for verified in [Verified::Now, Verified::Earlier] {
-        let ended = Run::manifest(&entry).of_hub(&hub.endpoint(), home.path()).run();
-        assert_eq!(ended.code, Some(0), "{}", ended.all());
-        ended.passes("tiny");
-        all_are(&ended, verified);
+        let ended = Run::manifest(&entry).with_hub(&hub.endpoint(), home.path()).run();
+        assert_eq!(ended.code, Some(0), "{}", ended.output());
+        ended.assert_passes("tiny");
+        assert_all_verified(&ended, verified);
         assert_eq!(files(&ended).len(), 1);
     }
     assert_eq!(hub.sent("safetensors") + hub.sent("other.gguf"), 0);
 }
 
 #[test]
-fn a_hub_that_cannot_be_asked_leaves_what_was_fetched() {
+fn an_unreachable_hub_is_noted_and_the_cache_is_used() {
     let hub = Hub::start(vec![repository("owner/Tiny")]);
     let home = TempDir::new().expect("a folder");
-    let run = |endpoint: &str| tiny(endpoint, &home).run();
+    let run = |endpoint: &str| tiny_run(endpoint, &home).run();
     let endpoint = hub.endpoint();
     assert_eq!(run(&endpoint).code, Some(0));
     drop(hub);
     let ended = run(&endpoint);
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     let notes = &ended.model("tiny").measurement.notes;
     assert!(notes.len() == 1 && notes[0].contains("cannot be reached"), "{notes:?}");
     assert!(ended.stderr.contains("cannot be reached"), "{}", ended.stderr);
 }
 
 #[test]
-fn what_passes_by_itself_is_tried_again() {
+fn temporary_faults_are_retried() {
     use modelgate_testkit::hub::{Action, Fault};
     let busy = |status, headers: &[(&str, &str)]| {
         let headers = headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
@@ -146,7 +149,7 @@ fn what_passes_by_itself_is_tried_again() {
     };
     for (target, action) in [
         ("/revision/", busy(503, &[])),
-        ("/revision/", Action::Hang),
+        ("/revision/", Action::Close),
         ("/revision/", Action::StallAt(0)),
         ("/tree/", busy(429, &[("Retry-After", "1")])),
         ("/tree/", Action::CutAt(10)),
@@ -160,75 +163,75 @@ fn what_passes_by_itself_is_tried_again() {
         let hub = Hub::start(vec![repository("owner/Tiny")]);
         let home = TempDir::new().expect("a folder");
         hub.fault(Fault::of(target, action.clone()).times(1));
-        let ended = tiny(&hub.endpoint(), &home).env("MODELGATE_HUB_RETRIES", "3").run();
-        assert_eq!(ended.code, Some(0), "{target} {action:?}: {}", ended.all());
-        all_are(&ended, Verified::Now);
+        let ended = tiny_run(&hub.endpoint(), &home).env("MODELGATE_HUB_RETRIES", "3").run();
+        assert_eq!(ended.code, Some(0), "{target} {action:?}: {}", ended.output());
+        assert_all_verified(&ended, Verified::Now);
     }
 }
 
 #[test]
-fn a_range_that_is_not_served_is_fetched_whole() {
+fn a_file_is_downloaded_completely_if_the_range_is_ignored() {
     use modelgate_testkit::hub::{Action, Fault};
     let hub = Hub::start(vec![repository("owner/Tiny")]);
     let home = TempDir::new().expect("a folder");
     hub.fault(Fault::of("signature", Action::CutAt(1_000_000)).times(1));
     hub.fault(Fault::of("signature", Action::IgnoreRange));
-    let ended = tiny(&hub.endpoint(), &home).run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    let ended = tiny_run(&hub.endpoint(), &home).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
 }
 
 #[test]
-fn what_is_wrong_in_the_cache_is_fetched_again() {
+fn wrong_files_in_the_cache_are_downloaded_again() {
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);
     let home = TempDir::new().expect("a folder");
-    let run = || tiny(&hub.endpoint(), &home).run();
+    let run = || tiny_run(&hub.endpoint(), &home).run();
     assert_eq!(run().code, Some(0));
     let blobs = home.path().join("hub/models--owner--Tiny/blobs");
     for path in ["config.json", "model-00001-of-00002.safetensors"] {
-        // as a client that does not look at the answer's status leaves it
+        // an error page in the place of the blob, as a client leaves it that ignores the status
         std::fs::write(blobs.join(repository.etag(path)), "Access denied").expect("written");
         let ended = run();
-        assert_eq!(ended.code, Some(0), "{}", ended.all());
+        assert_eq!(ended.code, Some(0), "{}", ended.output());
         let notes = &ended.model("tiny").measurement.notes;
         assert!(notes.len() == 1 && notes[0].contains(path), "{notes:?}");
     }
 }
 
 #[test]
-fn a_new_commit_that_cannot_be_fetched_is_not_passed_by_the_old_one() {
+fn a_failed_download_of_a_new_commit_does_not_fall_back_to_the_old_one() {
     use modelgate_testkit::hub::{Action, Fault};
     let old = repository("owner/Tiny");
     let hub = Hub::start(vec![old.clone()]);
     let home = TempDir::new().expect("a folder");
-    let run = || tiny(&hub.endpoint(), &home).run();
+    let run = || tiny_run(&hub.endpoint(), &home).run();
     assert_eq!(run().code, Some(0));
-    // the new one is the same model, but its config has another hash
+    // the new commit contains the same model, but the config has another hash
     let mut config = old.content("config.json").to_vec();
     config.push(b'\n');
     let new = old.clone().with_file("config.json", config).next_commit();
     hub.replace(new.clone());
     hub.fault(Fault::of("/config.json", Action::StallAt(5)));
     let ended = run();
-    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert_eq!(ended.code, Some(101), "{}", ended.output());
     let measurement = &ended.model("tiny").measurement;
     let failure = measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, modelgate_protocol::FailureKind::Timeout, "{failure}");
     hub.fix();
     let ended = run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert_eq!(ended.model("tiny").measurement.commit, Some(new.commit));
 }
 
 #[test]
-fn a_small_file_that_cannot_be_fetched_is_not_done_without() {
+fn a_failed_download_of_an_optional_file_fails_the_run() {
     use modelgate_testkit::hub::{Action, Fault};
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);
     let home = TempDir::new().expect("a folder");
-    let run = || tiny(&hub.endpoint(), &home).run();
+    let run = || tiny_run(&hub.endpoint(), &home).run();
     assert_eq!(run().code, Some(0));
-    // as a tool leaves it that fetched the weights and not all that is beside them
+    // the state after another tool has downloaded the weights, but not all small files
     let cached = home.path().join("hub/models--owner--Tiny");
     std::fs::remove_dir_all(cached.join(".modelgate")).expect("removed");
     let optional = "generation_config.json";
@@ -237,7 +240,7 @@ fn a_small_file_that_cannot_be_fetched_is_not_done_without() {
     std::fs::remove_file(cached.join("blobs").join(repository.etag(optional))).expect("removed");
     hub.fault(Fault::of(optional, Action::Status(503, Vec::new(), String::new())));
     let ended = run();
-    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert_eq!(ended.code, Some(101), "{}", ended.output());
     let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, modelgate_protocol::FailureKind::ServerError, "{failure}");
     hub.fix();
@@ -245,17 +248,17 @@ fn a_small_file_that_cannot_be_fetched_is_not_done_without() {
 }
 
 #[test]
-fn a_cache_that_holds_all_of_a_new_commit_but_its_name_need_not_be_written() {
+fn a_read_only_cache_with_all_files_of_a_new_commit_is_sufficient() {
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);
     let home = TempDir::new().expect("a folder");
     let entry_of =
         |revision: &str| entry("tiny", "owner/Tiny", &format!("revision = \"{revision}\""));
     let run =
-        |revision: &str| Run::manifest(&entry_of(revision)).of_hub(&hub.endpoint(), home.path());
+        |revision: &str| Run::manifest(&entry_of(revision)).with_hub(&hub.endpoint(), home.path());
     assert_eq!(run(&repository.commit).run().code, Some(0));
     set_writable(home.path(), false);
-    let ended = run("main").bound_by_permissions().run();
+    let ended = run("main").enforce_permissions().run();
     set_writable(home.path(), true);
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
 }

@@ -1,6 +1,7 @@
-//! A repository that is already in the Hugging Face cache, laid out as the Hugging Face tools lay
-//! it out: blobs, and a snapshot of links to them. What those tools leave is kept as golden data
-//! (`fixtures/golden/hub_cache.py`, which also shows that they find what we leave).
+//! Tests with a repository that is already in the Hugging Face cache, in the layout of the Hugging
+//! Face tools: blobs, and a snapshot of symlinks to them. The golden data
+//! (`fixtures/golden/hub_cache.py`) contain the cache that these tools write; the script also tests
+//! that the tools find the files of modelgate.
 
 use crate::common::hub::{repository, set_writable};
 use crate::common::{QUESTION, Run, fixture};
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// Puts the tiny model into the cache of `home` as `owner/Tiny`, branch main.
+/// Writes the tiny model to the cache in `home` as the branch `main` of `owner/Tiny`.
 fn fill(home: &Path) {
     let repo = home.join("hub/models--owner--Tiny");
     let snapshot = repo.join("snapshots").join(COMMIT);
@@ -44,36 +45,36 @@ fn entry(revision: &str) -> String {
 }
 
 #[test]
-fn it_is_found_by_branch_and_by_commit_and_named_by_its_commit() {
+fn a_cached_commit_is_found_by_branch_and_by_commit() {
     for revision in ["main", COMMIT] {
         let run = Run::manifest(&entry(revision)).arg("--include-ignored");
         fill(&run.folder.path().join("hf"));
         let ended = run.run();
-        assert_eq!(ended.code, Some(0), "{}", ended.all());
-        ended.passes("tiny");
+        assert_eq!(ended.code, Some(0), "{}", ended.output());
+        ended.assert_passes("tiny");
         assert_eq!(ended.model("tiny").measurement.commit.as_deref(), Some(COMMIT));
         assert_eq!(ended.model("tiny").measurement.downloaded_bytes, 0);
     }
 }
 
 #[test]
-fn a_read_only_cache_is_as_good() {
+fn a_read_only_cache_is_sufficient() {
     let run = Run::manifest(&entry("main")).arg("--include-ignored");
     let home = run.folder.path().join("hf");
     fill(&home);
     set_writable(&home, false);
-    let ended = run.bound_by_permissions().run();
+    let ended = run.enforce_permissions().run();
     set_writable(&home, true);
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("tiny");
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("tiny");
 }
 
 #[test]
-fn another_revision_and_a_shard_that_was_never_fetched_fail() {
+fn an_uncached_revision_and_a_missing_shard_are_reported() {
     let run = Run::manifest(&entry("v2")).arg("--include-ignored");
     fill(&run.folder.path().join("hf"));
     let ended = run.run();
-    let message = ended.fails_only("tiny", Check::Load, Status::Blocked);
+    let message = ended.assert_only_fails("tiny", Check::Load, Status::Blocked);
     assert!(message.contains("owner/Tiny (revision v2)"), "{message}");
     let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, FailureKind::Offline);
@@ -85,20 +86,22 @@ fn another_revision_and_a_shard_that_was_never_fetched_fail() {
     let snapshot = home.join("hub/models--owner--Tiny/snapshots").join(COMMIT);
     std::fs::remove_file(snapshot.join(shard)).expect("removed");
     let ended = run.run();
-    let message = ended.fails_only("tiny", Check::Load, Status::Blocked);
+    let message = ended.assert_only_fails("tiny", Check::Load, Status::Blocked);
     assert!(message.contains(shard), "{message}");
 }
 
-/// An entry of a cache by its path: a link's target, a short content, or a content's hash.
+/// The entries of a cache by path: the target of a symlink, a short content, or the hash of a
+/// content.
 type Tree = BTreeMap<String, BTreeMap<String, String>>;
 
-/// What the Hugging Face tools leave in a cache, by repository.
+/// Returns the cache that the Hugging Face tools write, by repository.
 fn golden() -> BTreeMap<String, Tree> {
     let text = std::fs::read(fixture("golden/hub_cache.json")).expect("golden data");
     let golden: serde_json::Value = serde_json::from_slice(&text).expect("golden data");
     serde_json::from_value(golden["caches"].clone()).expect("golden data")
 }
 
+/// Adds the files below `folder` to `tree`, without locks and files that only modelgate writes.
 fn tree(folder: &Path, cache: &Path, tree: &mut Tree) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let (path, name) = (entry.path(), entry.file_name());
@@ -108,7 +111,7 @@ fn tree(folder: &Path, cache: &Path, tree: &mut Tree) {
             self::tree(&path, cache, tree);
         } else {
             let content = std::fs::read(&path).expect("a content");
-            let (what, value) = if kind.is_symlink() {
+            let (property, value) = if kind.is_symlink() {
                 ("link", std::fs::read_link(&path).expect("a link").display().to_string())
             } else if content.len() < 100 {
                 ("text", String::from_utf8(content).expect("a text"))
@@ -116,13 +119,13 @@ fn tree(folder: &Path, cache: &Path, tree: &mut Tree) {
                 ("sha256", hex::encode(Sha256::digest(&content)))
             };
             let name = path.strip_prefix(cache).expect("inside").display().to_string();
-            tree.insert(name, BTreeMap::from([(what.to_owned(), value)]));
+            tree.insert(name, BTreeMap::from([(property.to_owned(), value)]));
         }
     }
 }
 
 #[test]
-fn what_is_fetched_lies_as_the_hugging_face_tools_lay_it() {
+fn downloads_have_the_cache_layout_of_the_hugging_face_tools() {
     let golden = golden();
     assert_eq!(golden.len(), 2);
     for (name, expected) in golden {
@@ -137,7 +140,7 @@ fn what_is_fetched_lies_as_the_hugging_face_tools_lay_it() {
         let model =
             format!("[[model]]\nid = \"tiny\"\nrepo = \"{name}\"\nquantization = \"q8_0\"\n");
         let mut command = prefetch(&model, &hub.endpoint(), folder.path(), &[]);
-        let output = command.env("HF_TOKEN", "hf_known").output().expect("it runs");
+        let output = command.env("HF_TOKEN", "hf_known").output().expect("the program runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let mut found = Tree::new();
         let cache = folder.path().join("hf/hub");
@@ -147,7 +150,7 @@ fn what_is_fetched_lies_as_the_hugging_face_tools_lay_it() {
 }
 
 #[test]
-fn what_the_hugging_face_tools_fetched_is_found_and_verified() {
+fn downloads_of_the_hugging_face_tools_are_found_and_verified() {
     let expected = golden().remove("owner/Tiny").expect("golden data");
     let run = Run::manifest(&entry("main")).arg("--include-ignored");
     let cache = run.folder.path().join("hf/hub");
@@ -170,8 +173,8 @@ fn what_the_hugging_face_tools_fetched_is_found_and_verified() {
         }
     }
     let ended = run.run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("tiny");
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("tiny");
     for file in &ended.model("tiny").measurement.files {
         assert_eq!(file.verified, Verified::Now, "{}", file.name);
     }

@@ -1,5 +1,5 @@
-//! Large files over connections that break, and several runs at once: what was fetched is not
-//! fetched again. By the prefetch command, which runs no model.
+//! Tests of downloads over connections that break, and of parallel runs: downloaded parts are not
+//! downloaded again. Most tests use the command `prefetch`, which runs no model.
 
 use crate::common::hub::{entry, repository};
 use crate::common::{Run, fixture};
@@ -7,25 +7,29 @@ use modelgate_testkit::hub::{Action, Fault, Hub, Repository};
 use modelgate_testkit::random::Random;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const LARGE: u64 = 200_000_000;
+/// The size of the large file in bytes.
+const LARGE_BYTES: u64 = 200_000_000;
 const WEIGHTS: &str = "model.safetensors";
 
-/// A repository with one large file (random bytes: no model).
-fn large() -> Repository {
+/// Returns a repository with one large file of random bytes, which is not a valid model.
+fn large_repository() -> Repository {
     let mut random = Random::new(5);
-    let mut content = Vec::with_capacity(LARGE as usize);
-    while content.len() < LARGE as usize {
+    let mut content = Vec::with_capacity(LARGE_BYTES as usize);
+    while content.len() < LARGE_BYTES as usize {
         content.extend_from_slice(&random.bits().to_le_bytes());
     }
-    content.truncate(LARGE as usize);
+    content.truncate(LARGE_BYTES as usize);
     let config = std::fs::read(fixture("tiny/llama/config.json")).expect("a config");
     Repository::new("owner/Large").with_file("config.json", config).with_file(WEIGHTS, content)
 }
 
-/// The prefetch command for a manifest in `folder`, which holds the cache too.
+/// Returns the command `prefetch` for a manifest with the entries `models`. `folder` contains the
+/// manifest and the cache.
 pub(crate) fn prefetch(models: &str, endpoint: &str, folder: &Path, arguments: &[&str]) -> Command {
     let manifest = folder.join("models.toml");
     std::fs::write(&manifest, format!("schema = 1\n{models}")).expect("a manifest");
@@ -44,7 +48,8 @@ pub(crate) fn prefetch(models: &str, endpoint: &str, folder: &Path, arguments: &
     command
 }
 
-fn said(output: &Output) -> String {
+/// Returns the exit status, standard output and standard error of a command.
+fn printed(output: &Output) -> String {
     format!(
         "{:?}\n{}\n{}",
         output.status,
@@ -53,87 +58,96 @@ fn said(output: &Output) -> String {
     )
 }
 
-fn is_at_most_5_percent_twice(hub: &Hub) {
+/// Asserts that at most 5 % of the large file was sent twice.
+fn assert_at_most_5_percent_sent_twice(hub: &Hub) {
     let sent = hub.sent(WEIGHTS);
-    assert!((LARGE..=LARGE + LARGE / 20).contains(&sent), "{sent} of {LARGE} bytes were sent");
+    assert!(
+        (LARGE_BYTES..=LARGE_BYTES + LARGE_BYTES / 20).contains(&sent),
+        "{sent} of {LARGE_BYTES} bytes were sent"
+    );
 }
 
 #[test]
-fn a_download_goes_on_where_it_was_cut() {
-    let repository = large();
+fn a_cut_download_is_resumed() {
+    let repository = large_repository();
     let models = entry("large", "owner/Large", "");
-    // by the next run
+    // the next run resumes the download
     for percent in [30, 60, 90] {
         let hub = Hub::start(vec![repository.clone()]);
         let folder = TempDir::new().expect("a folder");
-        hub.fault(Fault::of("signature", Action::CutAt(LARGE * percent / 100)).times(1));
-        let run =
-            || prefetch(&models, &hub.endpoint(), folder.path(), &[]).output().expect("it runs");
+        hub.fault(Fault::of("signature", Action::CutAt(LARGE_BYTES * percent / 100)).times(1));
+        let run = || {
+            prefetch(&models, &hub.endpoint(), folder.path(), &[])
+                .output()
+                .expect("the program runs")
+        };
         let cut = run();
-        assert_eq!(cut.status.code(), Some(101), "{}", said(&cut));
-        assert!(said(&cut).contains("large: connect: "), "{}", said(&cut));
-        let whole = run();
-        assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
-        is_at_most_5_percent_twice(&hub);
+        assert_eq!(cut.status.code(), Some(101), "{}", printed(&cut));
+        assert!(printed(&cut).contains("large: connect: "), "{}", printed(&cut));
+        let complete = run();
+        assert_eq!(complete.status.code(), Some(0), "{}", printed(&complete));
+        assert_at_most_5_percent_sent_twice(&hub);
     }
-    // by the same run, which may try once, and again after each gain
+    // the same run resumes the download: it may retry once, and again after each progress
     let hub = Hub::start(vec![repository]);
     let folder = TempDir::new().expect("a folder");
     for percent in [30, 60, 90] {
-        hub.fault(Fault::of("signature", Action::CutAt(LARGE * percent / 100)).times(1));
+        hub.fault(Fault::of("signature", Action::CutAt(LARGE_BYTES * percent / 100)).times(1));
     }
     let mut command = prefetch(&models, &hub.endpoint(), folder.path(), &[]);
-    let whole = command.env("MODELGATE_HUB_RETRIES", "1").output().expect("it runs");
-    assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
-    is_at_most_5_percent_twice(&hub);
+    let complete = command.env("MODELGATE_HUB_RETRIES", "1").output().expect("the program runs");
+    assert_eq!(complete.status.code(), Some(0), "{}", printed(&complete));
+    assert_at_most_5_percent_sent_twice(&hub);
 }
 
 #[test]
-fn a_run_that_is_killed_leaves_its_beginning_to_the_next() {
-    let hub = Hub::start(vec![large()]);
+fn a_download_of_a_killed_run_is_resumed_by_the_next() {
+    let hub = Hub::start(vec![large_repository()]);
     let folder = TempDir::new().expect("a folder");
     let models = entry("large", "owner/Large", "");
-    hub.fault(Fault::of("signature", Action::StallAt(LARGE / 2)).times(1));
+    hub.fault(Fault::of("signature", Action::StallAt(LARGE_BYTES / 2)).times(1));
     let mut command = prefetch(&models, &hub.endpoint(), folder.path(), &[]);
-    let mut child = command.env("HF_HUB_DOWNLOAD_TIMEOUT", "60").spawn().expect("it starts");
+    let mut child =
+        command.env("HF_HUB_DOWNLOAD_TIMEOUT", "60").spawn().expect("the program starts");
     let until = Instant::now() + Duration::from_secs(60);
     let own = folder.path().join("hf/hub/models--owner--Large/.modelgate");
-    let partial = |path: &Path| {
-        std::fs::read_dir(path)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|entry| entry.metadata().is_ok_and(|metadata| metadata.len() == LARGE / 2))
-    };
+    let partial =
+        |path: &Path| {
+            std::fs::read_dir(path).into_iter().flatten().flatten().any(|entry| {
+                entry.metadata().is_ok_and(|metadata| metadata.len() == LARGE_BYTES / 2)
+            })
+        };
     while !partial(&own) {
-        assert!(Instant::now() < until, "half of the file comes within a minute");
+        assert!(Instant::now() < until, "half of the file is received within a minute");
         std::thread::sleep(Duration::from_millis(10));
     }
     child.kill().expect("killed");
-    child.wait().expect("it ends");
-    let whole = prefetch(&models, &hub.endpoint(), folder.path(), &[]).output().expect("it runs");
-    assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
-    is_at_most_5_percent_twice(&hub);
-    // what is verified now stays so
-    for (arguments, says) in [
+    child.wait().expect("the program ends");
+    let complete =
+        prefetch(&models, &hub.endpoint(), folder.path(), &[]).output().expect("the program runs");
+    assert_eq!(complete.status.code(), Some(0), "{}", printed(&complete));
+    assert_at_most_5_percent_sent_twice(&hub);
+    // the verification is stored for later runs
+    for (arguments, text) in [
         (&[][..], "(1 verified earlier), 0 B fetched"),
         (&["--verify"], "(1 verified now), 0 B fetched"),
     ] {
-        let again =
-            prefetch(&models, &hub.endpoint(), folder.path(), arguments).output().expect("it runs");
-        assert!(said(&again).contains(says), "{}", said(&again));
+        let again = prefetch(&models, &hub.endpoint(), folder.path(), arguments)
+            .output()
+            .expect("the program runs");
+        assert!(printed(&again).contains(text), "{}", printed(&again));
     }
 }
 
 #[test]
-fn verifying_finds_what_a_size_does_not_show() {
+fn verify_finds_a_flipped_bit_in_the_cache() {
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);
     let folder = TempDir::new().expect("a folder");
     let models = entry("tiny", "owner/Tiny", "");
     let run = |arguments: &[&str]| {
         let mut command = prefetch(&models, &hub.endpoint(), folder.path(), arguments);
-        command.output().expect("it runs")
+        command.output().expect("the program runs")
     };
     assert_eq!(run(&[]).status.code(), Some(0));
     let shard = "model-00001-of-00002.safetensors";
@@ -143,41 +157,44 @@ fn verifying_finds_what_a_size_does_not_show() {
     let mut content = repository.content(shard).to_vec();
     content[500_000] ^= 4;
     std::fs::write(&blob, &content).expect("written");
-    // as a disk does that loses a bit: nothing shows but the content
+    // size and modification time stay the same, as if the disk had flipped the bit
     let file = std::fs::OpenOptions::new().write(true).open(&blob).expect("the blob");
-    file.set_modified(modified).expect("the time as before");
-    let unseen = run(&[]);
-    assert!(said(&unseen).contains("2 verified earlier"), "{}", said(&unseen));
-    let seen = run(&["--verify"]);
-    assert_eq!(seen.status.code(), Some(0), "{}", said(&seen));
-    assert!(said(&seen).contains(&format!("{shard} in the cache is wrong")), "{}", said(&seen));
+    file.set_modified(modified).expect("the previous time");
+    let unverified = run(&[]);
+    assert!(printed(&unverified).contains("2 verified earlier"), "{}", printed(&unverified));
+    let verified = run(&["--verify"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", printed(&verified));
+    let message = format!("{shard} in the cache is wrong");
+    assert!(printed(&verified).contains(&message), "{}", printed(&verified));
     assert_eq!(std::fs::read(&blob).expect("a blob"), repository.content(shard));
 }
 
 #[test]
-fn two_runs_at_once_fetch_each_file_once() {
+fn two_parallel_runs_download_each_file_once() {
     let repository = repository("owner/Tiny");
     let hub = Hub::start(vec![repository.clone()]);
     let home = TempDir::new().expect("a folder");
-    // slow enough to meet
-    hub.fault(Fault::of("signature", Action::Trickle(5_000_000)));
+    // the weights are not sent before both runs have started
+    let released = Arc::new(AtomicBool::new(false));
+    hub.fault(Fault::of("signature", Action::Hold(released.clone())));
     let run = || {
-        Run::manifest(&entry("tiny", "owner/Tiny", "")).of_hub(&hub.endpoint(), home.path()).spawn()
+        let run = Run::manifest(&entry("tiny", "owner/Tiny", ""));
+        run.with_hub(&hub.endpoint(), home.path()).env("HF_HUB_DOWNLOAD_TIMEOUT", "300").spawn()
     };
     let runs = [run(), run()];
+    let started = || hub.log().iter().filter(|logged| logged.target.contains("/revision/")).count();
+    let begin = Instant::now();
+    while started() < 2 {
+        assert!(begin.elapsed() < Duration::from_secs(200), "both runs start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    released.store(true, Ordering::Relaxed);
     let mut downloaded = 0;
-    for ended in runs.map(crate::common::Running::wait) {
-        assert_eq!(ended.code, Some(0), "{}", ended.all());
-        ended.passes("tiny");
+    for ended in runs.map(crate::common::StartedRun::wait) {
+        assert_eq!(ended.code, Some(0), "{}", ended.output());
+        ended.assert_passes("tiny");
         downloaded += ended.model("tiny").measurement.downloaded_bytes;
     }
-    let log = hub.log();
-    let is = |what: &'static str| {
-        move |logged: &modelgate_testkit::hub::Logged| logged.target.contains(what)
-    };
-    let both_began = log.iter().rposition(is("/revision/")).expect("both ask");
-    let last_file = log.iter().rposition(is("signature")).expect("files come");
-    assert!(both_began < last_file, "the second begins before the first has all");
     let mut all = 0;
     for path in repository.paths() {
         let sent = hub.sent(&format!("/{path}")) + hub.sent(&format!("name={path}&"));
@@ -189,20 +206,20 @@ fn two_runs_at_once_fetch_each_file_once() {
 }
 
 #[test]
-fn a_filter_names_models_as_it_does_for_tests() {
+fn prefetch_filters_models_like_a_run() {
     let hub = Hub::start(vec![repository("owner/Tiny"), repository("owner/Other")]);
     let folder = TempDir::new().expect("a folder");
     let models = entry("tiny", "owner/Tiny", "") + &entry("other", "owner/Other", "");
     let run = |arguments: &[&str]| {
         let mut command = prefetch(&models, &hub.endpoint(), folder.path(), arguments);
-        command.output().expect("it runs")
+        command.output().expect("the program runs")
     };
     let one = run(&["Owner/tiny"]);
-    assert_eq!(one.status.code(), Some(0), "{}", said(&one));
-    assert!(hub.sent("owner/Tiny") > 0 && hub.sent("owner/Other") == 0, "{}", said(&one));
-    assert!(said(&one).contains("tiny: fetch "), "{}", said(&one));
+    assert_eq!(one.status.code(), Some(0), "{}", printed(&one));
+    assert!(hub.sent("owner/Tiny") > 0 && hub.sent("owner/Other") == 0, "{}", printed(&one));
+    assert!(printed(&one).contains("tiny: fetch "), "{}", printed(&one));
     let none = run(&["tinny"]);
-    assert_eq!(none.status.code(), Some(2), "{}", said(&none));
-    assert!(said(&none).contains("nearest ids are tiny"), "{}", said(&none));
+    assert_eq!(none.status.code(), Some(2), "{}", printed(&none));
+    assert!(printed(&none).contains("nearest ids are tiny"), "{}", printed(&none));
     assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
 }

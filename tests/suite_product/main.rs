@@ -1,5 +1,5 @@
-//! Tests of modelgate itself, from outside: each runs the product on a real model with a real
-//! worker, in a folder of its own. None needs a GPU, a token or a network.
+//! End-to-end tests of modelgate: each test runs the product on a real model with a real worker, in
+//! a separate folder. The tests need no GPU, no token and no network.
 
 mod bad_manifests;
 mod bad_models;

@@ -1,5 +1,5 @@
-//! The figures of host memory agree with what the system itself says of that process, on a load of
-//! over 500 MB (synthetic weights).
+//! Tests that the measured host memory agrees with other interfaces of the kernel, for a load of
+//! more than 500 MB of random weights.
 
 use crate::common::{Run, random_model};
 use modelgate_harness::measurement::Measurement;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 #[test]
-fn private_and_resident_peaks_agree_with_the_system() {
+fn private_and_resident_peaks_agree_with_the_kernel() {
     let folder = tempfile::TempDir::new().expect("a folder");
     std::fs::write(folder.path().join("text.txt"), "A short text is enough here.").expect("a text");
     let models = format!(
@@ -19,7 +19,7 @@ fn private_and_resident_peaks_agree_with_the_system() {
     );
     let mut running = Run::manifest(&models).spawn();
     let worker = running.worker();
-    // the system's own account of the same process, by two other interfaces of the kernel
+    // the memory of the same process, read from two other interfaces of the kernel
     let mut private = 0;
     let mut resident = 0;
     while let Some(rollup) = read(&format!("/proc/{worker}/smaps_rollup")) {
@@ -33,31 +33,33 @@ fn private_and_resident_peaks_agree_with_the_system() {
     let measurement: &Measurement = &ended.model("big").measurement;
     let host = measurement.memory.host.as_ref().expect("host memory");
     assert!(host.peak_private > 500_000_000, "{host:?}");
-    agree("private peak", host.peak_private, private);
-    agree("peak RSS", host.peak_rss, resident);
+    assert_agree("private peak", host.peak_private, private);
+    assert_agree("peak RSS", host.peak_rss, resident);
     assert!(host.samples > 20, "{host:?}");
     let timeline = &measurement.memory.timeline;
     let highest = timeline.series["host_private"].iter().max().copied().unwrap_or(0);
-    agree("timeline", highest, host.peak_private);
+    assert_agree("timeline", highest, host.peak_private);
     let predicted = host.predicted_peak.expect("a prediction");
     println!(
-        "private peak {} (system {private}, predicted {predicted}), peak RSS {} (system {resident})",
+        "private peak {} (kernel {private}, predicted {predicted}), peak RSS {} (kernel {resident})",
         host.peak_private, host.peak_rss
     );
 }
 
-/// Within 2 %.
-fn agree(what: &str, ours: u64, system: u64) {
-    let off = (ours as f64 - system as f64).abs() / system as f64;
-    assert!(off <= 0.02, "{what}: {ours} here, {system} by the system");
+/// Asserts that two values differ by at most 2 %.
+fn assert_agree(name: &str, measured: u64, expected: u64) {
+    let deviation = (measured as f64 - expected as f64).abs() / expected as f64;
+    assert!(deviation <= 0.02, "{name}: measured {measured}, expected {expected}");
 }
 
+/// Returns the text of a `/proc` file with memory counters. `None` if the process has ended.
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(Path::new(path))
         .ok()
         .filter(|text| text.contains("Rss:") || text.contains("VmHWM:"))
 }
 
+/// Returns the sum of the counters `keys`, converted from KiB to bytes.
 fn sum(text: &str, keys: &[&str]) -> u64 {
     text.lines()
         .filter(|line| keys.iter().any(|key| line.starts_with(key)))

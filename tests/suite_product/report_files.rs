@@ -1,34 +1,33 @@
-//! The report's files: where they go, what becomes of a run that cannot write them, and how the
-//! summary reads.
+//! Tests of the report files: their folder, runs that cannot write them, and the text of the
+//! summary.
 
-use crate::common::{Run, entry, fixture, json_reports, read_valid};
+use crate::common::{Run, entry, fixture, json_reports, read_report};
 use modelgate_harness::report::{Report, RunState, summary};
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named_and_the_verdicts_still_print() {
-    // a file where a folder should be fails for every user, root included
+fn an_unwritable_report_folder_is_reported_after_the_verdicts() {
+    // a file in the place of the folder is an error for every user, including root
     let run = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""));
     let file = run.folder.path().join("occupied");
     std::fs::write(&file, "").expect("a file");
     let target = file.join("reports");
     let ended = run.env("MODELGATE_REPORT_DIR", &target).run();
-    assert_eq!(ended.code, Some(101), "{}", ended.all());
+    assert_eq!(ended.code, Some(101), "{}", ended.output());
     assert!(ended.stdout.contains("5 passed; 0 failed"), "{}", ended.stdout);
     assert!(ended.stderr.contains(&target.display().to_string()), "{}", ended.stderr);
 }
 
 #[test]
-fn no_space_for_the_report_is_named_and_the_verdicts_still_print() {
-    // a limit on a file's size, as a disk with room for 16 KiB: the report and the measurement are
-    // larger
+fn a_full_disk_is_reported_after_the_verdicts() {
+    // a limit of 16 KiB per file simulates a full disk: the report and the measurement are larger
     let run = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""));
     let reports = run.folder.path().join("reports");
-    let ended = run.under_shell("trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"").run();
-    assert_eq!(ended.code, Some(101), "{}", ended.all());
-    assert!(ended.stdout.contains("5 passed; 0 failed"), "{}", ended.all());
+    let ended = run.in_shell("trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"").run();
+    assert_eq!(ended.code, Some(101), "{}", ended.output());
+    assert!(ended.stdout.contains("5 passed; 0 failed"), "{}", ended.output());
     assert!(ended.stderr.contains(&reports.display().to_string()), "{}", ended.stderr);
-    // what was written before the model still stands, whole, and claims no more than it knew
-    let report = ended.report.as_ref().expect("the report of the run's begin");
+    // the report from the start of the run is still complete, and contains no result
+    let report = ended.report.as_ref().expect("the report from the start of the run");
     assert_eq!(report.run.state, RunState::Running);
     let summary = ended.summary.as_deref().expect("a summary");
     assert!(summary.starts_with("INCOMPLETE: tiny"), "{summary}");
@@ -37,7 +36,7 @@ fn no_space_for_the_report_is_named_and_the_verdicts_still_print() {
 }
 
 #[test]
-fn two_reports_of_one_second_do_not_overwrite_each_other() {
+fn reports_of_the_same_second_do_not_overwrite_each_other() {
     let run = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q8_0", ""));
     let folder = run.folder.path().join("shared");
     let first = run.env("MODELGATE_REPORT_DIR", &folder).spawn();
@@ -52,20 +51,20 @@ fn two_reports_of_one_second_do_not_overwrite_each_other() {
     let reports = json_reports(&folder);
     assert_eq!(reports.len(), 3, "{reports:?}");
     for report in reports {
-        assert_eq!(read_valid(&report).models.len(), 1);
+        assert_eq!(read_report(&report).models.len(), 1);
     }
 }
 
 #[test]
-fn the_summary_reads_so() {
+fn the_summary_has_the_expected_text() {
     let ended = Run::manifest(&entry("tiny", &fixture("tiny/llama"), "q4_k", "")).run();
     let mut report = ended.report.expect("a report");
-    steady(&mut report);
+    replace_varying_values(&mut report);
     insta::assert_snapshot!("summary", summary(&report));
 }
 
-/// Replaces all that differs from host to host and run to run.
-fn steady(report: &mut Report) {
+/// Replaces the values that differ from host to host and from run to run.
+fn replace_varying_values(report: &mut Report) {
     let mut value = serde_json::to_value(&report).expect("a report is JSON");
     value["run"]["id"] = "RUN".into();
     value["run"]["started_at"] = "STARTED".into();
@@ -100,7 +99,7 @@ fn steady(report: &mut Report) {
         generation["time_to_first_token_s"] = 0.01.into();
         generation["decode_tokens_per_s"] = 100.into();
     }
-    // its last digits depend on the processor's kernels
+    // the last digits depend on the processor
     model["perplexity"]["value"] = 2.5.into();
     for verdict in model["checks"].as_array_mut().expect("checks") {
         if ["time_budget", "memory_range"].contains(&verdict["name"].as_str().expect("a name")) {
@@ -111,5 +110,5 @@ fn steady(report: &mut Report) {
             verdict["observed"] = format!("{before}perplexity 2.500").into();
         }
     }
-    *report = serde_json::from_value(value).expect("it stays a report");
+    *report = serde_json::from_value(value).expect("a valid report");
 }

@@ -1,19 +1,20 @@
-//! Signals to the harness: the worker is ended, the report written, the process gone within 5 s.
+//! Tests of signals to the harness: within 5 s it ends the worker, writes the report and exits.
 
-use crate::common::{Run, Running, entry, fixture, is_alive, random_model};
+use crate::common::{Run, StartedRun, entry, fixture, is_alive, random_model};
 use modelgate_harness::check::Status;
 use modelgate_harness::measurement::Outcome;
 use modelgate_harness::report::RunState;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-/// A sound model, one that takes seconds, and one whose turn does not come.
-fn start() -> (Running, u32) {
+/// Starts a run of three models and waits until the second, slow one loads. Returns the run and the
+/// process id of the worker.
+fn start() -> (StartedRun, u32) {
     let tiny = fixture("tiny/llama");
     let models = entry("before", &tiny, "q8_0", "")
         + &entry("slow", random_model(), "q4_k", "")
         + &entry("after", &tiny, "q8_0", "");
-    let mut running = Run::manifest(&models).slowly().spawn();
+    let mut running = Run::manifest(&models).single_threaded().spawn();
     let first = running.worker();
     let until = Instant::now() + Duration::from_secs(30);
     loop {
@@ -22,20 +23,21 @@ fn start() -> (Running, u32) {
             std::thread::sleep(Duration::from_millis(300));
             return (running, worker);
         }
-        assert!(Instant::now() < until, "the second model's turn comes");
+        assert!(Instant::now() < until, "the second model starts");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn ends_with(signal: Signal, code: i32) {
+/// Asserts that a signal interrupts the run and that the exit code is `code`.
+fn assert_signal_ends_run(signal: Signal, code: i32) {
     let (running, worker) = start();
     running.signal(signal);
-    let asked = Instant::now();
+    let sent = Instant::now();
     let ended = running.wait();
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-    assert_eq!(ended.code, Some(code), "{}", ended.all());
+    assert!(sent.elapsed() < Duration::from_secs(5), "{:?}", sent.elapsed());
+    assert_eq!(ended.code, Some(code), "{}", ended.output());
     assert!(!is_alive(worker), "no process is left");
-    ended.passes("before");
+    ended.assert_passes("before");
     let report = ended.report.as_ref().expect("a report");
     assert_eq!(report.run.state, RunState::Interrupted);
     assert_eq!(ended.model("slow").measurement.outcome, Outcome::Interrupted);
@@ -49,28 +51,28 @@ fn ends_with(signal: Signal, code: i32) {
 }
 
 #[test]
-fn control_c() {
-    ends_with(Signal::INT, 130);
+fn sigint_ends_the_run_with_a_report() {
+    assert_signal_ends_run(Signal::INT, 130);
 }
 
 #[test]
-fn termination() {
-    ends_with(Signal::TERM, 143);
+fn sigterm_ends_the_run_with_a_report() {
+    assert_signal_ends_run(Signal::TERM, 143);
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_the_run_immediately() {
     let (running, worker) = start();
-    crate::common::send(worker, Signal::STOP); // so that the first signal has to wait for it
+    crate::common::send_signal(worker, Signal::STOP); // the harness waits for a stopped worker
     running.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(100));
-    let asked = Instant::now();
+    let sent = Instant::now();
     running.signal(Signal::INT);
     let ended = running.wait();
-    assert_eq!(ended.code, Some(130), "{}", ended.all());
-    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
-    crate::common::send(worker, Signal::CONT); // it ends as its standard input is closed
-    gone(worker);
+    assert_eq!(ended.code, Some(130), "{}", ended.output());
+    assert!(sent.elapsed() < Duration::from_millis(500), "{:?}", sent.elapsed());
+    crate::common::send_signal(worker, Signal::CONT); // it ends because standard input is closed
+    assert_ends(worker);
 }
 
 #[test]
@@ -78,24 +80,25 @@ fn the_worker_ends_when_its_parent_is_killed() {
     let (mut running, worker) = start();
     running.child.kill().expect("killed");
     running.child.wait().expect("reaped");
-    gone(worker);
+    assert_ends(worker);
 }
 
 #[test]
-fn a_worker_does_not_end_by_signals_meant_for_its_parent() {
+fn a_worker_ignores_sigint_and_sigterm() {
     let (running, worker) = start();
-    crate::common::send(worker, Signal::INT);
-    crate::common::send(worker, Signal::TERM);
+    crate::common::send_signal(worker, Signal::INT);
+    crate::common::send_signal(worker, Signal::TERM);
     std::thread::sleep(Duration::from_millis(100));
     assert!(is_alive(worker));
     running.signal(Signal::INT);
     running.wait();
 }
 
-fn gone(pid: u32) {
+/// Asserts that a worker ends within 5 s.
+fn assert_ends(pid: u32) {
     let until = Instant::now() + Duration::from_secs(5);
     while is_alive(pid) {
-        assert!(Instant::now() < until, "the worker is gone within 5 s");
+        assert!(Instant::now() < until, "the worker ends within 5 s");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,26 +1,27 @@
-//! Every tiny model passes every check in every form that it can have: safetensors quantized while
-//! loading, and GGUF files with their tokenizer inside. And a file that llama.cpp itself quantized.
+//! Tests that every tiny model passes all checks in every format: safetensors that are quantized
+//! during the load, GGUF files that contain the tokenizer, and a file that llama.cpp quantized.
 
 use crate::common::{Run, entry, fixture};
 use modelgate_model::Config;
 use modelgate_testkit::gguf::{Experts, GgmlDType, GgufWriter, Vocabulary, q4_k_m, uniform};
 use std::path::Path;
 
-fn passes_in_every_form(family: &str) {
+/// Asserts that a tiny model passes all checks in six combinations of format and quantization.
+fn assert_passes_in_every_format(family: &str) {
     let folder = fixture(&format!("tiny/{family}"));
     let config = std::fs::read_to_string(folder.join("config.json")).expect("config.json");
     let config = Config::from_json(&config).expect("a config");
     let files = tempfile::tempdir().expect("a folder");
     let (mut ids, mut models) = (Vec::new(), String::new());
-    let mut add = |form: &str, path: &Path, scheme: &str| {
-        let id = format!("{family}@{form}-{scheme}");
+    let mut add = |format: &str, path: &Path, scheme: &str| {
+        let id = format!("{family}@{format}-{scheme}");
         models += &entry(&id, path, scheme, "");
         ids.push(id);
     };
     for scheme in ["none", "q8_0", "q4_k"] {
         add("safetensors", &folder, scheme);
     }
-    // each in a folder of its own, so that nothing but the file itself says what it is
+    // each file in a separate folder, so that only the file itself describes the model
     let mut write = |scheme: &str, parts: usize, dtype: &dyn Fn(&str, &[usize]) -> GgmlDType| {
         let alone = files.path().join(scheme);
         std::fs::create_dir(&alone).expect("a folder");
@@ -38,40 +39,40 @@ fn passes_in_every_form(family: &str) {
     write("q8_0", 3, &uniform(GgmlDType::Q8_0));
 
     let ended = Run::manifest(&models).run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert_eq!(ids.len(), 6);
     for id in ids {
-        ended.passes(&id);
+        ended.assert_passes(&id);
     }
 }
 
 #[test]
-fn llama() {
-    passes_in_every_form("llama");
+fn tiny_llama_passes_in_every_format() {
+    assert_passes_in_every_format("llama");
 }
 
 #[test]
-fn mixtral() {
-    passes_in_every_form("mixtral");
+fn tiny_mixtral_passes_in_every_format() {
+    assert_passes_in_every_format("mixtral");
 }
 
 #[test]
-fn qwen2_5_omni() {
-    passes_in_every_form("qwen2.5-omni");
+fn tiny_qwen2_5_omni_passes_in_every_format() {
+    assert_passes_in_every_format("qwen2.5-omni");
 }
 
 #[test]
-fn a_mix_that_llama_cpp_quantized_passes() {
+fn a_q4_k_m_file_of_llama_cpp_passes() {
     let file = fixture("golden/llama_cpp/tiny-llama-q4_k_m.gguf");
     let ended = Run::manifest(&entry("mix", &file, "q4_k_m", "")).run();
-    assert_eq!(ended.code, Some(0), "{}", ended.all());
-    ended.passes("mix");
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("mix");
     let types = &ended.model("mix").measurement.tensors.by_type;
     assert!(types.contains_key("q4_k") && types.contains_key("q6_k"), "{types:?}");
 }
 
 #[test]
-fn the_parts_that_are_not_text_stand_in_verdict_and_summary() {
+fn omitted_parts_are_listed_in_verdict_and_summary() {
     let folder = fixture("tiny/qwen2.5-omni");
     let ended = Run::manifest(&entry("omni", &folder, "q8_0", "")).run();
     let model = ended.model("omni");

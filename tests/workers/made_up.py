@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A worker in another language: speaks the protocol of crates/protocol/schema, reads of the model
-nothing but its config.json, and makes every value up. It shows what a worker needs, and that the
-harness assumes no engine of its own."""
+"""An example of a worker in another language. It implements the protocol of schemas/request.json and
+schemas/event.json, reads only the config.json of the model, and reports invented values. It shows
+what a worker needs, and that the harness does not depend on a particular engine."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ def tell(event, **fields):
 
 
 def shapes(config):
-    """Names and shapes of a Llama's tensors."""
+    """Yield the names (without ".weight") and the shapes of the tensors of a Llama model."""
     hidden, ffn, vocabulary = (config[key] for key in ("hidden_size", "intermediate_size", "vocab_size"))
     keys = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
     yield "model.embed_tokens", [vocabulary, hidden]
@@ -48,8 +48,8 @@ tell("activity", name="read", bytes=2048, busy_s=0.001)
 tell("loaded")
 tell("phase", name="generate")
 for generation in request["generations"]:
-    print("generating", generation["name"])  # standard output is free for anything
-    fixed = generation["tokens"]  # a synthetic model is given token ids in place of a chat
+    print("generating", generation["name"])  # workers may print any text to standard output
+    fixed = generation["tokens"]  # requests for synthetic models contain token ids instead of a chat
     tokens = [3] * generation["max_tokens"] if fixed else [3, 4]
     tell("generation", name=generation["name"], inputs=[] if fixed else ["made up"],
          prompt_tokens=fixed or [1, 2], tokens=tokens, text="" if fixed else "Paris is made up.",
@@ -60,4 +60,4 @@ text = request["perplexity_text"]
 if text is not None:
     tell("perplexity", text_sha256=hashlib.sha256(text.encode()).hexdigest(), tokens=1000, value=7.5)
 tell("done")
-sys.stdin.read()  # returns when the harness closes it: then it is time to end
+sys.stdin.read()  # returns when the harness closes standard input, which asks the worker to end

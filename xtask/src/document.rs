@@ -1,25 +1,25 @@
-//! A text file as rules of language see it: with its comments and strings.
+//! Text files with comments and strings, for the rules about language.
 
 /// A text file of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its path from the root of the repository, with `/` between its parts.
+    /// The path from the root of the repository, with `/` as the separator.
     pub path: String,
-    /// Its text.
+    /// The content of the file.
     pub text: String,
 }
 
-/// A word of a text, or a mark that ends a sentence or a part of one.
+/// A word of a text, or a mark that separates phrases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word<'t> {
-    /// Letters, digits and underscores, with their line, from 1.
+    /// A sequence of letters, digits and underscores, and its line number, from 1.
     Text(&'t str, usize),
-    /// A full stop, a colon, a semicolon, a quotation mark, a bracket, or the edge of a table's cell.
+    /// A full stop, a colon, a semicolon, a quotation mark, a backtick, a bracket or `|`.
     Break,
 }
 
 impl Document {
-    /// Returns the words of the text. Line breaks and comment markers do not separate the words of a phrase.
+    /// Returns the words and breaks of the text. Line breaks and comment markers are not breaks.
     pub(crate) fn words(&self) -> Vec<Word<'_>> {
         let mut words = Vec::new();
         for (index, line) in self.text.lines().enumerate() {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_joined_over_lines_and_parted_by_marks() {
+    fn marks_separate_phrases_and_line_breaks_do_not() {
         let document = Document::of("a.rs", "/// be\n/// had. \"x\" A_B");
         let expected = [
             Word::Text("be", 1),

@@ -1,23 +1,24 @@
-//! What a rule reports.
+//! The findings that rules report.
 
 use std::fmt;
 
-/// One breach of a rule.
+/// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// A file, a file with a line, or a folder.
+    /// The path of a file or a folder, for example `src/main.rs`, or a path with a line, for example
+    /// `src/main.rs:3`.
     pub place: String,
-    /// What is wrong there.
+    /// The description of the violation.
     pub message: String,
 }
 
 impl Finding {
-    /// Reports `message` at `place`.
+    /// Creates a finding with `message` at `place`.
     pub(crate) fn new(place: impl Into<String>, message: impl Into<String>) -> Finding {
         Finding { place: place.into(), message: message.into() }
     }
 
-    /// Reports `message` at a line of a file.
+    /// Creates a finding with `message` at a line of a file.
     pub(crate) fn at_line(file: &str, line: usize, message: impl Into<String>) -> Finding {
         Finding::new(format!("{file}:{line}"), message)
     }

@@ -1,24 +1,24 @@
-//! The items of a module: what a file declares.
+//! The items that a module declares.
 
 use crate::tokens::{Token, attributes, from_keyword, item_length};
 
-/// An item that stands in a module.
+/// An item of a module.
 #[derive(Debug)]
 pub(crate) struct Item<'a> {
-    /// What it is: `fn`, `mod`, `use`, or the name of the macro that is called.
+    /// The keyword, for example `fn`, `mod` or `use`, or the name of a called macro.
     pub(crate) keyword: &'a str,
-    /// Its name; an implementation, an import and a macro call have none.
+    /// The declared name. `None` if the item is an implementation, an import or a macro call.
     pub(crate) name: Option<&'a str>,
-    /// The line of its keyword.
+    /// The line of the keyword, from 1.
     pub(crate) line: usize,
-    /// What is between the brackets of its attributes.
+    /// The tokens between the brackets of each attribute.
     pub(crate) attributes: Vec<&'a [Token]>,
-    /// Its tokens, attributes left out.
+    /// The tokens of the item, without attributes.
     pub(crate) tokens: &'a [Token],
 }
 
 impl<'a> Item<'a> {
-    /// Returns the path that `#[path = ".."]` gives a module.
+    /// Returns the path in the attribute `#[path = ".."]` of a module. `None` if there is none.
     pub(crate) fn path(&self) -> Option<&'a str> {
         self.attributes.iter().find_map(|attribute| match attribute {
             [name, Token::Mark('='), Token::Literal { text, .. }] if name.is_word("path") => {
@@ -28,7 +28,7 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// Says whether it has the attribute `name`.
+    /// Returns whether the item has the attribute `name`.
     pub(crate) fn has_attribute(&self, name: &str) -> bool {
         self.attributes
             .iter()
@@ -36,7 +36,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Splits the tokens of a module into its items.
+/// Returns the items of a module, split from its tokens.
 pub(crate) fn items(tokens: &[Token]) -> Vec<Item<'_>> {
     let mut items = Vec::new();
     let mut rest = tokens;
@@ -46,7 +46,7 @@ pub(crate) fn items(tokens: &[Token]) -> Vec<Item<'_>> {
         rest = next;
         let declared = from_keyword(tokens);
         let Some(Token::Word { text, line }) = declared.first() else {
-            // An attribute of the whole file, or a semicolon of its own.
+            // An inner attribute of the file, or a single semicolon.
             if let [Token::Mark('#'), Token::Mark('!'), _, next @ ..] = after {
                 rest = next;
             }
@@ -58,7 +58,7 @@ pub(crate) fn items(tokens: &[Token]) -> Vec<Item<'_>> {
     items
 }
 
-/// Returns the name that an item declares, its keyword first.
+/// Returns the name that an item declares. `declared` starts with its keyword.
 fn name(declared: &[Token]) -> Option<&str> {
     match (declared.first()?.word()?, declared) {
         ("macro_rules", [_, Token::Mark('!'), name, ..]) => name.word(),

@@ -1,7 +1,7 @@
-//! Checks of the repository itself, each a function from sources to findings.
+//! Checks of the repository: each rule is a function from sources to findings.
 //!
-//! `tests/tidy.rs` applies every rule to the repository; each rule's own tests show it failing on a
-//! source made up for that. The rules read tokens, so comments and strings never count as code.
+//! `tests/tidy.rs` applies every rule to the repository. The unit tests of each rule apply it to
+//! example sources. The rules about code read tokens, so comments and strings do not count as code.
 
 mod document;
 mod finding;
@@ -18,4 +18,4 @@ pub use finding::Finding;
 pub use reference::{Page, pages};
 pub use repository::{Manifest, Repository};
 pub use source::Source;
-pub use tokens::{Token, Unreadable};
+pub use tokens::{Token, LexError};

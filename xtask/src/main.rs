@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match &arguments[..] {
         [task] if task == "docs" => write_pages(),
-        _ => Err("expected a task: docs".into()),
+        _ => Err("expected the argument `docs`".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -25,9 +25,9 @@ fn write_pages() -> Result<(), Box<dyn Error + Send + Sync>> {
     let repository = Repository::read(&root)?;
     for page in pages(&root, &repository.sources)? {
         let path = root.join(&page.path);
-        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let written = written.and_then(|()| std::fs::write(&path, &page.text));
-        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        let result = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let result = result.and_then(|()| std::fs::write(&path, &page.text));
+        result.map_err(|error| format!("{}: {error}", path.display()))?;
         println!("{}", page.path);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The repository as rules see it: its Rust sources and its manifests.
+//! The input of the rules: the Rust sources, the text files and the manifests of the repository.
 
 use crate::document::Document;
 use crate::source::Source;
@@ -6,17 +6,17 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-/// The manifest of a package.
+/// The `Cargo.toml` of a package.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// The folder of the package, from the root of the repository; `.` is the root's own.
+    /// The folder of the package, from the root of the repository; `.` for the root package.
     pub folder: String,
-    /// What the file says.
+    /// The content of the file.
     pub table: toml::Table,
 }
 
 impl Manifest {
-    /// Reads the text of the `Cargo.toml` of `folder`.
+    /// Parses the text of the `Cargo.toml` in `folder`.
     pub fn parse(folder: impl Into<String>, text: &str) -> Result<Manifest, toml::de::Error> {
         Ok(Manifest { folder: folder.into(), table: text.parse()? })
     }
@@ -26,8 +26,8 @@ impl Manifest {
         if self.folder == "." { file.to_owned() } else { format!("{}/{file}", self.folder) }
     }
 
-    /// Returns the names of all packages that it depends on: as dependencies of any kind, for any
-    /// target.
+    /// Returns the names of the packages that the package depends on, with all kinds of dependencies
+    /// and for all targets.
     pub fn dependencies(&self) -> Vec<&str> {
         let mut names = Vec::new();
         let targets = self.table.get("target").and_then(toml::Value::as_table);
@@ -45,7 +45,7 @@ impl Manifest {
         names
     }
 
-    /// Says whether a source file belongs to the package.
+    /// Returns whether a source file belongs to the package.
     pub fn owns(&self, source: &Source) -> bool {
         let folders = ["src", "tests", "benches", "examples"];
         folders.iter().any(|folder| source.is_in(&self.path(folder)))
@@ -54,25 +54,28 @@ impl Manifest {
 
     #[cfg(test)]
     pub(crate) fn of(folder: &str, text: &str) -> Manifest {
-        Manifest::parse(folder, text).expect("a manifest made up for a test is valid")
+        Manifest::parse(folder, text).expect("a valid example manifest")
     }
 }
 
-/// The sources and the manifests of the repository.
+/// The sources, text files and manifests of the repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// All Rust sources, in the order of their paths.
+    /// All Rust sources, sorted by path.
     pub sources: Vec<Source>,
-    /// All texts, Rust sources included, in the order of their paths.
+    /// All text files, including the Rust sources, sorted by path.
     pub documents: Vec<Document>,
     /// The manifest of the workspace.
     pub workspace: Manifest,
-    /// The manifests of the workspace's members, that of the root package too.
+    /// The manifests of the workspace members, including the root package.
     pub members: Vec<Manifest>,
 }
 
 impl Repository {
-    /// Reads the repository whose workspace's manifest is in the folder `root`.
+    /// Reads the repository in the folder `root`.
+    ///
+    /// # Errors
+    /// A file cannot be read or parsed. The message contains its path.
     pub fn read(root: &Path) -> Result<Repository, Box<dyn Error + Send + Sync>> {
         let manifest = |folder: &str| {
             let path = root.join(folder).join("Cargo.toml");
@@ -104,19 +107,19 @@ impl Repository {
     }
 }
 
-/// Returns a list of strings of the table `workspace`; an empty one without it.
+/// Returns the list of strings `key` in the table `workspace`. Empty if it does not exist.
 pub(crate) fn strings<'m>(workspace: &'m Manifest, key: &str) -> Vec<&'m str> {
     let list = workspace.table.get("workspace").and_then(|table| table.get(key));
     let list = list.and_then(toml::Value::as_array);
     list.into_iter().flatten().filter_map(toml::Value::as_str).collect()
 }
 
-/// The ends of the names of texts, Rust sources included.
-const TEXTS: [&str; 5] = [".rs", ".md", ".toml", ".yml", ".py"];
-/// Hidden folders that hold texts.
-const HIDDEN: [&str; 3] = [".cargo", ".ci", ".github"];
+/// The extensions of text files.
+const TEXT_EXTENSIONS: [&str; 5] = [".rs", ".md", ".toml", ".yml", ".py"];
+/// The hidden folders that are read.
+const HIDDEN_FOLDERS: [&str; 3] = [".cargo", ".ci", ".github"];
 
-/// Returns the texts below a folder, without outputs and other hidden folders.
+/// Returns the text files below a folder, without build outputs and other hidden folders.
 fn documents(root: &Path, folder: &str) -> Result<Vec<Document>, Box<dyn Error + Send + Sync>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root.join(folder))? {
@@ -124,11 +127,11 @@ fn documents(root: &Path, folder: &str) -> Result<Vec<Document>, Box<dyn Error +
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         if entry.file_type()?.is_dir() {
-            let is_read = !name.starts_with('.') || HIDDEN.contains(&&*name);
+            let is_read = !name.starts_with('.') || HIDDEN_FOLDERS.contains(&&*name);
             if is_read && name != "target" {
                 found.extend(documents(root, &path)?);
             }
-        } else if TEXTS.iter().any(|end| name.ends_with(end)) {
+        } else if TEXT_EXTENSIONS.iter().any(|end| name.ends_with(end)) {
             let text = fs::read_to_string(entry.path());
             let text = text.map_err(|error| format!("{path}: {error}"))?;
             found.push(Document { path, text });
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dependencies_of_every_kind_count() {
+    fn dependencies_of_all_kinds_and_targets_are_returned() {
         let manifest = Manifest::of(
             "crates/a",
             "[dependencies]\nb = '1'\nc = { package = 'd', version = '1' }\n

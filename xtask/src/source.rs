@@ -1,28 +1,31 @@
-//! A source file as rules see it.
+//! The tokens of a source file.
 
-use crate::tokens::{Token, Unreadable, lex, without_tests};
+use crate::tokens::{Token, LexError, lex, without_tests};
 
 /// A Rust source file.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Its path from the root of the repository, with `/` between its parts.
+    /// The path from the root of the repository, with `/` as the separator.
     pub path: String,
-    /// All its tokens.
+    /// All tokens of the file.
     pub tokens: Vec<Token>,
-    /// Its tokens without those that only tests compile.
+    /// The tokens without test code.
     pub code: Vec<Token>,
 }
 
 impl Source {
-    /// Reads the tokens of `text`, the contents of the file at `path`.
-    pub fn parse(path: impl Into<String>, text: &str) -> Result<Source, Unreadable> {
+    /// Reads the tokens of `text`, the content of the file at `path`.
+    ///
+    /// # Errors
+    /// The text is not a sequence of valid tokens.
+    pub fn parse(path: impl Into<String>, text: &str) -> Result<Source, LexError> {
         let path = path.into();
         let tokens = lex(text).map_err(|error| error.in_file(&path))?;
         let code = without_tests(&tokens);
         Ok(Source { path, tokens, code })
     }
 
-    /// Says whether it lies in `folder`, at any depth.
+    /// Returns whether the file is in `folder`, at any depth.
     pub fn is_in(&self, folder: &str) -> bool {
         self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
     }
@@ -34,6 +37,6 @@ impl Source {
 
     #[cfg(test)]
     pub(crate) fn of(path: &str, text: &str) -> Source {
-        Source::parse(path, text).expect("a source made up for a test has valid tokens")
+        Source::parse(path, text).expect("a valid example source")
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens of Rust sources, without comments, and without what only tests compile.
+//! Tokens of Rust sources, without comments, and optionally without test code.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::fmt;
@@ -9,40 +9,40 @@ use std::str::FromStr;
 pub enum Token {
     /// An identifier or a keyword.
     Word {
-        /// Its text, without `r#`.
+        /// The text of the word, without `r#`.
         text: String,
-        /// Its line, from 1.
+        /// The line, from 1.
         line: usize,
     },
-    /// A character of punctuation.
+    /// A punctuation character.
     Mark(char),
     /// `::`.
     PathSeparator,
-    /// A literal as it is written, quotes included.
+    /// A literal, for example a number or a string.
     Literal {
-        /// Its text.
+        /// The source text, including quotes.
         text: String,
-        /// Its line, from 1.
+        /// The line, from 1.
         line: usize,
     },
-    /// A line or a block of documentation.
+    /// A line or a block of a doc comment.
     Doc {
-        /// Its text as a literal, quotes included.
+        /// The documentation as a string literal, including quotes.
         text: String,
-        /// Its line, from 1.
+        /// The line, from 1.
         line: usize,
     },
     /// `(..)`, `[..]` or `{..}`.
     Group {
-        /// Which brackets.
+        /// The kind of brackets.
         delimiter: Delimiter,
-        /// What is between them.
+        /// The tokens between the brackets.
         tokens: Vec<Token>,
     },
 }
 
 impl Token {
-    /// Returns the text of a word.
+    /// Returns the text of a word. `None` if the token is not a word.
     pub fn word(&self) -> Option<&str> {
         match self {
             Token::Word { text, .. } => Some(text),
@@ -50,12 +50,12 @@ impl Token {
         }
     }
 
-    /// Says whether it is the word `text`.
+    /// Returns whether the token is the word `text`.
     pub fn is_word(&self, text: &str) -> bool {
         self.word() == Some(text)
     }
 
-    /// Returns what is inside a group of these brackets.
+    /// Returns the tokens inside a group. `None` if the token is not a group with these brackets.
     pub fn group(&self, brackets: Delimiter) -> Option<&[Token]> {
         match self {
             Token::Group { delimiter, tokens } if *delimiter == brackets => Some(tokens),
@@ -64,30 +64,30 @@ impl Token {
     }
 }
 
-/// Says why a file has no tokens.
+/// A text that is not a sequence of valid tokens.
 #[derive(Debug)]
-pub struct Unreadable(String);
+pub struct LexError(String);
 
-impl Unreadable {
-    /// Names the file.
-    pub(crate) fn in_file(self, path: &str) -> Unreadable {
-        Unreadable(format!("{path}: {}", self.0))
+impl LexError {
+    /// Adds the path of the file to the message.
+    pub(crate) fn in_file(self, path: &str) -> LexError {
+        LexError(format!("{path}: {}", self.0))
     }
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for LexError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Unreadable {}
+impl std::error::Error for LexError {}
 
 /// Reads the tokens of a source text.
-pub(crate) fn lex(text: &str) -> Result<Vec<Token>, Unreadable> {
+pub(crate) fn lex(text: &str) -> Result<Vec<Token>, LexError> {
     let stream = TokenStream::from_str(text).map_err(|error| {
         let start = error.span().start();
-        Unreadable(format!("line {}: no valid token: {error}", start.line))
+        LexError(format!("line {}: invalid token: {error}", start.line))
     })?;
     Ok(convert(stream))
 }
@@ -124,7 +124,7 @@ fn convert(stream: TokenStream) -> Vec<Token> {
                         trees.next();
                         tokens.push(Token::PathSeparator);
                     }
-                    // A lifetime or a label is no word that could name anything.
+                    // A lifetime or a label is not a word, because it is not part of a path.
                     ('\'', Some(TokenTree::Ident(_))) => {
                         trees.next();
                     }
@@ -136,8 +136,8 @@ fn convert(stream: TokenStream) -> Vec<Token> {
     tokens
 }
 
-/// Returns the documentation that the inside of an attribute is: the lexer turns doc comments into
-/// `#[doc = ".."]`.
+/// Returns the documentation in an attribute `doc = ".."`, to which the lexer converts doc comments.
+/// `None` if it is another attribute.
 fn doc(attribute: &[Token]) -> Option<Token> {
     match attribute {
         [name, Token::Mark('='), Token::Literal { text, line }] if name.is_word("doc") => {
@@ -147,8 +147,8 @@ fn doc(attribute: &[Token]) -> Option<Token> {
     }
 }
 
-/// Splits the attributes and the documentation that come first from the rest. An attribute is
-/// given as what is between its brackets.
+/// Splits leading attributes and documentation from the other tokens. Returns the tokens between the
+/// brackets of each attribute, and the other tokens.
 pub(crate) fn attributes(tokens: &[Token]) -> (Vec<&[Token]>, &[Token]) {
     let mut attributes = Vec::new();
     let mut rest = tokens;
@@ -168,7 +168,7 @@ pub(crate) fn attributes(tokens: &[Token]) -> (Vec<&[Token]>, &[Token]) {
     }
 }
 
-/// Leaves out what only tests compile: items, statements and fields under `#[cfg(test)]` or
+/// Returns the tokens without items, statements and fields that have the attribute `#[cfg(test)]` or
 /// `#[test]`.
 pub(crate) fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let mut kept = Vec::new();
@@ -201,7 +201,7 @@ pub(crate) fn without_tests(tokens: &[Token]) -> Vec<Token> {
     kept
 }
 
-/// Says whether an attribute keeps what it is at from every build but that of tests.
+/// Returns whether an attribute limits its item to test builds.
 fn is_for_tests(attribute: &[Token]) -> bool {
     match attribute {
         [.., last] if last.is_word("test") => true,
@@ -212,6 +212,7 @@ fn is_for_tests(attribute: &[Token]) -> bool {
     }
 }
 
+/// Returns whether a `cfg` condition is true only in test builds.
 fn needs_test(condition: &[Token]) -> bool {
     match condition {
         [word] => word.is_word("test"),
@@ -222,8 +223,8 @@ fn needs_test(condition: &[Token]) -> bool {
     }
 }
 
-/// Counts the tokens of the item, statement, field, variant or arm that `tokens` begin with, its
-/// attributes already taken off.
+/// Returns the number of tokens of the item, statement, field, variant or match arm at the start of
+/// `tokens`. `tokens` start after its attributes.
 pub(crate) fn item_length(tokens: &[Token]) -> usize {
     let keyword = keyword(tokens).unwrap_or_default();
     let ends_by_semicolon = matches!(keyword, "use" | "const" | "static" | "let" | "type");
@@ -243,7 +244,7 @@ pub(crate) fn item_length(tokens: &[Token]) -> usize {
     end.map_or(tokens.len(), |end| end + 1)
 }
 
-/// Takes the visibility off that an item begins with.
+/// Returns the tokens of an item without its visibility.
 pub(crate) fn without_visibility(tokens: &[Token]) -> &[Token] {
     match tokens {
         [first, restriction, rest @ ..] if first.is_word("pub") && is_restriction(restriction) => {
@@ -254,7 +255,8 @@ pub(crate) fn without_visibility(tokens: &[Token]) -> &[Token] {
     }
 }
 
-/// Says whether a group after `pub` is `(crate)`, `(super)` or `(in ..)`, not a tuple's type.
+/// Returns whether a group after `pub` is `(crate)`, `(super)`, `(self)` or `(in ..)`, and not the type
+/// of a tuple field.
 pub(crate) fn is_restriction(group: &Token) -> bool {
     match group.group(Delimiter::Parenthesis) {
         Some([word]) => matches!(word.word(), Some("crate" | "super" | "self")),
@@ -263,7 +265,7 @@ pub(crate) fn is_restriction(group: &Token) -> bool {
     }
 }
 
-/// Takes qualifiers off that come before the keyword of an item: the keyword comes first then.
+/// Returns the tokens of an item from its keyword on, without visibility and qualifiers.
 pub(crate) fn from_keyword(tokens: &[Token]) -> &[Token] {
     let mut rest = without_visibility(tokens);
     while let [first, next @ ..] = rest {
@@ -284,12 +286,12 @@ pub(crate) fn from_keyword(tokens: &[Token]) -> &[Token] {
     rest
 }
 
-/// Returns the keyword that says what an item is.
+/// Returns the keyword of an item, for example `fn`.
 fn keyword(tokens: &[Token]) -> Option<&str> {
     from_keyword(tokens).first()?.word()
 }
 
-/// Returns all tokens in the order of the text, each group before what is in it.
+/// Returns all tokens in the order of the text, at all depths. A group is before its tokens.
 pub(crate) fn flat(tokens: &[Token]) -> Vec<&Token> {
     let mut all = Vec::new();
     for token in tokens {
@@ -301,7 +303,7 @@ pub(crate) fn flat(tokens: &[Token]) -> Vec<&Token> {
     all
 }
 
-/// Returns the text of a [`Token::Doc`], trimmed: a literal without its quotes and escapes.
+/// Returns the text of a [`Token::Doc`]: the literal without quotes and escapes, trimmed.
 pub(crate) fn doc_text(literal: &str) -> String {
     let raw = literal.strip_prefix('r').map(|rest| rest.trim_matches('#'));
     let quoted = raw.unwrap_or(literal);
@@ -341,13 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn comments_strings_and_lifetimes_are_no_words() {
+    fn comments_strings_and_lifetimes_are_not_words() {
         let text = "/// crate::a\n// crate::b\nfn f<'x>(y: &'x str) { \"crate::c\"; }";
         assert_eq!(words(&lex(text).expect("valid tokens")), ["fn", "f", "y", "str"]);
     }
 
     #[test]
-    fn what_tests_compile_is_left_out() {
+    fn test_code_is_omitted() {
         assert_eq!(code("#[cfg(test)] mod tests { use a; } fn f() {}"), ["fn", "f"]);
         assert_eq!(
             code("/// Doc.\n#[cfg(all(unix, test))] pub(crate) fn g() {} use b;"),
@@ -362,13 +364,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_valid_tokens_is_named() {
+    fn an_invalid_token_is_reported_with_file_and_line() {
         let error = lex("fn f( {").expect_err("an open bracket").in_file("a.rs").to_string();
         assert!(error.starts_with("a.rs: line 1"), "{error}");
     }
 
     #[test]
-    fn documentation_loses_quotes_and_escapes() {
+    fn quotes_and_escapes_are_removed_from_documentation() {
         assert_eq!(doc_text(r#"" Says \"a\\b\" \u{e9}.""#), "Says \"a\\b\" \u{e9}.");
         assert_eq!(doc_text(r##"r#" a\b "#"##), "a\\b");
     }

@@ -1,4 +1,4 @@
-//! SHA-256 as reports write it.
+//! SHA-256 in the form that reports use.
 
 use sha2::{Digest, Sha256};
 

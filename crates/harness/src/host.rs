@@ -1,4 +1,4 @@
-//! The host: processor, memory, GPUs. What is absent is a value, never an error.
+//! The host: processor, memory and GPUs. A missing part is a value, never an error.
 
 use crate::hash::sha256_hex;
 use crate::nvidia::{self, Gpu, HostGpus};
@@ -6,24 +6,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-/// What a run took place on.
+/// The host of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
-    /// Stays the same from run to run: a hash of the machine's id.
+    /// A hash of the machine id: 16 hexadecimal digits, the same in every run on this host.
     pub id: String,
-    /// Its name.
+    /// The host name. Empty if the operating system does not report it.
     pub hostname: String,
-    /// Operating system and kernel.
+    /// The operating system and the kernel, such as `Linux 6.8 Ubuntu, kernel 6.8.0`.
     pub os: String,
-    /// Processor.
+    /// The model name of the processor. Empty if it is unknown.
     pub cpu: String,
-    /// Logical cores that this process may use.
+    /// The number of logical cores that this process may use.
     pub cores: u64,
-    /// Memory, or the control group's limit where that is less.
+    /// The host memory in bytes, or the limit of the control group if that is lower.
     pub ram_bytes: u64,
-    /// GPUs that NVIDIA's driver shows, in the order of the PCI bus.
+    /// The GPUs that the NVIDIA driver shows, in the order of the PCI bus.
     pub gpus: Vec<Gpu>,
-    /// Why there are no GPUs; `None` if there is one.
+    /// Why there are no GPUs. `None` if there is one.
     pub no_gpu_reason: Option<String>,
 }
 
@@ -72,11 +72,12 @@ impl Host {
     }
 }
 
+/// Returns a hash of the machine id, or of the host name if there is no machine id.
 fn machine_id() -> String {
     let id = std::fs::read_to_string("/etc/machine-id")
         .ok()
         .or_else(|| System::host_name().ok())
         .unwrap_or_default();
-    // the id itself is not to be published: `man machine-id`
+    // the machine id itself must not be published: `man machine-id`
     sha256_hex(format!("modelgate {}", id.trim()).as_bytes())[..16].to_owned()
 }

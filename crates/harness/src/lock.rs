@@ -1,17 +1,18 @@
-//! Waiting for advisory locks on files (`flock`), which the system releases when their holder ends.
+//! Waits for advisory locks on files (`flock`), which the operating system releases when their
+//! holder ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::time::Duration;
 
 /// The time between two attempts to take a lock that another process holds.
-const INTERVAL: Duration = Duration::from_millis(20);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Takes the lock of `file`. While another holds it, `keep_waiting` is called before every further
-/// attempt, and ends the wait with an error.
+/// Locks `file`. While another process holds the lock, calls `keep_waiting` before each further
+/// attempt; its error ends the wait.
 ///
 /// # Errors
-/// The error of `keep_waiting`; an error of the system, converted.
+/// The error of `keep_waiting`, or an error of the operating system, converted.
 pub(crate) fn wait<E: From<io::Error>>(
     file: &File,
     mut keep_waiting: impl FnMut() -> Result<(), E>,
@@ -23,7 +24,7 @@ pub(crate) fn wait<E: From<io::Error>>(
             Err(TryLockError::WouldBlock) => {}
         }
         keep_waiting()?;
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(RETRY_INTERVAL);
     }
 }
 
@@ -36,7 +37,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let open = || File::options().write(true).open(file.path()).expect("opened");
         let (first, second) = (open(), open());
-        wait::<io::Error>(&first, || panic!("the lock is free")).expect("locked");
+        wait::<io::Error>(&first, || panic!("waited for a free lock")).expect("locked");
         let mut attempts = 0;
         let error = wait::<io::Error>(&second, || {
             attempts += 1;
@@ -45,6 +46,6 @@ mod tests {
         assert_eq!(error.expect_err("given up").kind(), io::ErrorKind::Interrupted);
         assert_eq!(attempts, 3);
         drop(first);
-        wait::<io::Error>(&second, || panic!("the lock is free again")).expect("locked");
+        wait::<io::Error>(&second, || panic!("waited for a released lock")).expect("locked");
     }
 }

@@ -1,5 +1,5 @@
-//! Snapshots of every message and hint of the typed errors, so that all of them can be read in the folder
-//! `snapshots`. Each list has an exhaustive match: a new variant does not compile until it is listed.
+//! Snapshots of all messages and hints of the typed errors, for reading in the folder `snapshots`.
+//! Each list has an exhaustive match: a new variant does not compile until it is listed.
 
 use crate::acquire::AcquireError;
 use crate::measurement::Unmeasured;
@@ -8,7 +8,7 @@ use crate::plan::TextError;
 use crate::reportable::Reportable;
 use crate::settings::SettingsError;
 use crate::supervise::{Cause, SuperviseError};
-use crate::workers::{BuildObstacle, MissingLibrary, NotedError, WorkerError};
+use crate::workers::{BuildObstacle, MissingLibrary, RecordedError, WorkerError};
 use modelgate_model::ConfigError;
 use modelgate_protocol::{Device, Stage};
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Returns every error as a snapshot shows it: variant, kind, stage, message and hint.
+/// Returns the errors in the form of the snapshot: variant, kind, stage, message and hint.
 fn shown<E: Reportable>(errors: &[E], variant: impl Fn(&E) -> &'static str) -> String {
     let mut text = String::new();
     for error in errors {
@@ -30,7 +30,7 @@ fn shown<E: Reportable>(errors: &[E], variant: impl Fn(&E) -> &'static str) -> S
     text
 }
 
-/// Asserts that `count` variants are among `errors`.
+/// Asserts that `errors` contains `count` different variants.
 fn assert_all<E>(errors: &[E], variant: impl Fn(&E) -> &'static str, count: usize) {
     let names: BTreeSet<&str> = errors.iter().map(variant).collect();
     assert_eq!(names.len(), count, "{names:?}");
@@ -114,7 +114,7 @@ fn worker_errors() {
         capability: "9.0".into(),
         obstacle,
     };
-    let no_json = serde_json::from_str::<u32>("nonsense").expect_err("not JSON");
+    let json_error = serde_json::from_str::<u32>("nonsense").expect_err("not JSON");
     let library = |name: &str| {
         let line = format!("w: error while loading shared libraries: {name}: cannot open");
         WorkerError::from(MissingLibrary::find(Some(127), &line).expect("a missing library"))
@@ -135,7 +135,11 @@ fn worker_errors() {
         library("libstdc++.so.6"),
         WorkerError::NoAnswer { program: program(), limit: Duration::from_secs(30) },
         WorkerError::Interrupted { program: program(), signal: 2 },
-        WorkerError::BadAnswer { program: program(), said: "nonsense".into(), source: no_json },
+        WorkerError::BadAnswer {
+            program: program(),
+            output: "nonsense".into(),
+            source: json_error,
+        },
         cannot(BuildObstacle::Forbidden),
         cannot(BuildObstacle::NoSources),
         cannot(BuildObstacle::NoToolkit("nvcc is not in PATH".into())),
@@ -150,7 +154,7 @@ fn worker_errors() {
         WorkerError::BuildInterrupted(2),
         WorkerError::SourcesChanged { what: what(), attempts: 2 },
         WorkerError::CargoNotStarted { what: what(), path: "cargo".into(), source: denied() },
-        WorkerError::from(NotedError::of(&failed)),
+        WorkerError::from(RecordedError::of(&failed)),
         failed,
         WorkerError::NoProgramBuilt { what: what(), log: log() },
         WorkerError::WrongBuild {
@@ -176,7 +180,7 @@ fn worker_errors() {
         WorkerError::BuildFailed { .. } => "BuildFailed",
         WorkerError::NoProgramBuilt { .. } => "NoProgramBuilt",
         WorkerError::WrongBuild { .. } => "WrongBuild",
-        WorkerError::Noted(_) => "Noted",
+        WorkerError::Recorded(_) => "Recorded",
     };
     assert_all(&errors, variant, 17);
     insta::assert_snapshot!("worker_errors", shown(&errors, variant));
@@ -212,7 +216,7 @@ fn acquire_errors() {
         },
     ];
     let variant = |error: &AcquireError| match error {
-        // their messages are those of the hub, see tests/suite_faults
+        // the hub writes these messages: tests/suite_faults
         AcquireError::Hub(_) => "Hub",
         AcquireError::Layout(_) => "Layout",
         AcquireError::Settings(_) => "Settings",
@@ -250,7 +254,7 @@ fn supervise_errors() {
         Cause::ProbablyOutOfMemory,
         Cause::Crashed {
             how: "was ended by SIGSEGV".into(),
-            last_words: "; its last words: loading".into(),
+            last_output: "; last output: loading".into(),
         },
     ];
     let errors: Vec<SuperviseError> =

@@ -1,7 +1,6 @@
-//! Child processes: started with readers on their output, ended in two steps, always reaped.
+//! Child processes: started with threads that read their output, ended in two steps, always reaped.
 //!
-//! Everything that the harness starts goes through here: workers, the question what a worker is, cargo,
-//! nvcc.
+//! All programs that the harness starts run through this file: workers, cargo, nvcc.
 
 use crate::signal::Interrupt;
 use rustix::process::{Pid, Signal};
@@ -12,16 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The time between two looks at a child.
+/// The time between two checks of a child.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Which processes are ended with a child.
+/// The processes that end together with a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// The child and its descendants, which stay in the process group of the harness, so that a
-    /// signal from a terminal or a test runner reaches them too.
+pub(crate) enum KillScope {
+    /// The child and its descendants. They stay in the process group of the harness, so that a
+    /// signal of a terminal or a test runner reaches them too.
     Descendants,
-    /// The child's process group, which is its own.
+    /// The process group of the child, which contains only the child and its descendants.
     Group,
 }
 
@@ -29,17 +28,17 @@ pub(crate) enum Scope {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    scope: Scope,
+    scope: KillScope,
     status: Option<ExitStatus>,
     readers: Vec<JoinHandle<()>>,
 }
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ended {
-    /// Its exit status; `None` if the system does not tell.
+pub(crate) struct ProcessEnd {
+    /// The exit status. `None` if the operating system does not report it.
     pub(crate) status: Option<ExitStatus>,
-    /// Whether it did not end by itself.
+    /// Whether the harness killed it.
     pub(crate) killed: bool,
 }
 
@@ -48,15 +47,15 @@ impl Process {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(crate) fn start(mut command: Command, scope: Scope) -> io::Result<Process> {
-        if scope == Scope::Group {
+    pub(crate) fn start(mut command: Command, scope: KillScope) -> io::Result<Process> {
+        if scope == KillScope::Group {
             command.process_group(0);
         }
         let child = command.spawn()?;
         Ok(Process { child, scope, status: None, readers: Vec::new() })
     }
 
-    /// Returns the process id.
+    /// Returns the process id of the child.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -78,12 +77,12 @@ impl Process {
         self.readers.extend(stderr.map(|stderr| read(stderr, sink)));
     }
 
-    /// Returns whether the child has ended.
+    /// Returns whether the child has ended, without waiting.
     pub(crate) fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
             match self.child.try_wait() {
                 Ok(status) => self.status = status,
-                // a child that cannot be asked for is gone
+                // a child without a status does not exist any more
                 Err(_) => return true,
             }
         }
@@ -105,18 +104,19 @@ impl Process {
         Ok(self.status)
     }
 
-    /// Waits for the child's end until `grace` is over, then kills what is in its scope, and reaps it.
-    pub(crate) fn end(&mut self, grace: Duration) -> Ended {
+    /// Waits up to `grace` for the end of the child, then kills the processes in its scope, and
+    /// reaps the child.
+    pub(crate) fn end(&mut self, grace: Duration) -> ProcessEnd {
         let until = Instant::now() + grace;
         let in_time = self.wait(|| if Instant::now() < until { Ok(()) } else { Err(()) });
         if let Ok(status) = in_time {
-            return Ended { status, killed: false };
+            return ProcessEnd { status, killed: false };
         }
         self.kill();
-        Ended { status: self.child.wait().ok(), killed: true }
+        ProcessEnd { status: self.child.wait().ok(), killed: true }
     }
 
-    /// Waits for the readers of the child's output until `grace` is over: a process that the child left
+    /// Waits up to `grace` for the threads that read the output: a process that the child left
     /// behind may keep the pipes open.
     pub(crate) fn join_readers(&mut self, grace: Duration) {
         let until = Instant::now() + grace;
@@ -134,18 +134,18 @@ impl Process {
 
     fn kill(&mut self) {
         self.signal(Signal::KILL);
-        // fails only where the child is gone already
+        // fails only if the child has ended already
         let _ = self.child.kill();
     }
 
-    /// Sends a signal, which fails only for processes that are gone already.
+    /// Sends a signal, which fails only for processes that have ended already.
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         match self.scope {
-            Scope::Group => {
+            KillScope::Group => {
                 let _ = pid.map(|group| rustix::process::kill_process_group(group, signal));
             }
-            Scope::Descendants => {
+            KillScope::Descendants => {
                 for pid in descendants(self.child.id()).into_iter().chain(pid) {
                     let _ = rustix::process::kill_process(pid, signal);
                 }
@@ -156,12 +156,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        /// The time for the processes of a group to end after they were asked to.
+        /// How long the processes of a group may take to end after a request.
         const GRACE: Duration = Duration::from_secs(1);
         if self.has_ended() {
             return;
         }
-        if self.scope == Scope::Group {
+        if self.scope == KillScope::Group {
             self.terminate();
             let asked = Instant::now();
             while !self.has_ended() && asked.elapsed() < GRACE {
@@ -173,65 +173,66 @@ impl Drop for Process {
     }
 }
 
-/// Why a program gave no answer.
+/// Why a program returned no output.
 #[derive(Debug)]
-pub(crate) enum NoAnswer {
-    /// It cannot be started.
+pub(crate) enum RunError {
+    /// The program cannot be started.
     NotStarted(io::Error),
-    /// It did not end in time.
-    TooLate,
+    /// The program did not end in time.
+    TimedOut,
     /// A signal asked the run to end.
     Interrupted(i32),
 }
 
-/// What a program printed until it ended.
+/// The complete output of a program.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    /// Its exit status; `None` if the system does not tell.
+pub(crate) struct ProgramOutput {
+    /// The exit status. `None` if the operating system does not report it.
     pub(crate) status: Option<ExitStatus>,
-    /// Its standard output.
+    /// The text on standard output.
     pub(crate) stdout: String,
-    /// Its standard error.
+    /// The text on standard error.
     pub(crate) stderr: String,
 }
 
-/// Runs a program that ends soon, and returns what it printed: at most `max_bytes` of either stream.
+/// Runs a program that ends soon, and returns its output: at most `max_bytes` of each stream.
 ///
 /// # Errors
-/// It cannot be started, does not end within `limit`, or a signal came.
-pub(crate) fn ask(
+/// The program cannot be started, does not end within `limit`, or a signal arrived.
+pub(crate) fn run(
     mut command: Command,
     limit: Duration,
     max_bytes: usize,
     interrupt: &Interrupt,
-) -> Result<Answer, NoAnswer> {
-    /// The time for what was printed to arrive after the program's end.
+) -> Result<ProgramOutput, RunError> {
+    /// How long the output may take to arrive after the end of the program.
     const GRACE: Duration = Duration::from_secs(1);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = Process::start(command, Scope::Descendants).map_err(NoAnswer::NotStarted)?;
-    let (stdout, stderr) = (Shared::default(), Shared::default());
+    let mut process =
+        Process::start(command, KillScope::Descendants).map_err(RunError::NotStarted)?;
+    let (stdout, stderr) = (OutputBuffer::default(), OutputBuffer::default());
     process.read_stdout(stdout.head(max_bytes));
     process.read_stderr(stderr.head(max_bytes));
     let until = Instant::now() + limit;
     let status = process.wait(|| match interrupt.signal() {
-        Some(signal) => Err(NoAnswer::Interrupted(signal)),
-        None if Instant::now() > until => Err(NoAnswer::TooLate),
+        Some(signal) => Err(RunError::Interrupted(signal)),
+        None if Instant::now() > until => Err(RunError::TimedOut),
         None => Ok(()),
     })?;
     process.join_readers(GRACE);
-    Ok(Answer { status, stdout: stdout.text(), stderr: stderr.text() })
+    Ok(ProgramOutput { status, stdout: stdout.text(), stderr: stderr.text() })
 }
 
-/// Bytes that a reader collects for another thread.
+/// A buffer for output, which a reader thread fills and another thread reads.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shared(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct OutputBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Shared {
+impl OutputBuffer {
     /// Returns a sink that keeps the first `max` bytes.
     pub(crate) fn head(&self, max: usize) -> impl FnMut(&[u8]) + Send + 'static {
-        let shared = self.clone();
+        let buffer = self.clone();
         move |bytes| {
-            let mut kept = shared.lock();
+            let mut kept = buffer.lock();
             let room = max.saturating_sub(kept.len()).min(bytes.len());
             kept.extend(&bytes[..room]);
         }
@@ -239,16 +240,16 @@ impl Shared {
 
     /// Returns a sink that keeps the last `max` bytes.
     pub(crate) fn tail(&self, max: usize) -> impl FnMut(&[u8]) + Send + 'static {
-        let shared = self.clone();
+        let buffer = self.clone();
         move |bytes| {
-            let mut kept = shared.lock();
+            let mut kept = buffer.lock();
             kept.extend(bytes);
             let excess = kept.len().saturating_sub(max);
             kept.drain(..excess);
         }
     }
 
-    /// Returns what was collected so far, as text.
+    /// Returns the bytes collected so far, as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.lock()).into_owned()
     }
@@ -258,14 +259,14 @@ impl Shared {
     }
 }
 
-/// Returns a sink that passes complete lines to `take`, without their ends.
-pub(crate) fn lines(mut take: impl FnMut(&str) + Send + 'static) -> impl FnMut(&[u8]) + Send {
-    let mut open: Vec<u8> = Vec::new();
+/// Returns a sink that passes complete lines to `take_line`, without trailing whitespace.
+pub(crate) fn lines(mut take_line: impl FnMut(&str) + Send + 'static) -> impl FnMut(&[u8]) + Send {
+    let mut incomplete: Vec<u8> = Vec::new();
     move |bytes| {
-        open.extend(bytes);
-        while let Some(end) = open.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = open.drain(..=end).collect();
-            take(String::from_utf8_lossy(&line).trim_end());
+        incomplete.extend(bytes);
+        while let Some(end) = incomplete.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = incomplete.drain(..=end).collect();
+            take_line(String::from_utf8_lossy(&line).trim_end());
         }
     }
 }
@@ -276,18 +277,19 @@ fn read(
 ) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
-        // what cannot be read was not printed
+        // a read error ends the output: later bytes count as not printed
         while let Ok(read @ 1..) = source.read(&mut buffer) {
             sink(&buffer[..read]);
         }
     })
 }
 
-/// Returns the children of process `pid` and theirs: a script in front of a program leaves them behind.
+/// Returns the children of process `pid` and their descendants. They would outlive a wrapper script
+/// that is killed alone.
 fn descendants(pid: u32) -> Vec<Pid> {
     let mut found = Vec::new();
-    let mut open = vec![pid];
-    while let Some(pid) = open.pop() {
+    let mut unvisited = vec![pid];
+    while let Some(pid) = unvisited.pop() {
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         for child in children.unwrap_or_default().split_whitespace() {
             if let Ok(raw) = child.parse::<i32>()
@@ -295,7 +297,7 @@ fn descendants(pid: u32) -> Vec<Pid> {
                 && !found.contains(&pid)
             {
                 found.push(pid);
-                open.push(raw.unsigned_abs());
+                unvisited.push(raw.unsigned_abs());
             }
         }
     }
@@ -313,12 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_both_streams_and_is_bounded() {
+    fn the_output_has_both_streams_up_to_a_maximum_length() {
         let command = shell("echo one; echo two >&2; exit 3");
         let interrupt = Interrupt::default();
-        let answer = ask(command, Duration::from_secs(20), 3, &interrupt).expect("an answer");
-        assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("one", "two"));
-        assert_eq!(answer.status.and_then(|status| status.code()), Some(3));
+        let output = run(command, Duration::from_secs(20), 3, &interrupt).expect("the output");
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("one", "two"));
+        assert_eq!(output.status.and_then(|status| status.code()), Some(3));
     }
 
     #[test]
@@ -328,15 +330,15 @@ mod tests {
         let script = format!("sleep 60 & echo $! > {0}.new; mv {0}.new {0}; wait", file.display());
         let interrupt = Interrupt::default();
         let began = Instant::now();
-        let answer = ask(shell(&script), Duration::from_millis(500), 9, &interrupt);
-        assert!(matches!(answer, Err(NoAnswer::TooLate)), "{answer:?}");
+        let output = run(shell(&script), Duration::from_millis(500), 9, &interrupt);
+        assert!(matches!(output, Err(RunError::TimedOut)), "{output:?}");
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-        let pid = std::fs::read_to_string(file).expect("the child's id");
+        let pid = std::fs::read_to_string(file).expect("the process id of the child");
         let until = Instant::now() + Duration::from_secs(10);
         let stat = format!("/proc/{}/stat", pid.trim());
-        // a zombie waits until its parent reaps it
+        // a zombie process remains until its parent reaps it
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z")) {
-            assert!(Instant::now() < until, "the child is gone");
+            assert!(Instant::now() < until, "the child has not ended");
             std::thread::sleep(INTERVAL);
         }
     }
@@ -344,22 +346,22 @@ mod tests {
     #[test]
     fn a_signal_ends_the_wait() {
         let interrupt = Interrupt::after(2);
-        let answer = ask(shell("sleep 60"), Duration::from_secs(60), 9, &interrupt);
-        assert!(matches!(answer, Err(NoAnswer::Interrupted(2))), "{answer:?}");
+        let output = run(shell("sleep 60"), Duration::from_secs(60), 9, &interrupt);
+        assert!(matches!(output, Err(RunError::Interrupted(2))), "{output:?}");
     }
 
     #[test]
-    fn lines_are_whole_and_the_tail_is_the_end() {
+    fn sinks_pass_complete_lines_and_keep_the_tail() {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&seen);
-        let mut sink = lines(move |line| shared.lock().expect("lines").push(line.to_owned()));
+        let collected = Arc::clone(&seen);
+        let mut sink = lines(move |line| collected.lock().expect("lines").push(line.to_owned()));
         sink(b"first\nsec");
         sink(b"ond\nopen");
         assert_eq!(*seen.lock().expect("lines"), ["first", "second"]);
-        let shared = Shared::default();
-        let mut tail = shared.tail(4);
+        let buffer = OutputBuffer::default();
+        let mut tail = buffer.tail(4);
         tail(b"abc");
         tail(b"defg");
-        assert_eq!(shared.text(), "defg");
+        assert_eq!(buffer.text(), "defg");
     }
 }

@@ -1,5 +1,5 @@
-//! Progress on standard error: a bar where there is a terminal, a line now and then where there is
-//! none. Standard output belongs to the test runner.
+//! Progress on standard error: a bar on a terminal, otherwise a line from time to time. Standard
+//! output belongs to the test runner.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use modelgate_hub::Transfer;
@@ -9,21 +9,21 @@ use std::io::{IsTerminal, Write};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-/// Time between two lines where there is no terminal.
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
-/// The same for a build, which takes minutes.
-const BETWEEN_BUILD_LINES: Duration = Duration::from_secs(30);
+/// The minimum time between two lines of progress if there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// The minimum time between two lines of a build, which takes minutes.
+const BUILD_LINE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Shows how far one model is.
+/// The progress of one model.
 pub(crate) struct ModelProgress {
     model: String,
-    bar: Option<Bar>,
+    bar: Option<ClearedBar>,
     phase: PhaseName,
     last_line: Instant,
 }
 
 impl ModelProgress {
-    /// For `model`, which begins now.
+    /// Starts the progress of `model`.
     pub(crate) fn new(model: &str) -> ModelProgress {
         ModelProgress {
             model: model.to_owned(),
@@ -33,7 +33,7 @@ impl ModelProgress {
         }
     }
 
-    /// Takes an event of the worker in.
+    /// Shows an event of the worker.
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
             Event::Phase { name } => {
@@ -49,14 +49,15 @@ impl ModelProgress {
                     bar.set_length(progress.total);
                     bar.set_position(progress.done);
                 }
-                None => self.line(progress.done, progress.total),
+                None => self.print_line(progress.done, progress.total),
             },
             _ => {}
         }
     }
 
-    fn line(&mut self, done: u64, total: u64) {
-        if self.last_line.elapsed() < BETWEEN_LINES || total == 0 {
+    /// Prints a line, if the last one is old enough.
+    fn print_line(&mut self, done: u64, total: u64) {
+        if self.last_line.elapsed() < LINE_INTERVAL || total == 0 {
             return;
         }
         self.last_line = Instant::now();
@@ -65,31 +66,31 @@ impl ModelProgress {
     }
 }
 
-/// Shows that a worker is being built, and what of it.
+/// The progress of building a worker.
 pub(crate) struct BuildProgress {
-    what: String,
-    bar: Option<Bar>,
+    activity: String,
+    bar: Option<ClearedBar>,
     began: Instant,
     last_line: Instant,
 }
 
 impl BuildProgress {
-    /// For `what`, such as `building the worker`, which begins now.
-    pub(crate) fn new(what: &str) -> BuildProgress {
-        let bar = bar(|bar| bar.set_message(what.to_owned()));
+    /// Starts the progress of `activity`, such as `building the worker`.
+    pub(crate) fn new(activity: &str) -> BuildProgress {
+        let bar = bar(|bar| bar.set_message(activity.to_owned()));
         if bar.is_none() {
-            print(what);
+            print(activity);
         }
         let now = Instant::now();
-        BuildProgress { what: what.to_owned(), bar, began: now, last_line: now }
+        BuildProgress { activity: activity.to_owned(), bar, began: now, last_line: now }
     }
 
-    /// Says what is being done, in a few words; may be called as often as one likes.
+    /// Shows the current step in a few words. It may be called at any rate.
     pub(crate) fn step(&mut self, step: &str) {
-        let text = format!("{}: {step} ({} s)", self.what, self.began.elapsed().as_secs());
+        let text = format!("{}: {step} ({} s)", self.activity, self.began.elapsed().as_secs());
         match &self.bar {
             Some(bar) => bar.set_message(text),
-            None if self.last_line.elapsed() >= BETWEEN_BUILD_LINES => {
+            None if self.last_line.elapsed() >= BUILD_LINE_INTERVAL => {
                 self.last_line = Instant::now();
                 print(&text);
             }
@@ -98,65 +99,75 @@ impl BuildProgress {
     }
 }
 
-/// Shows how many bytes were fetched or verified, how fast, and how long the rest will take.
+/// The progress of a download or verification: bytes, rate and remaining time.
 pub(crate) struct TransferProgress {
     title: String,
-    what: &'static str,
-    bar: Option<Bar>,
-    all: u64,
-    /// What was there when it began.
-    before: u64,
+    activity: &'static str,
+    bar: Option<ClearedBar>,
+    total_bytes: u64,
+    /// The number of bytes that were present at the start.
+    bytes_before: u64,
     began: Instant,
     last_line: Instant,
 }
 
 impl TransferProgress {
-    /// For `all` bytes of the model `title`, of which `what` (`fetch`, `verify`) is done from now on.
-    pub(crate) fn new(title: &str, what: &'static str, all: u64) -> TransferProgress {
+    /// Starts the progress of `total_bytes` of the model `title`. `activity` is `download` or
+    /// `verify`.
+    pub(crate) fn new(title: &str, activity: &'static str, total_bytes: u64) -> TransferProgress {
         let bar = bar(|bar| {
             bar.set_prefix(title.to_owned());
-            bar.set_message(what);
+            bar.set_message(activity);
             bar.set_style(style(ProgressUnit::Bytes));
-            bar.set_length(all);
+            bar.set_length(total_bytes);
         });
         let now = Instant::now();
         let title = title.to_owned();
-        TransferProgress { title, what, bar, all, before: 0, began: now, last_line: now }
+        TransferProgress {
+            title,
+            activity,
+            bar,
+            total_bytes,
+            bytes_before: 0,
+            began: now,
+            last_line: now,
+        }
     }
 
+    /// Returns the line of progress after `done` bytes.
     fn line(&self, done: u64) -> String {
-        let moved = done.saturating_sub(self.before) as f64;
+        let moved = done.saturating_sub(self.bytes_before) as f64;
         let rate = moved / self.began.elapsed().as_secs_f64().max(1e-3);
-        let percent = u128::from(done) * 100 / u128::from(self.all.max(1));
+        let percent = u128::from(done) * 100 / u128::from(self.total_bytes.max(1));
         let left = if rate >= 1.0 {
-            let left = Duration::from_secs_f64(self.all.saturating_sub(done) as f64 / rate);
+            let left = Duration::from_secs_f64(self.total_bytes.saturating_sub(done) as f64 / rate);
             format!("{} left", format_duration(left))
         } else {
             "no bytes yet".to_owned()
         };
-        let (title, what) = (&self.title, self.what);
-        let (done, all) = (format_bytes(done), format_bytes(self.all));
+        let (title, activity) = (&self.title, self.activity);
+        let (done, total) = (format_bytes(done), format_bytes(self.total_bytes));
         let rate = format_bytes(rate as u64);
-        format!("{title}: {what} {percent} %, {done} of {all}, {rate}/s, {left}")
+        format!("{title}: {activity} {percent} %, {done} of {total}, {rate}/s, {left}")
     }
 }
 
 impl Transfer for TransferProgress {
-    fn begin(&mut self, before: u64, of: &str) {
-        self.before = before;
+    fn begin(&mut self, present: u64, description: &str) {
+        self.bytes_before = present;
         match &self.bar {
             Some(bar) => {
-                bar.set_position(before);
+                bar.set_position(present);
                 bar.reset_eta();
             }
-            None => print(&format!("{}: {} {of}", self.title, self.what)),
+            None => print(&format!("{}: {} {description}", self.title, self.activity)),
         }
     }
 
     fn at(&mut self, done: u64) {
         match &self.bar {
             Some(bar) => bar.set_position(done),
-            None if self.last_line.elapsed() >= BETWEEN_LINES => {
+            None if self.last_line.elapsed() >= LINE_INTERVAL => {
                 self.last_line = Instant::now();
                 print(&self.line(done));
             }
@@ -165,24 +176,24 @@ impl Transfer for TransferProgress {
     }
 
     fn finish(self: Box<Self>, moved: u64) {
-        let TransferProgress { title, what, bar, began, .. } = *self;
+        let TransferProgress { title, activity, bar, began, .. } = *self;
         let took = began.elapsed();
         drop(bar);
         let rate = format_bytes((moved as f64 / took.as_secs_f64().max(1e-3)) as u64);
         let (bytes, took) = (format_bytes(moved), format_duration(took));
-        print(&format!("{title}: {what} done, {bytes} in {took} ({rate}/s)"));
+        print(&format!("{title}: {activity} done, {bytes} in {took} ({rate}/s)"));
     }
 }
 
-/// Says something of the model `title` that is no failure.
+/// Prints a note about the model `title` that is not a failure.
 pub(crate) fn note(title: &str, note: &str) {
     print(&format!("{title}: {note}"));
 }
 
-/// A bar that is cleared when it is dropped.
-struct Bar(ProgressBar);
+/// A progress bar that is cleared when it is dropped.
+struct ClearedBar(ProgressBar);
 
-impl Deref for Bar {
+impl Deref for ClearedBar {
     type Target = ProgressBar;
 
     fn deref(&self) -> &ProgressBar {
@@ -190,19 +201,20 @@ impl Deref for Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for ClearedBar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
 }
 
-/// A bar of no known length, which `name` gives its words; `None` if there is no terminal.
-fn bar(name: impl FnOnce(&ProgressBar)) -> Option<Bar> {
+/// Creates a bar of unknown length, which `configure` gives its text. `None` if standard error is
+/// not a terminal.
+fn bar(configure: impl FnOnce(&ProgressBar)) -> Option<ClearedBar> {
     std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::new_spinner();
-        name(&bar);
+        configure(&bar);
         bar.enable_steady_tick(Duration::from_millis(100));
-        Bar(bar)
+        ClearedBar(bar)
     })
 }
 

@@ -1,22 +1,22 @@
-//! The boundary between the errors of the harness, which are typed and keep their sources, and the
-//! failures of the protocol, which a report shows.
+//! The boundary between the typed errors of the harness, which keep their sources, and the failures
+//! of the protocol, which a report shows.
 
 use modelgate_protocol::{Failure, FailureKind, Stage};
 use std::error::Error;
 use std::sync::Arc;
 
-/// An error that ends the measurement of a model, and that its report can show. The message is that of
+/// An error that ends the measurement of a model and appears in its report. The message comes from
 /// [`Display`](std::fmt::Display).
 pub trait Reportable: Error {
-    /// Returns the stage in which it occurred.
+    /// Returns the stage in which the error occurred. The default is [`Stage::Prepare`].
     fn stage(&self) -> Stage {
         Stage::Prepare
     }
 
-    /// Returns its class.
+    /// Returns the kind of the failure.
     fn kind(&self) -> FailureKind;
 
-    /// Returns how to fix it.
+    /// Returns a hint how to fix the error, in the imperative.
     fn hint(&self) -> String;
 
     /// Returns the failure that a report shows.

@@ -1,23 +1,23 @@
-//! Why one attempt of a request failed, and whether another one may succeed.
+//! The error of one attempt of a request, and whether a retry may succeed.
 
 use crate::error::HubError;
 use std::time::Duration;
 
-/// Why one attempt of a request failed.
+/// The error of one attempt of a request.
 #[derive(Debug)]
 pub(crate) struct AttemptError {
     pub(crate) error: HubError,
-    /// The least time to wait before the next attempt; `None` if another attempt is pointless.
+    /// The minimum time to wait before the next attempt. `None` if a retry cannot succeed.
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl AttemptError {
-    /// Returns an error that will not go away.
+    /// Returns an error that a retry cannot fix.
     pub(crate) fn fatal(error: HubError) -> AttemptError {
         AttemptError { error, retry_after: None }
     }
 
-    /// Returns an error that another attempt may not meet, which can be made at once.
+    /// Returns an error after which a retry may succeed, without a minimum wait.
     pub(crate) fn temporary(error: HubError) -> AttemptError {
         AttemptError { error, retry_after: Some(Duration::ZERO) }
     }

@@ -1,9 +1,9 @@
-//! One repository in the cache that the Hugging Face tools share: contents in `blobs` by their hashes,
-//! commits in `snapshots` as links to them, branches in `refs`
+//! One repository in the cache that the Hugging Face tools share: contents in `blobs` with their
+//! hash as the name, commits in `snapshots` as symlinks to them, branches in `refs`
 //! (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>).
 //!
-//! The folder `.modelgate` of the repository belongs to this crate; the other tools leave it alone. It
-//! contains partial files, records of contents that were verified, and listings of commits.
+//! The folder `.modelgate` of the repository belongs to this crate; other tools do not use it. It
+//! contains partial files, records of verified contents, and listings of commits.
 
 use crate::content_hash::{ContentHash, is_commit};
 use crate::files::{is_older, write_atomically};
@@ -15,11 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The folder of this crate in the folder of a repository.
+/// The name of the folder of this crate in the folder of a repository.
 const OWN_FOLDER: &str = ".modelgate";
-/// The age from which partial files are removed.
+/// The maximum age of partial files. Older ones are removed.
 const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Larger files are not listings that were written here.
+/// The maximum size of a stored listing. A larger file was not written by this crate.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
 
 /// One repository in the cache.
@@ -29,7 +29,7 @@ pub(crate) struct RepositoryCache {
     repo: hf_hub::Repo,
 }
 
-/// The record of a content that was verified.
+/// The record of a verified content.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct VerifiedContent {
     content: Identity,
@@ -37,7 +37,7 @@ struct VerifiedContent {
 }
 
 impl RepositoryCache {
-    /// Returns the repository `repo` of the cache in `root`.
+    /// Returns the repository `repo` (`owner/name`) of the cache in `root`.
     pub(crate) fn new(root: &Path, repo: &str) -> RepositoryCache {
         RepositoryCache {
             cache: hf_hub::Cache::new(root.to_owned()),
@@ -45,7 +45,7 @@ impl RepositoryCache {
         }
     }
 
-    /// Returns the folder of the whole cache.
+    /// Returns the folder of the complete cache.
     pub(crate) fn root(&self) -> &Path {
         self.cache.path()
     }
@@ -70,7 +70,7 @@ impl RepositoryCache {
         self.folder().join(OWN_FOLDER)
     }
 
-    /// Returns the folder of a commit.
+    /// Returns the folder of the files of a commit.
     pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache.repo(self.repo.clone()).pointer_path(commit)
     }
@@ -85,7 +85,7 @@ impl RepositoryCache {
         self.own_folder().join(format!("{}.partial", hash.name()))
     }
 
-    /// Returns the path of the lock that every tool takes before it fetches a content.
+    /// Returns the path of the lock that each tool takes before it downloads a content.
     pub(crate) fn lock(&self, hash: &ContentHash) -> PathBuf {
         self.locks().join(format!("{}.lock", hash.name()))
     }
@@ -98,13 +98,14 @@ impl RepositoryCache {
         self.own_folder().join(format!("{commit}.listing.json"))
     }
 
-    /// Returns the size of the partial file of a content.
+    /// Returns the size of the partial file of a content, 0 if it does not exist.
     pub(crate) fn partial_bytes(&self, hash: &ContentHash) -> u64 {
         file_bytes(&self.partial(hash))
     }
 
-    /// Returns the size of all partial files of a content: of this crate, and of huggingface_hub, which
-    /// are `blobs/HASH.incomplete` or, in later versions, `blobs/HASH.RANDOM.incomplete`.
+    /// Returns the total size of all partial files of a content: that of this crate, and those of
+    /// huggingface_hub, which are `blobs/HASH.incomplete` or, in later versions,
+    /// `blobs/HASH.RANDOM.incomplete`.
     pub(crate) fn partial_bytes_of_all_tools(&self, hash: &ContentHash) -> u64 {
         let entries = std::fs::read_dir(self.blobs());
         let others = entries.into_iter().flatten().flatten().filter(|entry| {
@@ -115,10 +116,10 @@ impl RepositoryCache {
         others.map(|entry| file_bytes(&entry.path())).sum::<u64>() + self.partial_bytes(hash)
     }
 
-    /// Creates the folders that fetching needs.
+    /// Creates the folders that downloads need.
     ///
     /// # Errors
-    /// One of them cannot be created or written; the path says which.
+    /// The folder at the returned path cannot be created or written.
     pub(crate) fn create_folders(&self) -> Result<(), (PathBuf, io::Error)> {
         let snapshots = self.folder().join("snapshots");
         for path in [self.blobs(), snapshots, self.refs(), self.own_folder(), self.locks()] {
@@ -129,7 +130,7 @@ impl RepositoryCache {
         Ok(())
     }
 
-    /// Returns the commit to which `revision` was resolved the last time.
+    /// Returns the commit to which `revision` was last resolved. `None` if it is not recorded.
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -151,17 +152,17 @@ impl RepositoryCache {
         write_atomically(&path, commit.as_bytes())
     }
 
-    /// Returns the listing of a commit that an earlier run has stored.
+    /// Returns the listing of a commit that an earlier run stored. `None` if there is no valid one.
     pub(crate) fn listing(&self, commit: &str) -> Option<Vec<ListedFile>> {
         let path = self.listing_file(commit);
         let is_small = std::fs::metadata(&path).ok()?.len() <= MAX_LISTING_BYTES;
         let text = is_small.then(|| std::fs::read(&path).ok()).flatten()?;
         let listing: Vec<ListedFile> = serde_json::from_slice(&text).ok()?;
-        // others may be able to write to the cache
+        // other users may be able to write to the cache
         listing.iter().all(ListedFile::is_valid).then_some(listing)
     }
 
-    /// Stores the listing of a commit, unless the cache cannot be written.
+    /// Stores the listing of a commit. Does nothing if the cache cannot be written.
     pub(crate) fn store_listing(&self, commit: &str, listing: &[ListedFile]) {
         let path = self.listing_file(commit);
         if !path.is_file()
@@ -171,21 +172,22 @@ impl RepositoryCache {
         }
     }
 
-    /// Returns whether the content exists with the listed size, and is not the one of `wrong`.
+    /// Returns whether the content exists with the listed size, and is not the content `wrong`.
     pub(crate) fn has_content(&self, file: &ListedFile, wrong: Option<Identity>) -> bool {
         std::fs::metadata(self.blob(&file.hash)).is_ok_and(|metadata| {
             metadata.len() == file.bytes && wrong != Some(Identity::of(&metadata))
         })
     }
 
-    /// Returns the SHA-256 of the content if an earlier run has verified it and it has not changed since.
+    /// Returns the SHA-256 of the content. `None` if no run has verified it, or if it has changed
+    /// since.
     pub(crate) fn verified_sha256(&self, hash: &ContentHash, content: Identity) -> Option<String> {
         let record = std::fs::read(self.verified_file(hash)).ok()?;
         let record: VerifiedContent = serde_json::from_slice(&record).ok()?;
         (record.content == content).then_some(record.sha256)
     }
 
-    /// Records that a content was verified, unless the cache cannot be written.
+    /// Records that a content was verified. Does nothing if the cache cannot be written.
     pub(crate) fn set_verified(&self, hash: &ContentHash, content: Identity, sha256: &str) {
         if let Ok(text) =
             serde_json::to_vec(&VerifiedContent { content, sha256: sha256.to_owned() })
@@ -196,13 +198,13 @@ impl RepositoryCache {
         }
     }
 
-    /// Turns the partial file, which is complete and verified, into the content.
+    /// Publishes the partial file, which must be complete and verified, as the content.
     ///
     /// # Errors
     /// The cache cannot be written.
     pub(crate) fn publish(&self, file: &ListedFile, sha256: &str) -> io::Result<()> {
         let (partial, blob) = (self.partial(&file.hash), self.blob(&file.hash));
-        // the record of a verified content must be true also after a power failure
+        // the record of a verified content must also be true after a power failure
         let content = File::open(&partial)?;
         content.sync_data()?;
         std::fs::rename(&partial, &blob)?;
@@ -210,7 +212,7 @@ impl RepositoryCache {
         Ok(())
     }
 
-    /// Links `file` of `commit` to its content, which exists.
+    /// Creates the symlink of `file` in `commit` to its content, which must exist.
     ///
     /// # Errors
     /// The cache cannot be written.
@@ -220,7 +222,7 @@ impl RepositoryCache {
         std::fs::create_dir_all(folder)?;
         let up = "../".repeat(2 + file.path.matches('/').count());
         let target = PathBuf::from(up).join("blobs").join(file.hash.name());
-        // created elsewhere and renamed, so that the pointer exists at any time
+        // created in another folder and renamed, so that the pointer exists at any time
         let temporary =
             tempfile::Builder::new().prefix(".linking-").tempdir_in(self.own_folder())?;
         let link = temporary.path().join("link");
@@ -228,7 +230,7 @@ impl RepositoryCache {
         std::fs::rename(&link, &pointer)
     }
 
-    /// Removes partial files that no run has continued for a long time.
+    /// Removes partial files that no run has continued for [`MAX_PARTIAL_AGE`].
     pub(crate) fn remove_old_partials(&self) {
         let Ok(entries) = std::fs::read_dir(self.own_folder()) else {
             return;
@@ -244,7 +246,7 @@ impl RepositoryCache {
     }
 }
 
-/// Returns the size of a file, 0 if there is none.
+/// Returns the size of a file, 0 if it does not exist.
 fn file_bytes(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |file| file.len())
 }
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_content_is_linked_and_known_as_verified() {
+    fn a_published_content_is_linked_and_recorded_as_verified() {
         let (_root, cache) = cache();
         let file = file();
         std::fs::write(cache.partial(&file.hash), "abc").expect("written");
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_that_leaves_the_repository_is_not_used() {
+    fn a_stored_listing_with_a_path_outside_the_repository_is_ignored() {
         let (_root, cache) = cache();
         cache.store_listing(COMMIT, &[file()]);
         assert_eq!(cache.listing(COMMIT), Some(vec![file()]));
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_a_commit_or_the_commit_that_was_recorded() {
+    fn a_revision_resolves_to_itself_or_to_the_recorded_commit() {
         let (_root, cache) = cache();
         assert_eq!(cache.commit(COMMIT).as_deref(), Some(COMMIT));
         assert_eq!(cache.commit("refs/pr/1"), None);

@@ -1,5 +1,5 @@
-//! Finds a model in the cache alone, when the hub must not or cannot be reached. Sends no request, and
-//! writes nothing but the records of verified contents.
+//! Finds a model in the cache if the hub must not or cannot be reached. Sends no requests, and
+//! writes only the records of verified contents.
 
 use crate::content_hash::ContentHash;
 use crate::error::HubError;
@@ -17,10 +17,10 @@ use std::path::PathBuf;
 /// Returns the files of `revision` from the cache.
 ///
 /// # Errors
-/// The cache lacks something ([`FailureKind::Offline`]), or a file in it is wrong.
+/// A file is missing in the cache ([`FailureKind::Offline`]), or a file in it is wrong.
 pub(crate) fn find_in_cache(job: &Job, revision: &str) -> Result<Fetched, HubError> {
     let Some(commit) = job.cache.commit(revision) else {
-        return Err(offline(job, "the cache does not know this revision"));
+        return Err(offline(job, "the cache does not contain this revision"));
     };
     let verifications = match job.cache.listing(&commit) {
         Some(listing) => verify_listed(job, &listing, &commit)?,
@@ -30,12 +30,13 @@ pub(crate) fn find_in_cache(job: &Job, revision: &str) -> Result<Fetched, HubErr
     Fetched::new(job, files, &commit, &verifications)
 }
 
-/// Returns the files of `revision` from the cache, which replace those of a hub that could not be
-/// reached: it may be unreachable for a while, and what was fetched before is still right.
+/// Returns the files of `revision` from the cache after a request failed with `error`, if the hub
+/// was not reachable. A note names the error and the used commit.
 ///
 /// # Errors
-/// `error`, if it has another cause or the cache lacks something; or a file in the cache is wrong.
-pub(crate) fn find_instead(
+/// `error`, if it has another cause or a file is missing in the cache; or a file in the cache is
+/// wrong.
+pub(crate) fn fall_back_to_cache(
     job: &Job,
     error: HubError,
     revision: &str,
@@ -44,7 +45,7 @@ pub(crate) fn find_instead(
         return Err(error);
     }
     match find_in_cache(job, revision) {
-        Err(lacking) if lacking.kind == FailureKind::Offline => Err(error),
+        Err(missing) if missing.kind == FailureKind::Offline => Err(error),
         Err(other) => Err(other),
         Ok(mut fetched) => {
             fetched.notes.push(format!(
@@ -59,13 +60,13 @@ pub(crate) fn find_instead(
     }
 }
 
-/// Returns whether the hub could not be reached, which may be possible another time.
+/// Returns whether the hub was not reachable, or could not answer at this time.
 fn is_unreachable(kind: FailureKind) -> bool {
     use FailureKind::{Connect, NameResolution, RateLimited, ServerError, Timeout};
     matches!(kind, Connect | NameResolution | RateLimited | ServerError | Timeout)
 }
 
-/// Returns how the needed files of a commit are verified whose listing is in the cache.
+/// Verifies the needed files of a commit with the listing in the cache.
 fn verify_listed(
     job: &Job,
     listing: &[ListedFile],
@@ -78,8 +79,8 @@ fn verify_listed(
     Ok(verifications)
 }
 
-/// Returns how the files of a commit are verified that another tool has fetched: the names of their
-/// contents are hashes, but their sizes are not known.
+/// Verifies the files of a commit without a listing, which another tool downloaded. The names of
+/// their contents are the expected hashes; the expected sizes are not known.
 fn verify_unlisted(job: &Job, commit: &str) -> Result<Verifications, HubError> {
     let files = model_files(job, commit)?;
     let snapshot = job.cache.snapshot(commit);
@@ -92,12 +93,12 @@ fn verify_unlisted(job: &Job, commit: &str) -> Result<Verifications, HubError> {
     };
     let listed: Vec<ListedFile> = paths(&files).filter_map(listed).collect();
     let mut verifications = verify(job, &listed, commit)?;
-    // a file always has its own size
+    // the size in `listed` is that of the file itself, so its comparison proves nothing
     verifications.retain(|_, verification| verification.verified != Verified::Size);
     Ok(verifications)
 }
 
-/// Returns how `files` are verified, all of which must be in the cache and right.
+/// Verifies `files`, all of which must be in the cache with the right content.
 fn verify(job: &Job, files: &[ListedFile], commit: &str) -> Result<Verifications, HubError> {
     let mut verifications = Verifications::new();
     let mut missing = Vec::new();
@@ -124,21 +125,22 @@ fn model_files(job: &Job, commit: &str) -> Result<ModelFiles, HubError> {
     })
 }
 
-/// Returns the error for something that the cache lacks.
-fn offline(job: &Job, lacking: &str) -> HubError {
+/// Returns the error for a file or revision that is missing in the cache, as `missing` describes.
+fn offline(job: &Job, missing: &str) -> HubError {
     let why = if job.settings.offline {
         format!("{} forbids requests to the hub", variables::OFFLINE[0])
     } else {
         "the hub cannot be reached".to_owned()
     };
-    let message = format!("{lacking}; the cache is {}, and {why}", job.cache.root().display());
-    let meant = job.known_repository();
-    let meant = meant.map_or(String::new(), |name| format!("did you mean {name}? Otherwise, "));
-    let hint = format!("{meant}{}", how_to_fetch(job));
+    let message = format!("{missing}; the cache is {}, and {why}", job.cache.root().display());
+    let similar = job.known_repository();
+    let question =
+        similar.map_or(String::new(), |name| format!("did you mean {name}? Otherwise, "));
+    let hint = format!("{question}{}", download_hint(job));
     job.context(&job.source.revision).error(FailureKind::Offline, &message, hint)
 }
 
-fn how_to_fetch(job: &Job) -> String {
+fn download_hint(job: &Job) -> String {
     let source = &job.source;
     let file = source.file.as_ref().map_or(String::new(), |file| format!(" {file}"));
     format!(
@@ -151,13 +153,13 @@ fn how_to_fetch(job: &Job) -> String {
     )
 }
 
-/// Returns the error for a file that is wrong and cannot be fetched again.
+/// Returns the error for a wrong file in the cache that cannot be downloaded again.
 fn wrong(job: &Job, file: &ListedFile, reason: &str) -> HubError {
     let blob = job.cache.blob(&file.hash);
     job.context(&job.source.revision).with_file(&file.path).error(
         FailureKind::Corrupt,
         &format!("the file in the cache is wrong: {reason} ({})", blob.display()),
-        format!("{}; the wrong file is then replaced", how_to_fetch(job)),
+        format!("{}; the wrong file is then replaced", download_hint(job)),
     )
 }
 

@@ -1,9 +1,8 @@
 //! The requests to the hub: the commit of a revision, the files of a commit, the bytes of a file.
 //!
-//! The requests are sent here and not by the client of hf-hub, which follows pages to any address with
-//! the token, reads answers of any length, and has no ranges that can be resumed. A repository may
-//! offer its files by another protocol (xet), too; the hub serves every file by plain ranges, so that
-//! one way is enough.
+//! The client of hf-hub is not used, because it follows pages to any address with the token, reads
+//! answers of any length, and cannot resume ranges. A repository may also offer its files by
+//! another protocol (xet). It is not needed, because the hub serves all files by plain HTTP ranges.
 
 use crate::attempt_error::AttemptError;
 use crate::connection_error::connection_error;
@@ -29,17 +28,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// The longest time to connect.
+/// The maximum time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time for a whole answer that is not a file.
+/// The maximum time for a complete answer that is not a file.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// The most pages of a listing; each has a thousand files.
+/// The maximum number of pages of a listing. Each page has up to a thousand files.
 const MAX_PAGES: usize = 200;
-/// The most bytes of an answer that is not a file.
+/// The maximum size of an answer that is not a file, in bytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
-/// The most bytes of the body of an error that are read.
+/// The maximum size of the body of an error, in bytes. A larger body is ignored.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// The most repositories of an owner that are listed.
+/// The maximum number of listed repositories of an owner.
 const MAX_REPOSITORIES: &str = "1000";
 
 /// A client of a hub.
@@ -48,30 +47,30 @@ pub(crate) struct HubClient {
     http: Client,
 }
 
-/// The bytes of a file, as they arrive.
+/// A response with the bytes of a file, which are read as they arrive.
 pub(crate) struct FileStream {
     response: Response,
-    /// Whether the whole file is sent from its beginning, whatever range was requested.
-    pub(crate) is_whole: bool,
+    /// Whether the server sends the complete file instead of the requested range.
+    pub(crate) is_complete_file: bool,
 }
 
-/// The part of `GET /api/models/{repo}/revision/{revision}` that is used.
+/// The used part of the answer to `GET /api/models/{repo}/revision/{revision}`.
 #[derive(Deserialize)]
 struct RevisionInfo {
     sha: Option<String>,
 }
 
-/// The part of an entry of `GET /api/models` that is used.
+/// The used part of an entry of the answer to `GET /api/models`.
 #[derive(Deserialize)]
 struct RepositoryInfo {
     id: String,
 }
 
 impl HubClient {
-    /// Returns a client.
+    /// Creates a client.
     ///
     /// # Errors
-    /// The certificates of the system cannot be read.
+    /// The certificates of the operating system cannot be read.
     pub(crate) fn new(settings: Arc<Settings>) -> Result<HubClient, HubError> {
         let tls = tls::client_config().map_err(no_client)?;
         let http = Client::builder()
@@ -79,14 +78,14 @@ impl HubClient {
             .tls_backend_preconfigured(tls)
             .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
             .read_timeout(settings.timeout)
-            // each of the files that are fetched at the same time has its own connection
+            // each parallel download has its own connection
             .http1_only()
             .build()
             .map_err(no_client)?;
         Ok(HubClient { settings, http })
     }
 
-    /// Returns the commit of a revision.
+    /// Requests the commit of the revision in `context`.
     pub(crate) async fn commit(
         &self,
         context: &RequestContext<'_>,
@@ -97,10 +96,10 @@ impl HubClient {
         if is_commit(&sha) {
             return Ok(sha);
         }
-        Err(bad_answer(context, &format!("{sha:?} is not a commit")))
+        Err(bad_answer(context, &format!("expected the hash of a commit, found {sha:?}")))
     }
 
-    /// Returns the files of a commit.
+    /// Requests the listing of the files of the commit in `context`.
     pub(crate) async fn listing(
         &self,
         context: &RequestContext<'_>,
@@ -122,8 +121,7 @@ impl HubClient {
                 Some(_) => {
                     return Err(bad_answer(
                         context,
-                        "the next page of the listing is at another \
-                                                    address",
+                        "the next page of the listing has another origin than the listing",
                     ));
                 }
                 None => {
@@ -135,8 +133,8 @@ impl HubClient {
         Err(bad_answer(context, &format!("the listing has more than {MAX_PAGES} pages")))
     }
 
-    /// Returns the bytes `range` of the file of `context`, or the whole file if the server does not
-    /// serve ranges. `bytes` is the size of the file.
+    /// Requests the bytes `range` of the file in `context`. If the server does not support ranges,
+    /// the answer is the complete file. `bytes` is the size of the file.
     pub(crate) async fn file(
         &self,
         context: &RequestContext<'_>,
@@ -152,8 +150,10 @@ impl HubClient {
         let response = self.send(context, &url, Some(header)).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return match response.content_length() {
-                Some(length) if length == bytes => Ok(FileStream { response, is_whole: true }),
-                // an answer without a length may be anything
+                Some(length) if length == bytes => {
+                    Ok(FileStream { response, is_complete_file: true })
+                }
+                // an answer without a length may not be the file
                 length => {
                     let length = length.map_or("an unknown number of".into(), |l| l.to_string());
                     let message = format!("{length} bytes, expected {bytes} as listed");
@@ -167,10 +167,11 @@ impl HubClient {
             let message = format!("Content-Range is {found:?}, expected {expected:?}");
             return Err(bad_answer(context, &message));
         }
-        Ok(FileStream { response, is_whole: false })
+        Ok(FileStream { response, is_complete_file: false })
     }
 
-    /// Returns the names of the repositories of an owner; nothing if the hub does not list them.
+    /// Requests the names (`owner/name`) of the repositories of an owner. Empty if the request
+    /// fails.
     pub(crate) async fn repositories(
         &self,
         context: &RequestContext<'_>,
@@ -185,11 +186,12 @@ impl HubClient {
         repositories.unwrap_or_default().into_iter().map(|repository| repository.id).collect()
     }
 
-    /// Returns an address below the hub's. `paths` may consist of several segments, as the name of a
-    /// repository does; each of `segments` is one, whatever it contains.
+    /// Returns an address below the address of the hub. Each of `paths` may consist of several
+    /// segments, such as the name of a repository. Each of `segments` is one segment, even if it
+    /// contains `/`.
     fn url(&self, paths: &[&str], segments: &[&str]) -> Url {
         let mut url = self.settings.endpoint.clone();
-        // settings have only addresses with a path
+        // the address in the settings always has a path
         if let Ok(mut all) = url.path_segments_mut() {
             all.pop_if_empty();
             all.extend(paths.iter().flat_map(|path| path.split('/'))).extend(segments);
@@ -220,7 +222,7 @@ impl HubClient {
 }
 
 impl FileStream {
-    /// Returns the next bytes; `None` at the end.
+    /// Returns the next bytes. `None` at the end.
     pub(crate) async fn next(
         &mut self,
         context: &RequestContext<'_>,
@@ -248,22 +250,22 @@ async fn parse<T: DeserializeOwned>(
     response: Response,
 ) -> Result<T, AttemptError> {
     let body = read_body(context, response, MAX_ANSWER_BYTES).await?;
-    // the error is not kept as a source: it may quote the answer
+    // the error is not kept as a source, because it may quote the answer
     serde_json::from_slice(&body).map_err(|error| bad_answer(context, &error.to_string()))
 }
 
-/// Reads a body of at most `most` bytes.
+/// Reads a body of at most `max_bytes` bytes.
 async fn read_body(
     context: &RequestContext<'_>,
     mut response: Response,
-    most: usize,
+    max_bytes: usize,
 ) -> Result<Vec<u8>, AttemptError> {
     let mut body = Vec::new();
     while let Some(chunk) =
         response.chunk().await.map_err(|error| connection_error(context, error))?
     {
-        if body.len() + chunk.len() > most {
-            let message = format!("more than {most} bytes");
+        if body.len() + chunk.len() > max_bytes {
+            let message = format!("the answer has more than {max_bytes} bytes");
             return Err(bad_answer(context, &message));
         }
         body.extend_from_slice(&chunk);
@@ -271,7 +273,7 @@ async fn read_body(
     Ok(body)
 }
 
-/// Reads what a response with an error status says.
+/// Reads the code, the message and the wait of a response with an error status.
 async fn error_response(context: &RequestContext<'_>, response: Response) -> ErrorResponse {
     let header = |name: &str| {
         response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -298,13 +300,14 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Returns the seconds to wait in `"api";r=0;t=55`: the rest of a limit, and when it is restored.
+/// Returns the seconds until a rate limit is reset, if it is exhausted. In `"api";r=0;t=55`, `r` is
+/// the number of remaining requests, and `t` the time in seconds.
 fn seconds_until_reset(limit: &str) -> Option<u64> {
     let value = |name: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(name));
     (value("r=")? == "0").then(|| value("t=")?.parse().ok())?
 }
 
-/// Returns the address of the next page of a listing (RFC 8288); `None` after the last one.
+/// Returns the address of the next page of a listing (RFC 8288). `None` after the last page.
 fn next_page(response: &Response) -> Result<Option<Url>, String> {
     let Some(links) = text(response.headers(), &LINK) else {
         return Ok(None);
@@ -312,7 +315,8 @@ fn next_page(response: &Response) -> Result<Option<Url>, String> {
     next_link(links, response.url())
 }
 
-/// Returns the target of the link to the next page among `links` of the answer from `url`.
+/// Returns the target of the link to the next page. `links` is the `Link` header of the answer from
+/// `url`.
 fn next_link(links: &str, url: &Url) -> Result<Option<Url>, String> {
     for link in links.split('<').skip(1) {
         let Some((target, parameters)) = link.split_once('>') else {
@@ -324,7 +328,9 @@ fn next_link(links: &str, url: &Url) -> Result<Option<Url>, String> {
             relation.is_some_and(|relation| relation.trim_matches('"') == "next")
         };
         if parameters.any(is_next) {
-            let next = url.join(target).map_err(|_| format!("the listing goes on at {target:?}"));
+            let next = url
+                .join(target)
+                .map_err(|_| format!("the address of the next page is invalid: {target:?}"));
             return next.map(Some);
         }
     }
@@ -352,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exhausted_limit_says_when_it_is_restored() {
+    fn an_exhausted_rate_limit_gives_the_time_until_its_reset() {
         assert_eq!(seconds_until_reset("\"api\";r=0;t=55"), Some(55));
         assert_eq!(seconds_until_reset("\"api\";r=12;t=55"), None);
         assert_eq!(seconds_until_reset("nonsense"), None);

@@ -1,4 +1,4 @@
-//! What an error of a connection means: its class, whether another attempt may succeed, and the remedy.
+//! Classifies errors of a connection: the kind, the hint, and whether a retry may succeed.
 
 use crate::attempt_error::AttemptError;
 use crate::error::HubError;
@@ -13,14 +13,14 @@ pub(crate) fn connection_error(
     context: &RequestContext<'_>,
     error: reqwest::Error,
 ) -> AttemptError {
-    // addresses of files contain signatures
+    // the addresses of files contain signatures
     let error = error.without_url();
     let (is_temporary, hub_error) = classify(context, &error);
     let hub_error = hub_error.with_source(error);
     if is_temporary { AttemptError::temporary(hub_error) } else { AttemptError::fatal(hub_error) }
 }
 
-/// Returns whether another attempt may succeed, and the error.
+/// Returns whether a retry may succeed, and the error.
 fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubError) {
     let causes = causes(error);
     let host = context.host();
@@ -37,8 +37,8 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
     if is_name_resolution(&causes) {
         let message = format!("the name {host} cannot be resolved: {causes}");
         let hint = format!(
-            "check the network and its name servers; without a network, download elsewhere and \
-             set {}=1; check {} if it is set",
+            "check the network and its name servers; or, without a network, download the files \
+             on another host and set {}=1; check {} if it is set",
             variables::OFFLINE[0],
             variables::HF_ENDPOINT
         );
@@ -57,8 +57,9 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
         (
             format!("no connection to {host}: {causes}"),
             format!(
-                "check the network, the firewall and the proxy (HTTPS_PROXY); {} is the address \
-                 of the hub, which keeps large files on other hosts",
+                "check the network, the firewall and the proxy (HTTPS_PROXY); check {}, the \
+                 address of the hub; allow other hosts too, because the hub stores large files \
+                 there",
                 variables::HF_ENDPOINT
             ),
         )
@@ -71,14 +72,14 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
     (true, context.error(FailureKind::Connect, &message, hint))
 }
 
-/// Returns whether no address was found for the host's name.
+/// Returns whether the name of the host could not be resolved.
 fn is_name_resolution(causes: &str) -> bool {
     let causes = causes.to_lowercase();
     ["dns error", "failed to lookup address"].iter().any(|words| causes.contains(words))
 }
 
-/// Returns whether the two sides do not trust each other; a connection that broke off during the
-/// handshake does not count.
+/// Returns whether the connection is not trusted. A connection that was closed during the handshake
+/// does not count.
 fn is_tls(causes: &str) -> bool {
     let causes = causes.to_lowercase();
     let contains_any = |words: &[&str]| words.iter().any(|words| causes.contains(words));
@@ -86,7 +87,8 @@ fn is_tls(causes: &str) -> bool {
         && !contains_any(&["eof", "close_notify", "reset by peer", "broken pipe"])
 }
 
-/// Returns an error and its causes, outermost first, without addresses: those contain signatures.
+/// Returns the texts of an error and its causes, outermost first, without addresses, because they
+/// contain signatures.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let mut texts = Vec::new();
     let mut next = Some(error);
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_breaks_off_is_not_a_lack_of_trust() {
+    fn a_closed_connection_is_not_a_tls_failure() {
         for (causes, tls) in [
             ("invalid peer certificate: UnknownIssuer", true),
             ("received corrupt message of type InvalidContentType", true),
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_left_out() {
+    fn addresses_are_removed_from_messages() {
         let text = "error sending request for url (https://cdn/blob?signature=abc)";
         assert_eq!(without_addresses(text), "error sending request");
     }

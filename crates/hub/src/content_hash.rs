@@ -4,18 +4,18 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// The hash of a file's content, in lower-case hexadecimal.
+/// The hash of the content of a file, in lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ContentHash {
-    /// SHA-256 of a large file's content (Git LFS).
+    /// The SHA-256 of the content of a large file (Git LFS).
     Sha256(String),
-    /// Git's blob id of a small file: SHA-1 of `blob`, its size and its content.
+    /// The git blob id of a small file: the SHA-1 of `blob`, the size and the content.
     GitBlob(String),
 }
 
 impl ContentHash {
-    /// Parses the name of a content in the cache.
+    /// Parses the name of a content in the cache. `None` if it is not a hash.
     pub(crate) fn parse(name: &str) -> Option<ContentHash> {
         let is_hex = name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         match name.len() {
@@ -46,10 +46,10 @@ pub(crate) fn is_commit(revision: &str) -> bool {
     matches!(ContentHash::parse(revision), Some(ContentHash::GitBlob(_)))
 }
 
-/// Computes the hashes of a content that arrives in parts.
+/// The state of hashing a content that arrives in parts.
 pub(crate) struct Hasher {
     sha256: Sha256,
-    /// For a content that is identified by its git blob id.
+    /// `None` for a content that is identified by its SHA-256.
     git: Option<Sha1>,
 }
 
@@ -62,7 +62,8 @@ pub(crate) struct ComputedHashes {
 }
 
 impl Hasher {
-    /// Returns a hasher for a content of `bytes` that is identified by a hash of the kind of `hash`.
+    /// Returns a hasher for a content of `bytes` bytes that is identified by a hash of the kind of
+    /// `hash`.
     pub(crate) fn new(hash: &ContentHash, bytes: u64) -> Hasher {
         let git = matches!(hash, ContentHash::GitBlob(_))
             .then(|| Sha1::new_with_prefix(format!("blob {bytes}\0")));
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_git_blob_id_is_the_one_of_git() {
+    fn a_git_blob_id_equals_that_of_git() {
         // `printf hello | git hash-object --stdin`
         let expected = ContentHash::GitBlob("b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0".into());
         let mut hasher = Hasher::new(&expected, 5);

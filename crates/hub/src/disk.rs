@@ -1,4 +1,4 @@
-//! The room on the disk for the files to be fetched, and what an error of writing them means.
+//! The free space on the disk for downloads, and the errors of writing files.
 
 use crate::error::HubError;
 use crate::request_context::RequestContext;
@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use std::io;
 use std::path::Path;
 
-/// Checks that the disk of `folder`, or of the nearest existing folder above it, has room for `needed`
-/// bytes.
+/// Checks that the disk of `folder`, or of the nearest existing folder above it, has `needed` bytes
+/// of free space. Succeeds if the operating system does not report the free space.
 ///
 /// # Errors
-/// It has less.
+/// The free space is smaller.
 pub(crate) fn check_room(
     context: &RequestContext<'_>,
     folder: &Path,
@@ -31,37 +31,39 @@ pub(crate) fn check_room(
         folder.display(),
         format_bytes(free)
     );
-    Err(context.error(FailureKind::DiskFull, &message, more_room()))
+    Err(context.error(FailureKind::DiskFull, &message, free_space_hint()))
 }
 
-fn more_room() -> String {
+fn free_space_hint() -> String {
     format!(
         "free disk space (`hf cache ls` lists the cache), or set {} to a folder on another disk",
         variables::HF_HOME
     )
 }
 
-/// Returns the bytes that this user may still write at `path`; `None` if the system does not tell.
+/// Returns the bytes that this user can still write at `path`. `None` if the operating system does
+/// not report them.
 fn free_bytes(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|folder| folder.is_dir())?;
     let disk = rustix::fs::statvfs(existing).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Returns the error for `path` that could not be written.
+/// Returns the error for a file at `path` that could not be written.
 pub(crate) fn write_error(context: &RequestContext<'_>, path: &Path, error: io::Error) -> HubError {
     let shown = path.display();
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     let (kind, message, hint) = match errno {
         Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-            let free = free_bytes(path)
-                .map_or(String::new(), |free| format!("; {} are free there", format_bytes(free)));
+            let free = free_bytes(path).map_or(String::new(), |free| {
+                format!("; {} are free on this disk", format_bytes(free))
+            });
             let hint = match errno {
                 Some(Errno::FBIG) => "raise the limit of the file size (`ulimit -f`); downloaded \
                                       parts are kept"
                     .to_owned(),
-                Some(Errno::DQUOT) => format!("free some of the quota: {}", more_room()),
-                _ => format!("{}; downloaded parts are kept", more_room()),
+                Some(Errno::DQUOT) => format!("free some of the quota: {}", free_space_hint()),
+                _ => format!("{}; downloaded parts are kept", free_space_hint()),
             };
             let message = format!("{shown} cannot be written completely: {error}{free}");
             (FailureKind::DiskFull, message, hint)
@@ -85,7 +87,7 @@ pub(crate) fn write_error(context: &RequestContext<'_>, path: &Path, error: io::
             format!("the cache cannot be written: {shown}: {error}"),
             format!(
                 "give this user write permission, or set {} to another folder; a read-only cache \
-                 must hold all files of the model",
+                 must contain all files of the model",
                 variables::HF_HOME
             ),
         ),
@@ -100,7 +102,7 @@ mod tests {
     use crate::variables::Variables;
 
     #[test]
-    fn errors_of_the_system_are_told_apart() {
+    fn disk_errors_have_separate_kinds_and_hints() {
         let settings = Settings::resolve(&Variables::default(), Path::new("/none"));
         let settings = settings.expect("settings");
         let context =
@@ -118,7 +120,8 @@ mod tests {
             assert!(error.hint.contains(hint), "{errno}: {}", error.hint);
             assert!(error.message.contains("/cache/blob"), "{error}");
         }
-        let error = check_room(&context, Path::new("/"), u64::MAX).expect_err("no such disk");
+        let error =
+            check_room(&context, Path::new("/"), u64::MAX).expect_err("the disk is too small");
         assert_eq!(error.kind, FailureKind::DiskFull);
     }
 }

@@ -1,9 +1,9 @@
-//! Downloads single files of a commit into the cache: ranges are appended to a partial file and hashed
-//! as they arrive; the complete file is published if its hash is right.
+//! Downloads files of a commit into the cache. Ranges are appended to a partial file and hashed as
+//! they arrive. The complete file is published in the cache only if its hash matches.
 //!
-//! Other runs and other tools may fetch the same content: one of them holds its lock, and the others
-//! wait for it. A download that ends early leaves its partial file, which the next one continues and
-//! which is never taken for the content.
+//! Other runs and tools may download the same content: one of them holds its lock, and the others
+//! wait. An interrupted download leaves its partial file, which the next download continues. A
+//! partial file is never used as the content.
 
 use crate::attempt_error::AttemptError;
 use crate::client::{FileStream, HubClient};
@@ -26,29 +26,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
-/// The bytes of one range.
+/// The size of one range.
 const RANGE_BYTES: u64 = 1 << 30;
-/// How often a lock that another process holds is tried.
+/// The interval between attempts to take a lock that another process holds.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// An attempt that received as many bytes, or all that were missing, made progress.
+/// The number of received bytes from which an attempt counts as progress. An attempt that received
+/// all missing bytes counts too.
 const PROGRESS_BYTES: u64 = 1 << 20;
-/// A connection that is slower for the `stall` time of the model has stalled.
+/// The minimum speed of a connection. A connection that is slower for the `stall` time of the model
+/// has stalled.
 const MIN_BYTES_PER_SECOND: u64 = 4096;
 
-/// What the downloads of several files of one commit share.
+/// The shared state of the downloads of several files of one commit.
 pub(crate) struct Download {
     client: HubClient,
     job: Arc<Job>,
     commit: String,
     range_bytes: u64,
-    /// Bytes that exist of all files that are fetched.
+    /// Bytes on the disk of the files of the current transfer.
     present: AtomicU64,
-    /// Bytes that came over the network.
+    /// Bytes received over the network.
     received: AtomicU64,
 }
 
 impl Download {
-    /// Returns the downloads of `commit`.
+    /// Creates the state for downloads of `commit`.
     pub(crate) fn new(client: HubClient, job: Arc<Job>, commit: String) -> Download {
         Download {
             client,
@@ -70,33 +72,34 @@ impl Download {
         &self.commit
     }
 
-    /// Returns the bytes that exist of all files that were fetched since [`Download::begin`].
+    /// Returns the bytes on the disk of the files that were downloaded since
+    /// [`Download::reset_present`].
     pub(crate) fn present_bytes(&self) -> u64 {
         self.present.load(Ordering::Relaxed)
     }
 
-    /// Returns the bytes that came over the network.
+    /// Returns the bytes received over the network.
     pub(crate) fn received_bytes(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Begins to count the present bytes of other files.
-    pub(crate) fn begin(&self) {
+    /// Resets the count of present bytes, before a transfer of other files.
+    pub(crate) fn reset_present(&self) {
         self.present.store(0, Ordering::Relaxed);
     }
 
-    /// Downloads `file` into the cache, unless it is there by the time that its lock is taken, with
-    /// another content than `wrong`. Returns its SHA-256 if it was downloaded here.
+    /// Downloads `file` into the cache and returns its SHA-256. Returns `None` if another process
+    /// downloaded it before its lock was taken here; a content that equals `wrong` does not count.
     ///
     /// # Errors
-    /// The file cannot be downloaded or written, or its content is not the listed one.
-    pub(crate) async fn file(
+    /// The file cannot be downloaded or written, or its content does not match the listing.
+    pub(crate) async fn download_file(
         &self,
         file: &ListedFile,
         wrong: Option<Identity>,
     ) -> Result<Option<String>, HubError> {
         let context = self.context(file);
-        let lock = self.lock(file, &context).await?;
+        let lock = self.take_lock(file, &context).await?;
         let cache = &self.job.cache;
         if cache.has_content(file, wrong) {
             self.present.fetch_add(file.bytes, Ordering::Relaxed);
@@ -105,13 +108,14 @@ impl Download {
         let partial = cache.partial(&file.hash);
         let mut is_first = true;
         loop {
-            let ComputedHashes { name, sha256 } = self.complete(file, &context, &lock).await?;
+            let ComputedHashes { name, sha256 } =
+                self.complete_partial(file, &context, &lock).await?;
             if name == file.hash.name() {
                 let published = block_in_place(|| cache.publish(file, &sha256));
                 published.map_err(|error| write_error(&context, &partial, error))?;
                 return Ok(Some(sha256));
             }
-            // the part of an earlier run, or a proxy, may have been wrong: once more from the start
+            // the part of an earlier run or a proxy may be wrong: download once more from the start
             let removed = std::fs::remove_file(&partial);
             removed.map_err(|error| write_error(&context, &partial, error))?;
             self.present.fetch_sub(file.bytes, Ordering::Relaxed);
@@ -126,8 +130,8 @@ impl Download {
         self.job.context(&self.commit).with_file(&file.path)
     }
 
-    /// Takes the lock of the content, and waits while another process fetches it.
-    async fn lock(
+    /// Takes the lock of the content, and waits while another process downloads it.
+    async fn take_lock(
         &self,
         file: &ListedFile,
         context: &RequestContext<'_>,
@@ -149,7 +153,7 @@ impl Download {
             }
             if since.elapsed() > stall {
                 let message = format!(
-                    "another process holds its lock {} and has downloaded nothing for {}",
+                    "another process holds the lock {} and has downloaded nothing for {}",
                     path.display(),
                     format_duration(stall)
                 );
@@ -160,8 +164,9 @@ impl Download {
         }
     }
 
-    /// Downloads what the partial file lacks, and returns the hashes of the whole.
-    async fn complete(
+    /// Downloads the missing bytes of the partial file, and returns the hashes of the complete
+    /// file.
+    async fn complete_partial(
         &self,
         file: &ListedFile,
         context: &RequestContext<'_>,
@@ -174,7 +179,7 @@ impl Download {
         let mut budget = RetryBudget::new(&self.job.settings);
         while partial.bytes() < file.bytes {
             let before = partial.bytes();
-            let result = self.range(file, &mut partial, context).await;
+            let result = self.download_range(file, &mut partial, context).await;
             let gained = partial.bytes().saturating_sub(before);
             if gained >= PROGRESS_BYTES.min(file.bytes - before) {
                 budget.restore();
@@ -183,7 +188,7 @@ impl Download {
                 Ok(()) => {}
                 Err(RangeError::Attempt(mut attempt)) => {
                     let (bytes, all) = (partial.bytes(), file.bytes);
-                    attempt.error.message += &format!(" ({bytes} of {all} bytes are there)");
+                    attempt.error.message += &format!(" ({bytes} of {all} bytes are downloaded)");
                     budget.wait(attempt).await?;
                 }
                 Err(RangeError::Disk(error)) => return Err(write_error(context, &path, error)),
@@ -192,8 +197,8 @@ impl Download {
         Ok(partial.finish())
     }
 
-    /// Downloads the next range.
-    async fn range(
+    /// Downloads the next range and appends it to `partial`.
+    async fn download_range(
         &self,
         file: &ListedFile,
         partial: &mut PartialFile,
@@ -202,7 +207,7 @@ impl Download {
         let start = partial.bytes();
         let mut end = file.bytes.min(start.saturating_add(self.range_bytes));
         let mut stream = self.client.file(context, start..end, file.bytes).await?;
-        if stream.is_whole {
+        if stream.is_complete_file {
             self.present.fetch_sub(start, Ordering::Relaxed);
             partial.restart(file).map_err(RangeError::Disk)?;
             end = file.bytes;
@@ -211,7 +216,7 @@ impl Download {
         if partial.bytes() < end {
             let error = context.error(
                 FailureKind::Connect,
-                "the connection ended before the file did",
+                "the connection ended before the end of the file",
                 "start again: downloaded parts are kept and continued",
             );
             return Err(AttemptError::temporary(error).into());
@@ -219,7 +224,7 @@ impl Download {
         Ok(())
     }
 
-    /// Appends the bytes of `stream` up to `end`.
+    /// Appends the bytes of `stream` to `partial`, up to the offset `end` in the file.
     async fn append(
         &self,
         stream: &mut FileStream,
@@ -232,7 +237,7 @@ impl Download {
         while let Some(chunk) = stream.next(context).await? {
             let bytes = chunk.len() as u64;
             if bytes > end - partial.bytes() {
-                let message = format!("more than the {end} bytes of the file");
+                let message = format!("the answer is too long: the range ends at byte {end}");
                 return Err(AttemptError::fatal(context.bad_answer(&message)).into());
             }
             partial.append(&chunk).map_err(RangeError::Disk)?;
@@ -250,7 +255,7 @@ impl Download {
     }
 }
 
-/// Why a range is not complete.
+/// The error of the download of a range.
 enum RangeError {
     Attempt(AttemptError),
     Disk(io::Error),
@@ -296,10 +301,10 @@ mod tests {
     const FILE: &str = "weights";
     const BYTES: usize = 2_500_000;
 
-    /// An observer of single files, which report nothing.
-    struct Silent;
+    /// An observer that must not be called, because downloads of single files report nothing.
+    struct SilentObserver;
 
-    impl Observer for Silent {
+    impl Observer for SilentObserver {
         fn interrupted(&self) -> Option<String> {
             None
         }
@@ -313,8 +318,8 @@ mod tests {
         }
     }
 
-    /// Downloads a file of [`BYTES`] in ranges of a million, from a hub with `faults`.
-    fn downloaded(faults: Vec<Fault>) -> (Result<Option<String>, HubError>, Hub) {
+    /// Downloads a file of [`BYTES`] in ranges of a million bytes from a hub with `faults`.
+    fn download_with_faults(faults: Vec<Fault>) -> (Result<Option<String>, HubError>, Hub) {
         let content: Vec<u8> = (0..BYTES).map(|at| (at / 7) as u8).collect();
         let repository = Repository::new("owner/Name").with_file(FILE, content);
         let sha256 = repository.etag(FILE).to_owned();
@@ -333,7 +338,8 @@ mod tests {
             verify: false,
             known_repositories: Vec::new(),
         };
-        let job = Arc::new(Job::new(Arc::clone(&settings), source, options, Arc::new(Silent)));
+        let job =
+            Arc::new(Job::new(Arc::clone(&settings), source, options, Arc::new(SilentObserver)));
         job.cache.create_folders().expect("a cache");
         let client = HubClient::new(settings).expect("a client");
         let download = Download::new(client, Arc::clone(&job), commit);
@@ -342,11 +348,11 @@ mod tests {
         let file = Arc::new(ListedFile { path: FILE.into(), bytes: BYTES as u64, hash });
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        // work that blocks has to run on one of the runtime's threads
-        let (spawned, wanted) = (Arc::clone(&download), Arc::clone(&file));
+        // blocking work must run on a thread of the runtime
+        let (spawned, listed) = (Arc::clone(&download), Arc::clone(&file));
         let result = runtime
-            .block_on(runtime.spawn(async move { spawned.file(&wanted, None).await }))
-            .expect("it ends");
+            .block_on(runtime.spawn(async move { spawned.download_file(&listed, None).await }))
+            .expect("the task ends");
         if let Ok(found) = &result {
             assert_eq!(found.as_deref(), Some(sha256.as_str()));
             assert_eq!(download.present_bytes(), BYTES as u64);
@@ -362,25 +368,26 @@ mod tests {
 
     #[test]
     fn a_file_is_downloaded_in_ranges() {
-        let (result, server) = downloaded(Vec::new());
+        let (result, server) = download_with_faults(Vec::new());
         result.expect("downloaded");
         let expected = ["bytes=0-999999", "bytes=1000000-1999999", "bytes=2000000-2499999"];
         assert_eq!(ranges(&server), expected);
     }
 
     #[test]
-    fn a_server_without_ranges_sends_the_whole_file() {
-        let (result, server) = downloaded(vec![Fault::of("signature", Action::IgnoreRange)]);
+    fn a_file_is_downloaded_completely_from_a_server_without_ranges() {
+        let (result, server) =
+            download_with_faults(vec![Fault::of("signature", Action::IgnoreRange)]);
         result.expect("downloaded");
         assert_eq!(ranges(&server), ["bytes=0-999999"]);
     }
 
     #[test]
-    fn an_answer_of_unknown_length_does_not_replace_what_was_downloaded() {
+    fn an_answer_of_unknown_length_does_not_replace_downloaded_bytes() {
         let page = Action::Unsized("<html>Welcome to our network</html>".into());
         let at_second = Fault::of("signature", Action::CutAt(1_200_000)).times(2);
-        // the first range is complete, the second one is cut, and then a page answers
-        let (result, server) = downloaded(vec![at_second, Fault::of("signature", page)]);
+        // the first range is complete, the second is cut, and then the answer is a page
+        let (result, server) = download_with_faults(vec![at_second, Fault::of("signature", page)]);
         let error = result.expect_err("a page is not a file");
         assert_eq!(error.kind, FailureKind::BadAnswer, "{error}");
         assert!(error.message.contains("an unknown number of bytes"), "{error}");

@@ -1,5 +1,5 @@
-//! Ensures that the cache has files of a commit: files that are there and right stay, others are
-//! downloaded, several at the same time.
+//! Ensures that the cache contains files of a commit: missing and wrong files are downloaded,
+//! several in parallel.
 
 use crate::disk::{check_room, write_error};
 use crate::download::Download;
@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How often progress is reported.
+/// The interval of progress reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A file to be downloaded, and the wrong content in its place if there is one.
+/// A file to download, with the wrong content in its place. `None` if there is no content.
 type MissingFile<'a> = (&'a ListedFile, Option<Identity>);
 
-/// Ensures that the cache has `files` of the commit of `download`, and returns how they were verified.
-/// Adds to `notes` what a user should know.
+/// Ensures that the cache contains `files` of the commit of `download`, and returns how they were
+/// verified. Adds a note for each wrong file to `notes`.
 ///
 /// # Errors
 /// A file cannot be downloaded or written.
@@ -82,8 +82,8 @@ pub(crate) async fn ensure(
     Ok(verifications)
 }
 
-/// Returns how `file` is verified that another process has downloaded in the meantime; another run of
-/// this crate has hashed it.
+/// Returns the verification of `file`, which another process downloaded in the meantime. If that
+/// was a run of this crate, the file was hashed.
 fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verification, HubError> {
     let states = inspect(download.job(), std::slice::from_ref(file), download.commit())?;
     match states.into_iter().next() {
@@ -92,16 +92,16 @@ fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verif
             let context = download.job().context(download.commit()).with_file(&file.path);
             Err(context.error(
                 FailureKind::Corrupt,
-                "another process downloaded it during this run, and it does not match the \
-                 listing of the hub",
-                "start again: it is then downloaded again",
+                "another process downloaded the file during this run, and the content does not \
+                 match the listing of the hub",
+                "start again: the file is then downloaded again",
             ))
         }
     }
 }
 
-/// Downloads `missing`, several at the same time. `downloaded` receives each file with its SHA-256,
-/// which is `None` if another process has downloaded it in the meantime.
+/// Downloads the `missing` files, several in parallel. `downloaded` is called with each file and
+/// its SHA-256, which is `None` if another process downloaded the file in the meantime.
 async fn download_all(
     download: &Arc<Download>,
     missing: &[MissingFile<'_>],
@@ -113,7 +113,7 @@ async fn download_all(
         missing.iter().map(|(file, _)| job.cache.partial_bytes(&file.hash).min(file.bytes));
     let present = present.fold(0, u64::saturating_add);
     check_room(&job.context(download.commit()), job.cache.root(), all - present)?;
-    download.begin();
+    download.reset_present();
     let mut transfer = job.observer.transfer(Work::Fetch, all);
     transfer.begin(present, &description(job.cache.root(), missing.len(), all - present));
     let mut waiting = missing.iter().enumerate();
@@ -121,7 +121,7 @@ async fn download_all(
     let mut start = |running: &mut JoinSet<(usize, Result<Option<String>, HubError>)>| {
         if let Some((index, (file, wrong))) = waiting.next() {
             let (download, file, wrong) = (Arc::clone(download), (*file).clone(), *wrong);
-            running.spawn(async move { (index, download.file(&file, wrong).await) });
+            running.spawn(async move { (index, download.download_file(&file, wrong).await) });
         }
     };
     (0..PARALLEL_FILES).for_each(|_| start(&mut running));
@@ -132,8 +132,9 @@ async fn download_all(
                     transfer.finish(download.received_bytes());
                     return Ok(());
                 };
-                let (index, result) = ended
-                    .map_err(|error| HubError::internal(format!("a download ended: {error}")))?;
+                let (index, result) = ended.map_err(|error| {
+                    HubError::internal(format!("a download task failed: {error}"))
+                })?;
                 downloaded(missing[index].0, result?)?;
                 start(&mut running);
             }
@@ -144,7 +145,7 @@ async fn download_all(
 
 fn description(folder: &Path, files: usize, to_download: u64) -> String {
     format!(
-        "{}, {} of it missing, into {}",
+        "{}, {} to download, into {}",
         counted(files, "file"),
         format_bytes(to_download),
         folder.display()

@@ -1,23 +1,23 @@
-//! Why the files of a model cannot be fetched.
+//! The error of a download.
 
 use modelgate_model::layout::LayoutError;
 use modelgate_protocol::FailureKind;
 use std::error::Error;
 
-/// Why the files of a model cannot be fetched or used: the class, what and where, and the remedy.
+/// The reason why the files of a model cannot be downloaded or used.
 ///
-/// Neither the texts nor the source contain the token.
+/// The texts and the source do not contain the token.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct HubError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// What is missing or wrong, and where.
+    /// The message: what is missing or wrong, and where.
     pub message: String,
     /// How to fix it.
     pub hint: String,
-    /// The error of the operating system or of the connection. Never one that quotes an answer of a
-    /// server, which may repeat the token.
+    /// The error of the operating system or of the connection. Errors that quote an answer of a
+    /// server are not stored here, because they may contain the token.
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -31,7 +31,7 @@ impl HubError {
         HubError { kind, message: message.into(), hint: hint.into(), source: None }
     }
 
-    /// Returns an error for something that should not happen.
+    /// Returns an error for a defect of modelgate.
     pub(crate) fn internal(message: impl Into<String>) -> HubError {
         HubError::new(FailureKind::Internal, message, "report this defect of modelgate")
     }

@@ -1,4 +1,4 @@
-//! What a fetch returns.
+//! The result of a download.
 
 use crate::error::HubError;
 use crate::file_seen::{FileSeen, Verifications, file_records};
@@ -9,20 +9,20 @@ use std::path::Path;
 /// The files of a model in the cache.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// The files.
+    /// The paths of the files.
     pub files: ModelFiles,
-    /// The records of the files of the weights, in the same order.
+    /// The records of the weight files, in the order of `files.weights`.
     pub weights: Vec<FileSeen>,
     /// The commit of the revision.
     pub commit: String,
-    /// Bytes that came over the network.
+    /// Bytes received over the network.
     pub downloaded_bytes: u64,
-    /// What a reader of the report should know about the fetch.
+    /// Notes for the report, for example that a wrong file was replaced.
     pub notes: Vec<String>,
 }
 
 impl Fetched {
-    /// Returns `files` of `commit` with what is known of their verification.
+    /// Returns `files` of `commit` with the records of their verification.
     ///
     /// # Errors
     /// The metadata of a file cannot be read.

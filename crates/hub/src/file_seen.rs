@@ -1,4 +1,4 @@
-//! What is recorded of each file of weights: size, hash, and how it was verified.
+//! The record of each weight file: size, hash, and how it was verified.
 
 use modelgate_model::layout::LayoutError;
 use modelgate_protocol::{Finite, ModelFiles};
@@ -7,33 +7,34 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A file that the model came from.
+/// A weight file of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FileSeen {
-    /// Name relative to the model's folder.
+    /// The path relative to the folder of the model.
     pub name: String,
-    /// Size.
+    /// The size of the file.
     pub bytes: u64,
-    /// SHA-256 in hexadecimal, where it is known.
+    /// The SHA-256 in hexadecimal. `None` if it is not known.
     pub sha256: Option<String>,
     /// How the content was verified.
     pub verified: Verified,
-    /// Part of the file that was in the page cache before it was read; `None` if the system does
-    /// not say.
+    /// The fraction of the file that was in the page cache before the load. `None` if the operating
+    /// system does not report it.
     pub page_cache_fraction: Option<Finite>,
 }
 
-/// How a file's content was verified.
+/// How the content of a file was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verified {
-    /// Hashed in this run.
+    /// The content was hashed in this run.
     Now,
-    /// Hashed in an earlier run, and unchanged since by size, time and inode.
+    /// The content was hashed in an earlier run. Size, modification time and inode are unchanged
+    /// since.
     Earlier,
-    /// By its size alone.
+    /// Only the size was compared.
     Size,
-    /// Not at all: nothing is known to verify it against.
+    /// The content was not verified, because the expected hash and size are not known.
     No,
 }
 
@@ -51,10 +52,11 @@ impl Verification {
     }
 }
 
-/// Verifications by paths in the repository.
+/// The verifications of files by their paths in the repository.
 pub(crate) type Verifications = BTreeMap<String, Verification>;
 
-/// Returns the records of local weights, of which nothing is known to verify them against.
+/// Returns the records of local weight files, which are not verified because no expected hash is
+/// known.
 ///
 /// # Errors
 /// The metadata of a file cannot be read.
@@ -62,8 +64,8 @@ pub fn local_files(files: &ModelFiles) -> Result<Vec<FileSeen>, LayoutError> {
     file_records(files, |_| None)
 }
 
-/// Returns the records of the weights among `files`, of which `verification` tells what is known by
-/// their paths.
+/// Returns the records of the weights among `files`. `verification` returns how the file at a path
+/// was verified.
 ///
 /// # Errors
 /// The metadata of a file cannot be read.
@@ -107,6 +109,6 @@ mod tests {
         };
         assert_eq!(local_files(&files).expect("records"), [expected]);
         std::fs::remove_file(path).expect("removed");
-        assert_eq!(local_files(&files).expect_err("it is gone").kind, FailureKind::Io);
+        assert_eq!(local_files(&files).expect_err("the file was removed").kind, FailureKind::Io);
     }
 }

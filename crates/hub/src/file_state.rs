@@ -1,4 +1,4 @@
-//! The state of a listed file in the cache: verified, wrong, or missing.
+//! The state of a listed file in the cache: right, wrong, or missing.
 
 use crate::cache::RepositoryCache;
 use crate::content_hash::{ComputedHashes, Hasher};
@@ -9,30 +9,31 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Contents up to this size are hashed in every run, unless an earlier run did so: it takes no time.
+/// The maximum size of contents that are hashed without `hash_all`, if no earlier run verified
+/// them. Hashing them takes little time.
 const SMALL_BYTES: u64 = 64 << 20;
-/// Bytes that are read at once.
+/// The size of the read buffer.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// The state of a file in the cache.
 #[derive(Debug)]
 pub(crate) enum FileState {
-    /// The content is right, as far as `verification` says. `linked` says whether the commit has it.
+    /// The content passed `verification`. `linked` is whether the folder of the commit contains it.
     Right { verification: Verification, linked: bool },
-    /// Another content is in its place.
+    /// The file exists with another content.
     Wrong { reason: String, content: Identity },
-    /// There is no content.
+    /// The content does not exist.
     Missing,
 }
 
-/// Receives the number of bytes that were hashed, and returns whether to continue.
+/// A function that receives the number of newly hashed bytes, and returns whether to continue.
 pub(crate) type HashProgress<'a> = dyn FnMut(u64) -> bool + 'a;
 
-/// Returns the state of `file` of `commit`. A content that is not small and was not verified before is
-/// judged by its size, unless `hash_all` is set; `progress` is called while contents are hashed.
+/// Returns the state of `file` of `commit`. Unless `hash_all` is set, only the size is compared for
+/// a large content that was not verified before. `progress` is called while a content is hashed.
 ///
 /// # Errors
-/// The content cannot be read, or `progress` has returned false ([`io::ErrorKind::Interrupted`]).
+/// The content cannot be read, or `progress` returned false ([`io::ErrorKind::Interrupted`]).
 pub(crate) fn file_state(
     cache: &RepositoryCache,
     file: &ListedFile,
@@ -42,7 +43,7 @@ pub(crate) fn file_state(
 ) -> io::Result<FileState> {
     let pointer = cache.snapshot(commit).join(&file.path);
     let blob = cache.blob(&file.hash);
-    // a link to another content does not count; on file systems without links there are copies
+    // a symlink to another content does not count; file systems without symlinks contain copies
     let is_linked = match std::fs::read_link(&pointer) {
         Ok(target) => target.file_name() == blob.file_name(),
         Err(_) => pointer.is_file(),
@@ -56,7 +57,7 @@ pub(crate) fn file_state(
     };
     let content = Identity::of(&metadata);
     if metadata.len() != file.bytes {
-        let reason = format!("it has {} bytes, expected {}", metadata.len(), file.bytes);
+        let reason = format!("{} bytes, expected {}", metadata.len(), file.bytes);
         return Ok(FileState::Wrong { reason, content });
     }
     let right = |verified, sha256| {
@@ -74,7 +75,7 @@ pub(crate) fn file_state(
     let ComputedHashes { name, sha256 } = hash(path, file, progress)?;
     if name != file.hash.name() {
         let (kind, expected) = (file.hash.kind(), file.hash.name());
-        let reason = format!("its {kind} is {name}, expected {expected}");
+        let reason = format!("{kind} {name}, expected {expected}");
         return Ok(FileState::Wrong { reason, content });
     }
     cache.set_verified(&file.hash, content, &sha256);
@@ -114,7 +115,7 @@ mod tests {
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
     #[test]
-    fn a_content_is_hashed_once_and_again_if_all_are_to_be() {
+    fn a_content_is_hashed_once_unless_hash_all_is_set() {
         let root = tempfile::tempdir().expect("a folder");
         let cache = RepositoryCache::new(root.path(), "owner/Name");
         cache.create_folders().expect("folders");
@@ -143,7 +144,7 @@ mod tests {
         let mut end = |_| false;
         let error = file_state(&cache, &file, COMMIT, true, &mut end).expect_err("interrupted");
         assert_eq!(error.kind(), io::ErrorKind::Interrupted);
-        for (content, reason) in [("hallo", "its git blob id is"), ("hell", "it has 4 bytes")] {
+        for (content, reason) in [("hallo", "git blob id "), ("hell", "4 bytes, expected 5")] {
             std::fs::write(cache.blob(&file.hash), content).expect("written");
             match state(true).0 {
                 FileState::Wrong { reason: found, .. } => {

@@ -1,4 +1,4 @@
-//! Writes files in one step, and tells the age of files.
+//! Atomic writes, and the age of files.
 
 use std::fs::{DirEntry, File, Permissions};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Replaces the file at `path` in one step: readers see either the old content or the new one.
+/// Replaces the file at `path` atomically: readers see either the old content or the new content.
 ///
 /// # Errors
 /// The file or its folder cannot be written; the error names the file.
@@ -23,12 +23,12 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     write().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// Lets everybody read the file: temporary files are created for their owner only.
+/// Makes the file readable for all users, because temporary files are created only for their owner.
 fn make_readable(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o644))
 }
 
-/// Returns whether `entry` was last changed longer ago than `age`.
+/// Returns whether the last modification of `entry` is longer ago than `age`.
 pub fn is_older(entry: &DirEntry, age: Duration) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified());
     modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|since| since > age))
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_and_readable_by_everybody() {
+    fn a_replaced_file_is_readable_for_all_users() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         for content in [&b"old"[..], b"new"] {

@@ -1,16 +1,17 @@
-//! By what a file is recognised as unchanged.
+//! The metadata that show whether a file has changed.
 
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// Size, time and inode of a file: as long as they are the same, its content is.
+/// The size, modification time and inode of a file. While they are equal, the content counts as
+/// unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     bytes: u64,
-    /// Whole seconds since 1970.
+    /// The modification time in seconds since 1970.
     modified_s: i64,
-    /// The rest in nanoseconds.
+    /// The remainder of the modification time in nanoseconds.
     modified_ns: i64,
     inode: u64,
 }

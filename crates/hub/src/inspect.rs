@@ -1,4 +1,4 @@
-//! Looks up the state of files in the cache.
+//! Determines the state of files in the cache.
 
 use crate::error::HubError;
 use crate::file_state::{FileState, file_state};
@@ -8,7 +8,7 @@ use crate::listing::{ListedFile, total_bytes};
 use crate::observer::Work;
 use modelgate_model::layout::LayoutError;
 
-/// Returns the state of `files` of `commit` in the cache.
+/// Returns the state of each of `files` of `commit` in the cache.
 ///
 /// # Errors
 /// A file cannot be read, or a signal ended the run.

@@ -1,11 +1,11 @@
-//! The end of a fetch by a signal.
+//! The interruption of a download by a signal.
 
 use crate::error::HubError;
 use crate::observer::Observer;
 use modelgate_protocol::FailureKind;
 use std::time::Duration;
 
-/// How often the observer is asked for signals.
+/// The interval at which the observer is asked for signals.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Returns the error for a run that `signal` ended.
@@ -27,7 +27,7 @@ async fn interrupted(observer: &dyn Observer) -> HubError {
     }
 }
 
-/// Returns the result of `work`, which a signal ends.
+/// Returns the result of `work`, or an error if a signal ends the run before.
 pub(crate) async fn unless_interrupted<T>(
     observer: &dyn Observer,
     work: impl Future<Output = Result<T, HubError>>,

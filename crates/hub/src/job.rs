@@ -1,4 +1,4 @@
-//! One fetch of a model: what is fetched, from which hub, into which cache, and who observes it.
+//! One download of a model: the source, the settings with hub and cache, and the observer.
 
 use crate::cache::RepositoryCache;
 use crate::content_hash::is_commit;
@@ -14,7 +14,7 @@ use modelgate_model::layout::{self, INDEX, LayoutError};
 use modelgate_protocol::{FailureKind, ModelFiles};
 use std::sync::Arc;
 
-/// What all steps of a fetch share.
+/// The shared data of all steps of a download.
 pub(crate) struct Job {
     pub(crate) settings: Arc<Settings>,
     pub(crate) source: ModelSource,
@@ -25,7 +25,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Returns the job for these arguments of a fetch.
+    /// Creates the job from the arguments of a download.
     pub(crate) fn new(
         settings: Arc<Settings>,
         source: ModelSource,
@@ -36,7 +36,7 @@ impl Job {
         Job { settings, source, options, observer, cache }
     }
 
-    /// Returns whether the revision is already the hash of a commit.
+    /// Returns whether the revision is a full commit hash.
     pub(crate) fn names_commit(&self) -> bool {
         is_commit(&self.source.revision)
     }
@@ -46,13 +46,14 @@ impl Job {
         RequestContext { repo: &self.source.repo, revision, file: None, settings: &self.settings }
     }
 
-    /// Reports a note, and adds it to `notes`.
+    /// Reports `note` to the observer, and adds it to `notes`.
     pub(crate) fn note(&self, note: String, notes: &mut Vec<String>) {
         self.observer.note(&note);
         notes.push(note);
     }
 
-    /// Returns the known repository whose name the source probably misspells.
+    /// Returns the known repository that differs from the source only in separators. `None` if
+    /// there is none.
     pub(crate) fn known_repository(&self) -> Option<&'static str> {
         respelled(&self.source.repo, self.options.known_repositories.iter().copied())
     }
@@ -60,7 +61,7 @@ impl Job {
     /// Returns the files of `listing` that the model needs.
     ///
     /// # Errors
-    /// The repository has no such model.
+    /// The repository does not contain the model.
     pub(crate) fn needed_files(
         &self,
         listing: &[ListedFile],
@@ -70,10 +71,10 @@ impl Job {
             .map_err(|error| self.context(commit).error(error.kind, &error.message, error.hint))
     }
 
-    /// Returns the files of the weights. An index, which has to be in the cache, is read for this.
+    /// Returns the weight files. Reads the index if there is one, which must be in the cache.
     ///
     /// # Errors
-    /// The index cannot be used, or names a file that is not listed.
+    /// The index cannot be read, is invalid, or names a file that is not listed.
     pub(crate) fn weight_files(
         &self,
         weights: NeededWeights,
@@ -90,7 +91,7 @@ impl Job {
                     FailureKind::FileNotFound,
                     &format!(
                         "{INDEX} places {tensor} in {name}, which the repository does not \
-                              have"
+                         contain"
                     ),
                     "try another revision, or report the incomplete repository to its owner",
                 )

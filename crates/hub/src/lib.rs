@@ -1,13 +1,13 @@
-//! Gets the files of a model from a Hugging Face hub: into the cache that the Hugging Face tools share,
-//! verified against the hashes that the hub lists.
+//! Downloads the files of a model from a Hugging Face hub into the cache that the Hugging Face
+//! tools share, and verifies them with the hashes in the listing of the hub.
 //!
-//! [`open()`] resolves a revision to its commit, lists the files with sizes and hashes, and fetches the
-//! small ones. The caller reads the config and may refuse the model at that point;
-//! [`Opened::weights`] fetches the rest. Without a network, the cache alone is used.
+//! [`open()`] resolves a revision to its commit, lists the files with sizes and hashes, and
+//! downloads the small ones. The caller can then read the config and refuse the model.
+//! [`Opened::weights`] downloads the weights. Without a network, only the cache is used.
 //!
-//! Everything that is configurable comes in by [`Settings`], which are resolved from a snapshot of
-//! environment variables ([`Variables`]). The libraries below read two things from the environment
-//! themselves: the proxies (`HTTPS_PROXY`, `NO_PROXY` and the like) and the place of the trusted
+//! The configuration is in [`Settings`], which are resolved from a snapshot of environment
+//! variables ([`Variables`]). Only libraries read the environment directly: for the proxies
+//! (`HTTPS_PROXY`, `NO_PROXY` and similar variables), and for the location of the trusted
 //! certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
 
 mod attempt_error;

@@ -1,38 +1,38 @@
-//! The files of a commit as the hub lists them: paths, sizes and hashes.
+//! The listing of the files of a commit: paths, sizes and hashes.
 //!
-//! A listing comes from outside: entries that cannot be files of a repository are refused here, so
-//! that the rest of the crate can rely on paths and hashes.
+//! A listing is not trusted. Entries with invalid paths or hashes are refused here, so that the
+//! rest of the crate can rely on them.
 
 use crate::content_hash::ContentHash;
 use modelgate_model::layout::is_inside;
 use modelgate_model::units::format_bytes;
 use serde::{Deserialize, Serialize};
 
-/// More files than any repository of a model has.
+/// The maximum number of entries in a listing.
 pub(crate) const MAX_FILES: usize = 100_000;
 
-/// Files whose names a message shows.
+/// The maximum number of file names in a message.
 const SHOWN_FILES: usize = 3;
 
 /// One file of a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ListedFile {
-    /// The path relative to the repository, with `/`; it stays inside the repository.
+    /// The path relative to the repository, with the separator `/`. It stays inside the repository.
     pub(crate) path: String,
-    /// The size.
+    /// The size of the content.
     pub(crate) bytes: u64,
     /// The hash of the content.
     pub(crate) hash: ContentHash,
 }
 
 impl ListedFile {
-    /// Returns whether the path stays inside the repository and the hash is one of its kind.
+    /// Returns whether the path stays inside the repository, and the hash has the form of its kind.
     pub(crate) fn is_valid(&self) -> bool {
         is_inside(&self.path) && ContentHash::parse(self.hash.name()).as_ref() == Some(&self.hash)
     }
 }
 
-/// An entry of the hub's tree (`GET /api/models/{repo}/tree/{revision}`), as the hub sends it.
+/// An entry of the answer to `GET /api/models/{repo}/tree/{revision}`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct TreeEntry {
     #[serde(rename = "type")]
@@ -54,7 +54,7 @@ struct LfsEntry {
 /// Returns the files among `entries`.
 ///
 /// # Errors
-/// An entry that no repository has.
+/// The path or the hash of an entry is invalid, or there are too many entries.
 pub(crate) fn files(entries: Vec<TreeEntry>) -> Result<Vec<ListedFile>, String> {
     if entries.len() > MAX_FILES {
         return Err(format!("{} files are listed, expected at most {MAX_FILES}", entries.len()));
@@ -64,7 +64,7 @@ pub(crate) fn files(entries: Vec<TreeEntry>) -> Result<Vec<ListedFile>, String> 
 
 fn file(entry: TreeEntry) -> Result<ListedFile, String> {
     if !is_inside(&entry.path) {
-        return Err(format!("the path {:?} is not a valid path in a repository", entry.path));
+        return Err(format!("{:?} is not a valid path in a repository", entry.path));
     }
     let without_hash = || format!("{} is listed without a hash", entry.path);
     let (bytes, hash) = match &entry.lfs {
@@ -82,18 +82,19 @@ fn file(entry: TreeEntry) -> Result<ListedFile, String> {
     }
 }
 
-/// Returns the sum of sizes.
+/// Returns the sum of the sizes of `files` in bytes.
 pub(crate) fn total_bytes<'a>(files: impl IntoIterator<Item = &'a ListedFile>) -> u64 {
     files.into_iter().map(|file| file.bytes).fold(0, u64::saturating_add)
 }
 
-/// Returns the sentence that names the files that a cache lacks.
+/// Returns a description of the files that are missing in the cache: the first names, and the total
+/// size.
 pub(crate) fn describe_missing(files: &[&ListedFile]) -> String {
     let names: Vec<&str> = files.iter().take(SHOWN_FILES).map(|file| file.path.as_str()).collect();
     let more = files.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let bytes = total_bytes(files.iter().copied());
-    format!("it lacks {}{more} ({})", names.join(", "), format_bytes(bytes))
+    format!("missing in the cache: {}{more} ({})", names.join(", "), format_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_hashes_are_those_of_the_content_not_of_its_pointer() {
+    fn sizes_and_hashes_are_those_of_the_content_not_of_the_lfs_pointer() {
         let git = "a".repeat(40);
         let sha = "b".repeat(64);
         let found = listed(&format!(
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_no_repository_has_are_refused() {
+    fn entries_with_invalid_paths_or_hashes_are_refused() {
         let git = "a".repeat(40);
         for path in ["../up", "/etc/passwd", "a//b", "a/./b", "a/..", "a\\b", "a\u{0}b", ""] {
             let entry = serde_json::json!([{"type": "file", "path": path, "oid": git, "size": 1}]);
@@ -145,7 +146,7 @@ mod tests {
         };
         let files = ["a", "b", "c", "d"].map(file);
         let files: Vec<&ListedFile> = files.iter().collect();
-        assert_eq!(describe_missing(&files[..1]), "it lacks a (500 B)");
-        assert_eq!(describe_missing(&files), "it lacks a, b, c and 1 more (2.00 kB)");
+        assert_eq!(describe_missing(&files[..1]), "missing in the cache: a (500 B)");
+        assert_eq!(describe_missing(&files), "missing in the cache: a, b, c and 1 more (2.00 kB)");
     }
 }

@@ -1,4 +1,4 @@
-//! The lock of a content, by which one run or tool at a time fetches it.
+//! The lock of a content in the cache, so that only one run or tool at a time downloads it.
 
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A lock that is held. The file is removed when the lock is released.
+/// A lock that this process holds. Dropping it removes the file and releases the lock.
 pub(crate) struct ContentLock {
     path: PathBuf,
     file: File,
@@ -25,14 +25,14 @@ impl ContentLock {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // the previous holder may have removed the file in between: then no other process sees this lock
+        // if the previous holder removed the file in the meantime, no other process sees this lock
         let is_same = std::fs::metadata(path).is_ok_and(|other| {
             file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (other.dev(), other.ino()))
         });
         if !is_same {
             return Ok(None);
         }
-        // some file systems grant every lock
+        // some file systems grant all locks
         let second = OpenOptions::new().write(true).open(path)?;
         if second.try_lock().is_ok() {
             return Err(Errno::NOLCK.into());
@@ -40,21 +40,21 @@ impl ContentLock {
         Ok(Some(ContentLock { path: path.to_owned(), file }))
     }
 
-    /// Shows those who wait for the lock that its holder makes progress.
+    /// Updates the time of the file, which shows waiting processes that the holder makes progress.
     pub(crate) fn touch(&self) {
-        // if it fails, others give up too early and say so
+        // if this fails, other processes stop waiting too early, and report that
         let _ = self.file.set_modified(SystemTime::now());
     }
 }
 
 impl Drop for ContentLock {
     fn drop(&mut self) {
-        // a file that remains does no harm
+        // a remaining file does no harm
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Returns when a lock was last touched; `None` if there is none.
+/// Returns the time at which a lock file was last touched. `None` if the file does not exist.
 pub(crate) fn touched(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|file| file.modified()).ok()
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time_and_no_file_afterwards() {
+    fn a_lock_has_one_holder_and_its_file_is_removed_on_release() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("content.lock");
         let lock = ContentLock::try_take(&path).expect("locks").expect("the lock is free");

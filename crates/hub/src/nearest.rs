@@ -1,9 +1,9 @@
-//! Finds the name that was probably meant by a misspelled one.
+//! Finds the candidate that is most similar to a misspelled name.
 
-/// The least similarity of a word that may be meant.
+/// The similarity above which a candidate is suggested (Jaro-Winkler, 0 to 1).
 const MIN_SIMILARITY: f64 = 0.75;
 
-/// Returns the candidate that is most similar to `word`, if one is similar enough to be meant.
+/// Returns the candidate that is most similar to `word`. `None` if no candidate is similar enough.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     candidates
@@ -14,8 +14,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the candidate of which `word` is another spelling: the same letters and digits with other
-/// marks between them. A difference in case only is not one.
+/// Returns the candidate with the letters and digits of `word` and other separators. A candidate
+/// that differs only in case is ignored.
 pub(crate) fn respelled<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn other_marks_between_the_same_letters_are_another_spelling() {
+    fn a_name_with_other_separators_is_found() {
         let known = ["Qwen/Qwen2.5-Omni-7B"];
         assert_eq!(respelled("Qwen/Qwen-2.5-Omni-7B", known), Some(known[0]));
         assert_eq!(respelled("qwen/qwen2.5-omni-7b", known), None);

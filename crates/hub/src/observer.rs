@@ -1,30 +1,30 @@
-//! What a fetch reports to its caller, and asks of it.
+//! The interface through which a download reports progress and is interrupted.
 
-/// Receives what happens during a fetch, and can end it.
+/// A receiver of notes and progress of a download, which can also interrupt it.
 pub trait Observer: Send + Sync {
-    /// Returns the name of the signal that ended the run, such as `SIGINT`; `None` while it goes on.
-    /// Called every 50 ms, and for every MiB that is verified.
+    /// Returns the name of the signal that ended the run, such as `SIGINT`. `None` while the run
+    /// continues. Called every 50 ms, and for each verified MiB.
     fn interrupted(&self) -> Option<String>;
 
-    /// Receives something that a user should know and that is not a failure.
+    /// Receives a note for the user that is not a failure.
     fn note(&self, text: &str);
 
-    /// Starts to report a transfer of `total` bytes. It ends when the returned value is dropped; if it
-    /// was not finished before, it failed, or nothing was left to do.
+    /// Starts the report of a transfer of `total` bytes. The transfer ends when the returned value
+    /// is dropped. If [`Transfer::finish`] was not called before, it failed, or had nothing to do.
     fn transfer(&self, work: Work, total: u64) -> Box<dyn Transfer>;
 }
 
-/// What is done with bytes.
+/// The kind of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Files are fetched from the hub.
+    /// A download of files from the hub.
     Fetch,
-    /// Files in the cache are hashed.
+    /// Hashing of files in the cache.
     Verify,
 }
 
 impl Work {
-    /// Returns the name that is shown to users.
+    /// Returns the name in messages for users.
     pub fn name(self) -> &'static str {
         match self {
             Work::Fetch => "fetch",
@@ -33,14 +33,15 @@ impl Work {
     }
 }
 
-/// Receives the progress of one transfer.
+/// A receiver of the progress of one transfer.
 pub trait Transfer {
-    /// `present` bytes existed before; `description` says what is transferred, and where to.
+    /// Receives the number of bytes that were already present, and a description of the files and
+    /// their destination.
     fn begin(&mut self, present: u64, description: &str);
 
-    /// `done` bytes exist now. Called often.
+    /// Receives the number of bytes that are present or verified now. Called often.
     fn at(&mut self, done: u64);
 
-    /// The transfer is complete; `moved` bytes were moved for it.
+    /// Completes the transfer, for which `moved` bytes were received over the network.
     fn finish(self: Box<Self>, moved: u64);
 }

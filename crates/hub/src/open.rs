@@ -1,6 +1,7 @@
-//! The first step of a fetch: the commit of the revision, its files, and the small ones among them.
+//! The first step of a download: resolves the revision, lists the files, and downloads the small
+//! files.
 
-use crate::cached::{find_in_cache, find_instead};
+use crate::cached::{fall_back_to_cache, find_in_cache};
 use crate::client::HubClient;
 use crate::download::Download;
 use crate::ensure::ensure;
@@ -18,15 +19,15 @@ use crate::source::{FetchOptions, ModelSource};
 use modelgate_model::layout::CONFIG;
 use std::sync::Arc;
 
-/// Resolves the revision of `source`, lists its files, and fetches the small ones.
+/// Resolves the revision of `source`, lists its files, and downloads the small ones.
 ///
-/// If the settings are offline, or the hub cannot be reached before its listing is known, the model
-/// comes from the cache alone; as nothing is downloaded then, its weights are already verified here.
-/// After the listing is known, no other files will do.
+/// If the settings are offline, or the hub cannot be reached for the commit or the listing, the
+/// model is read only from the cache. In this case the weights are verified here, because nothing
+/// is downloaded later. If the listing is known, exactly the listed files are required.
 ///
 /// # Errors
-/// There is no such model, the hub cannot be reached and the cache lacks something, a file cannot be
-/// fetched, verified or written, or a signal ended the run.
+/// The model does not exist, the hub cannot be reached and the cache is not complete, a file cannot
+/// be downloaded, verified or written, or a signal ended the run.
 pub fn open(
     settings: Arc<Settings>,
     source: ModelSource,
@@ -45,7 +46,7 @@ pub fn open(
     let commit = match runtime.block_on(unless_interrupted(observer, resolve(&client, &job))) {
         Ok(commit) => commit,
         Err(error) => {
-            let fetched = find_instead(&job, error, revision)?;
+            let fetched = fall_back_to_cache(&job, error, revision)?;
             return Ok(Opened::cached(job, fetched));
         }
     };
@@ -53,7 +54,7 @@ pub fn open(
     let listing = match runtime.block_on(unless_interrupted(observer, listing)) {
         Ok(listing) => listing,
         Err(error) => {
-            let fetched = find_instead(&job, error, &commit)?;
+            let fetched = fall_back_to_cache(&job, error, &commit)?;
             return Ok(Opened::cached(job, fetched));
         }
     };
@@ -68,7 +69,7 @@ pub fn open(
     Ok(Opened::listed(job, model))
 }
 
-/// Returns the files of a commit, as the hub lists them now or did in an earlier run.
+/// Returns the files of a commit, from the listing that an earlier run stored or from the hub.
 async fn list(client: &HubClient, job: &Job, commit: &str) -> Result<Vec<ListedFile>, HubError> {
     match job.cache.listing(commit) {
         Some(listing) => Ok(listing),

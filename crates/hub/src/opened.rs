@@ -1,4 +1,4 @@
-//! A model whose small files are in the cache, and the fetch of its weights.
+//! A model with its small files in the cache, and the download of its weights.
 
 use crate::disk::write_error;
 use crate::download::Download;
@@ -14,36 +14,36 @@ use crate::select::NeededWeights;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A model whose small files are in the cache: its config can be read before the weights are fetched.
-/// Dropping it gives up the fetch.
+/// A model with its small files in the cache, so that its config can be read before the weights are
+/// downloaded. Dropping it cancels the download.
 pub struct Opened {
     job: Arc<Job>,
     state: State,
 }
 
 enum State {
-    /// All files are in the cache, and no request is sent.
+    /// All files were found in the cache, and no request is sent.
     Cached(Fetched),
     /// The hub has listed the files.
     Listed(ListedModel),
 }
 
-/// A model whose files are listed and whose small files are in the cache.
+/// A model with a listing of its files, and with its small files in the cache.
 pub(crate) struct ListedModel {
     pub(crate) runtime: Runtime,
     pub(crate) download: Arc<Download>,
     pub(crate) listing: Vec<ListedFile>,
     pub(crate) weights: NeededWeights,
-    /// The config of a safetensors model.
+    /// The path of the config. `None` for a GGUF file.
     pub(crate) config: Option<PathBuf>,
     /// How the small files were verified.
     pub(crate) verifications: Verifications,
-    /// What a user should know about the small files.
+    /// Notes about the small files.
     pub(crate) notes: Vec<String>,
 }
 
 impl Opened {
-    /// Returns a model that was found in the cache alone.
+    /// Returns a model that was found in the cache without a listing of the hub.
     pub(crate) fn cached(job: Arc<Job>, fetched: Fetched) -> Opened {
         Opened { job, state: State::Cached(fetched) }
     }
@@ -53,7 +53,7 @@ impl Opened {
         Opened { job, state: State::Listed(model) }
     }
 
-    /// Returns the path of the config; `None` for a GGUF file, whose metadata are in the file itself.
+    /// Returns the path of the config. `None` for a GGUF file, which contains its metadata.
     pub fn config(&self) -> Option<&Path> {
         match &self.state {
             State::Cached(fetched) => fetched.files.config.as_deref(),
@@ -69,10 +69,10 @@ impl Opened {
         }
     }
 
-    /// Fetches the weights that the cache lacks, and returns all files.
+    /// Downloads the weights that are missing in the cache, and returns all files.
     ///
     /// # Errors
-    /// A file cannot be fetched, verified or written.
+    /// A file cannot be downloaded, verified or written, or a signal ended the run.
     pub fn weights(self) -> Result<Fetched, HubError> {
         match self.state {
             State::Cached(fetched) => {
@@ -83,15 +83,16 @@ impl Opened {
                 let ListedModel {
                     runtime, download, listing, weights, verifications, notes, ..
                 } = model;
-                let work = fetch(&self.job, &download, &listing, weights, verifications, notes);
+                let work =
+                    fetch_weights(&self.job, &download, &listing, weights, verifications, notes);
                 runtime.block_on(unless_interrupted(&*self.job.observer, work))
             }
         }
     }
 }
 
-/// Fetches the weights, and records in the cache that it has the commit.
-async fn fetch(
+/// Downloads the weights, and records the commit of the revision in the cache.
+async fn fetch_weights(
     job: &Job,
     download: &Arc<Download>,
     listing: &[ListedFile],
@@ -105,7 +106,7 @@ async fn fetch(
     let downloaded_bytes = download.received_bytes();
     if !job.names_commit()
         && let Err(error) = cache.set_commit(&job.source.revision, commit)
-        // a cache that had all files need not be writable
+        // a cache that contained all files may be read-only
         && downloaded_bytes > 0
     {
         return Err(write_error(&job.context(commit), cache.root(), error));

@@ -1,4 +1,4 @@
-//! A file that is not complete yet: it is hashed as it grows, and continued by later runs.
+//! A partly downloaded file, which is hashed as it grows and continued by later runs.
 
 use crate::content_hash::{ComputedHashes, Hasher};
 use crate::listing::ListedFile;
@@ -7,9 +7,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Bytes that are read at once.
+/// The size of the read buffer.
 const BUFFER_BYTES: usize = 1 << 20;
-/// The bytes after which the lock is touched while the file is read.
+/// The number of read bytes after which the lock is touched.
 const TOUCH_INTERVAL_BYTES: u64 = 256 << 20;
 
 /// The partial file of a content.
@@ -20,8 +20,8 @@ pub(crate) struct PartialFile {
 }
 
 impl PartialFile {
-    /// Opens the partial file at `path`, or creates it, and hashes its content. Touches `lock` from time
-    /// to time.
+    /// Opens or creates the partial file at `path`, and hashes its content. Touches `lock` every
+    /// [`TOUCH_INTERVAL_BYTES`]. A file that is longer than `file` is emptied.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -52,12 +52,12 @@ impl PartialFile {
         }
     }
 
-    /// Returns the bytes that the file has.
+    /// Returns the size of the partial file.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Removes the content.
+    /// Empties the partial file.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -68,13 +68,13 @@ impl PartialFile {
         Ok(())
     }
 
-    /// Appends bytes.
+    /// Appends `chunk` to the file and to the hash.
     ///
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
         if let Err(error) = self.content.write_all(chunk) {
-            // the file must be what was hashed, whatever part of the chunk was written
+            // a part of the chunk may be written, but the file must equal the hashed bytes
             let _ = self.content.set_len(self.bytes);
             return Err(error);
         }
@@ -95,7 +95,7 @@ mod tests {
     use crate::content_hash::ContentHash;
 
     #[test]
-    fn a_later_run_continues_and_hashes_the_whole() {
+    fn a_partial_file_is_continued_and_hashed_completely() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file.partial");
         let lock = ContentLock::try_take(&folder.path().join("lock")).expect("locks");
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(partial.bytes(), 3);
         partial.append(b"lo").expect("appended");
         assert_eq!(partial.finish().name, file.hash.name());
-        // one that is too long begins anew
+        // a file that is too long is emptied
         std::fs::write(&path, "hello!").expect("written");
         assert_eq!(open().bytes(), 0);
         assert_eq!(std::fs::metadata(&path).expect("metadata").len(), 0);

@@ -1,5 +1,5 @@
-//! Resolves a revision to its commit. If the hub shows no such repository, a name is looked up that may
-//! be meant.
+//! Resolves a revision to its commit. If the hub does not show the repository, a similar name is
+//! searched for the hint.
 
 use crate::client::HubClient;
 use crate::error::HubError;
@@ -9,7 +9,7 @@ use crate::request_context::RequestContext;
 use crate::retry::with_retries;
 use modelgate_protocol::FailureKind;
 
-/// Returns the commit of the revision. The hash of a commit needs no request.
+/// Returns the commit of the revision. A full commit hash needs no request.
 ///
 /// # Errors
 /// The hub cannot be reached or does not show the revision.
@@ -28,7 +28,7 @@ pub(crate) async fn resolve(client: &HubClient, job: &Job) -> Result<String, Hub
     result
 }
 
-/// Returns the name of a repository that may be meant.
+/// Returns the name of a similar repository: a known one, or one of the same owner.
 async fn similar_repository(
     client: &HubClient,
     job: &Job,

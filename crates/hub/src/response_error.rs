@@ -1,5 +1,4 @@
-//! What a response with an error status means: its class, whether another attempt may succeed, and the
-//! remedy.
+//! Classifies responses with an error status: the kind, the hint, and whether a retry may succeed.
 
 use crate::attempt_error::AttemptError;
 use crate::request_context::RequestContext;
@@ -10,28 +9,28 @@ use reqwest::StatusCode;
 use std::time::Duration;
 use url::Url;
 
-/// The longest text of a server that is repeated, in characters.
-const MAX_REMARK_CHARS: usize = 300;
+/// The maximum length of a quoted server message in characters.
+const MAX_SERVER_MESSAGE_CHARS: usize = 300;
 
-const LOGIN: &str = "run `hf auth login`, or set HF_TOKEN to a token from the hub's settings \
-                     (https://huggingface.co/settings/tokens)";
+const LOGIN_HINT: &str = "run `hf auth login`, or set HF_TOKEN to a token from the settings of \
+                          the hub (https://huggingface.co/settings/tokens)";
 
 /// A response with an error status.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorResponse {
-    /// The address that was finally requested.
+    /// The requested address, after redirects.
     pub(crate) url: Url,
     pub(crate) status: StatusCode,
-    /// `X-Error-Code`.
+    /// The header `X-Error-Code`.
     pub(crate) code: Option<String>,
-    /// `X-Error-Message`, or the `error` of a JSON body.
+    /// The header `X-Error-Message`, or the key `error` of a JSON body.
     pub(crate) message: Option<String>,
-    /// `Retry-After`.
+    /// The time to wait, from the header `Retry-After` or `RateLimit`.
     pub(crate) wait: Option<Duration>,
 }
 
 impl ErrorResponse {
-    /// Returns the error of a request that was answered with this response.
+    /// Returns the error for this response. A response of another host is an error of the storage.
     pub(crate) fn error(&self, context: &RequestContext<'_>) -> AttemptError {
         if self.url.origin() == context.settings.endpoint.origin() {
             self.hub_error(context)
@@ -42,8 +41,8 @@ impl ErrorResponse {
 
     fn hub_error(&self, context: &RequestContext<'_>) -> AttemptError {
         let status = self.status;
-        let remark = self.remark();
-        let answer = format!("{} answers {status}{remark}", context.host());
+        let server_message = self.server_message();
+        let answer = format!("{} answers {status}{server_message}", context.host());
         let code = self.code.as_deref().unwrap_or_default();
         let error = |kind, message: &str, hint: String| {
             AttemptError::fatal(context.error(kind, &format!("{message}: {answer}"), hint))
@@ -51,9 +50,9 @@ impl ErrorResponse {
         let page = context.page();
         let has_token = context.settings.token().is_some();
         let token = describe_token(context.settings);
-        let remark_contains = |words: &str| remark.to_lowercase().contains(words);
+        let message_contains = |words: &str| server_message.to_lowercase().contains(words);
         match (status.as_u16(), code) {
-            (403, _) if remark_contains("is disabled") => error(
+            (403, _) if message_contains("is disabled") => error(
                 FailureKind::RepositoryNotFound,
                 "the hub has disabled the repository",
                 format!("use another repository; {page} may name the reason"),
@@ -61,16 +60,16 @@ impl ErrorResponse {
             (401 | 403, "GatedRepo") | (403, "") if !has_token => error(
                 FailureKind::NoToken,
                 "the repository is gated, and there is no token",
-                format!("accept the licence on {page}; then {LOGIN}"),
+                format!("accept the licence on {page}; then {LOGIN_HINT}"),
             ),
             (401, _)
                 if has_token
-                    && (remark_contains("invalid credentials") || code != "RepoNotFound") =>
+                    && (message_contains("invalid credentials") || code != "RepoNotFound") =>
             {
                 error(
                     FailureKind::TokenRefused,
                     &format!("{token} is not accepted"),
-                    format!("the token has expired, was revoked or is incomplete: {LOGIN}"),
+                    format!("the token has expired, was revoked or is incomplete: {LOGIN_HINT}"),
                 )
             }
             (401 | 403, "GatedRepo") => error(
@@ -84,29 +83,33 @@ impl ErrorResponse {
             ),
             (401, "") => error(
                 FailureKind::NoToken,
-                "the hub requires a token and there is none (the hub gives the same answer for \
+                "the hub requires a token, and there is none (the hub gives the same answer for \
                  repositories that do not exist)",
-                format!("check the name; if {page} is private or gated, {LOGIN}"),
+                format!("check the name; if {page} is private or gated, {LOGIN_HINT}"),
             ),
             (401 | 404, "RepoNotFound") => error(
                 FailureKind::RepositoryNotFound,
                 &if has_token {
-                    format!("no such repository, or a private one that {token} cannot read")
+                    format!(
+                        "the repository does not exist, or it is private and {token} cannot read it"
+                    )
                 } else {
-                    "no such repository, or a private one, for which there is no token".to_owned()
+                    "the repository does not exist, or it is private and there is no token"
+                        .to_owned()
                 },
-                format!("check the name on {page}; if it is private, {LOGIN}"),
+                format!("check the name on {page}; if it is private, {LOGIN_HINT}"),
             ),
             (403, _) if !has_token => error(
                 FailureKind::NoToken,
-                "it cannot be read without a token",
-                format!("open {page}; then {LOGIN}"),
+                "the repository cannot be read without a token",
+                format!("open {page}; then {LOGIN_HINT}"),
             ),
             (403, _) => error(
                 FailureKind::TokenRefused,
-                &format!("{token} has no permission to read it"),
+                &format!("{token} has no permission to read the repository"),
                 format!(
-                    "give the token the permission to read {page}, or use another token: {LOGIN}"
+                    "give the token the permission to read {page}, or use another token: \
+                     {LOGIN_HINT}"
                 ),
             ),
             (404, "RevisionNotFound") => error(
@@ -121,7 +124,7 @@ impl ErrorResponse {
             ),
             (404, _) => error(
                 FailureKind::RepositoryNotFound,
-                "there is nothing under this name",
+                "the repository was not found",
                 format!("check the name on {page}"),
             ),
             (429, _) => AttemptError {
@@ -130,9 +133,9 @@ impl ErrorResponse {
                     FailureKind::RateLimited,
                     &match self.wait {
                         Some(wait) => {
-                            format!("the hub asks for a wait of {}", format_duration(wait))
+                            format!("the hub requests a wait of {}", format_duration(wait))
                         }
-                        None => "the hub asks to wait".to_owned(),
+                        None => "the hub requests a wait".to_owned(),
                     },
                     if has_token {
                         "start again after that time; download with one `prefetch` before the \
@@ -141,7 +144,7 @@ impl ErrorResponse {
                     } else {
                         format!(
                             "start again after that time, or use a token, which has a higher \
-                             limit: {LOGIN}"
+                             limit: {LOGIN_HINT}"
                         )
                     },
                 )
@@ -150,38 +153,38 @@ impl ErrorResponse {
                 retry_after: Some(self.wait.unwrap_or_default()),
                 ..error(
                     FailureKind::ServerError,
-                    "the hub has an error of its own",
+                    "the hub reports an internal error",
                     "check https://status.huggingface.co, and start again later: downloaded \
                      parts are kept"
                         .to_owned(),
                 )
             },
-            _ => AttemptError::fatal(context.bad_answer(&format!("{status}{remark}"))),
+            _ => AttemptError::fatal(context.bad_answer(&format!("{status}{server_message}"))),
         }
     }
 
-    /// Returns the error of a response that another host than the hub has sent: large files are stored
-    /// there.
+    /// Returns the error for a response of another host than the hub. Large files are stored on
+    /// such hosts.
     fn storage_error(&self, context: &RequestContext<'_>) -> AttemptError {
         let status = self.status;
         let host = self.url.host_str().unwrap_or_default();
         let message = format!("{host}, to which the hub redirects for this file, answers {status}");
         let hint = format!(
-            "allow {host} in the firewall or the proxy, because the hub keeps large files on \
+            "allow {host} in the firewall or the proxy, because the hub stores large files on \
              other hosts; start again: downloaded parts are kept"
         );
         let is_temporary = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
         let kind = if is_temporary { FailureKind::ServerError } else { FailureKind::BadAnswer };
-        // an address that has expired is replaced by the hub in the next attempt
+        // the hub replaces an expired address in the next attempt
         AttemptError::temporary(context.error(kind, &message, hint))
     }
 
-    /// Returns the text of the server, as the end of a message.
-    fn remark(&self) -> String {
+    /// Returns the message of the server as the end of a message, or an empty text.
+    fn server_message(&self) -> String {
         let message = self.message.as_deref().filter(|message| !message.trim().is_empty());
         message.map_or(String::new(), |message| {
-            let shown: String = message.chars().take(MAX_REMARK_CHARS).collect();
-            format!("; it says: {}", shown.replace(char::is_control, " ").trim())
+            let shown: String = message.chars().take(MAX_SERVER_MESSAGE_CHARS).collect();
+            format!("; message of the server: {}", shown.replace(char::is_control, " ").trim())
         })
     }
 }
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_depends_on_status_code_remark_and_token() {
+    fn the_kind_depends_on_status_code_server_message_and_token() {
         use FailureKind::{
             BadAnswer, FileNotFound, LicenceNotAccepted, NoToken, RateLimited, RepositoryNotFound,
             RevisionNotFound, ServerError, TokenRefused,
@@ -253,14 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_a_server_repeats_is_hidden() {
+    fn a_token_in_a_server_message_is_hidden() {
         let attempt = error(&response(401, "", "no such token: hf_secret"), Some("hf_secret"));
-        assert!(attempt.error.message.contains("it says: no such token: [token]"), "{attempt:?}");
+        assert!(
+            attempt.error.message.contains("message of the server: no such token: [token]"),
+            "{attempt:?}"
+        );
         assert!(!format!("{attempt:?}").contains("hf_secret"), "{attempt:?}");
     }
 
     #[test]
-    fn another_host_than_the_hub_is_named() {
+    fn a_storage_host_with_an_error_is_named() {
         let url = Url::parse("https://cdn.example/blob?signature=abc").expect("a URL");
         let attempt = error(&ErrorResponse { url, ..response(403, "", "") }, None);
         assert_eq!(attempt.error.kind, FailureKind::BadAnswer);

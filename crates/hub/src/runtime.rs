@@ -1,18 +1,18 @@
-//! The threads on which files are fetched.
+//! The threads for downloads.
 
 use crate::error::HubError;
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 
-/// Files that are fetched at the same time, as the Hugging Face tools do.
+/// The number of files that are downloaded in parallel, as in the Hugging Face tools.
 pub(crate) const PARALLEL_FILES: usize = 8;
-/// How long the end waits for fetches that were given up.
+/// The maximum time to wait for cancelled downloads.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A runtime that gives up all fetches when it is dropped, so that they release their locks.
+/// A runtime that cancels all downloads when it is dropped, so that they release their locks.
 pub(crate) struct Runtime {
     handle: Handle,
-    /// `None` only while it is dropped.
+    /// `None` only while the value is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -20,23 +20,20 @@ impl Runtime {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The system has no more threads.
+    /// The operating system cannot start the threads.
     pub(crate) fn start() -> Result<Runtime, HubError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(PARALLEL_FILES)
             .enable_all()
             .build()
             .map_err(|error| {
-                HubError::internal(format!(
-                    "the threads for downloads cannot be started: \
-                                            {error}"
-                ))
-                .with_source(error)
+                HubError::internal(format!("the threads for downloads cannot be started: {error}"))
+                    .with_source(error)
             })?;
         Ok(Runtime { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Runs `future` to its end.
+    /// Runs `future` until it completes.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.handle.block_on(future)
     }

@@ -1,29 +1,29 @@
-//! Selects the files of a repository that a model needs: its weights in one format, and the small
-//! files that belong to them. Other formats, copies in `original/` and files that can run code are not
-//! selected. Performs no input or output.
+//! Selects the files of a repository that a model needs: the weights in one format, and the small
+//! files that belong to them. Other formats, copies in `original/` and files that can run code are
+//! not selected. Performs no input or output.
 
 use crate::listing::ListedFile;
 use crate::nearest::nearest;
 use modelgate_model::layout::{COMPANIONS, CONFIG, INDEX, PICKLES, SINGLE, part_name, split_name};
 use modelgate_protocol::FailureKind;
 
-/// Names that a hint shows.
+/// The maximum number of names in a hint.
 const SHOWN_NAMES: usize = 3;
 
-/// The files that a model needs, as far as the listing tells.
+/// The files that a model needs, as far as they are known from the listing.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NeededFiles {
-    /// Config, tokenizer and the like, and the index of the weights if there is one.
+    /// The small files, such as config and tokenizer, with the index of the weights if it exists.
     pub(crate) small: Vec<ListedFile>,
     pub(crate) weights: NeededWeights,
 }
 
-/// Where the weights are.
+/// The files of the weights, or the index that names them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NeededWeights {
-    /// In these files.
+    /// The weight files.
     Files(Vec<ListedFile>),
-    /// In the files that the index at this path names.
+    /// The path of the index, which must be read to know the weight files.
     Index(String),
 }
 
@@ -36,10 +36,10 @@ pub(crate) struct SelectError {
 }
 
 /// Selects the files of `listing` that are needed for the GGUF file `file`, or for the safetensors
-/// model if there is none.
+/// model if `file` is `None`.
 ///
 /// # Errors
-/// The repository has no such model.
+/// The repository does not contain the model.
 pub(crate) fn select(
     listing: &[ListedFile],
     file: Option<&str>,
@@ -73,8 +73,8 @@ fn select_safetensors(listing: &[ListedFile]) -> Result<NeededFiles, SelectError
         }
         None => Err(SelectError {
             kind: FailureKind::FileNotFound,
-            message: format!("the repository has no {CONFIG}"),
-            hint: "use a repository that has this file next to the weights".into(),
+            message: format!("the repository does not contain {CONFIG}"),
+            hint: "use a repository that contains this file next to the weights".into(),
         }),
     }
 }
@@ -96,7 +96,7 @@ fn select_gguf(listing: &[ListedFile], file: &str) -> Result<NeededFiles, Select
     Ok(NeededFiles { small: small.collect(), weights: NeededWeights::Files(weights) })
 }
 
-/// Returns the paths that end in one of `ends`, in any case.
+/// Returns the paths that end with one of `ends`, ignoring case.
 fn paths_ending_in<'a>(listing: &'a [ListedFile], ends: &[&str]) -> Vec<&'a str> {
     let matches = |path: &str| ends.iter().any(|end| path.to_lowercase().ends_with(end));
     listing.iter().map(|file| file.path.as_str()).filter(|path| matches(path)).collect()
@@ -112,28 +112,31 @@ fn no_such_file(listing: &[ListedFile], name: &str) -> SelectError {
     let others = paths_ending_in(listing, &[".gguf"]);
     let hint = match nearest(name, others.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
-        None if others.is_empty() => "the repository has no GGUF file".into(),
-        None => format!("it has {}", some_of(&others)),
+        None if others.is_empty() => {
+            "use another repository: this one contains no GGUF file".into()
+        }
+        None => format!("use one of the GGUF files of the repository: {}", some_of(&others)),
     };
-    let message = format!("the repository has no {name}");
+    let message = format!("the repository does not contain {name}");
     SelectError { kind: FailureKind::FileNotFound, message, hint }
 }
 
 fn no_weights(listing: &[ListedFile]) -> SelectError {
-    let message = |found: &str| format!("the repository has neither {INDEX} nor {SINGLE}{found}");
+    let message =
+        |found: &str| format!("the repository contains neither {INDEX} nor {SINGLE}{found}");
     let ggufs = paths_ending_in(listing, &[".gguf"]);
     if !ggufs.is_empty() {
         return SelectError {
             kind: FailureKind::FileNotFound,
-            message: message(", but GGUF files"),
-            hint: format!("name one of them with `file`: it has {}", some_of(&ggufs)),
+            message: message("; it contains GGUF files"),
+            hint: format!("set `file` to one of the GGUF files: {}", some_of(&ggufs)),
         };
     }
     let pickles = paths_ending_in(listing, &PICKLES);
     if !pickles.is_empty() {
         return SelectError {
             kind: FailureKind::Unsupported,
-            message: message(&format!(", but pickle files ({})", some_of(&pickles))),
+            message: message(&format!("; it contains pickle files ({})", some_of(&pickles))),
             hint: "use a repository or a revision with safetensors, or convert the files: pickle \
                    files can run code when they are read, and are refused"
                 .into(),
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn one_format_is_selected_of_a_repository_that_has_several() {
+    fn one_format_is_selected_from_a_repository_with_several() {
         let listing = listing(&[
             ".gitattributes",
             "LICENSE",
@@ -218,15 +221,15 @@ mod tests {
         let (small, weights) = names(&split);
         assert_eq!(small, ["q4/tokenizer.json"]);
         assert_eq!(weights, ["q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf"]);
-        let whole = select(&listing, Some("q8/m.gguf")).expect("a model");
-        assert_eq!(names(&whole), (Vec::new(), vec!["q8/m.gguf".to_owned()]));
+        let single = select(&listing, Some("q8/m.gguf")).expect("a model");
+        assert_eq!(names(&single), (Vec::new(), vec!["q8/m.gguf".to_owned()]));
         let error = select(&listing, Some("q8/n.gguf")).expect_err("no such file");
         assert_eq!(error.kind, FailureKind::FileNotFound);
         assert!(error.hint.contains("q8/m.gguf"), "{error:?}");
     }
 
     #[test]
-    fn a_repository_without_a_model_is_described_by_its_files() {
+    fn a_repository_without_a_model_gets_a_hint_that_depends_on_its_files() {
         for (paths, kind, hint) in [
             (&["config.json", "a.gguf"][..], FailureKind::FileNotFound, "a.gguf"),
             (&["config.json", "pytorch_model.bin"], FailureKind::Unsupported, "run code"),

@@ -10,45 +10,45 @@ use url::Url;
 
 /// The address of the public hub.
 const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
-/// The default timeout (`HF_HUB_DOWNLOAD_TIMEOUT` of huggingface_hub).
+/// The default timeout, that of huggingface_hub (`HF_HUB_DOWNLOAD_TIMEOUT`).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The default number of retries: with the waits between them, half a minute.
+/// The default number of retries. The waits between them take about half a minute.
 const DEFAULT_RETRIES: u32 = 5;
 
 /// The settings for the access to a hub.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The address of the hub; without user, password, query and fragment.
+    /// The address of the hub, without user, password, query and fragment.
     pub endpoint: Url,
     token: Option<Token>,
     /// The folder of the cache.
     pub cache: PathBuf,
-    /// Whether no request is sent to the hub.
+    /// Whether requests to the hub are forbidden.
     pub offline: bool,
-    /// The longest time without a byte.
+    /// The maximum time without a received byte.
     pub timeout: Duration,
-    /// Attempts after the first one, while none makes progress.
+    /// The maximum number of retries of a request while no attempt makes progress.
     pub retries: u32,
 }
 
-/// A setting that cannot be used.
+/// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SettingsError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// Which setting is wrong, and why.
+    /// The message, which names the invalid variable or token.
     pub message: String,
     /// How to fix it.
     pub hint: String,
 }
 
 impl Settings {
-    /// Resolves the settings from `variables`. `temp_dir` holds the cache if they name neither a cache
-    /// nor a home.
+    /// Resolves the settings from `variables`. The cache is in `temp_dir` if they contain neither a
+    /// cache folder nor a home folder.
     ///
     /// # Errors
-    /// A variable or a token that cannot be used.
+    /// The value of a variable or the token is invalid.
     pub fn resolve(variables: &Variables, temp_dir: &Path) -> Result<Settings, SettingsError> {
         let plain = PlainValues::parse(variables)?;
         let default = hf_hub::Cache::new(tools_folder(variables, temp_dir).join("hub"));
@@ -57,9 +57,8 @@ impl Settings {
             Token::find(variables, &default.token_path()).map_err(|message| SettingsError {
                 kind: FailureKind::TokenRefused,
                 message,
-                hint: "copy the complete token from the settings of the hub; it begins with \
-                       hf_"
-                .into(),
+                hint: "copy the complete token from the settings of the hub; it begins with hf_"
+                    .into(),
             })?;
         Ok(Settings {
             endpoint: plain.endpoint,
@@ -75,27 +74,27 @@ impl Settings {
         })
     }
 
-    /// Checks the values of the variables themselves. Reads no file: a run that needs no hub must not
-    /// fail because of a token.
+    /// Checks the values of the variables, without the token. Reads no file, because a run that
+    /// does not need the hub must not fail because of an invalid token.
     ///
     /// # Errors
-    /// A variable that cannot be used.
+    /// The value of a variable is invalid.
     pub fn check(variables: &Variables) -> Result<(), SettingsError> {
         PlainValues::parse(variables).map(drop)
     }
 
-    /// Returns the token, if there is one.
+    /// Returns the token. `None` if there is no token.
     pub(crate) fn token(&self) -> Option<&Token> {
         self.token.as_ref()
     }
 
-    /// Returns `text` without the token.
+    /// Returns `text` with the token replaced by a placeholder.
     pub(crate) fn hide_token(&self, text: &str) -> String {
         self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hide(text))
     }
 }
 
-/// The settings that depend on the values of variables only.
+/// The settings that depend only on the values of variables.
 struct PlainValues {
     endpoint: Url,
     timeout: Duration,
@@ -120,8 +119,8 @@ fn number(variables: &Variables, name: &str) -> Result<Option<u64>, SettingsErro
     };
     let number = value.to_str().and_then(|text| text.trim().parse().ok());
     number.map(Some).ok_or_else(|| {
-        let message = format!("{name}={}: not an integer", value.display());
-        unusable(message, "set it to an integer, or unset it")
+        let message = format!("{name}: expected an integer, found \"{}\"", value.display());
+        invalid_value(message, "set it to an integer, or unset it")
     })
 }
 
@@ -138,23 +137,24 @@ fn tools_folder(variables: &Variables, temp_dir: &Path) -> PathBuf {
 
 fn endpoint(value: Option<&OsStr>) -> Result<Url, SettingsError> {
     let text = value.map_or_else(|| PUBLIC_ENDPOINT.into(), OsStr::to_string_lossy);
-    let wrong = || {
+    let invalid = || {
         // the message must not show the address, which may contain a password
-        let message = format!("{} is not the address of a hub", variables::HF_ENDPOINT);
-        unusable(message, "set it to an address such as https://huggingface.co, or unset it")
+        let message =
+            format!("{}: expected the http or https address of a hub", variables::HF_ENDPOINT);
+        invalid_value(message, "set it to an address such as https://huggingface.co, or unset it")
     };
-    let mut url = Url::parse(text.trim().trim_end_matches('/')).map_err(|_| wrong())?;
+    let mut url = Url::parse(text.trim().trim_end_matches('/')).map_err(|_| invalid())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(wrong());
+        return Err(invalid());
     }
     url.set_query(None);
     url.set_fragment(None);
-    // the token identifies the user
-    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| wrong())?;
+    // requests identify the user with the token
+    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| invalid())?;
     Ok(url)
 }
 
-fn unusable(message: String, hint: &str) -> SettingsError {
+fn invalid_value(message: String, hint: &str) -> SettingsError {
     SettingsError { kind: FailureKind::BadAnswer, message, hint: hint.to_owned() }
 }
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_where_the_hugging_face_tools_have_it() {
+    fn the_cache_folder_is_that_of_the_hugging_face_tools() {
         let cache = |variables: &[(&str, &str)]| resolved(variables).expect("settings").cache;
         assert_eq!(cache(&[]), Path::new("/tmp/.cache/huggingface/hub"));
         assert_eq!(cache(&[("HOME", "/h")]), Path::new("/h/.cache/huggingface/hub"));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_values_are_refused_by_name() {
+    fn invalid_values_are_refused_with_the_name_of_the_variable() {
         for (name, value) in [
             ("HF_ENDPOINT", "hub.example"),
             ("HF_ENDPOINT", "ftp://hub.example"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_reads_no_token() {
+    fn a_check_of_the_settings_ignores_the_token() {
         let mut variables = Variables::default();
         variables.set("HF_TOKEN", "two words");
         assert_eq!(Settings::check(&variables), Ok(()));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn offline_is_what_the_hugging_face_tools_take_for_it() {
+    fn offline_values_are_those_of_the_hugging_face_tools() {
         for (value, offline) in [("1", true), ("true", true), ("ON", true), ("0", false)] {
             for name in variables::OFFLINE {
                 let settings = resolved(&[(name, value)]).expect("settings");

@@ -1,28 +1,28 @@
-//! Which model is fetched, and how.
+//! The model to download, and the options of a download.
 
 use std::time::Duration;
 
-/// A model of a hub. The fields become parts of paths and addresses; the caller has checked that they
-/// stay inside the folders that they are joined to.
+/// A model on a hub. The fields become parts of paths and addresses. The caller must check that
+/// they contain no `..` or other parts that leave a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSource {
     /// The repository, `owner/name`.
     pub repo: String,
     /// A branch, a tag or a commit.
     pub revision: String,
-    /// The GGUF file in the repository; `None` for the safetensors model.
+    /// The path of the GGUF file in the repository. `None` for the safetensors model.
     pub file: Option<String>,
 }
 
-/// How a model is fetched.
+/// The options of a download.
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
-    /// The model's id for the prefetch command, which hints mention.
+    /// The id of the model in the manifest, for the `prefetch` command in hints.
     pub model: String,
-    /// The longest time without progress.
+    /// The maximum time without progress.
     pub stall: Duration,
-    /// Hash every file, also those that an earlier run has verified.
+    /// Whether all files are hashed, including those that an earlier run verified.
     pub verify: bool,
-    /// Names of known repositories, among which a misspelled one is looked up.
+    /// The names of known repositories, which are compared with a misspelled name for the hint.
     pub known_repositories: Vec<&'static str>,
 }

@@ -1,16 +1,16 @@
-//! The configuration of TLS: the certificates that the system trusts, and the cryptography of ring.
+//! The configuration of TLS: the trusted certificates of the operating system, and the cryptography
+//! of ring.
 
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::sync::Arc;
 
-/// Returns the configuration. Which certificates are trusted can be changed by `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR`.
+/// Returns the configuration. `SSL_CERT_FILE` and `SSL_CERT_DIR` change the trusted certificates.
 ///
 /// # Errors
-/// The system's certificates cannot be read.
+/// The certificates of the operating system cannot be read.
 pub(crate) fn client_config() -> Result<ClientConfig, rustls::Error> {
-    // given explicitly: the default provider is a state of the whole process
+    // given explicitly, because the default provider is global state of the process
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

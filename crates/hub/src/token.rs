@@ -1,19 +1,19 @@
-//! The token for the hub: where it is found, and that it is never shown.
+//! The token for the hub, which is never shown.
 //!
-//! It is looked up as the Hugging Face tools do: in the environment, then in the file that
-//! `hf auth login` writes.
+//! It is searched in the same places as by the Hugging Face tools: in the environment, then in the
+//! file that `hf auth login` writes.
 
 use crate::variables::{self, Variables, is_true};
 use reqwest::header::HeaderValue;
 use std::path::Path;
 
-/// What replaces a token in a text.
+/// The text that replaces a token in messages.
 const REPLACEMENT: &str = "[token]";
 
-/// Longer files contain something else.
+/// The maximum size of a token file. A larger file is ignored.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
-/// A token. Its debug output shows only where it was found.
+/// A token. The debug output shows only its origin.
 #[derive(Clone)]
 pub(crate) struct Token {
     secret: String,
@@ -21,11 +21,11 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Finds the token in `variables` or in a file, which is `default_file` if the variables name no
-    /// other one.
+    /// Finds the token in `variables` or in a file: that in `HF_TOKEN_PATH`, otherwise
+    /// `default_file`. `None` if there is no token.
     ///
     /// # Errors
-    /// What was found cannot be a token; the text says where it was found.
+    /// The found text cannot be a token. The message contains the origin.
     pub(crate) fn find(
         variables: &Variables,
         default_file: &Path,
@@ -51,7 +51,7 @@ impl Token {
     }
 
     fn new(text: &str, origin: String) -> Result<Option<Token>, String> {
-        // the Hugging Face tools clean it in the same way
+        // the Hugging Face tools clean the text in the same way
         let secret = text.replace(['\r', '\n'], "").trim().to_owned();
         if secret.is_empty() {
             return Ok(None);
@@ -60,19 +60,19 @@ impl Token {
         if is_valid { Ok(Some(Token { secret, origin })) } else { Err(malformed(&origin)) }
     }
 
-    /// Returns the header of a request.
+    /// Returns the value of the `Authorization` header of a request.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", self.secret)).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
 
-    /// Returns the variable or the file in which it was found.
+    /// Returns the variable or the file in which the token was found.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Returns `text` without the token: a server may repeat what was sent to it.
+    /// Returns `text` with the token replaced, because a server may repeat the token in an answer.
     pub(crate) fn hide(&self, text: &str) -> String {
         text.replace(&self.secret, REPLACEMENT)
     }
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_where_the_hugging_face_tools_look() {
+    fn the_token_is_found_in_the_places_of_the_hugging_face_tools() {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join("token");
         assert_eq!(found(&[], &file), None);
         std::fs::write(&file, "hf_file\n").expect("written");
-        let of_login = Some(("hf_file".to_owned(), file.display().to_string()));
-        assert_eq!(found(&[], &file), of_login);
-        assert_eq!(found(&[("HF_TOKEN", " \n")], &file), of_login);
+        let login_token = Some(("hf_file".to_owned(), file.display().to_string()));
+        assert_eq!(found(&[], &file), login_token);
+        assert_eq!(found(&[("HF_TOKEN", " \n")], &file), login_token);
         let other = home.path().join("other");
         std::fs::write(&other, "hf_other").expect("written");
         let path = other.display().to_string();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_shown() {
+    fn the_token_is_not_shown() {
         let token = Token::new("hf_secret", "HF_TOKEN".into());
         let token = token.expect("well-formed").expect("a token");
         assert_eq!(format!("{token:?} {:?}", token.header()), "Token(HF_TOKEN) Some(Sensitive)");

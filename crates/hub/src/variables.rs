@@ -1,34 +1,35 @@
-//! The environment variables that configure the access to a hub, and a snapshot of all variables of a
-//! process.
+//! The environment variables that configure the access to a hub, and a snapshot of all variables of
+//! a process.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// The token for the hub, by the names that its tools have given it over time.
+/// The variables with the token for the hub: the current name and two older ones.
 pub const TOKENS: [&str; 3] = ["HF_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
-/// A file that holds the token.
+/// The path of a file that contains the token.
 pub const HF_TOKEN_PATH: &str = "HF_TOKEN_PATH";
-/// Set: no token is used.
+/// If true, no token is used.
 pub const HF_HUB_DISABLE_IMPLICIT_TOKEN: &str = "HF_HUB_DISABLE_IMPLICIT_TOKEN";
-/// The folder of the Hugging Face tools: their token, and the cache in `hub`.
+/// The folder of the Hugging Face tools, with their token and the cache in `hub`.
 pub const HF_HOME: &str = "HF_HOME";
-/// The hub's cache, by its name and an older one.
+/// The folder of the cache: the current name and an older one.
 pub const CACHES: [&str; 2] = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"];
-/// Set to `1`: no request is sent to the hub.
+/// If true, such as `1`, no request is sent to the hub.
 pub const OFFLINE: [&str; 2] = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
-/// The hub's address.
+/// The address of the hub.
 pub const HF_ENDPOINT: &str = "HF_ENDPOINT";
-/// Seconds without a byte after which a request to the hub has failed.
+/// The time in seconds without a received byte after which a request to the hub fails.
 pub const HF_HUB_DOWNLOAD_TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
-/// How often a request to the hub is repeated while no attempt makes progress.
+/// The number of retries of a request to the hub while no attempt makes progress.
 pub const HUB_RETRIES: &str = "MODELGATE_HUB_RETRIES";
-/// The user's folder for data that can be recreated.
+/// The folder of the user for data that can be recreated.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
-/// The user's folder.
+/// The home folder of the user.
 pub const HOME: &str = "HOME";
 
-/// Shorter values are not tokens, and may occur in other values by chance.
+/// The minimum length of a token that is searched in other values. Shorter values may occur there
+/// by chance.
 const MIN_TOKEN_BYTES: usize = 8;
 
 /// A snapshot of the environment variables of a process.
@@ -46,14 +47,14 @@ impl Variables {
         self.get_even_empty(name).filter(|value| !value.is_empty())
     }
 
-    /// Returns the value of `name` if it is set, also to nothing: for some variables, an empty value
-    /// means something else than none.
+    /// Returns the value of `name` if it is set, even if it is empty. For some variables, an empty
+    /// value differs from a missing one.
     pub fn get_even_empty(&self, name: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
-    /// Returns the path in `name`. `~`, `$NAME` and `${NAME}` are expanded, as the Hugging Face tools do:
-    /// they are still there when no shell has processed the value, as in the description of a
+    /// Returns the path in `name`. `~`, `$NAME` and `${NAME}` are expanded, as in the Hugging Face
+    /// tools, because no shell expands them if the value comes from the description of a
     /// container.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.get(name)?;
@@ -65,18 +66,18 @@ impl Variables {
         Some(PathBuf::from(&*shellexpand::full_with_context_no_errors(text, home, text_of)))
     }
 
-    /// Sets `name`.
+    /// Sets the variable `name` in this snapshot.
     pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.0.insert(name.into(), value.into());
     }
 
-    /// Removes the variables for whose name `unwanted` is true.
+    /// Removes the variables for which `unwanted` returns true for the name.
     pub fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
         self.0.retain(|name, _| !name.to_str().is_some_and(&unwanted));
     }
 
-    /// Returns the names of the variables whose value contains a token of the hub, whatever the name:
-    /// programs that are started do not need them.
+    /// Returns the names of all variables whose value contains a token of the hub, so that they can
+    /// be removed from the environment of child processes.
     pub fn secret_names(&self) -> Vec<OsString> {
         let tokens = TOKENS.iter().filter_map(|name| self.get(name));
         let tokens: Vec<&[u8]> = tokens
@@ -94,20 +95,20 @@ impl Variables {
         secrets.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns names and values.
+    /// Returns all names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.0.iter()
     }
 }
 
 impl std::fmt::Debug for Variables {
-    /// Writes the names only: some values are secret.
+    /// Writes only the names, because some values are secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// Returns whether the Hugging Face tools take `value` for a yes.
+/// Returns whether `value` means true for the Hugging Face tools.
 pub fn is_true(value: &OsStr) -> bool {
     let text = value.to_string_lossy().to_uppercase();
     ["1", "ON", "YES", "TRUE"].contains(&text.as_str())
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_found_under_every_name() {
+    fn secrets_are_found_in_variables_with_any_name() {
         let token = "hf_secretsecret";
         let remote = format!("https://me:{token}@hub");
         let all = [("HF_TOKEN", token), ("GIT_REMOTE", &remote), ("HOME", "/home/me")];
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn short_values_are_not_searched_in_other_values() {
+    fn a_short_token_is_not_searched_in_other_values() {
         let variables = variables(&[("HF_TOKEN", "a"), ("HOME", "/home/a")]);
         assert_eq!(variables.secret_names(), ["HF_TOKEN"]);
     }

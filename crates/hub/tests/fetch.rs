@@ -1,5 +1,5 @@
-//! Fetches from a hub on loopback in two steps: into an empty cache, from a full one, without the hub,
-//! and with faults in between.
+//! Downloads from a hub on loopback: into an empty cache, with a complete cache, without the hub,
+//! and with faults.
 
 use modelgate_hub::{
     FetchOptions, Fetched, HubError, ModelSource, Observer, Opened, Settings, Transfer, Variables,
@@ -18,12 +18,12 @@ const KNOWN: &str = "Known/Model-1.5";
 const WEIGHTS: &str = "model.safetensors";
 const TOKEN: &str = "hf_secretsecretsecret";
 
-/// Records what a fetch reports, and interrupts it if it is told to.
+/// An observer that records the reports of a download, and can interrupt it.
 #[derive(Default)]
 struct Recorder {
     notes: Mutex<Vec<String>>,
     events: Arc<Mutex<Vec<String>>>,
-    /// Interrupt as soon as a transfer begins.
+    /// Whether the download is interrupted when a transfer begins.
     interrupt_transfer: bool,
 }
 
@@ -78,7 +78,7 @@ impl Transfer for RecordedTransfer {
     }
 }
 
-/// A repository of a model whose weights are random to the fetch.
+/// Returns a repository with the files of a model. The content of the weights is not read.
 fn repository(name: &str) -> Repository {
     Repository::new(name)
         .with_file("config.json", b"{\"model_type\": \"llama\"}".to_vec())
@@ -87,7 +87,7 @@ fn repository(name: &str) -> Repository {
         .with_file(WEIGHTS, vec![7; 300_000])
 }
 
-/// A user's host: the home with the cache, and how the hub is reached.
+/// A host of a user: the home folder with the cache, and the environment variables.
 struct Host {
     home: TempDir,
     variables: Variables,
@@ -109,7 +109,7 @@ impl Host {
         self.variables.set(name, value);
     }
 
-    fn cached(&self) -> PathBuf {
+    fn repository_cache(&self) -> PathBuf {
         self.home.path().join("hub/models--owner--Tiny")
     }
 
@@ -144,12 +144,12 @@ impl Host {
     }
 }
 
-/// Returns the error of a fetch.
+/// Returns the error of a download.
 fn error<T>(result: Result<T, HubError>) -> HubError {
     result.err().expect("an error")
 }
 
-/// Files below `folder`.
+/// Returns the files below `folder`.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -162,7 +162,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn small_files_come_first_and_nothing_is_fetched_twice() {
+fn small_files_are_downloaded_first_and_no_file_is_downloaded_twice() {
     let repository = repository(REPO);
     let commit = repository.commit.clone();
     let hub = Hub::start(vec![repository]);
@@ -172,7 +172,7 @@ fn small_files_come_first_and_nothing_is_fetched_twice() {
     assert_eq!(opened.commit(), commit);
     let config = std::fs::read(opened.config().expect("a config")).expect("the config");
     assert_eq!(config, b"{\"model_type\": \"llama\"}");
-    assert_eq!(hub.sent(WEIGHTS), 0, "the weights are not fetched yet");
+    assert_eq!(hub.sent(WEIGHTS), 0, "the weights are not downloaded yet");
     let fetched = opened.weights().expect("fetched");
     assert_eq!(fetched.commit, commit);
     assert_eq!(fetched.downloaded_bytes, 300_025);
@@ -184,9 +184,9 @@ fn small_files_come_first_and_nothing_is_fetched_twice() {
     assert_eq!(hub.sent("README"), 0);
     let cache = host.home.path().join("hub").display().to_string();
     let expected = [
-        format!("fetch 0 of 25: 2 files, 25 B of it missing, into {cache}"),
+        format!("fetch 0 of 25: 2 files, 25 B to download, into {cache}"),
         "fetch moved 25".to_owned(),
-        format!("fetch 0 of 300000: 1 file, 300 kB of it missing, into {cache}"),
+        format!("fetch 0 of 300000: 1 file, 300 kB to download, into {cache}"),
         "fetch moved 300025".to_owned(),
     ];
     assert_eq!(recorder.events(), expected);
@@ -210,28 +210,28 @@ fn small_files_come_first_and_nothing_is_fetched_twice() {
 }
 
 #[test]
-fn a_model_that_is_refused_leaves_its_weights_and_no_lock() {
+fn a_dropped_model_leaves_no_lock_and_its_weights_are_not_downloaded() {
     let hub = Hub::start(vec![repository(REPO)]);
     let host = Host::new(&hub.endpoint());
     drop(host.open().expect("opened"));
     assert_eq!(hub.sent(WEIGHTS), 0);
     assert_eq!(files_below(&host.home.path().join("hub/.locks")), Vec::<PathBuf>::new());
-    assert!(!host.cached().join("refs/main").exists(), "the commit is not complete");
+    assert!(!host.repository_cache().join("refs/main").exists(), "the commit is incomplete");
 }
 
 #[test]
-fn a_commit_is_not_resolved() {
+fn a_commit_hash_is_used_without_a_request_for_the_revision() {
     let repository = repository(REPO);
     let hub = Hub::start(vec![repository.clone()]);
     let host = Host::new(&hub.endpoint());
     let fetched = host.fetch_as(REPO, &repository.commit).expect("fetched");
     assert_eq!(fetched.commit, repository.commit);
     assert!(!hub.log().iter().any(|logged| logged.target.contains("/revision/")));
-    assert_eq!(files_below(&host.cached().join("refs")), Vec::<PathBuf>::new());
+    assert_eq!(files_below(&host.repository_cache().join("refs")), Vec::<PathBuf>::new());
 }
 
 #[test]
-fn without_the_hub_the_cache_is_used_and_that_is_noted() {
+fn the_cache_is_used_with_a_note_if_the_hub_is_unreachable() {
     let repository = repository(REPO);
     let hub = Hub::start(vec![repository.clone()]);
     let host = Host::new(&hub.endpoint());
@@ -249,9 +249,11 @@ fn without_the_hub_the_cache_is_used_and_that_is_noted() {
     let end = format!("; commit {} of revision main in the cache is used", repository.commit);
     assert!(rest.ends_with(&end), "{note}");
 
-    // what lacks is not replaced: the hub's error is returned
-    std::fs::remove_file(host.cached().join("snapshots").join(&repository.commit).join(WEIGHTS))
-        .expect("removed");
+    // if a file is missing in the cache, the error of the hub is returned
+    std::fs::remove_file(
+        host.repository_cache().join("snapshots").join(&repository.commit).join(WEIGHTS),
+    )
+    .expect("removed");
     let error = error(host.open());
     assert_eq!(error.kind, FailureKind::Connect, "{error}");
 }
@@ -270,9 +272,9 @@ fn a_new_commit_is_not_replaced_by_the_cached_one() {
         assert_eq!(error(host.open()).kind, FailureKind::ServerError, "{target}");
         hub.fix();
     }
-    // a listing that is not answered is done without if the commit is in the cache
+    // without an answer to the request for the listing, a commit in the cache is used
     hub.fault(Fault::of("/tree/", busy()));
-    std::fs::remove_dir_all(host.cached().join(".modelgate")).expect("removed");
+    std::fs::remove_dir_all(host.repository_cache().join(".modelgate")).expect("removed");
     let fetched = host.fetch_as(REPO, &repository(REPO).commit).expect("found");
     assert!(fetched.notes[0].contains("server_error (acquire)"), "{:?}", fetched.notes);
     hub.fix();
@@ -280,24 +282,24 @@ fn a_new_commit_is_not_replaced_by_the_cached_one() {
 }
 
 #[test]
-fn what_another_tool_has_fetched_is_verified_by_the_names_of_contents() {
+fn files_of_another_tool_are_verified_with_the_names_of_their_contents() {
     let repository = repository(REPO);
     let hub = Hub::start(vec![repository.clone()]);
     let mut host = Host::new(&hub.endpoint());
     host.fetch().expect("fetched");
-    std::fs::remove_dir_all(host.cached().join(".modelgate")).expect("removed");
+    std::fs::remove_dir_all(host.repository_cache().join(".modelgate")).expect("removed");
     host.set("HF_HUB_OFFLINE", "1");
     assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::Now);
-    let blob = host.cached().join("blobs").join(repository.etag(WEIGHTS));
+    let blob = host.repository_cache().join("blobs").join(repository.etag(WEIGHTS));
     std::fs::write(blob, vec![8; 300_000]).expect("written");
     let error = error(host.open());
     assert_eq!(error.kind, FailureKind::Corrupt, "{error}");
-    assert!(error.message.contains("the file in the cache is wrong: its sha256 is"), "{error}");
+    assert!(error.message.contains("the file in the cache is wrong: sha256 "), "{error}");
     assert!(error.hint.contains("prefetch tiny") && error.hint.contains("replaced"), "{error:?}");
 }
 
 #[test]
-fn what_the_cache_lacks_offline_is_named_with_the_way_to_fetch_it() {
+fn files_missing_offline_are_named_with_the_download_command() {
     let repository = repository(REPO);
     let hub = Hub::start(vec![repository.clone()]);
     let mut host = Host::new(&hub.endpoint());
@@ -307,55 +309,56 @@ fn what_the_cache_lacks_offline_is_named_with_the_way_to_fetch_it() {
     assert_eq!(other.kind, FailureKind::Offline);
     let cache = host.home.path().join("hub").display().to_string();
     let expected = format!(
-        "owner/Tiny (revision v2): the cache does not know this revision; the cache is {cache}, and \
-         HF_HUB_OFFLINE forbids requests to the hub"
+        "owner/Tiny (revision v2): the cache does not contain this revision; the cache is {cache}, \
+         and HF_HUB_OFFLINE forbids requests to the hub"
     );
     assert_eq!(other.message, expected);
     assert_eq!(
         other.hint,
-        "fetch it where there is a network: `cargo run --release -- prefetch tiny`, or `hf download \
-         owner/Tiny --revision v2`; HF_HOME names the cache that has it"
+        "download it on a host with network access: `cargo run --release -- prefetch tiny`, or `hf \
+         download owner/Tiny --revision v2`; or set HF_HOME to the cache that contains it"
     );
     let known = error(host.open_as("known/Model1.5", "main", &Arc::default()));
     assert!(
         known.hint.starts_with("did you mean Known/Model-1.5? Otherwise, download it"),
         "{known:?}"
     );
-    let pointer = host.cached().join("snapshots").join(&repository.commit).join("config.json");
+    let pointer =
+        host.repository_cache().join("snapshots").join(&repository.commit).join("config.json");
     std::fs::remove_file(pointer).expect("removed");
-    let lacking = error(host.open());
-    assert_eq!(lacking.kind, FailureKind::Offline);
-    assert!(lacking.message.contains(": it lacks config.json (23 B); the cache is"), "{lacking}");
+    let missing = error(host.open());
+    assert_eq!(missing.kind, FailureKind::Offline);
+    let expected = ": missing in the cache: config.json (23 B); the cache is";
+    assert!(missing.message.contains(expected), "{missing}");
 }
 
 #[test]
-fn a_misspelled_repository_is_answered_with_a_similar_one() {
+fn a_misspelled_repository_gets_a_hint_with_a_similar_name() {
     let hub = Hub::start(vec![repository(REPO)]);
     let host = Host::new(&hub.endpoint());
-    for (repo, meant) in [("owner/Tinny", REPO), ("known/model15", KNOWN)] {
+    for (repo, similar) in [("owner/Tinny", REPO), ("known/model15", KNOWN)] {
         let error = error(host.open_as(repo, "main", &Arc::default()));
         assert_eq!(error.kind, FailureKind::RepositoryNotFound, "{error}");
-        let begin = format!("did you mean {meant}? Otherwise, check the name on ");
+        let begin = format!("did you mean {similar}? Otherwise, check the name on ");
         assert!(error.hint.starts_with(&begin), "{error:?}");
     }
 }
 
 #[test]
-fn a_wrong_content_is_noted_and_fetched_again() {
+fn a_wrong_file_in_the_cache_is_noted_and_downloaded_again() {
     let repository = repository(REPO);
     let hub = Hub::start(vec![repository.clone()]);
     let host = Host::new(&hub.endpoint());
     host.fetch().expect("fetched");
     for path in ["config.json", WEIGHTS] {
-        let blob = host.cached().join("blobs").join(repository.etag(path));
+        let blob = host.repository_cache().join("blobs").join(repository.etag(path));
         std::fs::write(&blob, "Access denied").expect("written");
         let recorder = Arc::new(Recorder::default());
         let opened = host.open_as(REPO, "main", &recorder).expect("opened");
         let fetched = opened.weights().expect("fetched");
         let bytes = repository.content(path).len();
-        let note = format!(
-            "{path} in the cache is wrong (it has 13 bytes, expected {bytes}): downloaded again"
-        );
+        let note =
+            format!("{path} in the cache is wrong (13 bytes, expected {bytes}): downloaded again");
         assert_eq!(fetched.notes, [note]);
         assert_eq!(recorder.notes(), fetched.notes);
         assert_eq!(std::fs::read(blob).expect("the content"), repository.content(path));
@@ -363,12 +366,12 @@ fn a_wrong_content_is_noted_and_fetched_again() {
 }
 
 #[test]
-fn a_signal_ends_a_fetch_and_releases_its_locks() {
+fn a_signal_ends_a_download_and_releases_its_locks() {
     let hub = Hub::start(vec![repository(REPO)]);
     let mut host = Host::new(&hub.endpoint());
     host.set("HF_HUB_DOWNLOAD_TIMEOUT", "60");
     host.fetch_as(REPO, "main").expect("fetched");
-    std::fs::remove_dir_all(host.cached().join("blobs")).expect("removed");
+    std::fs::remove_dir_all(host.repository_cache().join("blobs")).expect("removed");
     hub.fault(Fault::of("/config.json", Action::StallAt(5)));
     let recorder = Arc::new(Recorder { interrupt_transfer: true, ..Recorder::default() });
     let error = error(host.open_as(REPO, "main", &recorder));
@@ -389,7 +392,7 @@ fn errors_keep_their_source_without_addresses_and_token() {
     hub.fault(Fault::of("signature", Action::CutAt(1000)));
     let cut = error(host.fetch());
     assert_eq!(cut.kind, FailureKind::Connect);
-    assert!(cut.message.contains("(1000 of 300000 bytes are there); tried 1 times"), "{cut}");
+    assert!(cut.message.contains("(1000 of 300000 bytes are downloaded); tried 1 times"), "{cut}");
     let mut texts = vec![format!("{cut:?}"), cut.to_string(), cut.hint.clone()];
     let mut source = cut.source();
     assert!(source.is_some(), "{cut:?}");
@@ -401,7 +404,7 @@ fn errors_keep_their_source_without_addresses_and_token() {
         assert!(!text.contains("signature") && !text.contains(TOKEN), "{text}");
     }
     hub.fix();
-    // an answer that is no JSON of a hub, and repeats the token
+    // an answer that is JSON of another form, and repeats the token
     let page = format!("\"{TOKEN}\"");
     hub.fault(Fault::of("/revision/", Action::Status(200, Vec::new(), page)));
     let page = error(host.open());
@@ -412,13 +415,13 @@ fn errors_keep_their_source_without_addresses_and_token() {
 }
 
 #[test]
-fn a_cache_that_has_all_files_need_not_be_writable() {
+fn a_cache_with_all_files_may_be_read_only() {
     let repository = repository(REPO);
     let hub = Hub::start(vec![repository.clone()]);
     let host = Host::new(&hub.endpoint());
     host.fetch_as(REPO, &repository.commit).expect("fetched");
-    // permissions do not bind root, but no user can write into a file as into a folder
-    let refs = host.cached().join("refs");
+    // root ignores permissions, but no user can create a file below a regular file
+    let refs = host.repository_cache().join("refs");
     std::fs::remove_dir(&refs).expect("removed");
     std::fs::write(&refs, "").expect("written");
     let fetched = host.fetch();
@@ -426,18 +429,21 @@ fn a_cache_that_has_all_files_need_not_be_writable() {
 }
 
 #[test]
-fn a_cache_that_is_no_folder_is_named_with_what_it_lacks() {
+fn a_cache_path_that_is_not_a_folder_is_reported_with_the_missing_files() {
     let hub = Hub::start(vec![repository(REPO)]);
     let mut host = Host::new(&hub.endpoint());
     host.set("HF_HOME", "/dev/null");
     let error = error(host.open());
     assert_eq!(error.kind, FailureKind::CacheNotWritable, "{error}");
     assert!(error.message.contains("/dev/null/hub"), "{error}");
-    assert!(error.message.ends_with("; it lacks tokenizer.json, config.json (25 B)"), "{error}");
+    assert!(
+        error.message.ends_with("; missing in the cache: tokenizer.json, config.json (25 B)"),
+        "{error}"
+    );
 }
 
 #[test]
-fn what_speaks_no_tls_is_not_trusted() {
+fn a_server_without_tls_is_not_trusted() {
     let hub = Hub::start(Vec::new());
     let host = Host::new(&hub.endpoint().replace("http:", "https:"));
     let error = error(host.open());

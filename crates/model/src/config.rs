@@ -1,54 +1,55 @@
 //! The part of a Hugging Face `config.json` that a decoder of the Llama family needs.
 //!
 //! Source: `configuration_llama.py`, `configuration_mistral.py`, `configuration_mixtral.py`,
-//! `configuration_qwen2.py`, `configuration_qwen2_5_omni.py` of transformers. Both spellings are
-//! read: version 4's (`rope_theta`, `rope_scaling`) and version 5's (`rope_parameters`).
+//! `configuration_qwen2.py`, `configuration_qwen2_5_omni.py` of transformers. The keys of both
+//! versions are supported: 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`).
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a decoder of the Llama family is made of. All sizes are numbers of elements.
+/// The configuration of a decoder of the Llama family. All sizes are numbers of elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `model_type` as the file says it.
+    /// The `model_type` in the file.
     pub architecture: String,
-    /// The family whose tensor names and details apply.
+    /// The family, which decides tensor names and details.
     pub family: Family,
-    /// What precedes `model.` and `lm_head.` in the names of its tensors.
+    /// The prefix of `model.` and `lm_head.` in the names of the tensors.
     pub prefix: &'static str,
-    /// Layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Width of the residual stream.
+    /// The width of the residual stream.
     pub hidden: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// The number of key and value heads; divides `heads`.
     pub kv_heads: usize,
-    /// Width of one head.
+    /// The width of one head.
     pub head_dim: usize,
-    /// Width of the feed-forward network (of one expert, where there are experts).
+    /// The width of the feed-forward network, or of one expert if the model has experts.
     pub ffn: usize,
-    /// Rows of the embedding.
+    /// The number of rows of the embedding.
     pub vocab: usize,
-    /// Mixture of experts, where there is one.
+    /// The mixture of experts. `None` for a dense model.
     pub experts: Option<Experts>,
     /// Whether q, k and v have a bias.
     pub qkv_bias: bool,
     /// Whether the output matrix is the embedding.
     pub tied_embeddings: bool,
-    /// Epsilon of the RMS norms.
+    /// The epsilon of the RMS norms.
     pub norm_eps: f64,
-    /// Rotary position embedding.
+    /// The rotary position embedding.
     pub rope: Rope,
-    /// Positions that the model was made for.
+    /// The number of positions for which the model was trained.
     pub max_positions: usize,
-    /// How far attention reaches back in the layers where that is limited.
+    /// The number of positions that attention can see, and the layers with this limit. `None` if no
+    /// layer is limited.
     pub sliding_window: Option<SlidingWindow>,
-    /// Token ids that end an answer, where the config names them.
+    /// The token ids that end an answer. Empty if the config contains none.
     pub stop_tokens: Vec<u32>,
 }
 
-/// Families with tensor names of their own.
+/// A family of models with its own tensor names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// Llama and Mistral.
@@ -57,79 +58,79 @@ pub enum Family {
     Mixtral,
     /// Qwen2 and Qwen2.5.
     Qwen2,
-    /// The thinker of Qwen2.5-Omni: Qwen2's text model beside an audio and a vision tower.
+    /// The thinker of Qwen2.5-Omni: the text model of Qwen2 with an audio and a vision tower.
     Qwen25Omni,
 }
 
-/// Attention that sees only so many of the latest positions (Longformer: Beltagy et al., 2020,
+/// Attention that is limited to the latest positions (Longformer: Beltagy et al., 2020,
 /// arXiv:2004.05150).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlidingWindow {
-    /// Positions that a token sees, its own among them.
+    /// The number of visible positions, including that of the token itself.
     pub positions: usize,
-    /// Which layers are limited so.
+    /// Whether each layer is limited.
     pub layers: Vec<bool>,
 }
 
 /// A mixture of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Experts {
-    /// How many there are in each layer.
+    /// The number of experts in each layer.
     pub count: usize,
-    /// How many a token goes to.
+    /// The number of experts for each token.
     pub per_token: usize,
-    /// Whether the weights of those chosen are scaled to a sum of 1 (`norm_topk_prob`), as
-    /// Mixtral always has it.
+    /// Whether the weights of the selected experts are scaled to a sum of 1 (`norm_topk_prob`), as
+    /// in Mixtral.
     pub renormalised: bool,
 }
 
 /// Rotary position embedding (Su et al., 2021, arXiv:2104.09864).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
-    /// Base of the frequencies.
+    /// The base of the frequencies.
     pub theta: f64,
-    /// How frequencies are changed for long contexts.
+    /// The change of the frequencies for long contexts. `None` if they are not changed.
     pub scaling: Option<RopeScaling>,
 }
 
-/// `llama3` scaling of RoPE's frequencies (`modeling_rope_utils.py` of transformers,
+/// The `llama3` scaling of RoPE frequencies (`modeling_rope_utils.py` of transformers,
 /// `_compute_llama3_parameters`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeScaling {
-    /// Low frequencies are divided by this.
+    /// The divisor of low frequencies.
     pub factor: f64,
     /// Wavelengths above `original_context / low_freq_factor` are low.
     pub low_freq_factor: f64,
-    /// Wavelengths below `original_context / high_freq_factor` are left alone.
+    /// Wavelengths below `original_context / high_freq_factor` are not changed.
     pub high_freq_factor: f64,
-    /// Positions before the context was stretched.
+    /// The number of positions before the extension of the context.
     pub original_context: f64,
 }
 
 /// Why a config cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// Not JSON, or not of the form expected.
+    /// The text is not JSON, or a key is missing or invalid.
     #[error("{0}")]
     Malformed(String),
-    /// A sound config of something that this decoder does not do.
+    /// A valid config with a feature that this decoder does not support.
     #[error("{0}")]
     Unsupported(String),
 }
 
-/// The longest context that a model gets without being asked: long enough for any question, and
-/// small beside the weights.
+/// The maximum of [`Config::default_context`], in positions: sufficient for questions, with a KV
+/// cache that is small compared with the weights.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
-/// Largest value that a width in a config may have.
+/// The maximum of a width in a config, in elements.
 const MAX_WIDTH: usize = 1 << 24;
 
-/// Largest number of layers, and of experts in all layers together: what follows from a config is a
-/// list of tensors, and a config from outside must not make it longer than memory.
+/// The maximum number of layers, and of experts in all layers together. They bound the memory of
+/// the list of tensors, because a config may come from an untrusted source.
 const MAX_LAYERS: usize = 4096;
 const MAX_EXPERTS: usize = 1 << 17;
 
-/// Names of the architectures that [`Config::from_json`] knows.
+/// The architectures that [`Config::from_json`] supports.
 const KNOWN: &str = "llama, mistral, mixtral, qwen2, qwen2_5_omni, qwen2_5_omni_thinker";
 
 #[derive(Deserialize)]
@@ -137,8 +138,8 @@ struct Raw {
     num_hidden_layers: Option<usize>,
     hidden_size: Option<usize>,
     num_attention_heads: Option<usize>,
-    /// Written as null it means as many as there are query heads.
-    #[serde(default, deserialize_with = "written")]
+    /// Null means the number of query heads.
+    #[serde(default, deserialize_with = "present_or_null")]
     num_key_value_heads: Option<Option<usize>>,
     partial_rotary_factor: Option<f64>,
     head_dim: Option<usize>,
@@ -155,8 +156,8 @@ struct Raw {
     rope_scaling: Option<Value>,
     rope_parameters: Option<Value>,
     max_position_embeddings: Option<usize>,
-    /// Written as null it means that there is none, which is not the same as leaving it out.
-    #[serde(default, deserialize_with = "written")]
+    /// Null means no window, which differs from a missing key.
+    #[serde(default, deserialize_with = "present_or_null")]
     sliding_window: Option<Option<usize>>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
@@ -164,10 +165,10 @@ struct Raw {
     eos_token_id: Option<Value>,
 }
 
-/// What transformers takes for keys that a config leaves out: the defaults of its config classes.
-/// Sizes have none here, since no published config leaves them out.
+/// The values that transformers uses for missing keys: the defaults of its config classes. Sizes
+/// have no default here, because all published configs contain them.
 struct Defaults {
-    /// None for as many as there are query heads.
+    /// `None` for the number of query heads.
     kv_heads: Option<usize>,
     norm_eps: f64,
     theta: f64,
@@ -213,7 +214,7 @@ impl Defaults {
 #[derive(Deserialize)]
 struct RawScaling {
     rope_type: Option<String>,
-    /// The older name of `rope_type`; many files have both.
+    /// The older name of `rope_type`; many files contain both.
     r#type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
@@ -223,15 +224,15 @@ struct RawScaling {
 }
 
 impl Config {
-    /// The longest text of a config, in bytes: those of the supported families have up to 13,000, and
-    /// each byte may become a hundred in memory.
+    /// The maximum length of a config in bytes. Configs of the supported families have up to 13,000
+    /// bytes, and each byte may need a hundred bytes of memory.
     pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
     /// Reads the text of a `config.json`.
     ///
     /// # Errors
     /// [`ConfigError::Malformed`] names the key that is missing or out of bounds;
-    /// [`ConfigError::Unsupported`] names the architecture or feature and what is supported.
+    /// [`ConfigError::Unsupported`] names the architecture or feature, and what is supported.
     pub fn from_json(text: &str) -> Result<Config, ConfigError> {
         if text.len() > Config::MAX_TEXT_BYTES {
             return Err(ConfigError::Malformed(format!(
@@ -346,21 +347,21 @@ impl Config {
         })
     }
 
-    /// Positions of the KV cache where none are asked for: what the model was made for, at
-    /// most [`DEFAULT_CONTEXT`].
+    /// Returns the default number of positions of the KV cache: that of the model, at most
+    /// [`DEFAULT_CONTEXT`].
     pub fn default_context(&self) -> u32 {
         u32::try_from(self.max_positions).unwrap_or(u32::MAX).min(DEFAULT_CONTEXT)
     }
 
-    /// How many positions a token of that layer sees, where that is limited.
+    /// Returns the number of positions that a token of this layer can see. `None` without a limit.
     pub fn window(&self, layer: usize) -> Option<usize> {
         let window = self.sliding_window.as_ref()?;
         window.layers.get(layer).copied().unwrap_or(false).then_some(window.positions)
     }
 }
 
-/// The value of a key that is there, which may be null.
-fn written<'de, D: serde::Deserializer<'de>>(
+/// Reads the value of a key that is present: `Some(None)` for null.
+fn present_or_null<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<usize>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
@@ -386,10 +387,10 @@ fn size(key: &str, value: Option<usize>) -> Result<usize, ConfigError> {
     at_most(key, value, MAX_WIDTH)
 }
 
-fn at_most(key: &str, value: Option<usize>, most: usize) -> Result<usize, ConfigError> {
+fn at_most(key: &str, value: Option<usize>, max: usize) -> Result<usize, ConfigError> {
     let value = value.ok_or_else(|| missing(key))?;
-    if value == 0 || value > most {
-        return Err(ConfigError::Malformed(format!("{key} is {value}, expected 1 to {most}")));
+    if value == 0 || value > max {
+        return Err(ConfigError::Malformed(format!("{key} is {value}, expected 1 to {max}")));
     }
     Ok(value)
 }
@@ -402,9 +403,9 @@ fn positive(key: &str, value: f64) -> Result<f64, ConfigError> {
     }
 }
 
-/// Whether, how far and where attention is limited: transformers' Llama ignores the keys, its
-/// Mistral and Mixtral limit all layers, its Qwen2 those that `layer_types` names, or else those
-/// from `max_window_layers` on.
+/// Returns the limit of attention. In transformers, Llama ignores the keys, Mistral and Mixtral
+/// limit all layers, and Qwen2 limits the layers in `layer_types`, otherwise those from
+/// `max_window_layers` on.
 fn sliding_window(
     architecture: &str,
     qwen: bool,
@@ -413,7 +414,7 @@ fn sliding_window(
     layers: usize,
 ) -> Result<Option<SlidingWindow>, ConfigError> {
     let positions = match &raw.sliding_window {
-        Some(written) => *written,
+        Some(value) => *value,
         None => defaults.window,
     };
     let off = architecture == "llama" || (qwen && raw.use_sliding_window != Some(true));
@@ -477,7 +478,7 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
         None if raw.factor.is_some() => Err(ConfigError::Malformed(
             "rope_scaling has a factor and no rope_type, expected both or neither".into(),
         )),
-        // mrope's three axes agree where there is only text: then it is ordinary RoPE.
+        // for text, the three axes of mrope are equal, which is ordinary RoPE
         None | Some("default" | "mrope") => Ok(None),
         Some("llama3") => Ok(Some(RopeScaling {
             factor: get("factor", raw.factor)?,
@@ -495,14 +496,11 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
     }
 }
 
-/// Token ids from a number, a list of numbers, or nothing.
+/// Reads token ids from a number or a list of numbers. A missing key or null gives none.
 fn token_ids(value: Option<&Value>) -> Result<Vec<u32>, ConfigError> {
     let id = |value: &Value| {
         value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            ConfigError::Malformed(format!(
-                "eos_token_id: {value} is not a token \
-                                                           ID"
-            ))
+            ConfigError::Malformed(format!("eos_token_id: {value} is not a token ID"))
         })
     };
     match value {

@@ -1,27 +1,27 @@
-//! llama.cpp's names of tensors (`gguf-py/gguf/constants.py`, `tensor_mapping.py`).
+//! The tensor names of llama.cpp (`gguf-py/gguf/constants.py`, `tensor_mapping.py`).
 
-/// Where a GGUF file holds a tensor of a Hugging Face checkpoint.
+/// The location of a tensor of a Hugging Face checkpoint in a GGUF file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GgufName {
-    /// Name of the tensor alone.
+    /// The name of the tensor, if it is stored separately.
     pub name: String,
-    /// Name of the tensor that holds it with those of all other experts of its layer, in the order
-    /// in which [`crate::tensors`] lists them; only for an expert's matrix.
+    /// The name of the merged tensor of all experts of a layer, in the order of [`crate::tensors`].
+    /// `None` for a tensor that does not belong to an expert.
     pub merged: Option<String>,
 }
 
-/// llama.cpp's name of a tensor that [`crate::tensors`] calls by its Hugging Face name; none for a
-/// tensor that no GGUF file of a text model has.
+/// Returns the name of llama.cpp for a tensor with a Hugging Face name from [`crate::tensors`].
+/// `None` for a tensor that GGUF files of text models do not contain.
 pub fn gguf_name(name: &str) -> Option<GgufName> {
     let plain = |name: String| Some(GgufName { name, merged: None });
     let Some(of_layer) = name.strip_prefix("model.layers.") else {
-        let whole = match name {
+        let global = match name {
             "model.embed_tokens.weight" => "token_embd.weight",
             "model.norm.weight" => "output_norm.weight",
             "lm_head.weight" => "output.weight",
             _ => return None,
         };
-        return plain(whole.to_owned());
+        return plain(global.to_owned());
     };
     let (layer, rest) = of_layer.split_once('.')?;
     let (stem, kind) = rest.rsplit_once('.')?;

@@ -1,5 +1,5 @@
-//! Which files make a model: the names in a folder of Hugging Face layout, the parts of a split GGUF
-//! file, the shards that an index names.
+//! The files of a model: a folder in Hugging Face layout, the parts of a split GGUF file, the
+//! shards in an index.
 
 use crate::small_file;
 use modelgate_protocol::{FailureKind, ModelFiles, WeightFormat};
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 /// The file that describes a safetensors model.
 pub const CONFIG: &str = "config.json";
-/// The file of its weights, if there is only one.
+/// The weights of a safetensors model, if they are in one file.
 pub const SINGLE: &str = "model.safetensors";
-/// The file that says in which of several files each tensor is.
+/// The index of a sharded safetensors model, which maps each tensor to its file.
 pub const INDEX: &str = "model.safetensors.index.json";
-/// Small files that a model may have, whatever the format of its weights.
+/// Optional small files of a model, for all formats of weights.
 pub const COMPANIONS: [&str; 5] = [
     "generation_config.json",
     TOKENIZER,
@@ -25,19 +25,19 @@ pub const COMPANIONS: [&str; 5] = [
 ];
 const TOKENIZER: &str = "tokenizer.json";
 
-/// The ends of names of files that can run code when they are read.
+/// Suffixes of files that can run code when they are loaded.
 pub const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
 
-/// No model is split into more parts.
+/// The maximum number of parts of a split model.
 const MAX_PARTS: u32 = 10_000;
 
-/// A folder or file that does not hold a model.
+/// A folder or file that does not contain a model.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct LayoutError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// What is missing or wrong, and where.
+    /// The message: what is missing or wrong, and where.
     pub message: String,
     /// How to fix it.
     pub hint: String,
@@ -67,7 +67,7 @@ impl LayoutError {
 /// Returns the files of the model at `path`: a folder in Hugging Face layout, or a GGUF file.
 ///
 /// # Errors
-/// What is missing or wrong, and where.
+/// The error names the file that is missing or wrong.
 pub fn files(path: &Path) -> Result<ModelFiles, LayoutError> {
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => LayoutError::not_found(
@@ -151,15 +151,16 @@ fn with_companions(
     weights: Vec<PathBuf>,
     index: Option<PathBuf>,
 ) -> ModelFiles {
-    let beside = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
+    let existing = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
     ModelFiles {
         index,
-        // a GGUF file's own metadata say what it is; a config.json beside it may be another model's
-        config: beside(CONFIG).filter(|_| format == WeightFormat::Safetensors),
-        generation_config: beside("generation_config.json"),
-        tokenizer: beside(TOKENIZER),
-        tokenizer_config: beside("tokenizer_config.json"),
-        chat_template: beside("chat_template.jinja").or_else(|| beside("chat_template.json")),
+        // the metadata of a GGUF file describe it; a `config.json` next to it may belong to another
+        // model
+        config: existing(CONFIG).filter(|_| format == WeightFormat::Safetensors),
+        generation_config: existing("generation_config.json"),
+        tokenizer: existing(TOKENIZER),
+        tokenizer_config: existing("tokenizer_config.json"),
+        chat_template: existing("chat_template.jinja").or_else(|| existing("chat_template.json")),
         ..ModelFiles::new(root, format, weights)
     }
 }
@@ -176,20 +177,20 @@ fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, LayoutError> {
     Ok(indexed.keys().map(|name| root.join(name)).collect())
 }
 
-/// Returns the files that the index at `path` names, each with one of its tensors. They are plain names
-/// of safetensors files in the folder of the index.
+/// Returns the files in the index at `path`, each with one of its tensors. All are plain names of
+/// safetensors files in the folder of the index.
 ///
 /// # Errors
-/// The index cannot be read, or names something else.
+/// The index cannot be read, or contains another kind of name.
 pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: Files,
     }
-    let corrupt = |what: String| {
+    let corrupt = |detail: String| {
         LayoutError::new(
             FailureKind::Corrupt,
-            format!("{}: {what}", path.display()),
+            format!("{}: {detail}", path.display()),
             "download the index again from the repository of the shards",
         )
     };
@@ -219,8 +220,8 @@ pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
     Ok(files)
 }
 
-/// The values of an index's `weight_map`, each with the first of its keys. Millions of tensors in a
-/// few files take no more memory than the files' names.
+/// The values of the `weight_map` of an index, each with its first key. Millions of tensors in few
+/// files need only the memory of the names of the files.
 struct Files(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Files {
@@ -250,10 +251,10 @@ impl<'de> Deserialize<'de> for Files {
     }
 }
 
-/// No repository has longer paths, in bytes.
+/// The maximum length of a path in a repository in bytes.
 const MAX_PATH_BYTES: usize = 1024;
 
-/// Returns whether `path`, with `/`, stays inside the folder that it is joined to.
+/// Returns whether `path`, with the separator `/`, stays inside the folder that it is joined to.
 pub fn is_inside(path: &str) -> bool {
     let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
     path.len() <= MAX_PATH_BYTES
@@ -273,7 +274,7 @@ fn pickle(path: &Path) -> LayoutError {
 const PICKLE_HINT: &str = "use safetensors files of the same model, or convert the files: pickle \
                            files can run code when they are read, and are refused";
 
-/// Returns the error for a folder without a model, which says what the folder contains.
+/// Returns the error for a folder without a model, with the contents of the folder.
 fn no_model(root: &Path) -> LayoutError {
     let mut names: Vec<String> = std::fs::read_dir(root)
         .map(|entries| {
@@ -281,10 +282,10 @@ fn no_model(root: &Path) -> LayoutError {
         })
         .unwrap_or_default();
     names.sort();
-    let is = |end: &str| names.iter().any(|name| name.ends_with(end));
-    let hint = if is(".gguf") {
+    let any_ends_with = |end: &str| names.iter().any(|name| name.ends_with(end));
+    let hint = if any_ends_with(".gguf") {
         "set path to one of the GGUF files in the folder"
-    } else if PICKLES.iter().any(|end| is(end)) {
+    } else if PICKLES.iter().any(|end| any_ends_with(end)) {
         PICKLE_HINT
     } else {
         "set path to the folder with config.json and model.safetensors, or with its shards and \
@@ -308,14 +309,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_part_of_a_split_file_names_them_all() {
+    fn any_part_of_a_split_file_selects_all_parts() {
         let dir = tempfile::tempdir().expect("a folder");
         for number in 1..=3 {
             let name = format!("m-q8_0-{number:05}-of-00003.gguf");
             std::fs::write(dir.path().join(name), "").expect("written");
         }
         let second = dir.path().join("m-q8_0-00002-of-00003.gguf");
-        let names: Vec<_> = files(&second).expect("all there").weights;
+        let names: Vec<_> = files(&second).expect("all parts exist").weights;
         assert_eq!(names.len(), 3);
         assert!(names[0].ends_with("m-q8_0-00001-of-00003.gguf"), "{names:?}");
         std::fs::remove_file(&names[2]).expect("removed");
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_no_larger_in_memory_than_the_names_of_its_files() {
+    fn an_index_with_too_many_files_or_unsafe_names_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join(INDEX);
         let index = |files: usize| {

@@ -1,7 +1,8 @@
-//! The static description of a model: which files it consists of, and from its `config.json` the name,
-//! shape, role, resident type and bytes of every tensor, before a weight is read.
+//! The static description of a model: its files, and from its `config.json` the name, shape, role,
+//! resident type and bytes of every tensor, before a weight is read.
 //!
-//! Reads small files that describe a model, and nothing else; knows no engine and no device.
+//! The crate reads only small files that describe a model, and does not depend on an engine or a
+//! device.
 
 mod config;
 mod gguf_names;

@@ -1,32 +1,31 @@
-//! llama.cpp's mixes: GGUF files whose matrices are not all of one type.
+//! The mixes of llama.cpp: GGUF files with matrices of different types.
 //!
-//! Source: `llama-quant.cpp`, which gives the bulk of a model the type that the mix is named after,
-//! and more bits to the matrices that suffer most: values, attention's and the network's outputs,
-//! embedding and output matrix.
+//! Source: `llama-quant.cpp`, which gives most matrices the type in the name of the mix, and more
+//! bits to the matrices with the highest loss: values, the outputs of attention and of the
+//! feed-forward network, embedding and output matrix.
 
 use crate::rule::role;
 use modelgate_protocol::{DType, Role, Scheme};
 
-/// What a mix may be made of.
+/// The types in a mix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
-    /// The type of its bulk; no matrix has fewer bits.
+    /// The type of most matrices; no matrix has fewer bits.
     pub base: DType,
-    /// What [`Mix::bits_per_weight`] is at least and at most. Embedding and output matrix are left
-    /// out: how much of a model they are differs from a twentieth to a third.
+    /// The minimum and maximum of [`Mix::bits_per_weight`]. Embedding and output matrix are left
+    /// out, because their share of the weights varies between a twentieth and a third.
     pub bounds: (f64, f64),
 }
 
-/// The largest type that a matrix of a mix has.
+/// The largest type of a matrix in a mix.
 const LARGEST: DType = DType::Q8_0;
 
-/// What a GGUF file of that scheme may be made of; none for the schemes that are of one type
-/// throughout, in GGUF files too.
+/// Returns the types in a GGUF file of this scheme. `None` for schemes with one type.
 pub fn mix(scheme: Scheme) -> Option<Mix> {
     let base = scheme.dtype()?;
-    // Worked out from the rule for models of 1 to 80 layers in which the network's output matrices
-    // are a quarter to two fifths of the layer, with 0.1 of room.
-    let (least, most) = match scheme {
+    // computed from the rule for models of 1 to 80 layers in which the output matrices of the
+    // feed-forward network are a quarter to two fifths of the layer, with a margin of 0.1
+    let (min, max) = match scheme {
         Scheme::Q2K => (2.75, 3.6),
         Scheme::Q2KS => (2.6, 3.3),
         Scheme::Q3KS => (3.4, 3.7),
@@ -43,18 +42,18 @@ pub fn mix(scheme: Scheme) -> Option<Mix> {
         Scheme::Q6K => (6.5, 6.7),
         Scheme::None | Scheme::Q4K | Scheme::Q5K | Scheme::Q8_0 => return None,
     };
-    Some(Mix { base, bounds: (least, most) })
+    Some(Mix { base, bounds: (min, max) })
 }
 
 impl Mix {
-    /// Whether a matrix of that name and shape (rows first) may have that type.
+    /// Returns whether a matrix with this name and shape (rows first) may have this type.
     pub fn permits(&self, name: &str, shape: &[u64], dtype: &DType) -> bool {
         let role = role(name, shape);
-        let (Some(bits), Some(least), Some(most)) = (bits(dtype), bits(&self.base), bits(&LARGEST))
+        let (Some(bits), Some(min), Some(max)) = (bits(dtype), bits(&self.base), bits(&LARGEST))
         else {
             return false;
         };
-        if !role.is_quantizable() || !dtype.is_quantized() || bits < least || bits > most {
+        if !role.is_quantizable() || !dtype.is_quantized() || bits < min || bits > max {
             return false;
         }
         if is_bulk(name, role) {
@@ -63,7 +62,7 @@ impl Mix {
         !falls_back(&self.base, shape) || FALLBACKS.iter().any(|(_, other)| dtype == other)
     }
 
-    /// The type of the bulk's matrices of that shape.
+    /// Returns the type of most matrices with this shape.
     pub fn bulk(&self, shape: &[u64]) -> DType {
         let fallback = FALLBACKS.iter().find(|(dtype, _)| *dtype == self.base);
         match fallback {
@@ -72,8 +71,8 @@ impl Mix {
         }
     }
 
-    /// Bits per weight of `tensors` (name, shape, bytes), as far as they are bounded; `None` if
-    /// the block divides the rows of less than half of the layers' weights.
+    /// Returns the bits per weight of `tensors` (name, shape, bytes) that have bounds. `None` if
+    /// the block divides the rows of less than half of the weights of the layers.
     pub fn bits_per_weight<'a>(
         &self,
         tensors: impl Iterator<Item = (&'a str, &'a [u64], u64)>,
@@ -94,7 +93,8 @@ impl Mix {
     }
 }
 
-/// What llama.cpp takes where a type's block does not divide the rows (`tensor_type_fallback`).
+/// The types that llama.cpp uses if the block of a type does not divide the rows
+/// (`tensor_type_fallback`).
 const FALLBACKS: [(DType, DType); 5] = [
     (DType::Q2K, DType::Q4_0),
     (DType::Q3K, DType::Q4_0),
@@ -108,13 +108,13 @@ fn falls_back(dtype: &DType, shape: &[u64]) -> bool {
     !dtype.block().is_some_and(|(block, _)| row.is_multiple_of(block))
 }
 
-/// Bits per weight of a type.
+/// Returns the bits per weight of a type.
 fn bits(dtype: &DType) -> Option<f64> {
     let (elements, bytes) = dtype.block()?;
     Some(bytes as f64 * 8.0 / elements as f64)
 }
 
-/// Matrices that have the base type in every mix.
+/// Returns whether a matrix has the base type in every mix.
 fn is_bulk(name: &str, role: Role) -> bool {
     let has = |part: &str| name.split('.').any(|found| found == part);
     matches!(role, Role::Linear | Role::Expert)
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_bits_are_for_the_matrices_that_need_them() {
+    fn sensitive_matrices_have_more_bits() {
         let mix = mix(Scheme::Q4KM).expect("a mix");
         let permits = |name: &str, dtype: DType| mix.permits(name, &[512, 256], &dtype);
         assert!(permits("blk.0.ffn_up.weight", DType::Q4K));
@@ -139,12 +139,12 @@ mod tests {
             assert!(permits(name, DType::Q6K) && permits(name, DType::Q4K), "{name}");
             assert!(!permits(name, DType::Q3K) && !permits(name, DType::F16), "{name}");
         }
-        assert!(permits("blk.0.attn_k.weight", DType::Q8_0), "as Mixtral's");
+        assert!(permits("blk.0.attn_k.weight", DType::Q8_0), "as in Mixtral");
         assert!(!permits("blk.0.attn_norm.weight", DType::Q4K));
     }
 
     #[test]
-    fn rows_that_the_block_does_not_divide_have_their_own_types() {
+    fn rows_not_divided_by_the_block_have_fallback_types() {
         let mix = mix(Scheme::Q4KM).expect("a mix");
         let permits = |name: &str, dtype: DType| mix.permits(name, &[512, 896], &dtype);
         assert!(permits("blk.0.ffn_up.weight", DType::Q5_0));
@@ -153,7 +153,7 @@ mod tests {
         assert!(!permits("blk.0.attn_v.weight", DType::F16));
         let q2_k = super::mix(Scheme::Q2K).expect("a mix");
         assert!(!q2_k.permits("blk.0.ffn_up.weight", &[512, 896], &DType::Q8_0));
-        // as Qwen2.5 0.5B has it: of each layer the block divides the rows of one matrix
+        // as in Qwen2.5 0.5B: the block divides the rows of one matrix of each layer
         let (wide, down) = ([4864u64, 896], [896u64, 4864]);
         let layer = [
             ("blk.0.ffn_up.weight", &wide[..], 4864 * 896 / 32 * 22),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_of_one_type_is_no_mix() {
+    fn a_scheme_with_one_type_is_not_a_mix() {
         assert_eq!(super::mix(Scheme::Q4K), None);
         assert_eq!(super::mix(Scheme::None), None);
     }

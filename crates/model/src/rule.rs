@@ -1,22 +1,23 @@
-//! What is quantized: one pure function of name, shape and scheme.
+//! Decides which tensors are quantized, as a pure function of name, shape and scheme.
 //!
-//! Loading, prediction and the `quantization` check all ask it.
+//! Loading and prediction use it. The `quantization` check has its own rule.
 
 use modelgate_protocol::{DType, Role, Scheme};
 
-/// The type that a tensor is to have, and why.
+/// The planned type of a tensor, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// What the tensor is for.
+    /// The role of the tensor.
     pub role: Role,
     /// The quantized type; `None` if the tensor keeps a float type.
     pub quantized: Option<DType>,
-    /// Why the scheme does not quantize it; `None` if it does, or asks for nothing.
+    /// Why the scheme does not quantize the tensor. `None` if it does, or if it requests no
+    /// quantization.
     pub reason: Option<String>,
 }
 
-/// The type that a tensor of float values has in memory. On the CPU that is f32, in which it
-/// computes; on a device matrices keep what their file has, and what is small beside them is f32.
+/// Returns the type of a float tensor in memory. On the CPU it is f32, the type of its arithmetic.
+/// On a device, matrices keep the type of the file, and small tensors are f32.
 pub fn float_dtype(role: Role, source: &DType, on_device: bool) -> DType {
     if on_device && role.is_quantizable() && !source.is_quantized() {
         source.clone()
@@ -25,7 +26,7 @@ pub fn float_dtype(role: Role, source: &DType, on_device: bool) -> DType {
     }
 }
 
-/// The role of a tensor, from its name (Hugging Face's or GGUF's) and its shape.
+/// Returns the role of a tensor from its name (Hugging Face or GGUF) and its shape.
 pub fn role(name: &str, shape: &[u64]) -> Role {
     if name.ends_with(".bias") {
         return Role::Bias;
@@ -53,15 +54,15 @@ pub fn role(name: &str, shape: &[u64]) -> Role {
     if name.ends_with(".weight") && shape.len() == 2 { Role::Linear } else { Role::Other }
 }
 
-/// `blk.N.ffn_gate.E`: one expert's matrix in older GGUF files.
+/// Returns whether the name is `blk.N.ffn_gate.E`: a matrix of one expert in older GGUF files.
 fn is_gguf_expert(stem: &str) -> bool {
     let mut parts = stem.rsplit('.');
     let number = parts.next().is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()));
     number && parts.next().is_some_and(|part| part.starts_with("ffn_"))
 }
 
-/// How `scheme` is to place a tensor of that name and shape (rows first, so that the last size is
-/// a row's length).
+/// Returns the type of a tensor with this name and shape (rows first, so that the last size is the
+/// length of a row) in `scheme`.
 pub fn residence(name: &str, shape: &[u64], scheme: Scheme) -> Placement {
     let role = role(name, shape);
     let Some(dtype) = scheme.dtype() else {
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_of_both_spellings() {
+    fn tensors_of_both_formats_have_their_role() {
         let cases: [(&str, &[u64], Role); 18] = [
             ("model.embed_tokens.weight", &[512, 256], Role::Embedding),
             ("token_embd.weight", &[512, 256], Role::Embedding),
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_the_block_does_not_divide_stay_and_say_why() {
+    fn rows_not_divided_by_the_block_stay_unquantized_with_a_reason() {
         let placed = residence("a.q_proj.weight", &[64, 3420], Scheme::Q8_0);
         assert_eq!(placed.quantized, None);
         assert_eq!(

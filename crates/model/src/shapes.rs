@@ -1,29 +1,29 @@
-//! Every tensor that a config calls for, by its name in a Hugging Face checkpoint.
+//! The tensors of a config, with their names in a Hugging Face checkpoint.
 //!
-//! Source: the `state_dict` of transformers' `LlamaForCausalLM`, `MixtralForCausalLM`,
-//! `Qwen2ForCausalLM` and `Qwen2_5OmniThinkerForConditionalGeneration`; a test compares with their
-//! models built on the meta device.
+//! Source: the `state_dict` of `LlamaForCausalLM`, `MixtralForCausalLM`, `Qwen2ForCausalLM` and
+//! `Qwen2_5OmniThinkerForConditionalGeneration` of transformers. A test compares with these models,
+//! created on the meta device.
 
 use crate::config::{Config, Family};
 
-/// A tensor's name and shape, rows (output features) first.
+/// The name and shape of a tensor, rows (output features) first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorShape {
-    /// Name in the checkpoint.
+    /// The name in the checkpoint.
     pub name: String,
-    /// Sizes.
+    /// The sizes of the dimensions.
     pub shape: Vec<usize>,
 }
 
 impl TensorShape {
-    /// Number of values.
+    /// Returns the number of values.
     pub fn elements(&self) -> u64 {
         self.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
     }
 }
 
-/// Every tensor of the text model that `config` describes: embedding, layers in order, final norm,
-/// output matrix (unless it is tied to the embedding).
+/// Returns all tensors of the text model that `config` describes: embedding, layers in order, final
+/// norm, output matrix (unless it is tied to the embedding).
 pub fn tensors(config: &Config) -> Vec<TensorShape> {
     let prefix = config.prefix;
     let mut list =
@@ -43,7 +43,7 @@ pub fn tensors(config: &Config) -> Vec<TensorShape> {
     list
 }
 
-/// Number of weights of the text model.
+/// Returns the number of weights of the text model.
 pub fn parameters(config: &Config) -> u64 {
     tensors(config).iter().map(TensorShape::elements).fold(0, u64::saturating_add)
 }

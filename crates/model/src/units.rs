@@ -1,4 +1,4 @@
-//! Bytes, durations and numbers as text.
+//! Parsing and formatting of bytes, durations and numbers.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const TIME_UNITS: [(&str, f64); 5] =
 /// Parses bytes from a number and a unit, such as `38GB` or `1.5 GiB`.
 ///
 /// # Errors
-/// What was expected.
+/// A description of the expected format.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let expected = || {
         format!(
@@ -32,14 +32,15 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let scale =
         BYTE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, s)| *s).ok_or_else(expected)?;
     let bytes = number * scale as f64;
-    // above 2^53 a float no longer holds every byte, and no host has such memory
+    // above 2^53 a float cannot represent each number of bytes, and no host has so much memory
     if bytes > (1u64 << 53) as f64 { Err(expected()) } else { Ok(bytes.round() as u64) }
 }
 
-/// Parses a duration from a number and a unit, such as `15min`, or from several, such as `1h 30min`.
+/// Parses a duration from a number and a unit, such as `15min`, or from several, such as `1h
+/// 30min`.
 ///
 /// # Errors
-/// What was expected.
+/// A description of the expected format.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || {
         format!(
@@ -80,7 +81,7 @@ fn split(text: &str) -> Option<(f64, &str)> {
     (number.starts_with(is_number) && value >= 0.0).then(|| (value, &text[number.len()..]))
 }
 
-/// Returns bytes with the decimal unit that keeps three figures.
+/// Formats bytes with the decimal unit that gives three digits.
 pub fn format_bytes(bytes: u64) -> String {
     for (unit, scale) in [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
         let value = bytes as f64 / scale;
@@ -98,7 +99,7 @@ pub fn format_bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// Returns a duration in milliseconds, seconds or minutes.
+/// Formats a duration in milliseconds, seconds or minutes.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 {
@@ -112,12 +113,12 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// Returns a count with its noun: `1 file`, `2 files`.
+/// Formats a count with its noun: `1 file`, `2 files`.
 pub fn counted(number: usize, name: &str) -> String {
     if number == 1 { format!("1 {name}") } else { format!("{number} {name}s") }
 }
 
-/// Returns a number with its digits in groups of three: 70553706496 as 70,553,706,496.
+/// Formats a number with its digits in groups of three: 70553706496 as 70,553,706,496.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed() {
         assert_eq!(parse_bytes("38GB"), Ok(38_000_000_000));
         assert_eq!(parse_bytes("1.5 GiB"), Ok(1_610_612_736));
         assert_eq!(parse_bytes("0B"), Ok(0));
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed() {
         assert_eq!(parse_duration("15min"), Ok(Duration::from_secs(900)));
         assert_eq!(parse_duration("1h 30min"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown() {
+    fn values_are_formatted_with_units() {
         assert_eq!(grouped(70_553_706_496), "70,553,706,496");
         assert_eq!((grouped(999), grouped(1000)), ("999".into(), "1,000".into()));
         assert_eq!(format_bytes(39_700_000_000), "39.7 GB");

@@ -1,10 +1,10 @@
-//! What kept a part of the machine busy, and how fast it could have been.
+//! Activities that use a part of the machine, and the limits of the hardware for them.
 
 use crate::{Finite, Location};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An activity by name. Workers of other engines may add their own.
+/// The name of an activity. Workers of other engines may add names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivityName {
@@ -20,13 +20,13 @@ pub enum ActivityName {
     Prefill,
     /// Generating tokens.
     Decode,
-    /// An activity of another engine, by its own name.
+    /// An activity of another engine, with its name.
     #[serde(untagged)]
     Other(String),
 }
 
 impl ActivityName {
-    /// Returns the name as reports write it.
+    /// Returns the name in reports.
     pub fn name(&self) -> &str {
         match self {
             ActivityName::Read => "read",
@@ -46,25 +46,25 @@ impl std::fmt::Display for ActivityName {
     }
 }
 
-/// A limit of the hardware by name. Workers of other engines may add their own.
+/// The name of a limit of the hardware. Workers of other engines may add names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CeilingName {
     /// Reading files that are in the page cache.
     PageCacheRead,
-    /// Reading files past the page cache.
+    /// Reading files that are not in the page cache.
     DiskRead,
     /// Copying from page-locked host memory to a device.
     PinnedCopy,
-    /// Reading and writing a device's own memory.
+    /// Reading and writing the memory of a device.
     DeviceMemory,
-    /// A limit that another engine measures, by its own name.
+    /// A limit that another engine measures, with its name.
     #[serde(untagged)]
     Other(String),
 }
 
 impl CeilingName {
-    /// Returns the name as reports write it.
+    /// Returns the name in reports.
     pub fn name(&self) -> &str {
         match self {
             CeilingName::PageCacheRead => "page_cache_read",
@@ -76,39 +76,38 @@ impl CeilingName {
     }
 }
 
-/// Something that kept a part of the machine busy.
+/// An activity that used a part of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Activity {
-    /// Which activity.
+    /// The name of the activity.
     pub name: ActivityName,
-    /// Bytes that it moved or worked on.
+    /// The bytes that it moved or processed.
     pub bytes: u64,
-    /// Wall-clock seconds in which at least one thread was busy with it.
+    /// Seconds of wall-clock time in which at least one thread was busy with it.
     pub busy_s: Finite,
-    /// The most that the hardware could do, measured in the same run; `None` if it was not
-    /// measured.
+    /// The limit of the hardware, measured in the same run. `None` if it was not measured.
     #[serde(default)]
     pub ceiling_bytes_per_s: Option<Finite>,
 }
 
 impl Activity {
-    /// Bytes per second while it was busy; `None` if that was no time at all.
+    /// Returns the rate while the activity was busy. `None` if it was never busy.
     pub fn bytes_per_s(&self) -> Option<Finite> {
         Finite::new(self.bytes as f64 / self.busy_s.get())
     }
 
-    /// What it reached of the ceiling, as a ratio; `None` if there is none.
+    /// Returns the rate as a fraction of the ceiling. `None` without a ceiling.
     pub fn ceiling_fraction(&self) -> Option<Finite> {
         Finite::new(self.bytes_per_s()?.get() / self.ceiling_bytes_per_s?.get())
     }
 }
 
-/// What the hardware can do at most.
+/// A limit of the hardware.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ceiling {
-    /// What was measured.
+    /// The name of the limit.
     pub name: CeilingName,
-    /// Where it was measured.
+    /// The place of the measurement.
     pub device: Location,
     /// Bytes per second.
     pub bytes_per_s: Finite,
@@ -119,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_on_the_wire_are_the_names_shown() {
+    fn names_in_json_equal_displayed_names() {
         for name in [ActivityName::Read, ActivityName::Decode, ActivityName::Other("own".into())] {
             let json = serde_json::to_string(&name).expect("serializes");
             assert_eq!(json, format!("\"{name}\""));

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A device by its kind and ordinal. On the wire it is its name.
+/// A device: its kind and ordinal. In JSON it is the name, such as `cuda:0`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^(cpu|cuda:[0-9]+)$"))]
 pub enum Device {
-    /// The host's processor.
+    /// The processor of the host.
     Cpu,
-    /// A CUDA device, by CUDA's own order.
+    /// A CUDA device, by the ordinal that CUDA gives it.
     Cuda(u32),
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// A text that names no device.
+/// A text that is not the name of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownDevice(String);
 
@@ -77,7 +77,7 @@ impl From<Device> for String {
     }
 }
 
-/// The host, or a device. On the wire it is `host` or the device's name.
+/// The host or a device. In JSON it is `host` or the name of the device.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn names_on_the_wire_are_the_names_shown() {
+    fn names_in_json_equal_displayed_names() {
         for (device, json) in [(Device::Cpu, "\"cpu\""), (Device::Cuda(3), "\"cuda:3\"")] {
             assert_eq!(serde_json::to_string(&device).ok().as_deref(), Some(json));
             assert_eq!(serde_json::from_str::<Device>(json).ok(), Some(device));

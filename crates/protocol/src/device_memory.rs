@@ -1,54 +1,54 @@
-//! Devices that a worker has opened, and their memory as the worker sees it.
+//! The devices that a worker opened, and their memory as the worker sees it.
 
 use crate::{Device, Finite};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A device that a worker has opened.
+/// A device that a worker opened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceSeen {
-    /// The device, by the name that the request gives it.
+    /// The device, as the request names it.
     pub device: Device,
-    /// The device's UUID as the driver gives it: `GPU-` and 32 hexadecimal digits in five groups.
+    /// The UUID that the driver reports: `GPU-` and 32 hexadecimal digits in five groups.
     pub uuid: String,
-    /// Its name.
+    /// The product name.
     pub name: String,
-    /// Such as `9.0`.
+    /// The compute capability, such as `9.0`.
     pub compute_capability: String,
-    /// Its memory.
+    /// The total memory in bytes.
     pub total: u64,
-    /// In use of it before the first weight, by all processes: what others have, and the worker's
-    /// context, kernels and workspaces.
+    /// Bytes in use before the first weight, by all processes: other processes, and the context,
+    /// kernels and workspaces of the worker.
     pub baseline: u64,
-    /// Whether the driver had compiled the kernels before; `None` if that cannot be told.
+    /// Whether the driver had compiled the kernels before. `None` if it is unknown.
     pub kernels_cached: Option<bool>,
 }
 
 impl DeviceSeen {
-    /// What the worker itself takes before the first weight, where `before` was in use when it
-    /// started.
+    /// Returns the bytes that the worker uses before the first weight, if `before` bytes were in
+    /// use when it started.
     pub fn own_baseline(&self, before: u64) -> u64 {
         self.baseline.saturating_sub(before)
     }
 }
 
-/// Memory of one device as a worker itself sees it. What its allocator reserves has exact marks;
-/// what is taken outside of it (contexts, kernels, libraries, other processes) is sampled.
+/// The memory of one device as the worker sees it. The values of its allocator are exact. Memory
+/// outside of the allocator (contexts, kernels, libraries, other processes) is sampled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolMemory {
-    /// The device, by the name that the request gives it.
+    /// The device, as the request names it.
     pub device: Device,
-    /// The device's UUID.
+    /// The UUID of the device.
     pub uuid: String,
-    /// Reserved by the allocator now.
+    /// Bytes that the allocator has reserved now.
     pub reserved: u64,
-    /// The most that it ever reserved.
+    /// The peak of bytes that the allocator reserved.
     pub reserved_peak: u64,
-    /// In use outside the allocator now, by all processes.
+    /// Bytes in use outside of the allocator now, by all processes.
     pub outside: u64,
-    /// The most of that among all samples.
+    /// The highest sample of bytes in use outside of the allocator.
     pub outside_peak: u64,
-    /// The longest time between two samples, in seconds: what is taken outside the allocator for
-    /// less can have been missed.
+    /// The longest time between two samples, in seconds. A shorter use outside of the allocator may
+    /// be missed.
     pub longest_gap_s: Finite,
 }

@@ -1,9 +1,10 @@
-//! The types that a tensor's values can have, in a file or resident on a device.
+//! The types of tensor values, in a file or resident on a device.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Element or block type of a tensor, by the names of ggml and safetensors in lower case.
+/// The element or block type of a tensor. The names are those of ggml and safetensors in lower
+/// case.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -33,14 +34,14 @@ pub enum DType {
     Q5K,
     #[serde(rename = "q6_k")]
     Q6K,
-    /// A type of another engine, by its own name.
+    /// A type of another engine, with its name.
     #[serde(untagged)]
     Other(String),
 }
 
 impl DType {
-    /// Elements and bytes of one block (1 and the element's size for the float types); none for a
-    /// type whose layout is not known here. Source: `ggml-common.h`.
+    /// Returns elements and bytes of one block: 1 and the size of an element for float types.
+    /// `None` for a type with an unknown layout. Source: `ggml-common.h`.
     pub fn block(&self) -> Option<(u64, u64)> {
         Some(match self {
             DType::F32 => (1, 4),
@@ -59,19 +60,19 @@ impl DType {
         })
     }
 
-    /// Whether the type holds blocks of quantized values.
+    /// Returns whether the type consists of blocks of quantized values.
     pub fn is_quantized(&self) -> bool {
         !matches!(self, DType::F32 | DType::F16 | DType::Bf16)
     }
 
-    /// Bytes of a tensor of `elements` values; `None` if the block size does not divide them or
-    /// the layout is not known.
+    /// Returns the bytes of a tensor of `elements` values. `None` if the block size does not divide
+    /// their number, or the layout is unknown.
     pub fn bytes(&self, elements: u64) -> Option<u64> {
         let (block, bytes) = self.block()?;
         elements.is_multiple_of(block).then(|| (elements / block).saturating_mul(bytes))
     }
 
-    /// The name as it is written in reports and manifests.
+    /// Returns the name in reports and manifests.
     pub fn name(&self) -> &str {
         match self {
             DType::F32 => "f32",
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_on_the_wire_are_the_names_shown() {
+    fn names_in_json_equal_displayed_names() {
         for dtype in [
             DType::F32,
             DType::Bf16,
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_follow_the_blocks() {
+    fn bytes_are_those_of_the_blocks() {
         assert_eq!(DType::Q4K.bytes(512), Some(288));
         assert_eq!(DType::Q4K.bytes(300), None);
         assert_eq!(DType::Bf16.bytes(3), Some(6));

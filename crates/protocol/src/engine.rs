@@ -1,21 +1,21 @@
-//! The engine inside a worker.
+//! The engine of a worker.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What loads and generates inside a worker.
+/// The engine of a worker, which loads a model and generates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Engine {
-    /// Its name.
+    /// The name, such as `candle`.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// How it was built: profile and features.
+    /// The build profile and the features.
     pub build: String,
-    /// Compute capability that its kernels were built for, such as `9.0`; none without CUDA, or
-    /// where they run on any.
+    /// The compute capability of its kernels, such as `9.0`. `None` without CUDA, or if they run on
+    /// all GPUs.
     pub compute_capability: Option<String>,
-    /// CUDA version that it was built with, such as `13.0`; none without CUDA.
+    /// The CUDA version of the build, such as `13.0`. `None` without CUDA.
     #[serde(default)]
     pub cuda: Option<String>,
 }

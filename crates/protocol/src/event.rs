@@ -1,4 +1,4 @@
-//! What a worker tells while it works, one JSON object a line.
+//! The events that a worker sends while it works, one JSON object per line.
 
 use crate::{
     Activity, Agreement, Ceiling, Device, DeviceSeen, Engine, Failure, Generation, Omitted,
@@ -7,104 +7,105 @@ use crate::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One line on the worker's event channel.
+/// One line on the event channel of the worker.
 ///
-/// The harness stamps each with its own monotonic clock as it arrives, so a worker needs none. An
-/// event that the harness does not know is an error; a key that it does not know is not.
+/// The harness adds the time of arrival from its monotonic clock, so that a worker needs no clock.
+/// An unknown event is an error; an unknown key is not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The first event: who is speaking.
+    /// The first event: the engine of the worker.
     Hello {
         /// [`crate::PROTOCOL_VERSION`] of the worker.
         protocol: u32,
-        /// The engine inside it.
+        /// The engine.
         engine: Engine,
     },
-    /// A phase begins; the one before it ends at the same instant.
+    /// The start of a phase, which ends the previous phase.
     Phase {
-        /// Its name.
+        /// The name of the phase.
         name: PhaseName,
     },
-    /// Something advanced. Where none of these and no other event comes for the stall time, the
-    /// worker is taken to hang.
+    /// Progress. If neither this nor another event arrives within the `stall` time, the worker
+    /// counts as hanging.
     Progress(Progress),
-    /// What the files say the model is.
+    /// The model that the files describe.
     Model {
-        /// `model_type` of its config, or `general.architecture` of its GGUF.
+        /// The `model_type` of the config, or the `general.architecture` of the GGUF file.
         architecture: String,
-        /// Number of weights that are loaded.
+        /// The number of loaded weights.
         parameters: u64,
-        /// Positions that the KV cache holds.
+        /// The number of positions of the KV cache.
         context: u32,
-        /// The model in the words of a `config.json`, as JSON text, where its files have none
-        /// (GGUF); from it the harness predicts the memory that the model will take.
+        /// The model in the form of a `config.json`, as JSON text, if the files contain none
+        /// (GGUF). The harness predicts the memory of the model from it.
         #[serde(default)]
         config: Option<String>,
-        /// The parts of the model that are loaded, such as `text`.
+        /// The loaded parts of the model, such as `text`.
         parts: Vec<String>,
-        /// The devices that it lives on.
+        /// The devices of the model.
         devices: Vec<Device>,
     },
-    /// One tensor is resident.
+    /// A tensor is resident.
     Tensor(Tensor),
-    /// Tensors that the files hold and the engine knowingly leaves out.
+    /// Tensors in the files that the engine knowingly leaves out.
     Omitted(Omitted),
-    /// A running total of an activity; the last one of a name counts.
+    /// The running total of an activity. The last one with a name counts.
     Activity(Activity),
-    /// A device is open, and all is there that is taken of it before the first weight.
+    /// A device is open, with everything that it needs before the first weight.
     Device(DeviceSeen),
-    /// Memory of one device as the worker itself sees it, now and then; one comes before `loaded`
-    /// and one after all that the model did. In the phase `ceilings` none counts.
+    /// The memory of one device as the worker sees it, sent repeatedly: at least once before
+    /// `loaded`, and once after the last use of the model. It does not count in the phase
+    /// `ceilings`.
     DeviceMemory(PoolMemory),
-    /// What the hardware can do at most, measured by this worker.
+    /// A limit of the hardware that this worker measured.
     Ceiling(Ceiling),
-    /// The last tensor is resident and the devices are synchronised.
+    /// The last tensor is resident, and the devices are synchronised.
     Loaded,
-    /// One answer, after it was generated twice.
+    /// An answer, after it was generated twice.
     Generation(Generation),
-    /// The perplexity of the text that was asked for.
+    /// The perplexity of the requested text.
     Perplexity(Perplexity),
-    /// How well a prefix of the model on its device agrees with the same on the CPU.
+    /// The agreement of a prefix of the model on its device with the same prefix on the CPU.
     Agreement(Agreement),
-    /// The worker cannot go on; it ends after this.
+    /// The worker cannot continue. It ends after this event.
     Failure(Failure),
-    /// All that was asked is done. The worker now waits for its standard input to close.
+    /// All requests are completed. The worker waits until its standard input closes.
     Done,
 }
 
-/// Phases of a worker's life after its start, in order. Workers of other engines may add their own.
+/// The phases of a worker after its start, in order. Workers of other engines may add names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseName {
-    /// From spawn until the worker says otherwise; never sent.
+    /// From the spawn to the first phase of the worker; never sent.
     Start,
-    /// Devices are opened and contexts made.
+    /// Opening devices and creating contexts.
     Device,
-    /// Kernels are loaded, compiled by the driver where it has not done so before, and proved.
+    /// Loading kernels, compiling them in the driver if necessary, and testing them.
     Kernels,
-    /// Weights are read, quantized and placed.
+    /// Reading, quantizing and placing weights.
     Load,
-    /// Tokenizer, template, first use of kernels.
+    /// The tokenizer, the chat template, and the first use of kernels.
     Warmup,
-    /// Prompts are answered.
+    /// Answering prompts.
     Generate,
-    /// The perplexity text is evaluated.
+    /// Evaluating the perplexity text.
     Perplexity,
-    /// A prefix of the model is evaluated on the CPU too.
+    /// Evaluating a prefix of the model on the CPU for comparison.
     Agreement,
-    /// What the hardware can do at most is measured, after the model is gone. What that takes of
-    /// memory does not count.
+    /// Measuring the limits of the hardware, after the model was freed. The memory of this phase
+    /// does not count.
     Ceilings,
-    /// From `done` until the process is reaped; never sent.
+    /// From the event `done` until the process is reaped; never sent.
     Unload,
-    /// A phase of another engine, by its own name.
+    /// A phase of another engine, with its name.
     #[serde(untagged)]
     Other(String),
 }
 
 impl PhaseName {
-    /// The name as reports write it.
+    /// Returns the name in reports.
     pub fn name(&self) -> &str {
         match self {
             PhaseName::Start => "start",
@@ -122,18 +123,18 @@ impl PhaseName {
     }
 }
 
-/// How far the current phase is.
+/// The progress of the current phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
-    /// What is counted.
+    /// The unit.
     pub unit: ProgressUnit,
-    /// How much is done.
+    /// The completed amount.
     pub done: u64,
-    /// How much there is.
+    /// The total amount.
     pub total: u64,
 }
 
-/// What progress counts.
+/// The unit of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProgressUnit {

@@ -1,22 +1,22 @@
-//! Why something did not happen, in words that a person and a program can both use.
+//! Failures, in a form for people and for programs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What kept a model from being measured whole.
+/// Why a model could not be measured completely.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    /// Where in the flow it happened.
+    /// The step in which it happened.
     pub stage: Stage,
-    /// Its class.
+    /// The kind. Programs match on it.
     pub kind: FailureKind,
-    /// What, where, expected, found.
+    /// The message: what failed and where, with the expected and the found value.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub hint: String,
 }
 
-/// A step of the flow.
+/// The step in which a failure happened.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -37,7 +37,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The name as reports write it.
+    /// Returns the name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Prepare => "prepare",
@@ -50,41 +50,42 @@ impl Stage {
     }
 }
 
-/// Classes of failure, each with a remedy of its own.
+/// The kind of a failure. Each kind has its own fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The folder or file does not exist, or holds no model.
+    /// The folder or file does not exist, or does not contain a model.
     /// Fix: name a folder with `config.json` and safetensors files, or a GGUF file.
     NotFound,
-    /// `HF_HUB_OFFLINE` forbids requests to the hub, and the local cache does not hold all files.
-    /// Fix: run the `prefetch` command in the hint on a host with network access, or set `HF_HOME` to
-    /// another cache.
+    /// `HF_HUB_OFFLINE` forbids requests to the hub, and the local cache is incomplete.
+    /// Fix: run the `prefetch` command in the hint on a host with network access, or set `HF_HOME`
+    /// to another cache.
     Offline,
     /// The repository is gated or private, and there is no token (HTTP status 401).
     /// Fix: accept the licence on the page in the hint, then run `hf auth login` or set `HF_TOKEN`.
     NoToken,
-    /// The hub does not accept the token, or the token has no permission to read the repository (HTTP
-    /// status 401 or 403).
+    /// The hub does not accept the token, or the token has no permission to read the repository
+    /// (HTTP status 401 or 403).
     /// Fix: run `hf auth login` again, or give the token the permission to read the repository.
     TokenRefused,
     /// The account of the token has no access to the gated repository (HTTP status 403).
     /// Fix: accept the licence on the page in the hint, with the account of the token.
     LicenceNotAccepted,
-    /// The hub has no such repository, or it is private and there is no token.
+    /// The repository does not exist, or it is private and there is no token.
     /// Fix: use the similar name in the hint, or set a token.
     RepositoryNotFound,
     /// The repository has no such branch, tag or commit.
     /// Fix: set `revision` in the manifest to one that the page of the repository lists.
     RevisionNotFound,
-    /// The repository has no such file, or no files that make a model.
-    /// Fix: use the similar name in the hint; a repository of GGUF files needs `file` in the manifest.
+    /// The repository does not contain the file, or does not contain a model.
+    /// Fix: use the similar name in the hint; a repository of GGUF files needs `file` in the
+    /// manifest.
     FileNotFound,
     /// The name of the host of the hub cannot be resolved.
     /// Fix: check the network, the name servers and `HF_ENDPOINT`; or download elsewhere and set
     /// `HF_HUB_OFFLINE=1`.
     NameResolution,
-    /// No connection to the hub is possible, or connections break after several retries.
+    /// No connection to the hub is possible, or connections still break after several retries.
     /// Fix: check the firewall and `HTTPS_PROXY`, and start again: downloaded parts are kept.
     Connect,
     /// The connection to the hub is not trusted: an unknown certificate, a wrong clock, or a server
@@ -97,7 +98,7 @@ pub enum FailureKind {
     /// The hub refuses requests for longer than a run waits (HTTP status 429).
     /// Fix: wait for the time in the message, set a token, or run one `prefetch` for many runs.
     RateLimited,
-    /// The hub reports an error of its own after several retries (HTTP status 5xx).
+    /// The hub still reports an internal error after several retries (HTTP status 5xx).
     /// Fix: check status.huggingface.co, and start again later.
     ServerError,
     /// The answer is not that of a hub, for example the login page of a network.
@@ -142,20 +143,21 @@ pub enum FailureKind {
     /// Fix: use fewer bits, a shorter `context` or a smaller model, or free memory.
     HostMemory,
     /// The device memory is not sufficient; the message contains the arithmetic.
-    /// Fix: use the quantization, the context or the smaller model in the hint, or end other processes
-    /// on the GPU.
+    /// Fix: use the quantization, the context or the smaller model in the hint, or end other
+    /// processes on the GPU.
     DeviceMemory,
     /// The requested device does not exist on this host, or is hidden.
     /// Fix: compare `device` and `CUDA_VISIBLE_DEVICES` with the output of `nvidia-smi -L`.
     NoDevice,
-    /// Another run holds the GPU.
+    /// Another run uses the GPU.
     /// Fix: wait for the other run, or increase `stall`.
     DeviceBusy,
-    /// The worker, the driver and the GPU do not fit together: a worker that was built for another GPU,
-    /// or a driver that is too old.
+    /// The worker, the driver and the GPU do not fit together: a worker that was built for another
+    /// GPU, or a driver that is too old.
     /// Fix: build the worker again on this host, or update the driver.
     DeviceMismatch,
-    /// The device computes results that differ from those of the CPU, or fails during the computation.
+    /// The device computes results that differ from those of the CPU, or fails during the
+    /// computation.
     /// Fix: build the worker again on this host, and check the log of the system for Xid errors.
     DeviceWrong,
     /// There is no worker program for this device.
@@ -164,7 +166,7 @@ pub enum FailureKind {
     /// No load of this model can meet a range in `expect`; the message contains the arithmetic.
     /// Fix: set the range to the value in the hint.
     Impossible,
-    /// A debug build was asked to load a large model.
+    /// A debug build is too slow to load a large model.
     /// Fix: run `cargo test --release`.
     Unoptimised,
     /// The worker sent something that the protocol does not allow.
@@ -188,7 +190,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The name as reports write it.
+    /// Returns the name in reports.
     pub fn name(self) -> &'static str {
         match self {
             FailureKind::NotFound => "not_found",
@@ -236,12 +238,12 @@ impl FailureKind {
     }
 }
 
-/// The longest message, in bytes. Messages quote names and values of files and servers, which may be as
-/// long as they like; what is asked of a message is in its first lines.
+/// The maximum length of a message in bytes. Messages quote names and values of files and servers,
+/// which may have any length; the important part of a message is in its first lines.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
 impl Failure {
-    /// A failure of `kind` in `stage`, with no more of its message than a person reads.
+    /// Creates a failure of `kind` in `stage`, with a shortened message if it is too long.
     pub fn new(
         stage: Stage,
         kind: FailureKind,
@@ -270,9 +272,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_no_longer_than_a_person_reads() {
+    fn a_long_message_is_shortened() {
         let of = |message: String| {
-            Failure::new(Stage::Load, FailureKind::Corrupt, message, "fetch it again").message
+            Failure::new(Stage::Load, FailureKind::Corrupt, message, "download the file again")
+                .message
         };
         assert_eq!(of("x".repeat(4096)), "x".repeat(4096));
         let long = of("\u{e9}".repeat(1 << 20));

@@ -1,27 +1,27 @@
-//! A floating point number that JSON can carry.
+//! A floating-point number that JSON can represent.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// A finite `f64`. JSON has no NaN and no infinity, and a writer that turns them into null hides
-/// just what a broken model produces; so what may be non-finite is an `Option<Finite>` here, with
-/// a count of its own beside it.
+/// A finite `f64`. JSON has neither NaN nor infinity, and a writer that turns them into null hides
+/// the result of a broken model. A value that may be non-finite is therefore an `Option<Finite>`,
+/// with a separate count of non-finite values.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Finite(f64);
 
 impl Finite {
-    /// `value`, unless it is NaN or infinite.
+    /// Returns `value` as a finite number. `None` if it is NaN or infinite.
     pub fn new(value: f64) -> Option<Finite> {
         value.is_finite().then_some(Finite(value))
     }
 
-    /// Seconds of a duration (always finite).
+    /// Returns the seconds of a duration, which are always finite.
     pub fn seconds(duration: std::time::Duration) -> Finite {
         Finite(duration.as_secs_f64())
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_finite_is_none_and_null_is_not_a_number() {
+    fn non_finite_values_are_none_and_null_is_refused() {
         assert_eq!(Finite::new(f64::NAN), None);
         assert_eq!(Finite::new(f64::INFINITY), None);
         assert!(serde_json::from_str::<Finite>("null").is_err());

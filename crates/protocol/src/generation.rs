@@ -1,33 +1,33 @@
-//! Answers, and how well the numbers behind them hold up.
+//! Answers, perplexity, and the agreement with the CPU.
 
 use crate::Finite;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One answer.
+/// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Generation {
-    /// Its name in the request.
+    /// The name of the question in the request.
     pub name: String,
-    /// The prompt as the chat template rendered it.
+    /// The prompt, rendered with the chat template.
     pub inputs: Vec<String>,
-    /// Token ids of the prompt.
+    /// The token ids of the prompt.
     pub prompt_tokens: Vec<u32>,
-    /// Token ids of the answer, a stop token included.
+    /// The token ids of the answer, with the stop token.
     pub tokens: Vec<u32>,
-    /// The answer as text, special tokens left out. Bytes that are not UTF-8 show as U+FFFD.
+    /// The answer as text, without special tokens. Bytes that are not UTF-8 become U+FFFD.
     pub text: String,
-    /// Natural logarithm of the probability of each chosen token; null where it is not finite.
+    /// The natural logarithm of the probability of each chosen token; null if it is not finite.
     pub logprobs: Vec<Option<Finite>>,
-    /// NaN and infinite values among all logits of all steps.
+    /// The number of NaN and infinite values among all logits of all steps.
     pub nonfinite_logits: u64,
-    /// Seconds from the prompt's first token in to the answer's first token out.
+    /// Seconds from the start of the prompt to the first token of the answer.
     pub time_to_first_token_s: Option<Finite>,
-    /// Tokens per second after the first; `None` if there are fewer than two.
+    /// Tokens per second after the first token. `None` for fewer than two tokens.
     pub decode_tokens_per_s: Option<Finite>,
-    /// Why it ended.
+    /// Why the generation ended.
     pub finish_reason: FinishReason,
-    /// Whether a second generation of the same prompt gave the same tokens.
+    /// Whether a second generation from the same prompt gave the same tokens.
     pub repeated_identically: bool,
 }
 
@@ -35,32 +35,32 @@ pub struct Generation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// A stop token.
+    /// A stop token was generated.
     Stop,
-    /// The limit on tokens.
+    /// The maximum number of tokens was reached.
     Length,
 }
 
-/// How surprised the model is by a text.
+/// The perplexity of a model on a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Perplexity {
-    /// SHA-256 of the text, in hexadecimal.
+    /// The SHA-256 of the text in hexadecimal.
     pub text_sha256: String,
-    /// Tokens that were predicted.
+    /// The number of predicted tokens.
     pub tokens: u64,
-    /// exp of the mean negative log likelihood; null where it is not finite.
+    /// The exponential of the mean negative log likelihood; null if it is not finite.
     pub value: Option<Finite>,
 }
 
-/// How well the first layers of a model on its device agree with the same layers on the CPU.
+/// The agreement of the first layers of a model on its device with the same layers on the CPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Agreement {
-    /// Layers that were compared.
+    /// The number of compared layers.
     pub layers: u32,
-    /// Tokens that went through them.
+    /// The number of compared tokens.
     pub tokens: u32,
-    /// Norm of the difference of a token's logits over the norm of the CPU's: the largest, and of a
-    /// mixture of experts what three quarters of the tokens have at most, since a router may be about
-    /// to choose either of two experts. Null where it is not finite.
+    /// The norm of the difference of the logits of a token, divided by the norm on the CPU. The
+    /// maximum over tokens; for a mixture of experts the third quartile, because a router may be
+    /// undecided between two experts. Null if it is not finite.
     pub relative_error: Option<Finite>,
 }

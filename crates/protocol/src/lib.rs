@@ -1,15 +1,15 @@
-//! What crosses the wire between harness and worker: the [`Request`], and the [`Event`]s that answer
-//! it.
+//! The protocol between harness and worker: the [`Request`], and the [`Event`]s that answer it.
 //!
-//! Plain data with serde, nothing else: no input or output, no process, no engine. A worker in
-//! any language can be written from the schemas in `schemas/`, which a test holds equal to these
-//! types.
+//! The crate contains only data types with serde. A worker in any language can be written from the
+//! JSON schemas in `schemas/`; a test compares them with these types.
 //!
-//! The channel: the harness writes one [`Request`] as a JSON line to the worker's standard input
-//! and keeps it open; the worker writes [`Event`]s as JSON lines to the file descriptor whose
-//! number is in [`EVENTS_FD`]. Standard output and standard error carry no protocol. A worker ends
-//! when its standard input is closed: the harness is gone, or wants it to stop. Memory is measured
-//! of the process that the harness starts, so a script in front of a worker has to `exec` it.
+//! The channel: the harness writes one [`Request`] as a line of JSON to the standard input of the
+//! worker, and keeps the input open. The worker writes [`Event`]s as lines of JSON to the file
+//! descriptor whose number is in the environment variable [`EVENTS_FD`]. Standard output and
+//! standard error are not part of the protocol. A worker ends when its standard input is closed,
+//! because the harness has ended or stops the worker.
+//! The harness measures the memory of the process that it starts, so a script that wraps a worker
+//! has to `exec` it.
 
 mod activity;
 mod device;
@@ -41,13 +41,12 @@ pub use role::{Role, UnknownRole};
 pub use scheme::Scheme;
 pub use tensor::{Omitted, Tensor};
 
-/// Version of the conversation between harness and worker. A worker that was built for another one
-/// is refused by name of both.
+/// The version of the protocol. The harness refuses a worker with another version, and names both.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// Environment variable that tells the worker the number of the file descriptor to write events to.
+/// The environment variable with the number of the file descriptor for events.
 pub const EVENTS_FD: &str = "MODELGATE_EVENTS_FD";
 
-/// Argument with which a worker prints its [`Engine`] as one line of JSON and ends, so that the
-/// harness knows what it was built for before it trusts a model on a GPU to it.
+/// The argument with which a worker prints its [`Engine`] as one line of JSON and ends. The harness
+/// uses it before it starts a model on a GPU.
 pub const TELL_ENGINE: &str = "--engine";

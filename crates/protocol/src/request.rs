@@ -1,72 +1,71 @@
-//! What the harness asks of a worker: one model, loaded once, and what to generate with it.
+//! The request of the harness to a worker: one model, loaded once, and its generations.
 
 use crate::{Device, Finite, Scheme};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The one line that a worker reads before it begins.
+/// The line that a worker reads before it starts.
 ///
-/// It holds no expectation: a worker cannot know what would be the right answer.
+/// It contains no expectation, so that a worker does not know the accepted answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
-    /// [`crate::PROTOCOL_VERSION`] of the harness.
+    /// The [`crate::PROTOCOL_VERSION`] of the harness.
     pub protocol: u32,
-    /// The model's id in the manifest, for messages.
+    /// The id of the model in the manifest, for messages.
     pub model: String,
-    /// Local, verified files.
+    /// The local, verified files.
     pub files: ModelFiles,
-    /// Whether the weights are the model's own. Of a synthetic model no tokenizer is asked for, no
-    /// token is a stop token, and on a device a prefix of it is compared with the CPU.
+    /// Whether the weights are trained or random. A synthetic model needs no tokenizer, has no stop
+    /// tokens, and on a device a prefix of it is compared with the CPU.
     pub evidence: Evidence,
-    /// The quantization to load with.
+    /// The quantization of the load.
     pub quantization: Scheme,
-    /// Where the model is to live, in the order of preference. The harness shows the worker just the
-    /// CUDA devices among them, by UUID and in this order (`CUDA_VISIBLE_DEVICES`), and numbers them
-    /// here as CUDA does then. Events use these names; reports those that the user gave.
+    /// The devices of the model, in the order of preference. Only the CUDA devices among them are
+    /// visible to the worker (`CUDA_VISIBLE_DEVICES` with UUIDs in this order), and the names here
+    /// are the resulting ordinals. Events use these names; reports use the names of the manifest.
     pub devices: Vec<Device>,
-    /// Bytes of each device's memory that the worker may take; none for all that there is.
+    /// The maximum bytes of memory that the worker may use on each device. `None` without a limit.
     pub device_limit: Option<u64>,
-    /// Positions that the KV cache must hold; none for the engine's own choice by the
-    /// model.
+    /// The number of positions of the KV cache. `None` for the default of the engine.
     pub context: Option<u32>,
-    /// What to generate, in this order, each twice.
+    /// The requested generations, in order. The worker runs each of them twice.
     pub generations: Vec<GenerationRequest>,
-    /// The text whose perplexity is asked for.
+    /// The text whose perplexity is requested. `None` if it is not requested.
     pub perplexity_text: Option<String>,
 }
 
-/// Local files of one model.
+/// The local files of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelFiles {
-    /// The folder that holds them.
+    /// The folder of the files.
     pub root: PathBuf,
-    /// How the weights are stored.
+    /// The format of the weights.
     pub format: WeightFormat,
-    /// Weight files, in the order of their names. For a sharded safetensors model those that the
-    /// index names.
+    /// The weight files, in the order of their names. For a sharded safetensors model, the files
+    /// that the index names.
     pub weights: Vec<PathBuf>,
-    /// `model.safetensors.index.json`, where the model is sharded.
+    /// The path of `model.safetensors.index.json`. `None` for a model in one file.
     pub index: Option<PathBuf>,
-    /// `config.json`; none for GGUF, whose metadata says the same.
+    /// The path of `config.json`. `None` for GGUF, whose metadata replace it.
     pub config: Option<PathBuf>,
-    /// `generation_config.json`, where there is one.
+    /// The path of `generation_config.json`. `None` if it does not exist.
     pub generation_config: Option<PathBuf>,
-    /// `tokenizer.json`, where there is one.
+    /// The path of `tokenizer.json`. `None` if it does not exist.
     pub tokenizer: Option<PathBuf>,
-    /// `tokenizer_config.json`, where there is one.
+    /// The path of `tokenizer_config.json`. `None` if it does not exist.
     pub tokenizer_config: Option<PathBuf>,
-    /// `chat_template.jinja` or `chat_template.json`, where there is one.
+    /// The path of `chat_template.jinja` or `chat_template.json`. `None` if neither exists.
     pub chat_template: Option<PathBuf>,
-    /// Part of the weight files' bytes that was in the page cache before anything read them, by
-    /// which a worker may say how fast they could have been read; `None` if the system does not
-    /// tell.
+    /// The fraction of the bytes of the weight files that was in the page cache before the load,
+    /// from which a worker can derive the possible speed. `None` if the operating system does not
+    /// report it.
     #[serde(default)]
     pub page_cache_fraction: Option<Finite>,
 }
 
 impl ModelFiles {
-    /// Returns the files of a model that consists of nothing but `weights`.
+    /// Returns the files of a model that consists only of `weights`.
     pub fn new(
         root: impl Into<PathBuf>,
         format: WeightFormat,
@@ -87,59 +86,59 @@ impl ModelFiles {
     }
 }
 
-/// Format of weight files.
+/// The format of weight files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightFormat {
-    /// safetensors, one file or sharded.
+    /// safetensors, in one file or sharded.
     Safetensors,
-    /// GGUF of llama.cpp.
+    /// The GGUF format of llama.cpp.
     Gguf,
-    /// No files: random weights of the shapes that the config calls for, made in place.
+    /// No files: random weights with the shapes of the config, generated in place.
     Synthetic,
 }
 
-/// Whether weights are the model's own.
+/// Whether weights are trained or random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
-    /// Trained weights from the model's files.
+    /// Trained weights from the files of the model.
     Real,
-    /// Random weights of the model's shapes.
+    /// Random weights with the shapes of the model.
     Synthetic,
 }
 
-/// One chat, or a run of token ids, whose answer is wanted.
+/// A chat or a run of token ids to continue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GenerationRequest {
-    /// Its name in the report.
+    /// The name in the report.
     pub name: String,
-    /// The chat so far; rendered with the model's own chat template.
+    /// The chat, which is rendered with the chat template of the model.
     pub messages: Vec<Message>,
-    /// Token ids to go on from, where there is no chat.
+    /// The token ids to continue, if there is no chat.
     #[serde(default)]
     pub tokens: Vec<u32>,
-    /// Tokens to generate at most; a stop token ends earlier.
+    /// The maximum number of generated tokens. A stop token ends the generation earlier.
     pub max_tokens: u32,
 }
 
-/// One turn of a chat.
+/// A message of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// Its parts, in order.
+    /// The parts of the message, in order.
     pub content: Vec<ContentPart>,
 }
 
 impl Message {
-    /// The text parts, joined.
+    /// Returns the text parts, joined.
     pub fn text(&self) -> String {
         self.content.iter().map(|ContentPart::Text(text)| text.as_str()).collect()
     }
 }
 
-/// A part of a turn.
+/// A part of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContentPart {

@@ -1,38 +1,38 @@
-//! What a tensor is for.
+//! The role of a tensor.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// What a tensor is for in the architecture.
+/// The role of a tensor in the architecture.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// A matrix of attention or feed-forward network.
+    /// A matrix of attention or of the feed-forward network.
     Linear,
-    /// A matrix of one expert, or of all experts of a layer.
+    /// A matrix of one expert or of all experts of a layer.
     Expert,
     /// The token embedding.
     Embedding,
-    /// The matrix that gives the logits.
+    /// The matrix that computes the logits.
     Output,
     /// The weight of a norm.
     Norm,
     /// A bias.
     Bias,
-    /// The matrix that chooses experts.
+    /// The matrix that selects experts.
     Router,
-    /// A convolution's kernel.
+    /// The kernel of a convolution.
     Convolution,
-    /// Anything else: tables of positions or frequencies.
+    /// Another tensor, such as a table of positions or frequencies.
     Other,
 }
 
 impl Role {
-    /// Every role.
+    /// All roles.
     pub const ALL: [Role; 9] = [
         Role::Linear,
         Role::Expert,
@@ -45,7 +45,7 @@ impl Role {
         Role::Other,
     ];
 
-    /// Returns the name as reports write it.
+    /// Returns the name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Role::Linear => "linear",
@@ -72,7 +72,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A text that names no role.
+/// A text that is not the name of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownRole(String);
 
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_on_the_wire_are_the_names_shown() {
+    fn names_in_json_equal_displayed_names() {
         for role in Role::ALL {
             assert_eq!(serde_json::to_string(&role).ok(), Some(format!("\"{role}\"")));
             assert_eq!(role.name().parse(), Ok(role));

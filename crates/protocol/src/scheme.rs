@@ -1,17 +1,17 @@
-//! The quantization that a manifest asks for.
+//! The quantization that a manifest requests.
 
 use crate::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A quantization scheme: one block type for every matrix, none at all, or one of llama.cpp's mixes,
-/// which only GGUF files come in.
+/// A quantization scheme: one block type for all matrices, no quantization, or a mix of llama.cpp,
+/// which exists only in GGUF files.
 ///
-/// Which tensors it touches is said by the rule in `modelgate-model`, not here.
+/// The rule in `modelgate-model` decides which tensors a scheme quantizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
-    /// Nothing is quantized.
+    /// No quantization.
     None,
     /// 4.5 bits per weight: blocks of 32 with one f16 scale.
     #[serde(rename = "q4_0")]
@@ -67,11 +67,11 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The schemes that weights can be quantized to while they are loaded.
+    /// The schemes to which weights can be quantized during a load.
     pub const UNIFORM: [Scheme; 6] =
         [Scheme::None, Scheme::Q4_0, Scheme::Q4K, Scheme::Q5K, Scheme::Q6K, Scheme::Q8_0];
 
-    /// The schemes that only GGUF files come in.
+    /// The schemes that exist only in GGUF files.
     pub const GGUF_ONLY: [Scheme; 12] = [
         Scheme::Q4_1,
         Scheme::Q5_0,
@@ -87,7 +87,7 @@ impl Scheme {
         Scheme::Q5KM,
     ];
 
-    /// The block type that the scheme gives a matrix, or most of them where it is a mix; none for
+    /// Returns the block type of all matrices, or of most matrices of a mix. `None` for
     /// [`Scheme::None`].
     pub fn dtype(self) -> Option<DType> {
         Some(match self {
@@ -105,12 +105,12 @@ impl Scheme {
         })
     }
 
-    /// Whether only GGUF files come in it.
+    /// Returns whether the scheme exists only in GGUF files.
     pub fn is_gguf_only(self) -> bool {
         Scheme::GGUF_ONLY.contains(&self)
     }
 
-    /// The name as manifests and reports write it.
+    /// Returns the name in manifests and reports.
     pub fn name(self) -> &'static str {
         match self {
             Scheme::None => "none",
@@ -134,12 +134,12 @@ impl Scheme {
         }
     }
 
-    /// Every scheme, in the order in which messages list them.
+    /// Returns all schemes, in the order of messages.
     pub fn all() -> impl Iterator<Item = Scheme> {
         Scheme::UNIFORM.into_iter().chain(Scheme::GGUF_ONLY)
     }
 
-    /// The scheme of that name, if there is one.
+    /// Returns the scheme with this name, if there is one.
     pub fn from_name(name: &str) -> Option<Scheme> {
         Scheme::all().find(|scheme| scheme.name() == name)
     }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_on_the_wire_are_the_names_shown() {
+    fn names_in_json_equal_displayed_names() {
         assert_eq!(Scheme::all().count(), 18);
         for scheme in Scheme::all() {
             let json = serde_json::to_string(&scheme).expect("serializes");

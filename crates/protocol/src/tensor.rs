@@ -1,56 +1,59 @@
-//! Tensors as they are resident, and those that are left out.
+//! Resident tensors, and tensors that were left out.
 
 use crate::{DType, Device, Finite, Role};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One tensor as it is resident.
+/// A resident tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tensor {
-    /// Its name in the file.
+    /// The name in the file.
     pub name: String,
-    /// The file it came from, relative to the model's folder.
+    /// The source file, relative to the folder of the model.
     pub file: String,
-    /// Its shape, rows first.
+    /// The shape, rows first.
     pub shape: Vec<u64>,
-    /// Its type in the file.
+    /// The type in the file.
     pub source_dtype: DType,
-    /// Its type as it is resident, asked of the resident storage.
+    /// The resident type, read from the resident storage.
     pub dtype: DType,
-    /// Bytes of the resident storage.
+    /// The size of the resident storage in bytes.
     pub bytes: u64,
-    /// The device that holds it.
+    /// The device of the tensor.
     pub device: Device,
-    /// Normalised mean squared error of the resident values against the source's: sum of squared
-    /// differences over sum of squares, 0 where both are zero. `None` if nothing was converted.
+    /// The normalised mean squared error of the resident values against the source: the sum of
+    /// squared differences divided by the sum of squares; 0 if both are zero. `None` if nothing was
+    /// converted.
     pub nmse: Option<Finite>,
-    /// The same of the worst part of about a megabyte, since one wrong row is lost in the mean over
-    /// a large tensor; `None` if the engine does not tell it.
+    /// The normalised mean squared error of the worst part of about a megabyte, because one wrong
+    /// row has little effect on the mean of a large tensor. `None` if the engine does not report
+    /// it.
     #[serde(default)]
     pub worst_nmse: Option<Finite>,
-    /// NaN and infinite values in the source.
+    /// The number of NaN and infinite values in the source.
     pub nonfinite: u64,
-    /// What it is for in the architecture.
+    /// The role in the architecture.
     #[serde(rename = "rule")]
     pub role: Role,
-    /// Why the scheme did not quantize it; `None` if it did, or had nothing to.
+    /// Why the scheme did not quantize the tensor. `None` if it did, or if nothing was to be
+    /// quantized.
     pub reason: Option<String>,
 }
 
 impl Tensor {
-    /// Number of values; saturates where the product of the sizes is beyond 64 bits.
+    /// Returns the number of values, which saturates at 2^64 - 1.
     pub fn elements(&self) -> u64 {
         self.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size))
     }
 }
 
-/// Tensors that are knowingly left out.
+/// A group of tensors that the engine does not load, because the text model does not need them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Omitted {
-    /// What they are.
+    /// A description of the tensors.
     pub group: String,
-    /// How many.
+    /// The number of tensors.
     pub tensors: u64,
-    /// Their bytes in the files.
+    /// The size of the tensors in the files, in bytes.
     pub bytes: u64,
 }

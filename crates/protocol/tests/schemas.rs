@@ -1,5 +1,5 @@
-//! The committed schemas are those of the types. `UPDATE_SCHEMAS=1 cargo test -p modelgate-protocol`
-//! writes them anew.
+//! Compares the committed schemas with those of the types.
+//! `UPDATE_SCHEMAS=1 cargo test -p modelgate-protocol` regenerates them.
 
 #![allow(clippy::expect_used)]
 
@@ -7,7 +7,7 @@ use modelgate_protocol::{Event, Request};
 use schemars::{JsonSchema, schema_for};
 use std::path::Path;
 
-fn is_committed<T: JsonSchema>(name: &str) {
+fn assert_committed<T: JsonSchema>(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas").join(name);
     let fresh = serde_json::to_string_pretty(&schema_for!(T)).expect("a schema") + "\n";
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
@@ -16,17 +16,17 @@ fn is_committed<T: JsonSchema>(name: &str) {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == fresh,
-        "{} is not the schema of the type; UPDATE_SCHEMAS=1 writes it anew",
+        "{}: differs from the schema of the type; set UPDATE_SCHEMAS=1 to regenerate it",
         path.display()
     );
 }
 
 #[test]
-fn request() {
-    is_committed::<Request>("request.json");
+fn schemas_of_requests_match_the_types() {
+    assert_committed::<Request>("request.json");
 }
 
 #[test]
-fn event() {
-    is_committed::<Event>("event.json");
+fn schemas_of_events_match_the_types() {
+    assert_committed::<Event>("event.json");
 }

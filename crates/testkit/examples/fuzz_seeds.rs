@@ -1,4 +1,4 @@
-//! Writes what the fuzz targets of `fuzz/` begin with, to `fuzz/corpus`.
+//! Writes the initial inputs of the fuzz targets in `fuzz/` to `fuzz/corpus`.
 
 use modelgate_testkit::gguf::GgmlDType;
 use modelgate_testkit::smallest::{self, Kind};

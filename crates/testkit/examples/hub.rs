@@ -1,16 +1,16 @@
-//! A hub on loopback that has a folder as the open repository `owner/Tiny`, and as the gated
-//! repository `owner/Gated` for the token `hf_known`, until standard input closes:
+//! Runs a hub on loopback until standard input closes. It serves a folder as the open repository
+//! `owner/Tiny`, and as the gated repository `owner/Gated`, which the token `hf_known` can read:
 //!
 //!     cargo run --release -p modelgate-testkit --example hub -- fixtures/tiny/llama
 //!
-//! Prints its address, which is what `HF_ENDPOINT` is to be.
+//! Prints the value for `HF_ENDPOINT`.
 
 use modelgate_testkit::hub::{Hub, Repository};
 use std::io::{Read, stdin};
 use std::path::Path;
 
 fn main() {
-    let folder = std::env::args().nth(1).expect("the folder of a model");
+    let folder = std::env::args().nth(1).expect("an argument: the folder of a model");
     let folder = Path::new(&folder);
     let open = Repository::new("owner/Tiny").with_folder(folder);
     let gated = Repository::new("owner/Gated").with_folder(folder).gated().xet();

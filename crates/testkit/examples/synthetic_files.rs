@@ -1,11 +1,11 @@
-//! Writes model files of true shapes with random weights, for tests of loading and of speed without
-//! the weights themselves. Needs a `config.json` and nothing else.
+//! Writes model files with the real tensor shapes and random weights, to test loading and speed
+//! without the real weights. Needs only a `config.json`.
 //!
 //! `cargo run --release -p modelgate-testkit --example synthetic_files -- safetensors CONFIG OUT_DIR`
 //! `cargo run --release -p modelgate-testkit --example synthetic_files -- gguf CONFIG OUT.gguf --type q4_0`
 
 use modelgate_model::Config;
-use modelgate_testkit::gguf::{Experts, GgmlDType, named, q4_k_m, uniform};
+use modelgate_testkit::gguf::{Experts, GgmlDType, q4_k_m, type_by_name, uniform};
 use modelgate_testkit::synthetic::{Progress, write_gguf, write_safetensors};
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ const USAGE: &str = "\
 synthetic_files safetensors CONFIG.json OUT_DIR [--shard-bytes 5GB] [--seed 1]
 synthetic_files gguf CONFIG.json OUT.gguf --type TYPE [--experts apart|merged] [--seed 1]
 
-safetensors: a folder as the hub has it, in bf16, without a tokenizer
-gguf: one file without a tokenizer
+safetensors: a Hugging Face folder in bf16, without a tokenizer
+gguf: one file, without a tokenizer
 --type: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k for all matrices,
         or llama.cpp's mix q4_k_m
---experts: each in its own tensor, as candle-transformers wants them, or all of a layer in one, as
-        today's files have them";
+--experts: apart: one tensor per expert, the format that candle-transformers reads; merged: one
+        tensor for all experts of a layer, the format of current files";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is to be written, and where.
+/// The command-line arguments.
 #[derive(Debug)]
 struct Arguments {
     config: PathBuf,
@@ -52,19 +52,22 @@ enum Format {
 
 impl Arguments {
     fn read(words: &[String]) -> Result<Arguments, Box<dyn Error>> {
-        let (mut places, mut options) = (Vec::new(), Vec::new());
+        let (mut positional, mut options) = (Vec::new(), Vec::new());
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
-                None => places.push(word.as_str()),
+                None => positional.push(word.as_str()),
                 Some(name) => {
-                    let value = words.next().ok_or_else(|| usage(&format!("--{name} of what")))?;
+                    let value = words.next();
+                    let value = value.ok_or_else(|| usage(&format!("--{name}: missing value")))?;
                     options.push((name, value.as_str()));
                 }
             }
         }
-        let [format, config, target] = places[..] else {
-            return Err(usage("three places are expected").into());
+        let [format, config, target] = positional[..] else {
+            let found = positional.len();
+            let message = format!("expected 3 arguments (format, config, target), found {found}");
+            return Err(usage(&message).into());
         };
         let mut seed = 1;
         let (mut shard_bytes, mut dtype, mut experts) = (5_000_000_000, None, Experts::Apart);
@@ -78,30 +81,36 @@ impl Arguments {
                         "apart" => Experts::Apart,
                         "merged" => Experts::Merged,
                         other => {
-                            return Err(usage(&format!("--experts {other} is not known")).into());
+                            let message =
+                                format!("--experts: expected apart or merged, found \"{other}\"");
+                            return Err(usage(&message).into());
                         }
                     }
                 }
-                _ => return Err(usage(&format!("{format} has no --{name}")).into()),
+                _ => return Err(usage(&format!("{format}: unknown option --{name}")).into()),
             }
         }
         let format = match format {
             "safetensors" => Format::Safetensors { shard_bytes },
             "gguf" => {
-                let dtype = dtype.ok_or_else(|| usage("--type is missing"))?;
+                let dtype = dtype.ok_or_else(|| usage("missing option --type"))?;
                 Format::Gguf { dtype, experts }
             }
-            other => return Err(usage(&format!("format {other} is not known")).into()),
+            other => {
+                let message = format!("expected safetensors or gguf, found \"{other}\"");
+                return Err(usage(&message).into());
+            }
         };
         Ok(Arguments { config: config.into(), target: target.into(), format, seed })
     }
 }
 
-fn usage(what: &str) -> String {
-    format!("{what}\n\n{USAGE}")
+/// Returns an error message followed by the usage text.
+fn usage(message: &str) -> String {
+    format!("{message}\n\n{USAGE}")
 }
 
-/// Parses a number of bytes, as in `5GB` or `512MiB`.
+/// Parses a number of bytes, for example `5GB` or `512MiB`.
 fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -111,10 +120,13 @@ fn bytes(text: &str) -> Result<u64, String> {
         "GB" => 1_000_000_000,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        other => return Err(format!("{text}: unit {other} is none of B, MB, GB, MiB, GiB")),
+        other => {
+            let expected = "B, MB, GB, MiB or GiB";
+            return Err(format!("\"{text}\": unknown unit \"{other}\", expected {expected}"));
+        }
     };
-    let number: u64 = number.parse().map_err(|error| format!("{text}: {error}"))?;
-    number.checked_mul(unit).ok_or_else(|| format!("{text} is too much"))
+    let number: u64 = number.parse().map_err(|error| format!("\"{text}\": {error}"))?;
+    number.checked_mul(unit).ok_or_else(|| format!("\"{text}\": more than 2^64 - 1 bytes"))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -158,13 +170,13 @@ fn write(
     }
 }
 
-/// A function that gives each tensor its type.
+/// A function that returns the type of a tensor for its name and shape.
 type TypeOf = Box<dyn Fn(&str, &[usize]) -> GgmlDType>;
 
 fn type_of(name: &str, config: &str) -> Result<TypeOf, Box<dyn Error>> {
-    match (name, named(name)) {
+    match (name, type_by_name(name)) {
         ("q4_k_m", _) => Ok(Box::new(q4_k_m(&Config::from_json(config)?))),
         (_, Some(dtype)) => Ok(Box::new(uniform(dtype))),
-        (_, None) => Err(usage(&format!("--type {name} is not known")).into()),
+        (_, None) => Err(usage(&format!("--type: unknown type \"{name}\"")).into()),
     }
 }

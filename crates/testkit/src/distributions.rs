@@ -1,6 +1,6 @@
-//! What logits say, compared.
+//! Comparison of the token distributions that logits describe.
 
-/// Returns the log-probabilities, in f64.
+/// Returns the log-probabilities of a row of logits, computed in f64.
 pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();

@@ -1,4 +1,4 @@
-//! What transformers computes from random weights of every supported family
+//! Golden data of the supported families: logits that transformers computes from random weights
 //! (`fixtures/golden/families.py`).
 
 use crate::safetensors_edit::{Shard, read_shard};
@@ -6,52 +6,53 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The golden data of all variants.
+/// The golden data of all variants, from `fixtures/golden/families`.
 pub struct Golden {
-    /// Every variant, in the order of the file.
+    /// All variants, in the order of `golden.json`.
     pub variants: Vec<Variant>,
     logits: Shard,
     folder: PathBuf,
 }
 
-/// One config with its weights and what follows from them.
+/// A model config with its weights, its prompts and statistics of its reference logits.
 #[derive(Debug, Deserialize)]
 pub struct Variant {
-    /// Its name, which is that of the folder of its config.
+    /// The name of the variant, and of the folder with its `config.json`.
     pub name: String,
-    /// The folder that has its weights.
+    /// The folder with the weights, which several variants can share.
     weights: String,
     /// SHA-256 of the weight file, in hexadecimal.
     pub weights_sha256: String,
     /// Prompts of 1, 17 and 300 tokens.
     pub prompts: Vec<Prompt>,
-    /// Mean over queries of the largest weight that attention gives a key.
+    /// The mean over queries of the largest attention probability, for the longest prompt.
     pub attention_peak: f64,
-    /// Standard deviation of the logits.
+    /// The standard deviation of the logits of the longest prompt.
     pub logit_deviation: f64,
-    /// What mistakes change in the logits at most, by their name and the prompt's length.
+    /// The largest change of a logit that an implementation mistake causes, by the name of the
+    /// mistake and the prompt length in tokens.
     pub mistakes: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
-/// A prompt and what the reference makes of it.
+/// A prompt and the output of the reference implementation.
 #[derive(Debug, Deserialize)]
 pub struct Prompt {
-    /// Number of its tokens.
+    /// The number of tokens.
     pub length: usize,
-    /// Its tokens.
+    /// The token ids, without text.
     pub token_ids: Vec<u32>,
-    /// Positions whose logits are kept.
+    /// The positions whose logits are stored, in ascending order.
     pub positions: Vec<usize>,
-    /// Tokens that greedy decoding appends.
+    /// The token ids that greedy decoding appends.
     #[serde(default)]
     pub greedy: Vec<u32>,
-    /// By how much the best logit leads at each of these steps.
+    /// The difference between the best and the second-best logit at each greedy step.
     #[serde(default)]
     pub greedy_margins: Vec<f64>,
 }
 
 impl Golden {
-    /// Reads the golden data below the repository's `fixtures`.
+    /// Reads `golden/families` in `fixtures`, the fixtures folder of the repository.
     pub fn read(fixtures: &Path) -> Golden {
         #[derive(Deserialize)]
         struct File {
@@ -63,23 +64,23 @@ impl Golden {
         Golden { variants, logits: read_shard(&folder.join("golden.safetensors")), folder }
     }
 
-    /// Returns the variant of that name.
+    /// Returns the variant with the name `name`.
     pub fn variant(&self, name: &str) -> &Variant {
         let found = self.variants.iter().find(|variant| variant.name == name);
-        found.unwrap_or_else(|| panic!("no variant {name}"))
+        found.unwrap_or_else(|| panic!("variant {name} does not exist"))
     }
 
-    /// Returns a variant's `config.json`.
+    /// Returns the path of the `config.json` of a variant.
     pub fn config(&self, variant: &Variant) -> PathBuf {
         self.folder.join(&variant.name).join("config.json")
     }
 
-    /// Returns a variant's weight file.
+    /// Returns the path of the weight file of a variant.
     pub fn weights(&self, variant: &Variant) -> PathBuf {
         self.folder.join(&variant.weights).join("model.safetensors")
     }
 
-    /// Returns the reference's logits at the prompt's kept positions.
+    /// Returns the reference logits at [`Prompt::positions`], one row per position.
     pub fn logits(&self, variant: &Variant, prompt: &Prompt) -> Vec<Vec<f32>> {
         self.logits[&format!("{}/{}", variant.name, prompt.length)].rows()
     }

@@ -1,8 +1,8 @@
-//! Models for tests: copies to damage, files in another format, random weights of true shapes. A
-//! crate of its own, so that no product crate contains test code.
+//! Test support: damaged copies of models, GGUF conversion, models of random weights, and a hub on
+//! loopback. A separate crate, so that the product crates contain no test code.
 //!
-//! Everything here panics on failure, with the path in the message, which is all that a test needs.
-//! It shares no code with the engine, so that a mistake cannot be on both sides.
+//! The functions panic on failure, with the path in the message, except those in [`synthetic`].
+//! The crate shares no code with the engine, so that the same mistake cannot be on both sides.
 
 #![allow(clippy::unwrap_used)]
 

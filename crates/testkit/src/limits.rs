@@ -1,5 +1,5 @@
-//! Limits of a test's memory and time: allocations beyond a gigabyte fail, and a case that hangs
-//! ends the process with its name.
+//! Limits of the memory and time of tests: allocations beyond 1 GiB fail, and a case that does not
+//! end aborts the process after its name is printed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -7,93 +7,98 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most bytes that a process may have allocated at once.
+/// The maximum number of bytes that the process may have allocated at one time.
 pub const MAX_BYTES: usize = 1 << 30;
 
-/// The longest time of one case: of the clock, or of the processor if other processes keep it busy.
+/// The maximum time of one case: the smaller of wall-clock time and processor time, so that other
+/// processes on the host do not count.
 pub const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// The system's allocator, limited to [`MAX_BYTES`]: for a test binary's `#[global_allocator]`.
+/// The system allocator, limited to [`MAX_BYTES`], for the `#[global_allocator]` of a test binary.
 pub struct Limited;
 
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// The name of the current case.
+/// The name of the current case, for messages.
 static CASE: Mutex<String> = Mutex::new(String::new());
 
-fn take(bytes: usize) -> bool {
-    let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-    if taken > MAX_BYTES {
-        TAKEN.fetch_sub(bytes, Ordering::Relaxed);
-        // the caller may end the process, and the name of the case would be lost
+/// Counts an allocation. Returns `false` if it would exceed [`MAX_BYTES`].
+fn reserve(bytes: usize) -> bool {
+    let allocated = ALLOCATED.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+    if allocated > MAX_BYTES {
+        ALLOCATED.fetch_sub(bytes, Ordering::Relaxed);
+        // the caller may abort the process, so print the name of the case first
         if let Ok(case) = CASE.try_lock() {
-            let mut told = std::io::stderr();
-            let _ = told.write_all(case.as_bytes()).and_then(|()| told.write_all(b": refused\n"));
+            let mut stderr = std::io::stderr();
+            let _ = stderr
+                .write_all(case.as_bytes())
+                .and_then(|()| stderr.write_all(b": allocation exceeds the limit\n"));
         }
         return false;
     }
-    PEAK.fetch_max(taken, Ordering::Relaxed);
+    PEAK.fetch_max(allocated, Ordering::Relaxed);
     true
 }
 
-// SAFETY: every call goes to the system's allocator as it came, or fails as an allocator may.
+// SAFETY: every call is passed on unchanged to the system allocator, or fails, which is allowed.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if !take(layout.size()) {
+        if !reserve(layout.size()) {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises are those that the system's allocator requires.
+        // SAFETY: the caller guarantees what the system allocator requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if !take(layout.size()) {
+        if !reserve(layout.size()) {
             return std::ptr::null_mut();
         }
-        // SAFETY: as above.
+        // SAFETY: the caller guarantees what the system allocator requires.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        TAKEN.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller guarantees what the system allocator requires.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // both exist at once if the system has to move the content
-        if !take(size) {
+        // both allocations exist at the same time if the system moves the content
+        if !reserve(size) {
             return std::ptr::null_mut();
         }
-        // SAFETY: as above.
+        // SAFETY: the caller guarantees what the system allocator requires.
         let moved = unsafe { System.realloc(pointer, layout, size) };
-        TAKEN.fetch_sub(if moved.is_null() { size } else { layout.size() }, Ordering::Relaxed);
+        ALLOCATED.fetch_sub(if moved.is_null() { size } else { layout.size() }, Ordering::Relaxed);
         moved
     }
 }
 
-/// Returns the most bytes that were allocated at once since the last call; 0 if [`Limited`] is not
-/// the allocator.
+/// Returns the maximum number of bytes that were allocated at one time since the last call. 0 if
+/// [`Limited`] is not the global allocator.
 pub fn peak() -> usize {
-    PEAK.swap(TAKEN.load(Ordering::Relaxed), Ordering::Relaxed)
+    PEAK.swap(ALLOCATED.load(Ordering::Relaxed), Ordering::Relaxed)
 }
 
-/// Runs a case on a thread with a stack of the default size.
+/// Runs the case `name` on a thread with a stack of the default size, and returns its result.
 ///
 /// # Panics
-/// The case panics, or takes longer than [`MAX_TIME`]. A case that takes far longer ends the
-/// process, and so does one that overflows the stack; both with the name.
+/// The case panics or takes longer than [`MAX_TIME`]. A case that takes more than 12 times as long,
+/// or that overflows the stack, aborts the process; the name of the case is printed.
 pub fn within_limits<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
     *CASE.lock().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
-    let over = Arc::new((Mutex::new(false), Condvar::new()));
-    let (watched, label) = (Arc::clone(&over), name.to_owned());
-    let watch = std::thread::spawn(move || {
-        let (over, changed) = &*watched;
-        let waited =
-            changed.wait_timeout_while(over.lock().unwrap(), 12 * MAX_TIME, |over| !*over).unwrap();
+    let finished = Arc::new((Mutex::new(false), Condvar::new()));
+    let (watched, label) = (Arc::clone(&finished), name.to_owned());
+    let watchdog = std::thread::spawn(move || {
+        let (finished, changed) = &*watched;
+        let waited = changed
+            .wait_timeout_while(finished.lock().unwrap(), 12 * MAX_TIME, |finished| !*finished)
+            .unwrap();
         if waited.1.timed_out() {
-            eprintln!("{label} hangs");
+            eprintln!("{label}: not finished after {:?}", 12 * MAX_TIME);
             std::process::abort();
         }
     });
@@ -103,24 +108,23 @@ pub fn within_limits<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T 
         thread.spawn_scoped(scope, work).expect("a thread").join()
     });
     let took = begin.elapsed().min(processor_time() - busy);
-    *over.0.lock().unwrap() = true;
-    over.1.notify_all();
-    watch.join().unwrap();
+    *finished.0.lock().unwrap() = true;
+    finished.1.notify_all();
+    watchdog.join().unwrap();
     let outcome = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         panic!("{name} panicked: {}", text.unwrap_or_default())
     });
-    assert!(took <= MAX_TIME, "{name} took {took:?}");
+    assert!(took <= MAX_TIME, "{name} took {took:?}, expected at most {MAX_TIME:?}");
     outcome
 }
 
-/// Returns the processor time of all threads of the process so far.
+/// Returns the user and system time of all threads of the process so far.
 fn processor_time() -> Duration {
-    let stat =
-        std::fs::read_to_string("/proc/self/stat").expect("what the kernel says of the process");
-    // the name of the program, in brackets, may have blanks; times are in hundredths of a second
-    let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc/self/stat");
+    // the program name in parentheses may contain spaces; the times are in hundredths of a second
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
     let ticks: u64 =
         fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
     Duration::from_millis(10 * ticks)

@@ -1,35 +1,36 @@
-//! Makes files hostile at random: cut, with flipped bits, or with a length replaced by an
-//! impossible one. The same number always gives the same mutation.
+//! Random damage of files: missing bytes, flipped bits, or a length replaced by an extreme value.
+//! The same number always gives the same mutation.
 
 use crate::random::Random;
 use std::ops::Range;
 
-/// A mutation of a file.
+/// The kind of a mutation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mutation {
     /// Bytes are missing at the end or in the middle.
     Cut,
     /// Some bits are flipped.
     Flip,
-    /// A count, a length or a position is an extreme one.
+    /// A number of the file, for example a count, a length or an offset, has an extreme value.
     Length,
 }
 
-/// The place of such a number in a file.
+/// The byte range of a number in a file, by its encoding.
 #[derive(Debug, Clone)]
 pub enum Field {
-    /// Little-endian, of so many bytes.
+    /// A little-endian integer that fills the range.
     Binary(Range<usize>),
-    /// In decimal digits.
+    /// Decimal digits.
     Decimal(Range<usize>),
 }
 
-/// Returns the mutation of that number, and a sound file with it. `front` is the length of the part
-/// in which everything depends on every bit; half of the flipped bits are there.
-pub fn mutated(sound: &[u8], front: usize, fields: &[Field], number: u64) -> (Mutation, Vec<u8>) {
+/// Returns the kind of mutation `number` and the mutated copy of `valid`. `front` is the length in
+/// bytes of the part in which every bit matters, for example the header; half of the cuts and of
+/// the flipped bits are there. `fields` are the numbers that can be replaced.
+pub fn mutated(valid: &[u8], front: usize, fields: &[Field], number: u64) -> (Mutation, Vec<u8>) {
     let mut random = Random::new(number);
     let mut below = |bound: usize| (random.bits() % bound.max(1) as u64) as usize;
-    let mut bytes = sound.to_vec();
+    let mut bytes = valid.to_vec();
     match number % 3 {
         0 => {
             let place = if below(2) == 0 { front } else { bytes.len() };
@@ -47,7 +48,7 @@ pub fn mutated(sound: &[u8], front: usize, fields: &[Field], number: u64) -> (Mu
             (Mutation::Flip, bytes)
         }
         _ => {
-            let size = sound.len() as u64;
+            let size = valid.len() as u64;
             let extremes = [
                 0,
                 1,
@@ -82,7 +83,7 @@ pub fn mutated(sound: &[u8], front: usize, fields: &[Field], number: u64) -> (Mu
     }
 }
 
-/// Returns every number in a text.
+/// Returns the places of all sequences of digits in a text.
 pub fn decimals(text: &[u8]) -> Vec<Field> {
     let mut fields = Vec::new();
     let mut at = 0;

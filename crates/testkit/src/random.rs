@@ -1,11 +1,12 @@
-//! Pseudo-random numbers that are the same on every machine. For test data only.
+//! Pseudo-random numbers that are the same on every host. For test data only.
 
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+/// The generator SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
+/// 2014).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Creates a generator that depends on `seed` only.
+    /// Creates a generator whose numbers depend only on `seed`.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
@@ -19,15 +20,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Returns a standard normal value (Box and Muller).
+    /// Returns a standard normal value (Box-Muller transform).
     pub fn normal(&mut self) -> f32 {
         let unit = |bits: u64| ((bits >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
         let (u, v) = (unit(self.bits()), unit(self.bits()));
         ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
     }
 
-    /// Returns a nearly standard normal value, ten times as fast: the sum of four uniform ones, so
-    /// never beyond 3.5.
+    /// Returns an approximately standard normal value, ten times as fast as [`Random::normal`]: the
+    /// scaled sum of four uniform values, between -3.5 and 3.5.
     pub fn nearly_normal(&mut self) -> f32 {
         let bits = self.bits();
         let sum: u32 = (0..4).map(|part| (bits >> (16 * part)) as u32 & 0xffff).sum();
@@ -41,10 +42,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_kinds_have_mean_0_and_variance_1() {
-        for kind in [Random::normal, Random::nearly_normal] {
+    fn normal_and_nearly_normal_values_have_mean_0_and_variance_1() {
+        for next in [Random::normal, Random::nearly_normal] {
             let mut random = Random::new(1);
-            let values: Vec<f64> = (0..100_000).map(|_| f64::from(kind(&mut random))).collect();
+            let values: Vec<f64> = (0..100_000).map(|_| f64::from(next(&mut random))).collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let variance = values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64;
             assert!(mean.abs() < 0.01, "{mean}");

@@ -1,12 +1,12 @@
-//! Requests, chats and questions.
+//! Requests to the worker, and chat messages.
 
 use modelgate_protocol::{
     ContentPart, Device, Evidence, GenerationRequest, Message, ModelFiles, PROTOCOL_VERSION,
     Request, Scheme,
 };
 
-/// Returns the request to load `files` on the CPU and to generate nothing, with the engine's own
-/// choice of a context.
+/// Returns a request to load `files` on the CPU without generation. The engine chooses the context
+/// length.
 pub fn load(files: ModelFiles, quantization: Scheme) -> Request {
     Request {
         protocol: PROTOCOL_VERSION,
@@ -22,12 +22,12 @@ pub fn load(files: ModelFiles, quantization: Scheme) -> Request {
     }
 }
 
-/// Returns a turn of one text.
+/// Returns a chat message that consists of one text.
 pub fn message(role: &str, text: &str) -> Message {
     Message { role: role.into(), content: vec![ContentPart::Text(text.into())] }
 }
 
-/// Returns one question of a user, by the name of its text.
+/// Returns a generation request with one user message. `text` is also its name.
 pub fn question(text: &str, max_tokens: u32) -> GenerationRequest {
     GenerationRequest {
         name: text.into(),

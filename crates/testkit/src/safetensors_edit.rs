@@ -1,7 +1,6 @@
-//! Copies of a safetensors model folder, and ways to damage them.
+//! Copies of a safetensors model folder, and functions that damage such a copy.
 //!
-//! Every function takes the copy's folder and keeps its index, where it has one, in step with
-//! what it changes, unless its name says otherwise.
+//! The functions also update the index, if the folder has one, unless their name says otherwise.
 
 use crate::random::Random;
 use half::{bf16, f16};
@@ -12,22 +11,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Name of the index of a sharded model.
+/// The file name of the index of a sharded model.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-/// One tensor as its file has it.
+/// A tensor in the encoding of its file.
 #[derive(Debug, Clone)]
 pub struct RawTensor {
-    /// Type of its values.
+    /// The type of the values.
     pub dtype: Dtype,
-    /// Sizes.
+    /// The sizes of the dimensions, rows first.
     pub shape: Vec<usize>,
-    /// Little-endian values.
+    /// The values, little-endian.
     pub data: Vec<u8>,
 }
 
 impl RawTensor {
-    /// Returns the values in f32.
+    /// Returns the values converted to f32.
     pub fn to_f32(&self) -> Vec<f32> {
         let halves = self.data.chunks_exact(2).map(|b| [b[0], b[1]]);
         match self.dtype {
@@ -37,7 +36,7 @@ impl RawTensor {
                 let words = self.data.chunks_exact(4);
                 words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
             }
-            other => panic!("no float type: {other}"),
+            other => panic!("{other} is not a float type"),
         }
     }
 
@@ -46,22 +45,22 @@ impl RawTensor {
         self.to_f32().chunks(self.shape[1]).map(<[f32]>::to_vec).collect()
     }
 
-    /// Sets its values, rounded to its type.
+    /// Replaces the values, rounded to the type of the tensor.
     pub fn set_f32(&mut self, values: &[f32]) {
         let encode = |value: &f32| match self.dtype {
             Dtype::BF16 => bf16::from_f32(*value).to_le_bytes().to_vec(),
             Dtype::F16 => f16::from_f32(*value).to_le_bytes().to_vec(),
             Dtype::F32 => value.to_le_bytes().to_vec(),
-            other => panic!("no float type: {other}"),
+            other => panic!("{other} is not a float type"),
         };
         self.data = values.iter().flat_map(encode).collect();
     }
 }
 
-/// The tensors of one file, by name.
+/// The tensors of one safetensors file, by name.
 pub type Shard = BTreeMap<String, RawTensor>;
 
-/// Copies the files of a model folder (not its sub-folders) to a new temporary folder.
+/// Copies the files of a model folder, without its subfolders, to a new temporary folder.
 pub fn copy_model(source: &Path) -> tempfile::TempDir {
     let target = tempfile::tempdir().expect("temporary folder");
     for entry in fs::read_dir(source).unwrap_or_else(|e| panic!("{}: {e}", source.display())) {
@@ -73,7 +72,7 @@ pub fn copy_model(source: &Path) -> tempfile::TempDir {
     target
 }
 
-/// Returns the safetensors files of a folder, in the order of their names.
+/// Returns the paths of the safetensors files in a folder, sorted by name.
 pub fn shard_files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
@@ -84,10 +83,10 @@ pub fn shard_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Reads a whole file.
+/// Reads all tensors of a file.
 pub fn read_shard(file: &Path) -> Shard {
     let bytes = fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    let tensors = SafeTensors::deserialize(&bytes).expect("a sound safetensors file");
+    let tensors = SafeTensors::deserialize(&bytes).expect("a valid safetensors file");
     tensors
         .iter()
         .map(|(name, view)| {
@@ -97,7 +96,7 @@ pub fn read_shard(file: &Path) -> Shard {
         .collect()
 }
 
-/// Writes a whole file.
+/// Writes the tensors of a file.
 pub fn write_shard(file: &Path, shard: &Shard) {
     let views = shard.iter().map(|(name, tensor)| {
         let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.data);
@@ -106,18 +105,18 @@ pub fn write_shard(file: &Path, shard: &Shard) {
     safetensors::serialize_to_file(views, None, file).expect("written");
 }
 
-/// Returns every tensor of a folder, by name.
+/// Reads all tensors of all files in a folder.
 pub fn read_model(dir: &Path) -> Shard {
     shard_files(dir).iter().flat_map(|file| read_shard(file)).collect()
 }
 
-/// Returns the file of a tensor.
+/// Returns the path of the file that contains a tensor.
 pub fn file_of(dir: &Path, tensor: &str) -> PathBuf {
     let has = |file: &PathBuf| read_shard(file).contains_key(tensor);
-    shard_files(dir).into_iter().find(has).unwrap_or_else(|| panic!("no file has {tensor}"))
+    shard_files(dir).into_iter().find(has).unwrap_or_else(|| panic!("no file contains {tensor}"))
 }
 
-/// Changes the file that has `tensor`, as `change` does, and the index with it.
+/// Applies `change` to the file that contains `tensor`, and updates the index.
 pub fn edit(dir: &Path, tensor: &str, change: impl FnOnce(&mut Shard)) {
     let file = file_of(dir, tensor);
     let mut shard = read_shard(&file);
@@ -126,8 +125,8 @@ pub fn edit(dir: &Path, tensor: &str, change: impl FnOnce(&mut Shard)) {
     write_shard(&file, &shard);
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     edit_index(dir, |map| {
-        for gone in before.iter().filter(|tensor| !shard.contains_key(*tensor)) {
-            map.remove(gone);
+        for removed in before.iter().filter(|tensor| !shard.contains_key(*tensor)) {
+            map.remove(removed);
         }
         for tensor in shard.keys() {
             map.insert(tensor.clone(), json!(name));
@@ -135,7 +134,7 @@ pub fn edit(dir: &Path, tensor: &str, change: impl FnOnce(&mut Shard)) {
     });
 }
 
-/// Changes the `weight_map` of the index, where there is one.
+/// Applies `change` to the `weight_map` of the index. Does nothing if the folder has no index.
 pub fn edit_index(dir: &Path, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
     let path = dir.join(INDEX);
     let Ok(text) = fs::read_to_string(&path) else { return };
@@ -144,13 +143,13 @@ pub fn edit_index(dir: &Path, change: impl FnOnce(&mut serde_json::Map<String, V
     fs::write(&path, serde_json::to_vec_pretty(&index).unwrap()).unwrap();
 }
 
-/// Cuts a file off after `keep` bytes.
+/// Truncates a file to `keep` bytes.
 pub fn truncate(file: &Path, keep: u64) {
     let file = fs::OpenOptions::new().write(true).open(file).expect("opened");
     file.set_len(keep).expect("truncated");
 }
 
-/// Sets one value of a tensor, for example to NaN.
+/// Sets the value at the flat position `index` of a tensor, for example to NaN.
 pub fn set_value(dir: &Path, tensor: &str, index: usize, value: f32) {
     edit(dir, tensor, |shard| {
         let raw = shard.get_mut(tensor).unwrap();
@@ -160,14 +159,14 @@ pub fn set_value(dir: &Path, tensor: &str, index: usize, value: f32) {
     });
 }
 
-/// Removes a tensor, from its file and from the index.
+/// Removes a tensor from its file and from the index.
 pub fn drop_tensor(dir: &Path, tensor: &str) {
     edit(dir, tensor, |shard| {
         shard.remove(tensor);
     });
 }
 
-/// Removes a tensor from its file only: the index goes on placing it there.
+/// Removes a tensor from its file. The index still lists it.
 pub fn drop_tensor_but_not_from_index(dir: &Path, tensor: &str) {
     let file = file_of(dir, tensor);
     let mut shard = read_shard(&file);
@@ -175,7 +174,7 @@ pub fn drop_tensor_but_not_from_index(dir: &Path, tensor: &str) {
     write_shard(&file, &shard);
 }
 
-/// Gives a tensor another name.
+/// Renames a tensor.
 pub fn rename_tensor(dir: &Path, from: &str, to: &str) {
     edit(dir, from, |shard| {
         let raw = shard.remove(from).unwrap();
@@ -183,12 +182,12 @@ pub fn rename_tensor(dir: &Path, from: &str, to: &str) {
     });
 }
 
-/// Gives a tensor another shape of as many values.
+/// Changes the shape of a tensor. `shape` must have the same number of values.
 pub fn reshape_tensor(dir: &Path, tensor: &str, shape: &[usize]) {
     edit(dir, tensor, |shard| shard.get_mut(tensor).unwrap().shape = shape.to_vec());
 }
 
-/// Adds a tensor of zeros in f32 to the first file.
+/// Adds a tensor of f32 zeros to the first file.
 pub fn add_tensor(dir: &Path, name: &str, shape: &[usize]) {
     let first = shard_files(dir).into_iter().next().expect("a file");
     let neighbour = read_shard(&first).into_keys().next().expect("a tensor");
@@ -199,7 +198,8 @@ pub fn add_tensor(dir: &Path, name: &str, shape: &[usize]) {
     });
 }
 
-/// Adds normal noise to a tensor, of `relative` times the root mean square of its values.
+/// Adds normal noise to a tensor. Its standard deviation is `relative` times the root mean square
+/// of the values.
 pub fn add_noise(dir: &Path, tensor: &str, relative: f32, seed: u64) {
     edit(dir, tensor, |shard| {
         let raw = shard.get_mut(tensor).unwrap();
@@ -212,7 +212,7 @@ pub fn add_noise(dir: &Path, tensor: &str, relative: f32, seed: u64) {
     });
 }
 
-/// Multiplies a tensor by a factor.
+/// Multiplies the values of a tensor by a factor.
 pub fn scale_tensor(dir: &Path, tensor: &str, factor: f32) {
     edit(dir, tensor, |shard| {
         let raw = shard.get_mut(tensor).unwrap();
@@ -221,7 +221,7 @@ pub fn scale_tensor(dir: &Path, tensor: &str, factor: f32) {
     });
 }
 
-/// Writes every file anew with all values in `dtype`.
+/// Converts the tensors of all files to `dtype`.
 pub fn convert(dir: &Path, dtype: Dtype) {
     for file in shard_files(dir) {
         let mut shard = read_shard(&file);

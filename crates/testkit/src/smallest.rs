@@ -1,5 +1,5 @@
-//! The smallest model that has everything: what mutations and fuzzers begin with. A few kilobytes, so
-//! that a mutation seldom falls where nothing depends on it.
+//! The smallest complete model: the input that mutations and fuzzers start from. It has a few
+//! kilobytes, so that most mutations hit a byte that matters.
 
 use crate::gguf::{GgmlDType, GgufWriter, Vocabulary, uniform};
 use crate::synthetic::write_safetensors;
@@ -7,27 +7,27 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Tokens of its vocabulary.
+/// The number of tokens in the vocabulary.
 pub const TOKENS: usize = 64;
 
-/// A text of letters that its tokenizer knows.
+/// A text that consists of known tokens only.
 pub const TEXT: &str = "ab cab abc zz";
 
-/// Its chat template.
+/// The chat template.
 pub const TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}[{{ message['role'] | upper }}] \
     {{ message.content | trim }}{% if not loop.last %}\n{% endif %}{% endfor %}\
     {%- if add_generation_prompt %}{{ eos_token }}{% endif %}";
 
-/// How the vocabulary is written.
+/// The kind of the tokenizer's vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Byte-level BPE, as GPT-2's and Llama 3's.
+    /// Byte-level BPE, like the vocabularies of GPT-2 and Llama 3.
     ByteLevel,
-    /// Sentencepiece's BPE, as Llama 2's and Mistral's.
+    /// BPE of sentencepiece, like the vocabularies of Llama 2 and Mistral.
     Pieces,
 }
 
-/// Returns the model's `config.json`.
+/// Returns the content of `config.json`.
 pub fn config() -> Value {
     json!({
         "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2,
@@ -41,7 +41,7 @@ pub fn config() -> Value {
     })
 }
 
-/// Returns the model's `tokenizer.json`.
+/// Returns the content of `tokenizer.json`.
 pub fn tokenizer(kind: Kind) -> Value {
     let blank = if kind == Kind::ByteLevel { "\u{120}" } else { "\u{2581}" };
     let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
@@ -72,7 +72,7 @@ pub fn tokenizer(kind: Kind) -> Value {
         "type": "Split", "pattern": { "Regex": "\\s?\\p{L}+|\\p{N}{1,3}|\\s+" },
         "behavior": "Isolated", "invert": false
     });
-    let around = json!({
+    let add_bos = json!({
         "type": "TemplateProcessing",
         "single": [
             { "SpecialToken": { "id": "<s>", "type_id": 0 } },
@@ -81,9 +81,9 @@ pub fn tokenizer(kind: Kind) -> Value {
         "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }],
         "special_tokens": { "<s>": { "id": "<s>", "ids": [1], "tokens": ["<s>"] } },
     });
-    let mut whole = json!({
+    let mut complete = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-        "normalizer": null, "pre_tokenizer": null, "post_processor": around, "decoder": null,
+        "normalizer": null, "pre_tokenizer": null, "post_processor": add_bos, "decoder": null,
         "model": {
             "type": "BPE", "dropout": null, "unk_token": "<unk>", "fuse_unk": true,
             "byte_fallback": kind == Kind::Pieces, "ignore_merges": false, "vocab": vocab,
@@ -92,25 +92,26 @@ pub fn tokenizer(kind: Kind) -> Value {
     });
     match kind {
         Kind::ByteLevel => {
-            whole["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [split, bytes] });
-            whole["decoder"] = bytes;
+            complete["pre_tokenizer"] =
+                json!({ "type": "Sequence", "pretokenizers": [split, bytes] });
+            complete["decoder"] = bytes;
         }
         Kind::Pieces => {
-            whole["normalizer"] = json!({ "type": "Sequence", "normalizers": [
+            complete["normalizer"] = json!({ "type": "Sequence", "normalizers": [
                 { "type": "Prepend", "prepend": blank },
                 { "type": "Replace", "pattern": { "String": " " }, "content": blank },
             ]});
-            whole["decoder"] = json!({ "type": "Sequence", "decoders": [
+            complete["decoder"] = json!({ "type": "Sequence", "decoders": [
                 { "type": "Replace", "pattern": { "String": blank }, "content": " " },
                 { "type": "ByteFallback" }, { "type": "Fuse" },
                 { "type": "Strip", "content": " ", "start": 1, "stop": 0 },
             ]});
         }
     }
-    whole
+    complete
 }
 
-/// Writes the model into `dir` as a Hugging Face folder of one weight file.
+/// Writes the model to `dir` as a Hugging Face folder with one weight file.
 pub fn write(dir: &Path, kind: Kind) {
     write_safetensors(&config().to_string(), dir, u64::MAX, 1, &|_, _| {}).expect("written");
     let texts = [
@@ -130,8 +131,8 @@ pub fn write(dir: &Path, kind: Kind) {
     }
 }
 
-/// Writes the model in `dir` as a GGUF file with its vocabulary to the same folder, and returns the
-/// file.
+/// Converts the model in `dir` to a GGUF file with its vocabulary in the same folder, and returns
+/// the path of the file.
 pub fn write_gguf(dir: &Path, dtype: GgmlDType) -> PathBuf {
     let file = dir.join("smallest.gguf");
     let dtype = uniform(dtype);

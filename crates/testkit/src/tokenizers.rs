@@ -1,8 +1,8 @@
-//! Tokenizers for models that get token ids only.
+//! Tokenizers for models that receive only token ids.
 
 use serde_json::{Map, json};
 
-/// Returns a `tokenizer.json` of `count` tokens without a meaning, from `t0` on.
+/// Returns the text of a `tokenizer.json` with `count` tokens, named `t0`, `t1` and so on.
 pub fn numbered(count: usize) -> String {
     let vocab: Map<_, _> = (0..count).map(|id| (format!("t{id}"), json!(id))).collect();
     json!({

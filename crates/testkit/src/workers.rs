@@ -1,17 +1,17 @@
-//! Programs that stand in for the worker, and files of the project.
+//! Programs that replace the worker in tests, and paths of project files.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// An executable script in a folder of its own.
+/// An executable script in a temporary folder, which is removed when the value is dropped.
 pub struct Script {
     _folder: TempDir,
     path: PathBuf,
 }
 
 impl Script {
-    /// Writes `text`, which begins with the interpreter's line.
+    /// Writes a script. `text` starts with the interpreter line (`#!`).
     pub fn new(text: &str) -> Script {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("worker");
@@ -20,29 +20,31 @@ impl Script {
         Script { _folder: folder, path }
     }
 
-    /// Returns where it is.
+    /// Returns the path of the script.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Returns the path of `name` in the project.
+/// Returns the path of `name` below the root of the repository.
 pub fn project(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     root.canonicalize().unwrap().join(name)
 }
 
-/// Returns the path of `name` below `fixtures`.
+/// Returns the path of `name` below the folder `fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     project("fixtures").join(name)
 }
 
-/// Returns the path of the worker in Python, which speaks the protocol and makes every value up.
+/// Returns the path of the scripted Python worker, which implements the protocol and reports
+/// invented values.
 pub fn made_up() -> PathBuf {
     project("tests/workers/made_up.py")
 }
 
-/// Returns the source of [`made_up`] with each `from` replaced by `to`.
+/// Returns a script with the source of [`made_up`], in which each first string of `changes` is
+/// replaced by the second one.
 pub fn made_up_with(changes: &[(&str, &str)]) -> Script {
     let mut source = std::fs::read_to_string(made_up()).unwrap();
     for (from, to) in changes {

@@ -1,4 +1,4 @@
-//! The GGUF files that tests are made of are like those that llama.cpp writes.
+//! Tests that the GGUF files of the testkit are equivalent to those that llama.cpp writes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,8 +35,8 @@ fn values(path: &Path, name: &str) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Writes the files of a model in f32, with a writer changed by `change`.
-fn written(dir: &Path, source: &Path, change: impl Fn(&mut GgufWriter)) -> Vec<PathBuf> {
+/// Converts a model to f32 with a writer that `change` modifies, and returns the written files.
+fn convert(dir: &Path, source: &Path, change: impl Fn(&mut GgufWriter)) -> Vec<PathBuf> {
     let dtype = uniform(GgmlDType::F32);
     let mut writer = GgufWriter::new(&dtype);
     change(&mut writer);
@@ -44,7 +44,7 @@ fn written(dir: &Path, source: &Path, change: impl Fn(&mut GgufWriter)) -> Vec<P
 }
 
 #[test]
-fn types_of_the_mix_are_llama_cpps() {
+fn q4_k_m_selects_the_types_of_llama_cpp() {
     let text = std::fs::read_to_string(fixtures().join("golden/llama_cpp/logits.json")).unwrap();
     let golden: serde_json::Value = serde_json::from_str(&text).unwrap();
     for entry in golden["models"].as_array().unwrap() {
@@ -69,7 +69,7 @@ fn types_of_the_mix_are_llama_cpps() {
 }
 
 #[test]
-fn metadata_of_tokenizers_are_llama_cpps() {
+fn tokenizer_metadata_equal_those_of_llama_cpp() {
     for (name, folder) in [
         ("tiny-llama", "llama"),
         ("tiny-mixtral", "mixtral"),
@@ -77,30 +77,30 @@ fn metadata_of_tokenizers_are_llama_cpps() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let source = fixtures().join("tiny").join(folder);
-        let file = written(dir.path(), &source, |writer| writer.vocabulary = Vocabulary::OfFolder);
+        let file = convert(dir.path(), &source, |writer| writer.vocabulary = Vocabulary::OfFolder);
         let expected = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
         let expected = metadata(&header(&expected));
         let found = metadata(&header(&file[0]));
-        let of_tokenizer = |key: &&String| key.starts_with("tokenizer.");
-        assert!(found.keys().filter(of_tokenizer).count() >= 8, "{name}");
-        for key in found.keys().filter(of_tokenizer) {
+        let is_tokenizer_key = |key: &&String| key.starts_with("tokenizer.");
+        assert!(found.keys().filter(is_tokenizer_key).count() >= 8, "{name}");
+        for key in found.keys().filter(is_tokenizer_key) {
             assert_eq!(found.get(key), expected.get(key), "{name}: {key}");
         }
     }
 }
 
 #[test]
-fn experts_are_merged_or_apart() {
+fn experts_are_written_merged_or_in_separate_tensors() {
     let dir = tempfile::tempdir().unwrap();
     let source = family("mixtral");
-    let merged = written(dir.path(), &source, |_| ()).remove(0);
+    let merged = convert(dir.path(), &source, |_| ()).remove(0);
     let content = header(&merged);
     assert_eq!(content.metadata["llama.expert_count"].to_u32().unwrap(), 8);
     assert_eq!(content.metadata["llama.expert_used_count"].to_u32().unwrap(), 2);
     assert_eq!(content.tensor_infos["blk.1.ffn_gate_inp.weight"].shape.dims(), [8, 64]);
     assert_eq!(content.tensor_infos["blk.1.ffn_down_exps.weight"].shape.dims(), [8, 64, 96]);
     let all = values(&merged, "blk.1.ffn_gate_exps.weight");
-    let apart = written(dir.path(), &source, |writer| writer.experts = Experts::Apart).remove(0);
+    let apart = convert(dir.path(), &source, |writer| writer.experts = Experts::Apart).remove(0);
     assert!(!header(&apart).tensor_infos.contains_key("blk.1.ffn_gate_exps.weight"));
     for (expert, part) in all.chunks(all.len() / 8).enumerate() {
         assert_eq!(values(&apart, &format!("blk.1.ffn_gate.{expert}.weight")), part);
@@ -108,10 +108,10 @@ fn experts_are_merged_or_apart() {
 }
 
 #[test]
-fn rows_of_q_are_permuted_for_llama_alone() {
+fn rows_of_q_are_permuted_only_for_llama() {
     let first = |name: &str| {
         let dir = tempfile::tempdir().unwrap();
-        let file = written(dir.path(), &family(name), |_| ()).remove(0);
+        let file = convert(dir.path(), &family(name), |_| ()).remove(0);
         values(&file, "blk.0.attn_q.weight")
     };
     let original = |name: &str, tensor: &str| read_model(&family(name))[tensor].to_f32();
@@ -125,29 +125,29 @@ fn rows_of_q_are_permuted_for_llama_alone() {
 }
 
 #[test]
-fn the_text_model_of_the_omni_model_is_all_that_is_written() {
+fn only_the_text_model_of_an_omni_model_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    let file = written(dir.path(), &family("omni"), |_| ()).remove(0);
+    let file = convert(dir.path(), &family("omni"), |_| ()).remove(0);
     let content = header(&file);
     assert_eq!(content.metadata["general.architecture"].to_string().unwrap(), "qwen2vl");
     let sections = content.metadata["qwen2vl.rope.dimension_sections"].to_vec().unwrap();
     assert_eq!(sections.len(), 4);
     assert!(sections.iter().all(|section| matches!(section, Value::I32(_))));
     assert!(content.tensor_infos.contains_key("blk.0.attn_q.bias"));
-    let of_text: BTreeMap<String, RawTensor> = read_model(&family("omni"))
+    let text_tensors: BTreeMap<String, RawTensor> = read_model(&family("omni"))
         .into_iter()
         .filter(|(name, _)| {
             name.starts_with("thinker.model.") || name.starts_with("thinker.lm_head")
         })
         .collect();
-    assert_eq!(content.tensor_infos.len(), of_text.len());
+    assert_eq!(content.tensor_infos.len(), text_tensors.len());
 }
 
 #[test]
-fn parts_have_every_tensor_once() {
+fn every_tensor_is_in_exactly_one_part() {
     let dir = tempfile::tempdir().unwrap();
-    let whole = header(&written(dir.path(), &family("llama"), |_| ()).remove(0));
-    let parts = written(dir.path(), &family("llama"), |writer| writer.parts = 3);
+    let single = header(&convert(dir.path(), &family("llama"), |_| ()).remove(0));
+    let parts = convert(dir.path(), &family("llama"), |writer| writer.parts = 3);
     let mut names = Vec::new();
     for (number, path) in parts.iter().enumerate() {
         let file = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -156,13 +156,13 @@ fn parts_have_every_tensor_once() {
         let split = |key: &str| format!("{:?}", content.metadata[key]);
         assert_eq!(split("split.no"), format!("U16({number})"));
         assert_eq!(split("split.count"), "U16(3)");
-        assert_eq!(split("split.tensors.count"), format!("I32({})", whole.tensor_infos.len()));
+        assert_eq!(split("split.tensors.count"), format!("I32({})", single.tensor_infos.len()));
         assert_eq!(content.metadata.contains_key("general.architecture"), number == 0);
         assert!(!content.tensor_infos.is_empty());
         names.extend(content.tensor_infos.into_keys());
     }
     names.sort();
-    let mut expected: Vec<String> = whole.tensor_infos.into_keys().collect();
+    let mut expected: Vec<String> = single.tensor_infos.into_keys().collect();
     expected.sort();
     assert_eq!(names, expected);
 }

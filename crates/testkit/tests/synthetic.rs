@@ -1,5 +1,5 @@
-//! Files of random weights have every tensor that their config calls for, of its type and of
-//! values whose size keeps activations ordinary.
+//! Tests that files of random weights contain every tensor of their config, with the right type,
+//! and values whose variance keeps the scale of activations.
 
 #![allow(clippy::unwrap_used)]
 
@@ -48,7 +48,8 @@ fn gguf(config: &str, dtype: GgmlDType, experts: Experts) -> (tempfile::TempDir,
     (dir, path)
 }
 
-/// Asserts that the values are those of a tensor of that name. `row` is its row's length.
+/// Asserts that the values have the distribution that fits the tensor `name`. `row` is the length
+/// of a row; `tied` says whether the embedding is also the output matrix.
 fn assert_values(name: &str, values: &[f32], row: usize, tied: bool) {
     assert!(values.iter().all(|value| value.is_finite()), "{name}");
     if name.contains("norm") {
@@ -65,14 +66,15 @@ fn assert_values(name: &str, values: &[f32], row: usize, tied: bool) {
     let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / count;
     let square = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / count;
     let found = square.sqrt() / expected;
-    assert!((found - 1.0).abs() < 0.1, "{name}: {found} times the deviation expected");
-    // Four standard deviations of the mean itself, but for what a block's values have in common.
+    assert!((found - 1.0).abs() < 0.1, "{name}: {found} times the expected deviation");
+    // 6 standard deviations of the mean, and more for large tensors, because the values of a block
+    // are correlated by their common scale.
     let bound = 0.02f64.max(6.0 / count.sqrt());
     assert!((mean / expected).abs() < bound, "{name}: mean {mean}");
 }
 
 #[test]
-fn a_folder_has_every_tensor_in_shards_that_the_index_names() {
+fn the_index_lists_the_shard_of_every_tensor() {
     let dir = tempfile::tempdir().unwrap();
     let files = write_safetensors(LLAMA, dir.path(), 3_000_000, 1, &|_, _| {}).unwrap();
     assert!(files.len() >= 3, "{files:?}");
@@ -118,17 +120,17 @@ fn weights_depend_on_the_seed_and_not_on_the_shards() {
             read_model(dir.path()).into_iter().map(data).collect();
         (data, dir.path().join(INDEX).is_file())
     };
-    let (whole, index) = written(u64::MAX, 1);
-    assert!(!index, "one file has no index");
-    assert_eq!(written(300_000, 1), (whole.clone(), true));
+    let (single, index) = written(u64::MAX, 1);
+    assert!(!index, "a single file has no index");
+    assert_eq!(written(300_000, 1), (single.clone(), true));
     let other = written(u64::MAX, 2).0;
     let q = "model.layers.0.self_attn.q_proj.weight";
-    assert_ne!(whole[q], other[q]);
-    assert_ne!(whole[q], whole["model.layers.0.self_attn.o_proj.weight"]);
+    assert_ne!(single[q], other[q]);
+    assert_ne!(single[q], single["model.layers.0.self_attn.o_proj.weight"]);
 }
 
 #[test]
-fn a_gguf_file_is_what_the_converter_writes_but_for_its_values() {
+fn metadata_and_shapes_of_a_gguf_file_equal_those_of_the_converter() {
     for (config, dtype, experts) in [
         (LLAMA, GgmlDType::Q4_0, Experts::Merged),
         (LLAMA, GgmlDType::Q4K, Experts::Merged),
@@ -160,7 +162,7 @@ fn a_gguf_file_is_what_the_converter_writes_but_for_its_values() {
 }
 
 #[test]
-fn values_of_a_gguf_file_are_finite_and_of_the_right_size() {
+fn values_of_a_gguf_file_have_the_expected_deviation() {
     for (config, dtype, experts) in [
         (LLAMA, GgmlDType::Q4_0, Experts::Merged),
         (LLAMA, GgmlDType::Q8_0, Experts::Merged),
@@ -187,16 +189,16 @@ fn values_of_a_gguf_file_are_finite_and_of_the_right_size() {
 }
 
 #[test]
-fn progress_ends_at_the_size_of_the_files_and_nothing_half_written_is_left() {
+fn progress_ends_at_the_total_size_and_no_partial_file_is_left() {
     let dir = tempfile::tempdir().unwrap();
-    let seen = Mutex::new((0, 0));
+    let reported = Mutex::new((0, 0));
     let progress = |written: u64, total: u64| {
-        let mut seen = seen.lock().unwrap();
-        *seen = (seen.0.max(written), total);
+        let mut reported = reported.lock().unwrap();
+        *reported = (reported.0.max(written), total);
     };
     let files = write_safetensors(LLAMA, dir.path(), 2_000_000, 1, &progress).unwrap();
     let total: u64 = files.iter().map(|file| std::fs::metadata(file).unwrap().len()).sum();
-    assert_eq!(*seen.lock().unwrap(), (total, total));
+    assert_eq!(*reported.lock().unwrap(), (total, total));
     let part = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.unwrap().path().extension().is_some_and(|extension| extension == "part")
     };
@@ -204,9 +206,9 @@ fn progress_ends_at_the_size_of_the_files_and_nothing_half_written_is_left() {
 }
 
 #[test]
-fn a_file_that_cannot_be_finished_is_taken_away_and_named() {
+fn a_file_that_cannot_be_completed_is_removed_and_named() {
     let dir = tempfile::tempdir().unwrap();
-    // A folder is where the whole file is to go.
+    // A folder with the name of the file makes the final rename fail.
     let path = dir.path().join("model.gguf");
     std::fs::create_dir(&path).unwrap();
     let types = uniform(GgmlDType::Q4_0);
@@ -216,7 +218,7 @@ fn a_file_that_cannot_be_finished_is_taken_away_and_named() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_before_a_byte_is_written() {
+fn a_model_larger_than_the_free_space_is_refused_before_writing() {
     let dir = tempfile::tempdir().unwrap();
     let huge = LLAMA
         .replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4000")

@@ -1,5 +1,5 @@
-//! Which file of a crate takes names from which other: the module tree, names resolved over it,
-//! and the cycles among files.
+//! Dependencies between the files of a crate: the module tree, the resolution of names, and the cycles
+//! between files.
 
 mod cycles;
 mod dependencies;

@@ -1,4 +1,4 @@
-//! The modules of a crate, and what each of their names means.
+//! The modules of a crate, with the definitions of their names.
 
 use super::paths::{Path, Paths};
 use crate::items::{Item, items};
@@ -7,43 +7,45 @@ use crate::tokens::Token;
 use proc_macro2::Delimiter;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a name of a module stands for.
+/// The definition of a name in a module.
 #[derive(Debug)]
-pub(crate) enum Meaning {
-    /// An item of the file with this number.
+pub(crate) enum Definition {
+    /// An item of the file with this index.
     Item(usize),
-    /// The module with this number.
+    /// The module with this index.
     Module(usize),
-    /// Whatever this path leads to, read from the module itself.
+    /// An import of this path, which is relative to the module.
     Import(Path),
 }
 
-/// A module.
+/// A module of a crate.
 #[derive(Debug)]
 pub(crate) struct Module {
     pub(crate) name: String,
-    /// The number of its file.
+    /// The index of the file that contains the module.
     pub(crate) file: usize,
-    /// The module around it; none around the root of a crate.
+    /// The index of the parent module. `None` if the module is the root of a crate.
     pub(crate) parent: Option<usize>,
-    pub(crate) names: BTreeMap<String, Vec<Meaning>>,
-    /// The modules all of whose names it imports.
+    /// The definitions of each name that is declared or imported.
+    pub(crate) names: BTreeMap<String, Vec<Definition>>,
+    /// The paths of glob imports, without `::*`.
     pub(crate) globs: Vec<Path>,
-    /// The paths that its code names, those of imports by name too.
+    /// The paths in the code, including those of imports by name.
     pub(crate) paths: Vec<Path>,
 }
 
-/// The modules of all crates that have their root in one `src` folder: a library and programs.
+/// The modules of the crates in one `src` folder: a library and programs.
 #[derive(Debug)]
 pub(crate) struct ModuleTree<'a> {
     /// The files of the folder.
     pub(crate) files: Vec<&'a Source>,
+    /// The modules of all crates.
     pub(crate) modules: Vec<Module>,
 }
 
 impl<'a> ModuleTree<'a> {
-    /// Reads the modules below `folder`, the `src` of a crate, from the tokens that `view` takes
-    /// of a file.
+    /// Reads the modules of the `src` folder `folder`. `view` selects the tokens of a file: with or
+    /// without test code.
     pub(crate) fn read(
         sources: &'a [Source],
         folder: &str,
@@ -56,7 +58,7 @@ impl<'a> ModuleTree<'a> {
             if is_root(path.strip_prefix(folder).unwrap_or(path)) {
                 let module = tree.add("crate", file, None);
                 let folder = parent(path).to_owned();
-                let place = Place { module, declared_in: folder.clone(), children: folder };
+                let place = ModulePlace { module, declared_in: folder.clone(), children: folder };
                 tree.fill(&place, view(tree.files[file]), view);
             }
         }
@@ -83,16 +85,16 @@ impl<'a> ModuleTree<'a> {
     }
 
     /// Reads the declarations and the paths of a module from its tokens.
-    fn fill(&mut self, place: &Place, tokens: &[Token], view: fn(&Source) -> &[Token]) {
+    fn fill(&mut self, place: &ModulePlace, tokens: &[Token], view: fn(&Source) -> &[Token]) {
         let mut named = Paths::default();
         for item in items(tokens) {
             match (item.keyword, item.name) {
                 ("mod", Some(name)) => self.fill_child(place, &item, name, view),
                 (_, Some(name)) => {
                     let file = self.modules[place.module].file;
-                    self.declare(place.module, name, Meaning::Item(file));
+                    self.declare(place.module, name, Definition::Item(file));
                     if item.keyword == "macro_rules" && item.has_attribute("macro_export") {
-                        self.declare(self.root(place.module), name, Meaning::Item(file));
+                        self.declare(self.root(place.module), name, Definition::Item(file));
                     }
                 }
                 _ => {}
@@ -108,7 +110,7 @@ impl<'a> ModuleTree<'a> {
             match import.name {
                 Some(name) => {
                     self.modules[place.module].paths.push(import.path.clone());
-                    self.declare(place.module, &name, Meaning::Import(import.path));
+                    self.declare(place.module, &name, Definition::Import(import.path));
                 }
                 None => self.modules[place.module].globs.push(import.path),
             }
@@ -116,10 +118,10 @@ impl<'a> ModuleTree<'a> {
         self.modules[place.module].paths.extend(named.paths);
     }
 
-    /// Adds the module `name` that `item` declares in the module at `place`.
+    /// Adds the module `name`, which `item` declares in the module at `place`, and reads it.
     fn fill_child(
         &mut self,
-        place: &Place,
+        place: &ModulePlace,
         item: &Item<'_>,
         name: &str,
         view: fn(&Source) -> &[Token],
@@ -127,9 +129,9 @@ impl<'a> ModuleTree<'a> {
         let inside = item.tokens.last().and_then(|token| token.group(Delimiter::Brace));
         if let Some(tokens) = inside {
             let module = self.add(name, self.modules[place.module].file, Some(place.module));
-            self.declare(place.module, name, Meaning::Module(module));
+            self.declare(place.module, name, Definition::Module(module));
             let children = format!("{}/{name}", place.children);
-            self.fill(&Place { module, declared_in: children.clone(), children }, tokens, view);
+            self.fill(&ModulePlace { module, declared_in: children.clone(), children }, tokens, view);
             return;
         }
         let candidates = match item.path() {
@@ -139,21 +141,21 @@ impl<'a> ModuleTree<'a> {
         let found = self.files.iter().position(|source| candidates.contains(&source.path));
         let Some(file) = found else { return };
         let module = self.add(name, file, Some(place.module));
-        self.declare(place.module, name, Meaning::Module(module));
+        self.declare(place.module, name, Definition::Module(module));
         let path = &self.files[file].path;
         let declared_in = parent(path).to_owned();
         let children = match item.path() {
             None if !path.ends_with("/mod.rs") => format!("{}/{name}", place.children),
             _ => declared_in.clone(),
         };
-        self.fill(&Place { module, declared_in, children }, view(self.files[file]), view);
+        self.fill(&ModulePlace { module, declared_in, children }, view(self.files[file]), view);
     }
 
-    fn declare(&mut self, module: usize, name: &str, meaning: Meaning) {
-        self.modules[module].names.entry(name.to_owned()).or_default().push(meaning);
+    fn declare(&mut self, module: usize, name: &str, definition: Definition) {
+        self.modules[module].names.entry(name.to_owned()).or_default().push(definition);
     }
 
-    /// Returns the root of the crate that `module` belongs to.
+    /// Returns the index of the root module of the crate that contains `module`.
     pub(crate) fn root(&self, module: usize) -> usize {
         let mut root = module;
         while let Some(parent) = self.modules[root].parent {
@@ -163,17 +165,17 @@ impl<'a> ModuleTree<'a> {
     }
 }
 
-/// A module whose tokens are to be read.
-struct Place {
-    /// Its number.
+/// A module to read, and the folders of its child modules.
+struct ModulePlace {
+    /// The index of the module.
     module: usize,
-    /// Where paths of `#[path = ".."]` start.
+    /// The folder to which paths of `#[path = ".."]` are relative.
     declared_in: String,
-    /// Where the files of its modules are.
+    /// The folder with the files of child modules.
     children: String,
 }
 
-/// Says whether a file, by its path below `src`, is the root of a library or of a program.
+/// Returns whether a file is the root of a library or a program. `path` is the path below `src`.
 fn is_root(path: &str) -> bool {
     match path.split('/').collect::<Vec<_>>()[..] {
         ["", file] => matches!(file, "lib.rs" | "main.rs"),

@@ -1,38 +1,38 @@
-//! The paths that a run of tokens names, and what it imports.
+//! The paths and imports in a sequence of tokens.
 
 use crate::tokens::{Token, is_restriction};
 use proc_macro2::Delimiter;
 
-/// A path as it is written, one segment per string.
+/// The segments of a path, as written in the source.
 pub(crate) type Path = Vec<String>;
 
-/// One name, or all names of a module, that a `use` brings into scope.
+/// A name, or all names of a module, that a `use` declaration imports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Import {
-    /// Where from.
+    /// The imported path.
     pub(crate) path: Path,
-    /// The name it has here; all names of `path` without one.
+    /// The name in the importing module. `None` if the import is a glob.
     pub(crate) name: Option<String>,
 }
 
-/// What tokens name.
+/// The paths and imports in a sequence of tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
-    /// The leaves of all `use` trees, those inside functions too.
+    /// The leaves of all `use` trees, including those inside functions.
     pub(crate) imports: Vec<Import>,
-    /// All other paths, single words too.
+    /// All other paths, including single words.
     pub(crate) paths: Vec<Path>,
 }
 
 impl Paths {
-    /// Reads what `tokens` name, at any depth.
+    /// Returns the paths and imports in `tokens`, at any depth.
     pub(crate) fn of(tokens: &[Token]) -> Paths {
         let mut paths = Paths::default();
         paths.read(tokens);
         paths
     }
 
-    /// Adds what `tokens` name, at any depth.
+    /// Adds the paths and imports in `tokens`, at any depth.
     pub(crate) fn read(&mut self, tokens: &[Token]) {
         let mut at = 0;
         while let Some(token) = tokens.get(at) {
@@ -50,7 +50,7 @@ impl Paths {
                 Token::Word { text, .. } if starts_path(&tokens[..at], text) => {
                     let path = path(&tokens[at..]);
                     at += 2 * path.len() - 1;
-                    // The name of a field or of a binding, before its value or its type.
+                    // A word before a colon is the name of a field or a binding.
                     let is_label = path.len() == 1 && tokens.get(at) == Some(&Token::Mark(':'));
                     if !is_label {
                         self.paths.push(path);
@@ -71,7 +71,7 @@ impl Paths {
         let mut rest = tokens;
         loop {
             rest = match rest {
-                // The name follows a separator, or begins the tree.
+                // A segment before a separator.
                 [Token::Word { text, .. }, Token::PathSeparator, next @ ..] => {
                     path.push(text.clone());
                     next
@@ -98,7 +98,7 @@ impl Paths {
                     self.imports.push(Import { path, name: None });
                     return;
                 }
-                // `::a` and `$a::b` name nothing of this crate; `$crate::a` does.
+                // `::a` and `$a::b` do not refer to this crate, but `$crate::a` does.
                 [Token::Mark('$'), name, ..] if name.is_word("crate") => &rest[1..],
                 _ => return,
             };
@@ -106,13 +106,14 @@ impl Paths {
     }
 }
 
-/// Says whether what follows the word `use` is a tree of names, not `<..>` of a captured lifetime.
+/// Returns whether the word `use` starts an import, and not `use<..>`, which captures lifetimes. `next`
+/// is the token after it.
 fn is_import(next: Option<&Token>) -> bool {
     !matches!(next, None | Some(Token::Mark('<')))
 }
 
-/// Says whether `word`, after `before`, begins a path: a field, a method, a later segment of a path
-/// and a macro's variable do not.
+/// Returns whether `word` after the tokens `before` starts a path. A field, a method, a later segment
+/// of a path and a macro variable do not.
 fn starts_path(before: &[Token], word: &str) -> bool {
     match before {
         [.., Token::PathSeparator] => false,
@@ -123,7 +124,7 @@ fn starts_path(before: &[Token], word: &str) -> bool {
     }
 }
 
-/// Returns the path that `tokens` begin with.
+/// Returns the path at the start of `tokens`.
 fn path(tokens: &[Token]) -> Path {
     let mut path: Path = tokens[0].word().into_iter().map(str::to_owned).collect();
     let mut rest = &tokens[1..];
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_tree_has_leaves() {
+    fn the_leaves_of_a_use_tree_are_imports() {
         let text = "pub(crate) use crate::a::{self, b::{C as D, *}, e}; use super::f as _;";
         let expected = [
             "crate::a as a",
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visibility_is_no_path() {
+    fn a_visibility_is_not_a_path() {
         let found = read("pub(in crate::a) struct B(pub(super) u8, pub (crate::c::D, u8));").paths;
         assert!(found.contains(&vec!["crate".to_owned(), "c".to_owned(), "D".to_owned()]));
         assert!(!found.iter().any(|path| path.contains(&"a".to_owned())), "{found:?}");

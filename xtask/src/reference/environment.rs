@@ -1,11 +1,11 @@
-//! The page of environment variables, from the constants that name them.
+//! The reference page of environment variables, generated from the constants with their names.
 
 use super::table::{table, without_links};
 use crate::source::Source;
 use crate::tokens::{Token, doc_text};
 use proc_macro2::Delimiter;
 
-/// The files with the constants.
+/// The files that contain the constants.
 pub(super) const FILES: [&str; 2] =
     ["crates/harness/src/settings/variables.rs", "crates/hub/src/variables.rs"];
 
@@ -22,14 +22,14 @@ The HTTP client reads `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` and `SSL_CERT_FILE
 models and the measurements of a run.
 ";
 
-/// Returns the page, from the sources of [`FILES`].
+/// Returns the text of the page, generated from the sources of [`FILES`].
 pub(super) fn environment(sources: [&Source; 2]) -> String {
     let rows: Vec<[String; 2]> =
         sources.into_iter().flat_map(|source| variables(&source.code)).collect();
     HEAD.to_owned() + &table(["variable", "meaning"], &rows) + FOOT
 }
 
-/// Returns a row for each public constant that holds names of variables.
+/// Returns a row (names, documentation) for each public constant that contains names of variables.
 fn variables(tokens: &[Token]) -> Vec<[String; 2]> {
     let mut rows = Vec::new();
     let mut docs = Vec::new();
@@ -54,7 +54,7 @@ fn variables(tokens: &[Token]) -> Vec<[String; 2]> {
     rows
 }
 
-/// Returns the names of variables in a literal or in a list of them.
+/// Returns the names of variables in a literal or in a list of literals, in backticks.
 fn names(token: &Token) -> Vec<String> {
     match token {
         Token::Literal { text, .. } => {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn constants_with_names_become_rows() {
+    fn constants_with_names_of_variables_become_rows() {
         let source = Source::of(
             "a.rs",
             "//! The file.\npub use other::X;\n/// One,\n/// [`NEVER`].\npub const A: &str = \"A_B\";

@@ -1,10 +1,10 @@
-//! The page of failures, from the schema of reports.
+//! The reference page of failures, generated from the schema of reports.
 
 use super::json_schema::{constants, definition};
 use super::table::table;
 use serde_json::Value;
 
-/// What separates the meaning of a kind from its remedy, in the documentation of the kind.
+/// The separator between the meaning and the remedy in the documentation of a failure kind.
 const FIX: &str = "Fix:";
 
 const HEAD: &str = "\
@@ -13,12 +13,12 @@ const HEAD: &str = "\
 A failure has a stage, a kind, a message (what, where, expected, found) and a hint (how to fix it). The output, the summary
 and the JSON report contain all four. Programs match on the kind; messages may change.
 
-Each failure of the hub, of files and of workers is caused for real by a test (`cargo test --release --test suite_faults`),
-which checks the kind, the message and the hint, and that a run passes after the fault is fixed without cleaning up.
+A test (`cargo test --release --test suite_faults`) causes each failure of the hub, of files and of workers. It checks the
+kind, the message and the hint, and that the next run passes after the fault is fixed, without manual cleanup.
 
 ";
 
-/// Returns the page.
+/// Returns the text of the page. `report` is the JSON schema of reports.
 pub(super) fn failures(report: &Value) -> String {
     let kinds = constants(definition(report, "FailureKind"));
     let rows: Vec<[String; 3]> = kinds.into_iter().map(|(name, text)| row(&name, &text)).collect();
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_remedy_has_a_column_of_its_own() {
+    fn the_remedy_is_in_a_separate_column() {
         let report = serde_json::json!({"$defs": {
             "FailureKind": {"oneOf": [
                 {"const": "disk_full", "description": "No room.\nFix: free some."},

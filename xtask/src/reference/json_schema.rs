@@ -1,15 +1,15 @@
-//! JSON schemas as Markdown: a table for each object, a list for each enum.
+//! JSON schemas as Markdown: a table for each object and each enum.
 
 use super::table::{table, without_links};
 use serde_json::Value;
 use std::fmt::Write;
 
-/// Returns the definition `name`; JSON's null if the schema has none.
+/// Returns the definition `name` of a schema, or JSON null if it does not exist.
 pub(super) fn definition<'s>(schema: &'s Value, name: &str) -> &'s Value {
     &schema["$defs"][name]
 }
 
-/// Returns the values of an enum with their descriptions.
+/// Returns the string values of an enum with their descriptions.
 pub(super) fn constants(schema: &Value) -> Vec<(String, String)> {
     let variants = schema["oneOf"].as_array().map(Vec::as_slice).unwrap_or_default();
     variants
@@ -26,7 +26,7 @@ pub(super) fn constants(schema: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Returns a page with a section for the schema itself and for each of its definitions.
+/// Returns a page with a section for each schema (with its title) and for each definition in them.
 pub(super) fn page(head: &str, schemas: &[(&str, &Value)]) -> String {
     let mut page = head.to_owned();
     let mut written: Vec<&String> = Vec::new();
@@ -68,7 +68,7 @@ fn section(schema: &Value) -> String {
     text
 }
 
-/// Returns the value by which an object of an enum is recognized.
+/// Returns the constant property that identifies a variant of a tagged enum. `None` if there is none.
 fn tag(variant: &Value) -> Option<&str> {
     let properties = variant["properties"].as_object()?;
     properties.values().find_map(|property| property["const"].as_str())
@@ -83,7 +83,7 @@ fn properties(schema: &Value) -> String {
     table(["key", "type", "meaning"], &rows)
 }
 
-/// Returns the type of a value in words.
+/// Returns the type of a value as text, for example `list of string`.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
         return format!("[{name}](#{})", name.to_lowercase());
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn tagged_objects_have_a_section_each() {
+    fn each_variant_of_a_tagged_enum_has_a_section() {
         let schema = json!({"oneOf": [
             {"description": "Hi.", "properties": {"event": {"const": "hello"}}},
         ]});

@@ -1,11 +1,11 @@
-//! The page of the manifest, from the structs that it is read into.
+//! The reference page of the manifest, generated from the structs into which it is parsed.
 
 use super::table::{table, without_links};
 use crate::source::Source;
 use crate::tokens::{Token, doc_text};
 use proc_macro2::Delimiter;
 
-/// The file with the structs.
+/// The file that contains the structs.
 pub(super) const FILE: &str = "crates/harness/src/manifest/read.rs";
 /// The structs, each with the title of its section and the prefix of its keys.
 const STRUCTS: [(&str, &str, &str); 8] = [
@@ -29,7 +29,7 @@ ends the run before anything starts, with file, line, column and a hint.
 Sizes are decimal (`GB` is 10^9 bytes) or binary (`GiB` is 2^30 bytes). Durations are numbers with `ms`, `s`, `min` or `h`.
 ";
 
-/// Returns the page, from the source of [`FILE`].
+/// Returns the text of the page, generated from the source of [`FILE`].
 pub(super) fn manifest(source: &Source) -> String {
     let mut page = HEAD.to_owned();
     for (name, title, prefix) in STRUCTS {
@@ -42,7 +42,7 @@ pub(super) fn manifest(source: &Source) -> String {
     page
 }
 
-/// Returns the fields of a struct with their documentation.
+/// Returns the names of the fields of the struct `name`, with their documentation.
 fn fields(tokens: &[Token], name: &str) -> Vec<(String, String)> {
     let at = tokens.windows(2).position(|pair| pair[0].is_word("struct") && pair[1].is_word(name));
     let body = at.and_then(|at| tokens[at + 2..].iter().find_map(|t| t.group(Delimiter::Brace)));

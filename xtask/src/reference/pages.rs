@@ -37,11 +37,11 @@ A worker in another language needs only the schemas [`schemas/request.json`](../
 pub struct Page {
     /// The path from the root of the repository.
     pub path: String,
-    /// The text.
+    /// The content of the page, in Markdown.
     pub text: String,
 }
 
-/// Returns all reference pages of the repository in `root` with these sources.
+/// Returns all reference pages, generated from the schemas below `root` and from `sources`.
 ///
 /// # Errors
 /// A schema cannot be read, or a source that a page is generated from does not exist.

@@ -1,6 +1,6 @@
-//! Tables in Markdown.
+//! Formats tables in Markdown.
 
-/// Returns a table. `rows` have as many cells as `head`; line breaks and `|` in cells are escaped.
+/// Returns a table with the header `head`. Line breaks in cells become spaces, and `|` is escaped.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
@@ -18,7 +18,7 @@ fn escaped(cell: &str) -> String {
     words.join(" ").replace('|', "\\|")
 }
 
-/// Returns the text of a doc comment without links to Rust items, which a page cannot follow: `[`A`]`
+/// Returns the text of a doc comment without links to Rust items, which do not work on a page: `[`A`]`
 /// becomes `A` in backticks.
 pub(super) fn without_links(text: &str) -> String {
     let text = text.replace("[`crate::", "[`");
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_stays_in_its_row() {
+    fn line_breaks_and_bars_in_cells_are_escaped() {
         let rows = [["a|b".to_owned(), "one\ntwo".to_owned()]];
         assert_eq!(table(["x", "y"], &rows), "| x | y |\n| --- | --- |\n| a\\|b | one two |\n");
     }

@@ -1,38 +1,41 @@
-//! A mixture of experts on a device: chooses experts and computes their products without a transfer
-//! to the host. Few tokens go through candle's fused kernels, which read an expert's weights once for
-//! each of its tokens. Many go through every expert, and results of experts that were not chosen are
-//! left out: the fused kernel for many (candle 0.11.1, `moe_gemm_gguf_prefill`) reads its tiles while
-//! they are written for the next step, so that the same prompt gives different logits from run to
-//! run, and it is four times slower than this.
+//! A mixture of experts on a device, without a transfer to the host.
+//!
+//! A few tokens are evaluated by candle's fused kernels, which read the weights of an expert once
+//! for each of its tokens. A larger number of tokens is evaluated by every expert, and the results
+//! of experts that were not chosen are discarded. candle's fused kernel for many tokens (candle
+//! 0.11.1, `moe_gemm_gguf_prefill`) is not used: it reads its tiles while they are overwritten for
+//! the next step, so that the same prompt gives different logits in each run, and it is four times
+//! slower.
 
-use super::gated::Gated;
+use super::gated::GatedNetwork;
 use candle_core::quantized::QTensor;
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::moe::moe_gemm_gguf;
 use std::sync::Arc;
 
-/// The most tokens that go through the fused kernels: fewer than make every expert's weights be read
-/// more than once.
-pub(super) const FEW_TOKENS: usize = 4;
+/// The maximum number of tokens that the fused kernels evaluate. So few tokens do not make the
+/// kernels read the weights of every expert more than once.
+pub(super) const MAX_FUSED_TOKENS: usize = 4;
 
-/// Matrices of all experts of a layer, each (experts, rows, columns).
+/// The matrices of all experts of a layer, merged into tensors (experts, rows, columns).
 pub(super) struct MergedExperts {
     pub(super) gate: Arc<QTensor>,
     pub(super) up: Arc<QTensor>,
     pub(super) down: Arc<QTensor>,
 }
 
-/// Returns the experts of each token and the weights of their results: (n, k) both. The weights are
-/// the softmax of the router's logits over all experts, or over those chosen.
-pub(super) fn choose(
+/// Returns the k = `per_token` experts of each token and the weights of their results, both (n, k),
+/// for router logits (n, experts). The weights are the softmax of the logits over all experts, or
+/// over the chosen experts if `renormalised`.
+pub(super) fn choose_experts(
     logits: &Tensor,
     per_token: usize,
     renormalised: bool,
 ) -> Result<(Tensor, Tensor)> {
-    let shares = candle_nn::ops::softmax_last_dim(logits)?;
+    let probabilities = candle_nn::ops::softmax_last_dim(logits)?;
     let order = logits.contiguous()?.arg_sort_last_dim(false)?;
     let chosen = order.narrow(D::Minus1, 0, per_token)?.contiguous()?;
-    let weights = shares.gather(&chosen, D::Minus1)?;
+    let weights = probabilities.gather(&chosen, D::Minus1)?;
     let weights = if renormalised {
         weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?
     } else {
@@ -42,19 +45,22 @@ pub(super) fn choose(
 }
 
 impl MergedExperts {
-    /// Maps rows of `x` (n, width) to rows of the same width.
+    /// Evaluates the `chosen` experts (n, k) on `x` (n, hidden size), and returns the sum of their
+    /// results, multiplied by `weights` (n, k). The result has the shape of `x`.
     pub(super) fn forward(&self, x: &Tensor, chosen: &Tensor, weights: &Tensor) -> Result<Tensor> {
         let gate = expert_product(x, &self.gate, None, chosen)?.silu()?;
-        let wide = (gate * expert_product(x, &self.up, None, chosen)?)?;
-        let narrow = expert_product(&wide, &self.down, Some(weights), chosen)?;
+        let inner = (gate * expert_product(x, &self.up, None, chosen)?)?;
+        let results = expert_product(&inner, &self.down, Some(weights), chosen)?;
         let (count, per_token) = chosen.dims2()?;
-        narrow.reshape((count, per_token, ()))?.sum(1)
+        results.reshape((count, per_token, ()))?.sum(1)
     }
 }
 
-/// Returns the product of each token with its experts, (n k, rows): `x` is (n, columns) without
-/// `weights`, or has a row for each token and expert, (n k, columns), whose product is multiplied by
-/// its weight; `chosen` is (n, k).
+/// Returns the products (n * k, rows) of each token with the matrices of its `chosen` experts (n,
+/// k).
+///
+/// Without `weights`, `x` is (n, columns). With `weights` (n, k), `x` is (n * k, columns), with a
+/// row for each token and expert, and each product is multiplied by its weight.
 pub(crate) fn expert_product(
     x: &Tensor,
     experts: &QTensor,
@@ -62,29 +68,30 @@ pub(crate) fn expert_product(
     chosen: &Tensor,
 ) -> Result<Tensor> {
     let (_, per_token) = chosen.dims2()?;
-    // the kernels require all rows of one expert to be adjacent
-    let (experts_in_order, rows_in_order) = chosen.flatten_all()?.sort_last_dim(true)?;
+    // the kernels require that all rows of one expert are adjacent
+    let (sorted_experts, sorted_rows) = chosen.flatten_all()?.sort_last_dim(true)?;
     let weights = weights.cloned();
-    let (sorted, order) = (&rows_in_order, &experts_in_order);
-    moe_gemm_gguf(x, experts, &weights, sorted, order, per_token, false, DType::F32)
+    let (rows, numbers) = (&sorted_rows, &sorted_experts);
+    moe_gemm_gguf(x, experts, &weights, rows, numbers, per_token, false, DType::F32)
 }
 
-/// Evaluates every expert for every token, and sums the results of those that were chosen.
-pub(super) fn all_experts(
-    experts: &[Gated],
+/// Evaluates every expert on every row of `x` (n, hidden size), and returns the weighted sum of the
+/// results of the chosen experts. `chosen` and `weights` are (n, k).
+pub(super) fn evaluate_all_experts(
+    experts: &[GatedNetwork],
     x: &Tensor,
     chosen: &Tensor,
     weights: &Tensor,
 ) -> Result<Tensor> {
-    let nothing = x.zeros_like()?;
-    let mut sum = nothing.clone();
+    let zeros = x.zeros_like()?;
+    let mut sum = zeros.clone();
     for (number, expert) in (0u32..).zip(experts) {
-        let here = chosen.eq(number)?;
-        let weight = (here.to_dtype(DType::F32)? * weights)?.sum_keepdim(D::Minus1)?;
+        let is_chosen = chosen.eq(number)?;
+        let weight = (is_chosen.to_dtype(DType::F32)? * weights)?.sum_keepdim(D::Minus1)?;
         let result = expert.forward(x)?.broadcast_mul(&weight)?;
-        // selected, not multiplied by 0: infinity times 0 would be NaN
-        let here = here.max_keepdim(D::Minus1)?.broadcast_as(x.shape())?;
-        sum = (sum + here.where_cond(&result, &nothing)?)?;
+        // a selection, not a multiplication by 0: infinity times 0 is NaN
+        let is_chosen = is_chosen.max_keepdim(D::Minus1)?.broadcast_as(x.shape())?;
+        sum = (sum + is_chosen.where_cond(&result, &zeros)?)?;
     }
     Ok(sum)
 }

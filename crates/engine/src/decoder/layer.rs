@@ -1,4 +1,5 @@
-//! One layer: attention and feed-forward network, each after a norm and added to its input.
+//! One layer: attention and a feed-forward network, each applied to normalised input and added to
+//! that input.
 
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
@@ -10,10 +11,10 @@ use crate::weights::WeightMap;
 use candle_core::{Result, Tensor};
 use modelgate_model::Config;
 
-/// One layer.
+/// A transformer layer with attention, a feed-forward network and their norms.
 pub(super) struct Layer {
     /// Whether the layer has a sliding window.
-    windowed: bool,
+    has_window: bool,
     pub(super) attention_norm: Norm,
     pub(super) attention: Attention,
     pub(super) feed_forward_norm: Norm,
@@ -21,7 +22,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Takes the weights of the layer `number`.
+    /// Creates the layer `number`, counted from 0; removes its weights from `weights`.
     pub(super) fn new(config: &Config, weights: &mut WeightMap, number: usize) -> Result<Layer> {
         let prefix = format!("{}model.layers.{number}.", config.prefix);
         let attention_norm =
@@ -29,7 +30,7 @@ impl Layer {
         let feed_forward_norm =
             Norm::new(config, weights, &format!("{prefix}post_attention_layernorm.weight"))?;
         Ok(Layer {
-            windowed: config.window(number).is_some(),
+            has_window: config.window(number).is_some(),
             attention_norm,
             attention: Attention::new(config, weights, &format!("{prefix}self_attn."))?,
             feed_forward_norm,
@@ -37,7 +38,8 @@ impl Layer {
         })
     }
 
-    /// Evaluates the layer on hidden states; their keys and values are added to the cache.
+    /// Evaluates the layer on hidden states `x` (n, hidden size), and returns a tensor of the same
+    /// shape. Writes the keys and values of the n tokens to the cache.
     pub(super) fn forward(
         &self,
         x: Tensor,
@@ -46,7 +48,7 @@ impl Layer {
         cache: &LayerCache,
     ) -> Result<Tensor> {
         let normed = self.attention_norm.forward(&x)?;
-        let mask = if self.windowed { &step.windowed } else { &step.mask };
+        let mask = if self.has_window { &step.windowed_mask } else { &step.mask };
         let x = (x + self.attention.forward(&normed, step, mask, rope, cache)?)?;
         let normed = self.feed_forward_norm.forward(&x)?;
         x + self.feed_forward.forward(&normed)?

@@ -3,14 +3,16 @@
 use crate::weights::{Resident, WeightMap, take};
 use candle_core::{Result, Tensor};
 
-/// `x` times the weight transposed, plus the bias.
+/// A linear map: `x` times the transposed weight, plus the bias if there is one.
 pub(super) struct Linear {
+    /// The matrix (out, in).
     weight: Resident,
+    /// The bias (out); `None` if the map has none.
     bias: Option<Tensor>,
 }
 
 impl Linear {
-    /// Takes `NAME.weight`, and `NAME.bias` if `biased`.
+    /// Creates the map; removes `NAME.weight`, and `NAME.bias` if `biased`, from `weights`.
     pub(super) fn new(weights: &mut WeightMap, name: &str, biased: bool) -> Result<Linear> {
         let weight = take(weights, &format!("{name}.weight"))?;
         let bias =
@@ -18,7 +20,7 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
-    /// Returns the matrix.
+    /// Returns the matrix (out, in).
     pub(super) fn weight(&self) -> &Resident {
         &self.weight
     }

@@ -1,4 +1,4 @@
-//! The whole decoder: embedding, layers, last norm and output matrix, with the KV cache.
+//! The complete decoder: embedding, layers, last norm and output matrix, with the KV cache.
 
 use super::kv_cache::KvCache;
 use super::layer::Layer;
@@ -11,7 +11,7 @@ use crate::weights::{Resident, RopeLayout, WeightMap, take};
 use candle_core::{Result, Tensor, bail};
 use modelgate_model::Config;
 
-/// A decoder and the KV cache of the tokens so far.
+/// A decoder and the KV cache of the tokens that it has evaluated.
 pub(crate) struct Decoder {
     pub(super) embedding: Resident,
     pub(super) layers: Vec<Layer>,
@@ -19,14 +19,20 @@ pub(crate) struct Decoder {
     pub(super) output: Resident,
     rope: Rope,
     pub(super) cache: KvCache,
-    /// Positions that a token attends to in layers with a sliding window.
+    /// The number of positions that a token attends to in layers with a sliding window, its own
+    /// included; `None` if the model has no such layers.
     pub(super) window: Option<usize>,
-    /// The evaluation of a single token on a device, once there was one.
+    /// The buffers and recorded launches for single tokens on a device; `None` before the first
+    /// single token.
     pub(super) recorded: Option<RecordedStep>,
 }
 
 impl Decoder {
-    /// Builds the decoder of these weights; `frequencies` are RoPE's, one for each pair of a head.
+    /// Builds the decoder from `weights`. `frequencies` are the RoPE frequencies in radians per
+    /// position, one for each pair of values of a head.
+    ///
+    /// # Errors
+    /// A weight is missing or has an unexpected type, or candle fails.
     pub(crate) fn new(
         config: &Config,
         mut weights: WeightMap,
@@ -57,20 +63,24 @@ impl Decoder {
         })
     }
 
-    /// Returns the number of positions that the cache can hold.
+    /// Returns the capacity of the KV cache in positions.
     pub(crate) fn positions(&self) -> usize {
         self.cache.positions()
     }
 
-    /// Forgets all tokens.
+    /// Marks the KV cache as empty.
     pub(crate) fn reset(&mut self) {
         self.cache.reset();
     }
 
-    /// Returns the hidden states (n, width) after the last norm of tokens at positions `start` on. All
-    /// positions before `start` must be in the cache. Calls `advance` after each layer with its share
-    /// of the tokens: on a slow processor a long prompt takes minutes, which must not look like a
-    /// stall.
+    /// Returns the hidden states (n, hidden size) after the last norm, for n tokens at the
+    /// positions from `start` on. Calls `advance` after each layer with the share of the n tokens
+    /// that corresponds to one layer: on a slow processor a long prompt takes minutes, and callers
+    /// report the progress so that it is not mistaken for a stall.
+    ///
+    /// # Errors
+    /// There are no tokens, a position before `start` is not in the cache, the cache is too small,
+    /// or candle fails.
     pub(crate) fn hidden(
         &mut self,
         tokens: &[u32],
@@ -80,7 +90,7 @@ impl Decoder {
         let end = start + tokens.len();
         if tokens.is_empty() || start > self.cache.filled() || end > self.cache.positions() {
             bail!(
-                "tokens at positions {start} to {end}, with {} of {} positions in the cache",
+                "tokens at positions {start} to {end}: cache contains {} of {} positions",
                 self.cache.filled(),
                 self.cache.positions()
             )
@@ -88,13 +98,15 @@ impl Decoder {
         let x = self.embedding.rows(tokens)?;
         let step = self.step(tokens.len(), start)?;
         let share = |layers: usize| (tokens.len() * layers / self.layers.len()) as u64;
-        let hidden = self.through(x, &step, &|done| advance(share(done + 1) - share(done)))?;
+        let hidden =
+            self.evaluate_layers(x, &step, &|done| advance(share(done + 1) - share(done)))?;
         self.cache.set_filled(end);
         Ok(hidden)
     }
 
-    /// Evaluates all layers and the last norm; calls `done` with the number of each layer.
-    pub(super) fn through(
+    /// Evaluates all layers and the last norm on embeddings `x` (n, hidden size), and returns the
+    /// hidden states. Calls `done` after each layer with its number, counted from 0.
+    pub(super) fn evaluate_layers(
         &self,
         mut x: Tensor,
         step: &Step,
@@ -107,7 +119,9 @@ impl Decoder {
         self.norm.forward(&x)
     }
 
-    /// Evaluates `count` tokens at the last positions of the cache, whatever precedes them.
+    /// Evaluates `count` tokens with the id 0 at the last positions of the cache, and returns their
+    /// hidden states (count, hidden size). The content of the positions before them has no effect
+    /// on the kernels that run.
     pub(crate) fn warm_up(
         &mut self,
         count: usize,
@@ -119,36 +133,37 @@ impl Decoder {
         self.hidden(&tokens, start, advance)
     }
 
-    /// Returns the logits (n, vocabulary) of hidden states.
+    /// Returns the logits (n, vocabulary) of hidden states (n, hidden size).
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.output.product(hidden)
     }
 
+    /// Creates the step that evaluates `count` tokens at the positions from `start` on.
     fn step(&self, count: usize, start: usize) -> Result<Step> {
         let device = self.cache.device()?;
         let mask = |window| Mask::new(count, start, window, device);
-        let windowed = match self.window {
+        let windowed_mask = match self.window {
             Some(window) => mask(Some(window))?,
             None => Mask::without_values(None),
         };
-        let plain = mask(None)?;
+        let full = mask(None)?;
         if device.is_cpu() {
             let (cos, sin) = self.rope.angles(start, count)?;
-            return Ok(Step { start, cos, sin, position: None, mask: plain, windowed });
+            return Ok(Step { start, cos, sin, position: None, mask: full, windowed_mask });
         }
         let position = Tensor::new(&[start as u32], device)?;
-        Ok(self.step_on_device(start, position, plain, windowed))
+        Ok(self.step_on_device(start, position, full, windowed_mask))
     }
 
-    /// Returns a step whose first token's position is in memory of the device.
+    /// Creates a step on a device, with the position of the first token in device memory.
     pub(super) fn step_on_device(
         &self,
         start: usize,
         position: Tensor,
         mask: Mask,
-        windowed: Mask,
+        windowed_mask: Mask,
     ) -> Step {
         let (cos, sin) = self.rope.tables();
-        Step { start, cos, sin, position: Some(position), mask, windowed }
+        Step { start, cos, sin, position: Some(position), mask, windowed_mask }
     }
 }

@@ -1,18 +1,19 @@
-//! Which positions a token attends to.
+//! Attention masks: the positions that each token attends to.
 
 use candle_core::{Device, Result, Tensor};
 
-/// Which positions the tokens of a step attend to.
+/// The positions that the tokens of a step attend to.
 pub(super) struct Mask {
-    /// Positions that a token attends to, its own included; `None` if it attends to all before it.
+    /// The number of positions that a token attends to, its own included; `None` if a token attends
+    /// to all positions up to its own.
     pub(super) window: Option<usize>,
-    /// (n, all): 0 if a query attends to a key, negative infinity if not; `None` if all attend to
-    /// all.
+    /// The values (queries, keys) that are added to the scores: 0 if a query attends to a key,
+    /// negative infinity if not. `None` if every query attends to every key.
     pub(super) tensor: Option<Tensor>,
 }
 
 impl Mask {
-    /// Creates the mask of `count` queries from position `start` on.
+    /// Creates the mask of `count` queries at the positions from `start` on.
     pub(super) fn new(
         count: usize,
         start: usize,
@@ -23,14 +24,15 @@ impl Mask {
         Ok(Mask { window, tensor: tensor.map(|mask| mask.to_device(device)).transpose()? })
     }
 
-    /// Creates the mask of queries that only the window restricts.
+    /// Creates a mask without a tensor, for kernels that apply the window themselves.
     pub(super) fn without_values(window: Option<usize>) -> Mask {
         Mask { window, tensor: None }
     }
 }
 
-/// Returns the mask (count, start + count) of queries from position `start` on: a token attends to
-/// itself and to those before it, no further back than the window. `None` if that excludes nothing.
+/// Returns the mask (count, start + count) of `count` queries at the positions from `start` on. A
+/// token attends to itself and to the positions before it that are inside the window. `None` if no
+/// position is excluded.
 fn values(count: usize, start: usize, window: Option<usize>) -> Result<Option<Tensor>> {
     let keys = start + count;
     let window = window.unwrap_or(usize::MAX);
@@ -50,18 +52,18 @@ mod tests {
     use super::values;
 
     #[test]
-    fn a_window_limits_how_far_a_token_looks_back() {
-        let shown = |count, start, window| {
+    fn a_window_excludes_positions_that_are_too_far_back() {
+        let drawn = |count, start, window| {
             let mask = values(count, start, window).expect("mask")?;
             let rows = mask.to_vec2::<f32>().expect("rows");
             let line =
                 |row: Vec<f32>| row.iter().map(|v| if *v == 0.0 { 'x' } else { '.' }).collect();
             Some(rows.into_iter().map(line).collect::<Vec<String>>())
         };
-        assert_eq!(shown(1, 3, None), None);
-        assert_eq!(shown(1, 3, Some(4)), None);
-        assert_eq!(shown(1, 3, Some(2)), Some(vec!["..xx".into()]));
-        assert_eq!(shown(2, 1, None), Some(vec!["xx.".into(), "xxx".into()]));
-        assert_eq!(shown(3, 0, Some(2)), Some(vec!["x..".into(), "xx.".into(), ".xx".into()]));
+        assert_eq!(drawn(1, 3, None), None);
+        assert_eq!(drawn(1, 3, Some(4)), None);
+        assert_eq!(drawn(1, 3, Some(2)), Some(vec!["..xx".into()]));
+        assert_eq!(drawn(2, 1, None), Some(vec!["xx.".into(), "xxx".into()]));
+        assert_eq!(drawn(3, 0, Some(2)), Some(vec!["x..".into(), "xx.".into(), ".xx".into()]));
     }
 }

@@ -1,8 +1,9 @@
 //! A decoder of the Llama family over resident weights: RMS norms, grouped-query attention with
-//! optional bias, rotary positions, gated feed-forward networks or mixtures of them.
+//! optional bias, rotary position embedding, and gated feed-forward networks or mixtures of
+//! experts.
 //!
-//! Activations are f32, and nothing in a layer leaves its device. Knows no file, no tokenizer, no
-//! protocol.
+//! Activations are f32, and a layer transfers no data between devices. The module does not depend
+//! on files, tokenizers or the worker protocol.
 
 mod attention;
 mod device_experts;

@@ -1,33 +1,33 @@
-//! The evaluation of a single token on a device, recorded: the launches are the same for every token,
-//! so they are recorded once and then launched together. Token, position and logits have memory of
-//! their own.
+//! The recorded evaluation of a single token on a device. The kernel launches are the same for
+//! every token, so they are recorded once and then launched together. The token, the position and
+//! the logits have fixed buffers, which the recorded launches refer to.
 
 use crate::cuda::{Graph, write_number};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// The inputs and outputs of a single token's evaluation, and its recorded launches.
 pub(super) struct RecordedStep {
-    /// The token (1).
+    /// The id of the token (1), u32.
     pub(super) token: Tensor,
-    /// Its position (1).
+    /// The position of the token (1), u32.
     pub(super) position: Tensor,
-    /// Logits (1, vocabulary) of what follows.
+    /// The logits (1, vocabulary) of the next token, f32.
     pub(super) logits: Tensor,
     recording: Recording,
 }
 
-/// What is known of the launches.
+/// The state of the recording.
 enum Recording {
-    /// Nothing yet.
+    /// No token was evaluated yet.
     New,
-    /// They are recorded.
+    /// The launches are recorded.
     Recorded(Graph),
-    /// The driver does not record them.
+    /// The driver cannot record the launches, so every token launches them one by one.
     Unrecordable,
 }
 
 impl RecordedStep {
-    /// Allocates inputs and outputs.
+    /// Allocates the buffers of inputs and outputs on `device`.
     pub(super) fn new(device: &Device, vocabulary: usize) -> Result<RecordedStep> {
         Ok(RecordedStep {
             token: Tensor::zeros(1, DType::U32, device)?,
@@ -37,8 +37,8 @@ impl RecordedStep {
         })
     }
 
-    /// Runs `step` on `token` at position `start`: launches its recording, or records it the first
-    /// time.
+    /// Evaluates `token` at position `start`. The first call records the launches of `step` and
+    /// runs them; later calls launch the recording, or run `step` if it cannot be recorded.
     pub(super) fn run(
         &mut self,
         token: u32,

@@ -1,39 +1,39 @@
-//! Rotary position embedding (RoPE: Su et al., 2021, arXiv:2104.09864), in both layouts.
+//! Rotary position embedding (RoPE: Su et al., 2021, arXiv:2104.09864), for both layouts of a head.
 
 use crate::weights::RopeLayout;
 use candle_core::{Device, Result, Tensor};
 use modelgate_model::{Config, RopeScaling};
 
-/// Tables of cosines and sines for every position.
+/// The tables of cosines and sines (positions, pairs of a head), and the layout of the pairs.
 pub(super) struct Rope {
     cos: Tensor,
     sin: Tensor,
     layout: RopeLayout,
 }
 
-/// Returns the angle by which each pair of a head rotates from one position to the next.
+/// Returns the angle in radians by which each pair of a head rotates from one position to the next.
 ///
-/// `factors`, if a file has them, divide the frequencies and replace the config's scaling. Exponents
-/// and frequencies are rounded to f32, since the reference rounds them, and the weights were trained
-/// with its results: if the width of a head is not a power of two, the rounding of an exponent alone
-/// rotates a head by 1e-4 at 300 positions.
+/// `factors`, if a file contains them, divide the frequencies and replace the scaling of the
+/// config. Exponents and frequencies are rounded to f32 like in the reference implementation, with
+/// which the weights were trained. If the width of a head is not a power of two, the rounding of an
+/// exponent alone rotates a head by 1e-4 at 300 positions.
 pub(crate) fn inverse_frequencies(config: &Config, factors: Option<&[f32]>) -> Vec<f32> {
     let pairs = config.head_dim / 2;
-    let plain = |pair: usize| {
+    let unscaled = |pair: usize| {
         let exponent = 2.0 * pair as f32 / config.head_dim as f32;
-        let wide = config.rope.theta.powf(f64::from(exponent)) as f32;
-        f64::from(1.0 / wide)
+        let power = config.rope.theta.powf(f64::from(exponent)) as f32;
+        f64::from(1.0 / power)
     };
     let frequency = |pair: usize| match (factors, config.rope.scaling) {
-        (Some(factors), _) => plain(pair) / factors.get(pair).map_or(1.0, |f| f64::from(*f)),
-        (None, Some(scaling)) => scaled(plain(pair), scaling),
-        (None, None) => plain(pair),
+        (Some(factors), _) => unscaled(pair) / factors.get(pair).map_or(1.0, |f| f64::from(*f)),
+        (None, Some(scaling)) => scaled(unscaled(pair), scaling),
+        (None, None) => unscaled(pair),
     };
     (0..pairs).map(|pair| frequency(pair) as f32).collect()
 }
 
-/// Applies `llama3` scaling: stretches long wavelengths, leaves short ones unchanged, and blends those
-/// between.
+/// Applies `llama3` scaling to a frequency: stretches long wavelengths, leaves short wavelengths
+/// unchanged, and interpolates between the two in the range between them.
 fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
     let wavelength = std::f64::consts::TAU / frequency;
     if wavelength > scaling.original_context / scaling.low_freq_factor {
@@ -48,7 +48,7 @@ fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
 }
 
 impl Rope {
-    /// Computes the tables for positions 0 to `positions`.
+    /// Computes the tables for the positions 0 to `positions` - 1 on `device`.
     pub(super) fn new(
         frequencies: &[f32],
         positions: usize,
@@ -65,24 +65,26 @@ impl Rope {
         Ok(Rope { cos: table(f64::cos)?, sin: table(f64::sin)?, layout })
     }
 
-    /// Returns cosines and sines of all positions.
+    /// Returns the cosines and sines of all positions, both (positions, pairs of a head).
     pub(super) fn tables(&self) -> (Tensor, Tensor) {
         (self.cos.clone(), self.sin.clone())
     }
 
-    /// Returns whether 2 i and 2 i + 1 make a pair.
+    /// Returns whether the values 2 i and 2 i + 1 of a head are a pair.
     pub(super) fn is_interleaved(&self) -> bool {
         self.layout == RopeLayout::Interleaved
     }
 
-    /// Returns cosines and sines of `count` positions from `start` on.
+    /// Returns the cosines and sines of `count` positions from `start` on, both (count, pairs of a
+    /// head).
     pub(super) fn angles(&self, start: usize, count: usize) -> Result<(Tensor, Tensor)> {
-        // copied, since not every kernel supports a tensor that begins inside its storage
+        // copied, because not every kernel supports a tensor with an offset in its storage
         let part = |table: &Tensor| table.narrow(0, start, count)?.force_contiguous();
         Ok((part(&self.cos)?, part(&self.sin)?))
     }
 
-    /// Rotates heads (heads, n, width) by the angles of their positions.
+    /// Rotates `heads` (heads, n, width) by the angles of their positions, and returns the same
+    /// shape.
     pub(super) fn rotate(&self, heads: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let batch = heads.contiguous()?.unsqueeze(0)?;
         match self.layout {
@@ -97,8 +99,8 @@ impl Rope {
 mod tests {
     use super::*;
 
-    /// Some frequencies of Llama 3.1 70B, short wavelengths, long ones and those between, as
-    /// `_compute_llama3_parameters` of transformers 4.57 gives them in f32.
+    /// Frequencies of Llama 3.1 70B by the number of the pair, with short, medium and long
+    /// wavelengths. Computed in f32 by `_compute_llama3_parameters` of transformers 4.57.
     const REFERENCE: [(usize, f64); 7] = [
         (0, 1.0),
         (20, 0.016560440883040428),
@@ -119,11 +121,11 @@ mod tests {
                 "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
             }
         }"#;
-        Config::from_json(text).expect("a sound config")
+        Config::from_json(text).expect("a valid config")
     }
 
     #[test]
-    fn llama3_scaling_is_the_references() {
+    fn llama3_scaling_agrees_with_the_reference() {
         let found = inverse_frequencies(&llama(), None);
         assert_eq!(found.len(), 64);
         for (pair, expected) in REFERENCE {
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn factors_of_a_file_take_the_place_of_scaling() {
+    fn factors_of_a_file_replace_the_scaling_of_the_config() {
         let mut factors = vec![1.0; 64];
         factors[63] = 8.0;
         let found = inverse_frequencies(&llama(), Some(&factors));

@@ -1,4 +1,4 @@
-//! Decodes tokens one by one on a device.
+//! Decoding of single tokens on a device.
 
 use super::llama::Decoder;
 use super::mask::Mask;
@@ -6,21 +6,25 @@ use super::recorded_step::RecordedStep;
 use candle_core::{Result, Tensor, bail};
 
 impl Decoder {
-    /// Returns whether tokens can be decoded one by one by [`Decoder::next`]: on a device, if its
-    /// kernel supports the width of the heads.
+    /// Returns whether [`Decoder::next`] can decode single tokens: the decoder must be on a device,
+    /// and the kernel must support the head width of every layer.
     pub(crate) fn has_single_steps(&self) -> bool {
         self.cache.device().is_ok_and(|device| device.is_cuda())
-            && self.layers.iter().all(|layer| layer.attention.takes_single_tokens())
+            && self.layers.iter().all(|layer| layer.attention.supports_single_tokens())
     }
 
-    /// Returns the logits (1, vocabulary) of what follows `token` at position `start`. All positions
-    /// before must be in the cache. The next call overwrites the logits.
+    /// Evaluates `token` at position `start`, and returns the logits (1, vocabulary) of the next
+    /// token. The next call overwrites these logits.
+    ///
+    /// # Errors
+    /// The token is not in the vocabulary, a position before `start` is not in the cache, the cache
+    /// is full, or candle fails.
     pub(crate) fn next(&mut self, token: u32, start: usize) -> Result<Tensor> {
         let rows = self.embedding.row_count()?;
         if token as usize >= rows || start > self.cache.filled() || start >= self.cache.positions()
         {
             bail!(
-                "token {token} of {rows} at position {start}, with {} of {} positions in the cache",
+                "token {token} of {rows} at position {start}: cache contains {} of {} positions",
                 self.cache.filled(),
                 self.cache.positions()
             )
@@ -36,12 +40,12 @@ impl Decoder {
         Ok(logits)
     }
 
-    /// Evaluates one token from the inputs of `recorded` to its output.
+    /// Evaluates the token in the input buffers of `recorded`, and writes its logits.
     fn single_step(&self, recorded: &RecordedStep) -> Result<()> {
-        let (all, windowed) = (Mask::without_values(None), Mask::without_values(self.window));
-        let step = self.step_on_device(0, recorded.position.clone(), all, windowed);
+        let (mask, windowed_mask) = (Mask::without_values(None), Mask::without_values(self.window));
+        let step = self.step_on_device(0, recorded.position.clone(), mask, windowed_mask);
         let x = self.embedding.rows_of(&recorded.token)?;
-        let logits = self.logits(&self.through(x, &step, &|_| {})?)?;
+        let logits = self.logits(&self.evaluate_layers(x, &step, &|_| {})?)?;
         recorded.logits.slice_set(&logits, 0, 0)
     }
 }

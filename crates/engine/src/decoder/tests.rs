@@ -1,6 +1,7 @@
-//! Mistakes that a decoder of the family could have, each made on purpose: the comparison with the
-//! reference (`tests/families.rs`) must detect every one by at least a hundred times its tolerance.
-//! (`families.py` makes mistakes too, in the reference: those show that the weights are sensitive.)
+//! Deliberate mistakes in a decoder of the Llama family. Each must change the logits by at least a
+//! hundred times the tolerance of the comparison with the reference (`tests/families.rs`), so that
+//! the comparison detects it. (`families.py` makes mistakes in the reference, which show that the
+//! weights are sensitive.)
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,17 +18,17 @@ use modelgate_protocol::{ModelFiles, Scheme, WeightFormat};
 use modelgate_testkit::families::Golden;
 use std::path::Path;
 
-/// A hundred times the tolerance of a logit.
-const VISIBLE: f32 = 1e-2;
+/// The minimum change of a logit that a mistake must cause: a hundred times the tolerance.
+const MIN_DIFFERENCE: f32 = 1e-2;
 
-/// Everything that a decoder is built of, to be changed.
-struct Parts {
+/// The inputs of a decoder, which a test changes before the decoder is built.
+struct DecoderParts {
     config: Config,
     weights: WeightMap,
     layout: RopeLayout,
 }
 
-impl Parts {
+impl DecoderParts {
     fn float(&self, name: &str) -> Tensor {
         self.weights[name].float().unwrap()
     }
@@ -38,13 +39,13 @@ impl Parts {
         self.weights.insert(name.to_owned(), Resident::Float(changed));
     }
 
-    fn exchange(&mut self, a: &str, b: &str) {
+    fn swap(&mut self, a: &str, b: &str) {
         let (first, second) = (self.float(a), self.float(b));
         self.change(a, |_| Ok(second));
         self.change(b, |_| Ok(first));
     }
 
-    /// Replaces the rows of q and k, head by head.
+    /// Replaces the rows of each head in the projections with these names, in all layers.
     fn change_heads(&mut self, projections: &[&str], change: impl Fn(&[Tensor]) -> Vec<Tensor>) {
         let width = self.config.head_dim;
         for layer in 0..self.config.layers {
@@ -62,7 +63,8 @@ impl Parts {
     }
 }
 
-fn load(golden: &Golden, name: &str) -> Parts {
+/// Loads the variant `name` of the golden models.
+fn load(golden: &Golden, name: &str) -> DecoderParts {
     let variant = golden.variant(name);
     let weights = golden.weights(variant);
     let root = weights.parent().unwrap().to_owned();
@@ -74,20 +76,20 @@ fn load(golden: &Golden, name: &str) -> Parts {
     let opened = format.open(&files, Scheme::None, false).unwrap();
     let plan = Plan::new(format, &opened, Scheme::None, false).unwrap();
     let weights = plan.load(&ComputeDevice::Cpu, &|_| ()).unwrap();
-    Parts { weights, layout: opened.rope_layout, config: opened.config }
+    DecoderParts { weights, layout: opened.rope_layout, config: opened.config }
 }
 
-/// Returns the largest difference of a logit from the reference's over the prompts of a variant, of a
-/// decoder whose parts were changed, and which was changed itself.
+/// Returns the largest difference between a logit and the reference over all prompts of a variant.
+/// `change` is applied to the parts of the decoder, and `change_decoder` to the decoder.
 fn difference(
     golden: &Golden,
     name: &str,
-    change: impl FnOnce(&mut Parts),
+    change: impl FnOnce(&mut DecoderParts),
     change_decoder: impl FnOnce(&mut Decoder),
 ) -> f32 {
     let mut parts = load(golden, name);
     change(&mut parts);
-    let Parts { config, weights, layout } = parts;
+    let DecoderParts { config, weights, layout } = parts;
     let frequencies = inverse_frequencies(&config, None);
     let cache = KvCache::new(&config, 512, &Device::Cpu).unwrap();
     let mut decoder = Decoder::new(&config, weights, &frequencies, layout, cache).unwrap();
@@ -127,34 +129,36 @@ fn rotated(rows: &[Tensor], frequencies: &[f32]) -> Vec<Tensor> {
     (0..half).map(|i| part(i, true)).chain((0..half).map(|i| part(i, false))).collect()
 }
 
-/// Returns a norm that changes nothing: an epsilon against which the mean square vanishes, and the
-/// weight that cancels it.
-fn no_norm(norm: &Norm) -> Norm {
+/// Returns a norm that leaves its input unchanged: the mean square is negligible compared with the
+/// epsilon, and the weight cancels the epsilon.
+fn identity_norm(norm: &Norm) -> Norm {
     Norm { weight: norm.weight.affine(0.0, 1e6).unwrap(), eps: 1e12 }
 }
 
-fn window(parts: &mut Parts, change: isize) {
+/// Changes the number of positions of the sliding window.
+fn change_window(parts: &mut DecoderParts, change: isize) {
     let SlidingWindow { positions, .. } = parts.config.sliding_window.as_mut().unwrap();
     *positions = positions.checked_add_signed(change).unwrap();
 }
 
 #[test]
-fn every_mistake_shows() {
+fn every_mistake_in_the_decoder_changes_the_logits() {
     let golden = Golden::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures"));
-    let parts = |name: &str, change: &dyn Fn(&mut Parts)| difference(&golden, name, change, |_| ());
+    let parts =
+        |name: &str, change: &dyn Fn(&mut DecoderParts)| difference(&golden, name, change, |_| ());
     let decoder =
         |name: &str, change: &dyn Fn(&mut Decoder)| difference(&golden, name, |_| (), change);
     let all = ["q_proj", "k_proj"];
 
     for name in ["llama", "llama3-scaling", "mha", "mixtral", "qwen2", "sliding-window"] {
-        let sound = parts(name, &|_| ());
-        assert!(sound <= 1e-4, "{name}: {sound}");
+        let unchanged = parts(name, &|_| ());
+        assert!(unchanged <= 1e-4, "{name}: {unchanged}");
     }
     let permuted = parts("llama", &|p| {
         p.change_heads(&all, interleaved);
         p.layout = RopeLayout::Interleaved;
     });
-    assert!(permuted <= 1e-4, "rows permuted as in a GGUF file, and RoPE with them: {permuted}");
+    assert!(permuted <= 1e-4, "rows permuted as in a GGUF file, with interleaved RoPE: {permuted}");
 
     let mistakes = [
         (
@@ -166,7 +170,7 @@ fn every_mistake_shows() {
             parts("llama", &|p| p.change_heads(&all, interleaved)),
         ),
         ("no scaling", parts("llama3-scaling", &|p| p.config.rope.scaling = None)),
-        ("another theta", parts("llama", &|p| p.config.rope.theta *= 10.0)),
+        ("wrong theta", parts("llama", &|p| p.config.rope.theta *= 10.0)),
         (
             "no bias",
             parts("qwen2", &|p| {
@@ -179,13 +183,13 @@ fn every_mistake_shows() {
             }),
         ),
         (
-            "experts exchanged",
+            "experts swapped",
             parts("mixtral", &|p| {
                 for name in ["w1", "w2", "w3"] {
                     let expert = |n: usize| {
                         format!("model.layers.0.block_sparse_moe.experts.{n}.{name}.weight")
                     };
-                    p.exchange(&expert(0), &expert(1));
+                    p.swap(&expert(0), &expert(1));
                 }
             }),
         ),
@@ -194,42 +198,42 @@ fn every_mistake_shows() {
             parts("mixtral", &|p| p.config.experts.as_mut().unwrap().renormalised = false),
         ),
         (
-            "queries one position further",
+            "queries rotated by one extra position",
             parts("llama", &|p| {
                 let frequencies = inverse_frequencies(&p.config, None);
                 p.change_heads(&["q_proj"], |rows| rotated(rows, &frequencies));
             }),
         ),
         (
-            "q and k exchanged",
+            "q and k swapped",
             parts("mha", &|p| {
                 for layer in 0..p.config.layers {
                     let name = |n: &str| format!("model.layers.{layer}.self_attn.{n}_proj.weight");
-                    p.exchange(&name("q"), &name("k"));
+                    p.swap(&name("q"), &name("k"));
                 }
             }),
         ),
         (
             "no norm before attention",
             decoder("llama", &|d| {
-                d.layers[0].attention_norm = no_norm(&d.layers[0].attention_norm);
+                d.layers[0].attention_norm = identity_norm(&d.layers[0].attention_norm);
             }),
         ),
         (
             "no norm before the feed-forward network",
             decoder("llama", &|d| {
-                d.layers[1].feed_forward_norm = no_norm(&d.layers[1].feed_forward_norm);
+                d.layers[1].feed_forward_norm = identity_norm(&d.layers[1].feed_forward_norm);
             }),
         ),
-        ("no last norm", decoder("llama", &|d| d.norm = no_norm(&d.norm))),
+        ("no last norm", decoder("llama", &|d| d.norm = identity_norm(&d.norm))),
         (
             "transposed lm_head",
             parts("llama", &|p| {
                 p.change("lm_head.weight", |w| w.t()?.contiguous()?.reshape(w.dims()));
             }),
         ),
-        ("window one too long", parts("sliding-window", &|p| window(p, 1))),
-        ("window one too short", parts("sliding-window", &|p| window(p, -1))),
+        ("window one too long", parts("sliding-window", &|p| change_window(p, 1))),
+        ("window one too short", parts("sliding-window", &|p| change_window(p, -1))),
         ("no window", parts("sliding-window", &|p| p.config.sliding_window = None)),
         (
             "window in every layer",
@@ -240,6 +244,9 @@ fn every_mistake_shows() {
     ];
     for (mistake, found) in mistakes {
         println!("{mistake}: {found}");
-        assert!(found >= VISIBLE, "{mistake} changes the logits by {found} only");
+        assert!(
+            found >= MIN_DIFFERENCE,
+            "{mistake}: expected a change of the logits by at least {MIN_DIFFERENCE}, found {found}"
+        );
     }
 }

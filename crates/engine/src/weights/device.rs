@@ -82,7 +82,7 @@ impl DeviceMatrix {
 
     /// Returns the tensor of which these matrices are the equal parts, in order; `None` if they are
     /// not.
-    pub(super) fn whole_tensor(parts: &[&DeviceMatrix]) -> Option<Arc<QTensor>> {
+    pub(super) fn merged_tensor(parts: &[&DeviceMatrix]) -> Option<Arc<QTensor>> {
         let first = parts.first()?;
         let [count, _, _] = *first.tensor.shape().dims() else { return None };
         let bytes = first.region.bytes;

@@ -17,7 +17,7 @@ pub(crate) fn has_fused_kernel(dtype: &DType, columns: usize) -> bool {
 }
 
 /// Returns the tensor of which these matrices are the equal parts, in order; `None` if they are not.
-pub(crate) fn whole_tensor(parts: &[&Resident]) -> Option<Arc<QTensor>> {
+pub(crate) fn merged_tensor(parts: &[&Resident]) -> Option<Arc<QTensor>> {
     let matrices: Vec<&DeviceMatrix> = parts
         .iter()
         .map(|part| match part {
@@ -25,5 +25,5 @@ pub(crate) fn whole_tensor(parts: &[&Resident]) -> Option<Arc<QTensor>> {
             _ => None,
         })
         .collect::<Option<_>>()?;
-    DeviceMatrix::whole_tensor(&matrices)
+    DeviceMatrix::merged_tensor(&matrices)
 }

@@ -14,7 +14,7 @@ mod rope_layout;
 mod weight_map;
 
 pub(crate) use device::{DeviceMatrix, allocate_blocks};
-pub(crate) use fused_experts::{has_fused_kernel, whole_tensor};
+pub(crate) use fused_experts::{has_fused_kernel, merged_tensor};
 pub(crate) use host::HostMatrix;
 pub(crate) use resident::Resident;
 pub(crate) use rope_layout::RopeLayout;

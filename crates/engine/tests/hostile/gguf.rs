@@ -145,7 +145,7 @@ fn vocabularies_that_would_take_more_than_they_have() {
         all.collect::<Vec<String>>()
     };
     for (name, tokens, words) in [
-        ("pieces of which any two are one", binary(17), "make more than"),
+        ("pieces of which any two are one", binary(17), "give more than"),
         ("a long piece", vec!["a".repeat(129)], "expected at most 128"),
         ("a long token", vec!["a".repeat(1025)], "expected at most 1024"),
         ("too many tokens", vec![String::new(); (1 << 19) + 1], "expected at most 524288"),

@@ -1,11 +1,11 @@
-//! The two steps of acquiring.
+//! Acquires the files of a model in two steps.
 
 use super::error::AcquireError;
 use super::in_place;
 use super::observer::RunObserver;
 use super::page_cache;
 use crate::embedded::{bundled, known};
-use crate::manifest::Weights;
+use crate::manifest::WeightOrigin;
 use crate::measurement::Acquired;
 use crate::plan::{Location, ModelJob};
 use crate::settings::Settings;
@@ -16,50 +16,51 @@ use modelgate_protocol::{Finite, ModelFiles};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What acquiring needs in addition to the job.
+/// The inputs of acquiring, in addition to the job.
 pub struct AcquireOptions<'a> {
-    /// The run's settings.
+    /// The settings of the run.
     pub settings: &'a Settings,
     /// The folder that embedded files are written to.
     pub scratch: &'a Path,
-    /// Signals to this process.
+    /// The signals to this process.
     pub interrupt: &'a Interrupt,
-    /// Whether to hash every file, also those that were verified before.
+    /// Whether to hash every file, including files that were verified before.
     pub verify: bool,
 }
 
-/// A model whose small files are here.
-pub struct Opened(Kind);
+/// A model whose small files are present.
+pub struct OpenedModel(OpenedFiles);
 
-enum Kind {
+/// Where the files of a model are.
+enum OpenedFiles {
     Local(Box<ModelFiles>),
     Hub(Box<modelgate_hub::Opened>),
 }
 
-/// A model whose files are all here.
+/// A model whose files are all present.
 #[derive(Debug, Clone)]
 pub struct Ready {
     /// The files for the worker.
     pub files: ModelFiles,
-    /// The same for the report.
+    /// The description of the files for the report.
     pub acquired: Acquired,
 }
 
-/// Locates the model of `job`, and fetches its small files if they are on the hub.
+/// Locates the model of `job`, and downloads its small files if they are on the hub.
 ///
 /// # Errors
-/// What is missing or wrong, where it was searched, and how to fix it.
-pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Opened, AcquireError> {
-    let in_place = job.spec.weights == Weights::InPlace;
+/// A file is missing or invalid. The error contains the searched places and the fix.
+pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<OpenedModel, AcquireError> {
+    let in_place = job.spec.weights == WeightOrigin::InPlace;
     let local = |root: PathBuf| match in_place {
-        true => in_place::config_alone(root),
+        true => in_place::config_only(root),
         false => layout::files(&root).map_err(AcquireError::from),
     };
     let files = match &job.location {
         Location::Local(path) => local(path.clone())?,
-        Location::Bundled(path) => local(extracted(path, options.scratch)?)?,
+        Location::Bundled(path) => local(extract_bundled(path, options.scratch)?)?,
         Location::KnownConfig(repo) => {
-            in_place::config_alone(in_place::known_config(repo, options.scratch)?)?
+            in_place::config_only(in_place::write_known_config(repo, options.scratch)?)?
         }
         Location::Hub(source) => {
             let settings = options.settings.hub.as_ref().map_err(Clone::clone)?;
@@ -77,35 +78,36 @@ pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Opened, Acqu
                 fetch,
                 Arc::new(observer),
             )?;
-            return Ok(Opened(Kind::Hub(Box::new(opened))));
+            return Ok(OpenedModel(OpenedFiles::Hub(Box::new(opened))));
         }
     };
-    Ok(Opened(Kind::Local(Box::new(files))))
+    Ok(OpenedModel(OpenedFiles::Local(Box::new(files))))
 }
 
-impl Opened {
-    /// Returns the model's `config.json`; `None` for GGUF files.
+impl OpenedModel {
+    /// Returns the path of `config.json`. `None` for GGUF files.
     pub fn config(&self) -> Option<&Path> {
         match &self.0 {
-            Kind::Local(files) => files.config.as_deref(),
-            Kind::Hub(opened) => opened.config(),
+            OpenedFiles::Local(files) => files.config.as_deref(),
+            OpenedFiles::Hub(opened) => opened.config(),
         }
     }
 
-    /// Fetches the weights if they are on the hub, and looks at how much of them is in the page cache.
+    /// Downloads the weights if they are on the hub, and determines their fraction in the page
+    /// cache.
     ///
     /// # Errors
-    /// What is missing or wrong, where it was searched, and how to fix it.
+    /// A file is missing or invalid. The error contains the searched places and the fix.
     pub fn finish(self) -> Result<Ready, AcquireError> {
         let ready = match self.0 {
-            Kind::Local(files) => Ready {
+            OpenedFiles::Local(files) => Ready {
                 acquired: Acquired {
                     files: modelgate_hub::local_files(&files)?,
                     ..Acquired::default()
                 },
                 files: *files,
             },
-            Kind::Hub(opened) => {
+            OpenedFiles::Hub(opened) => {
                 let fetched = opened.weights()?;
                 Ready {
                     files: fetched.files,
@@ -118,28 +120,28 @@ impl Opened {
                 }
             }
         };
-        Ok(with_page_cache(ready))
+        Ok(with_page_cache_fraction(ready))
     }
 }
 
-/// Adds how much of the weights is in the page cache. They have not been read yet, unless they were
-/// hashed just now.
-fn with_page_cache(ready: Ready) -> Ready {
+/// Adds the fraction of the weights that is in the page cache. The weights have not been read yet,
+/// unless they were hashed in this run.
+fn with_page_cache_fraction(ready: Ready) -> Ready {
     let Ready { mut files, mut acquired } = ready;
-    let look = |(path, seen): (&PathBuf, FileSeen)| {
+    let with_fraction = |(path, file): (&PathBuf, FileSeen)| {
         let page_cache_fraction = page_cache::fraction(path).and_then(Finite::new);
-        FileSeen { page_cache_fraction, ..seen }
+        FileSeen { page_cache_fraction, ..file }
     };
-    acquired.files = files.weights.iter().zip(acquired.files).map(look).collect();
-    let cached = |seen: &FileSeen| Some(seen.page_cache_fraction?.get() * seen.bytes as f64);
-    let cached = acquired.files.iter().map(cached).sum::<Option<f64>>();
-    let all: f64 = acquired.files.iter().map(|seen| seen.bytes as f64).sum();
-    files.page_cache_fraction = cached.and_then(|cached| Finite::new(cached / all));
+    acquired.files = files.weights.iter().zip(acquired.files).map(with_fraction).collect();
+    let cached_bytes = |file: &FileSeen| Some(file.page_cache_fraction?.get() * file.bytes as f64);
+    let cached_bytes = acquired.files.iter().map(cached_bytes).sum::<Option<f64>>();
+    let total_bytes: f64 = acquired.files.iter().map(|file| file.bytes as f64).sum();
+    files.page_cache_fraction = cached_bytes.and_then(|cached| Finite::new(cached / total_bytes));
     Ready { files, acquired }
 }
 
-/// Writes the bundled model at `path` below `scratch`, and returns its folder.
-fn extracted(path: &Path, scratch: &Path) -> Result<PathBuf, AcquireError> {
+/// Writes the bundled model at `path` to a folder below `scratch`, and returns the folder.
+fn extract_bundled(path: &Path, scratch: &Path) -> Result<PathBuf, AcquireError> {
     bundled::extract(path, scratch).map_err(|source| AcquireError::BundledNotWritten {
         path: path.to_owned(),
         scratch: scratch.to_owned(),
@@ -154,7 +156,7 @@ mod tests {
     use crate::settings::Environment;
     use modelgate_protocol::WeightFormat;
 
-    fn acquired(job: &ModelJob, scratch: &Path) -> Result<Ready, AcquireError> {
+    fn acquire(job: &ModelJob, scratch: &Path) -> Result<Ready, AcquireError> {
         let settings = Settings::resolve(&Environment::default()).expect("settings");
         let options = AcquireOptions {
             settings: &settings,
@@ -165,7 +167,7 @@ mod tests {
         open(job, &options)?.finish()
     }
 
-    fn variant(models: &str, path: Option<PathBuf>) -> ModelJob {
+    fn synthetic_job(models: &str, path: Option<PathBuf>) -> ModelJob {
         let text = format!(
             "schema = 1\n[[model]]\nid = \"m\"\nquantization = \"q4_k\"\nsynthetic = true\n{models}"
         );
@@ -175,12 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn a_known_repository_needs_nothing_but_what_is_embedded() {
+    fn a_known_repository_needs_only_the_embedded_config() {
         let repo = "mistralai/Mixtral-8x22B-Instruct-v0.1";
-        let job = variant(&format!("repo = \"{repo}\"\n"), None);
+        let job = synthetic_job(&format!("repo = \"{repo}\"\n"), None);
         let scratch = tempfile::tempdir().expect("a folder");
         for damaged in [false, true] {
-            let found = acquired(&job, scratch.path()).expect("acquired");
+            let found = acquire(&job, scratch.path()).expect("acquired");
             assert_eq!(found.files.format, WeightFormat::Synthetic);
             assert!(found.files.weights.is_empty() && found.acquired.files.is_empty());
             assert_eq!(found.acquired.commit, None);
@@ -192,17 +194,17 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_needs_nothing_but_its_config() {
+    fn a_synthetic_model_in_a_folder_needs_only_its_config() {
         let folder = tempfile::tempdir().expect("a folder");
         let manifest_path = Some(folder.path().join("models.toml"));
-        let job = variant("path = \"shapes\"\n", manifest_path);
-        let failure = acquired(&job, folder.path()).expect_err("nothing is there");
+        let job = synthetic_job("path = \"shapes\"\n", manifest_path);
+        let failure = acquire(&job, folder.path()).expect_err("a missing folder");
         assert!(
             matches!(&failure, AcquireError::NoConfig(path) if path.ends_with("shapes/config.json"))
         );
         std::fs::create_dir(folder.path().join("shapes")).expect("a folder");
         std::fs::write(folder.path().join("shapes/config.json"), "{}").expect("a config");
-        let files = acquired(&job, folder.path()).expect("acquired").files;
+        let files = acquire(&job, folder.path()).expect("acquired").files;
         assert_eq!(files.config, Some(folder.path().join("shapes/config.json")));
         assert!(files.weights.is_empty() && files.tokenizer.is_none());
     }

@@ -1,4 +1,4 @@
-//! Why the files of a model cannot be used.
+//! The reasons why the files of a model cannot be used.
 
 use crate::reportable::Reportable;
 use crate::settings::SettingsError;
@@ -10,18 +10,18 @@ use std::io;
 use std::path::PathBuf;
 
 /// The hint for a temporary folder that cannot be written.
-const TEMPORARY_FOLDER: &str = "set TMPDIR to a folder with some megabytes of free space";
+const TEMPORARY_FOLDER_HINT: &str = "set TMPDIR to a folder with some megabytes of free space";
 
-/// Why the files of a model cannot be used.
+/// The reason why the files of a model cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AcquireError {
-    /// The hub, its cache or the connection to it.
+    /// An error of the hub, its cache or the connection to it.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// A local folder or file does not hold a model.
+    /// A local folder or file does not contain a model.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The variables of the hub cannot be used.
+    /// The environment variables of the hub are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A bundled model cannot be written to the temporary folder.
@@ -31,7 +31,7 @@ pub enum AcquireError {
         scratch.display()
     )]
     BundledNotWritten {
-        /// The model's path in the default manifest.
+        /// The path of the model in the default manifest.
         path: PathBuf,
         /// The temporary folder.
         scratch: PathBuf,
@@ -42,12 +42,12 @@ pub enum AcquireError {
     #[error("{}: no such file", _0.display())]
     NoConfig(PathBuf),
     /// No config of the repository is embedded.
-    #[error("the shapes of {0} are not built in")]
+    #[error("the shapes of {0} are not known: its config is not built in")]
     UnknownRepository(String),
     /// An embedded config cannot be written to the temporary folder.
     #[error("the config of {repo} cannot be written to {}: {source}", folder.display())]
     KnownConfigNotWritten {
-        /// The repository.
+        /// The repository, `owner/name`.
         repo: String,
         /// The folder below the temporary folder.
         folder: PathBuf,
@@ -57,17 +57,17 @@ pub enum AcquireError {
     /// A config cannot be read.
     #[error("{}: {source}", path.display())]
     ConfigNotRead {
-        /// The config.
+        /// The path of the config.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// A config describes no model that can be loaded.
+    /// A config does not describe a supported model.
     #[error("{}: {source}", path.display())]
     Config {
-        /// The config.
+        /// The path of the config.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the config.
         source: ConfigError,
     },
 }
@@ -103,18 +103,18 @@ impl Reportable for AcquireError {
             AcquireError::Layout(error) => &error.hint,
             AcquireError::Settings(error) => return error.hint(),
             AcquireError::BundledNotWritten { .. } | AcquireError::KnownConfigNotWritten { .. } => {
-                TEMPORARY_FOLDER
+                TEMPORARY_FOLDER_HINT
             }
             AcquireError::NoConfig(_) => {
                 "put config.json into the folder that `path` names; a synthetic variant needs no \
                  other file"
             }
             AcquireError::UnknownRepository(_) => {
-                "write an entry whose `path` is a folder with its config.json"
+                "set `path` to a folder with the config.json of the model, instead of `repo`"
             }
             AcquireError::ConfigNotRead { .. } => "check the file, its permissions and the disk",
             AcquireError::Config { source: ConfigError::Unsupported(_), .. } => {
-                "choose a model of a supported architecture, in 16 or 32 bits or as GGUF"
+                "use a model of a supported architecture, in 16 or 32 bits or as GGUF"
             }
             AcquireError::Config { source: ConfigError::Malformed(_), .. } => {
                 "download config.json again from the repository of the model"

@@ -1,7 +1,7 @@
-//! From a model's location to local files that are what they should be, in two steps, between which the
-//! model may be refused: the small files first, then the weights.
+//! From the location of a model to verified local files, in two steps: first the small files, then
+//! the weights. The model may be refused between the steps.
 //!
-//! Reads no weights except to hash them, and knows no engine.
+//! This module reads weights only to hash them, and does not know the engine.
 
 mod acquire;
 mod error;
@@ -10,6 +10,6 @@ mod observer;
 mod page_cache;
 mod read_config;
 
-pub use acquire::{AcquireOptions, Opened, Ready, open};
+pub use acquire::{AcquireOptions, OpenedModel, Ready, open};
 pub use error::AcquireError;
 pub use read_config::read_config;

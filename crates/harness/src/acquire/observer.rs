@@ -1,14 +1,15 @@
-//! What a fetch shows to the user and asks of the run.
+//! Connects a download to the progress display and the signals of the run.
 
 use crate::progress::{self, TransferProgress};
 use crate::signal::{self, Interrupt};
 use modelgate_hub::{Observer, Transfer, Work};
 
-/// Shows the progress of one model on standard error, and passes signals on.
+/// The observer of the downloads of one model: shows the progress on standard error, and forwards
+/// signals.
 pub(super) struct RunObserver {
-    /// The model's name for people.
+    /// The title of the model in the progress display.
     pub(super) title: String,
-    /// Signals to this process.
+    /// The signals to this process.
     pub(super) interrupt: Interrupt,
 }
 

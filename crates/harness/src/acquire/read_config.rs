@@ -1,14 +1,14 @@
-//! The config, which is the first file of a model that is read.
+//! Reads the config, which is the first file of a model that is read.
 
 use super::error::AcquireError;
 use modelgate_model::Config;
 use modelgate_model::small_file::{MAX_TEXT_BYTES, read_text};
 use std::path::Path;
 
-/// Reads the config at `path`; returns it with its text.
+/// Reads the config at `path`, and returns it with its text.
 ///
 /// # Errors
-/// It cannot be read, or is not one that can be loaded.
+/// The file cannot be read, or does not describe a supported model.
 pub fn read_config(path: &Path) -> Result<(String, Config), AcquireError> {
     let path_buf = || path.to_owned();
     let text = read_text(path, MAX_TEXT_BYTES)

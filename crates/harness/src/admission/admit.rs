@@ -1,8 +1,8 @@
-//! The one question: may this load begin, or go on?
+//! Decides whether a load may start or continue.
 
-use super::bounds::{MemoryBounds, impossible};
-use super::device_room::{Room, too_large};
-use super::host_room::beyond_host;
+use super::bounds::{MemoryBounds, bounds_refusal};
+use super::device_room::{DeviceRoom, device_refusal};
+use super::host_room::host_refusal;
 use super::predict::predict;
 use super::refusal::Refusal;
 use super::spec::LoadSpec;
@@ -10,41 +10,42 @@ use modelgate_model::parameters;
 use modelgate_model::units::grouped;
 use modelgate_protocol::FailureKind;
 
-/// Parameters above which an unoptimised build would take hours.
+/// The number of parameters above which an unoptimised build would take hours.
 const MAX_UNOPTIMISED_PARAMETERS: u64 = 1_000_000_000;
 
-/// What a load is compared with.
+/// The limits for a load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
-    /// The ranges that the manifest gives.
+    /// The memory ranges of the manifest.
     pub bounds: MemoryBounds,
-    /// The host's memory; 0 if it is not known.
+    /// The host memory in bytes; 0 if unknown.
     pub host_memory: u64,
     /// Whether the worker is built without optimisation.
     pub unoptimised: bool,
 }
 
 impl Admission {
-    /// Admits a load on GPUs of which `rooms` is known, or refuses it. Asked again as more is known: the
-    /// model's shapes, then what the worker takes of its GPUs.
+    /// Admits a load on GPUs with the memory `rooms`, or refuses it. It is called again when more
+    /// is known: the shapes of the model, then the baseline of the worker on its GPUs.
     ///
     /// # Errors
     /// The first reason against the load.
-    pub fn admit(&self, spec: &LoadSpec, rooms: &[Room]) -> Result<(), Refusal> {
+    pub fn admit(&self, spec: &LoadSpec, rooms: &[DeviceRoom]) -> Result<(), Refusal> {
         let refusal = unoptimised(parameters(&spec.config), self.unoptimised)
-            .or_else(|| impossible(spec, self.bounds))
-            .or_else(|| beyond_host(spec, &predict(spec), self.host_memory))
-            .or_else(|| too_large(spec, rooms));
+            .or_else(|| bounds_refusal(spec, self.bounds))
+            .or_else(|| host_refusal(spec, &predict(spec), self.host_memory))
+            .or_else(|| device_refusal(spec, rooms));
         refusal.map_or(Ok(()), Err)
     }
 }
 
-fn unoptimised(parameters: u64, unoptimised: bool) -> Option<Refusal> {
+fn unoptimised_refusal(parameters: u64, unoptimised: bool) -> Option<Refusal> {
     (unoptimised && parameters > MAX_UNOPTIMISED_PARAMETERS).then(|| Refusal {
         kind: FailureKind::Unoptimised,
         message: format!(
-            "this is an unoptimised build, and the model has {} parameters",
-            grouped(parameters)
+            "the build is not optimised: the model has {} parameters, expected at most {}",
+            grouped(parameters),
+            grouped(MAX_UNOPTIMISED_PARAMETERS)
         ),
         hint: "run `cargo test --release`".to_owned(),
     })
@@ -59,30 +60,30 @@ mod tests {
     #[test]
     fn an_unoptimised_build_refuses_the_primary_models() {
         for repo in known::repositories() {
-            let config = known::config(repo).expect("embedded").expect("sound");
+            let config = known::config(repo).expect("embedded").expect("a valid config");
             let parameters = parameters(&config);
-            let refusal = unoptimised(parameters, true).expect("refused");
+            let refusal = unoptimised_refusal(parameters, true).expect("refused");
             assert_eq!(refusal.kind, FailureKind::Unoptimised);
             assert!(refusal.hint.contains("--release"), "{refusal:?}");
-            assert_eq!(unoptimised(parameters, false), None);
+            assert_eq!(unoptimised_refusal(parameters, false), None);
         }
-        assert_eq!(unoptimised(2_623_744, true), None);
+        assert_eq!(unoptimised_refusal(2_623_744, true), None);
     }
 
     #[test]
-    fn the_first_reason_against_a_load_is_given() {
+    fn the_first_reason_against_a_load_is_returned() {
         let spec = llama_70b("q4_k");
-        let room = Room { total: 8_000_000_000, others: 0, limit: None, baseline: None };
-        let sound = Admission {
+        let room = DeviceRoom { total: 8_000_000_000, others: 0, limit: None, baseline: None };
+        let large_host = Admission {
             bounds: MemoryBounds::default(),
             host_memory: 64_000_000_000,
             unoptimised: false,
         };
-        assert_eq!(sound.admit(&spec, &[]), Ok(()));
+        assert_eq!(large_host.admit(&spec, &[]), Ok(()));
         let kind =
             |admission: &Admission| admission.admit(&spec, &[room]).expect_err("refused").kind;
-        assert_eq!(kind(&sound), FailureKind::DeviceMemory);
-        let small_host = Admission { host_memory: 1_000, ..sound.clone() };
+        assert_eq!(kind(&large_host), FailureKind::DeviceMemory);
+        let small_host = Admission { host_memory: 1_000, ..large_host.clone() };
         assert_eq!(kind(&small_host), FailureKind::HostMemory);
         let vram = Some(super::super::ByteRange { min: 0, max: 1_000 });
         let bounds = MemoryBounds { vram, ram: None };

@@ -1,4 +1,4 @@
-//! Ranges of memory that a load is expected to stay in, and whether any load could.
+//! Memory ranges of a load, and whether any load can stay within them.
 
 use super::refusal::Refusal;
 use super::spec::LoadSpec;
@@ -6,12 +6,12 @@ use modelgate_model::units::{format_bytes, grouped};
 use modelgate_protocol::FailureKind;
 use serde::{Deserialize, Serialize};
 
-/// Bytes from `min` to `max`, both inclusive.
+/// A range of bytes from `min` to `max`, both inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteRange {
-    /// At least.
+    /// The minimum; 0 if there is none.
     pub min: u64,
-    /// At most; `u64::MAX` if there is no bound.
+    /// The maximum; `u64::MAX` if there is none.
     pub max: u64,
 }
 
@@ -32,38 +32,39 @@ impl std::fmt::Display for ByteRange {
     }
 }
 
-/// The ranges that a load is expected to stay in.
+/// The expected memory ranges of a load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryBounds {
-    /// Peak device memory, summed over devices.
+    /// The range of peak device memory, as a sum over devices. `None` without an expectation.
     pub vram: Option<ByteRange>,
-    /// Peak private host memory of the worker.
+    /// The range of peak private host memory of the worker. `None` without an expectation.
     pub ram: Option<ByteRange>,
 }
 
-/// Refuses ranges that leave no room for the weights and the KV cache.
+/// Returns a refusal of ranges that are too small for the weights and the KV cache. `None` if both
+/// fit.
 ///
-/// Weights on several devices, or on GPU and host together, count against the sum of both ranges.
-pub fn impossible(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> {
+/// For weights on several devices, or on GPU and host, the sum of both ranges counts.
+pub fn bounds_refusal(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> {
     let on_gpu = spec.uses_gpu();
     let bytes = spec.bytes(on_gpu);
     let needed = bytes.weights.saturating_add(bytes.kv_cache);
-    let most = |range: Option<ByteRange>| range.map_or(u64::MAX, |range| range.max);
-    let (name, room) = match (on_gpu, spec.uses_host()) {
-        (true, false) => ("expect.vram", most(bounds.vram)),
-        (false, _) => ("expect.ram", most(bounds.ram)),
+    let max_of = |range: Option<ByteRange>| range.map_or(u64::MAX, |range| range.max);
+    let (name, allowed) = match (on_gpu, spec.uses_host()) {
+        (true, false) => ("expect.vram", max_of(bounds.vram)),
+        (false, _) => ("expect.ram", max_of(bounds.ram)),
         (true, true) => (
             "expect.vram and expect.ram together",
-            most(bounds.vram).saturating_add(most(bounds.ram)),
+            max_of(bounds.vram).saturating_add(max_of(bounds.ram)),
         ),
     };
-    (needed > room).then(|| Refusal {
+    (needed > allowed).then(|| Refusal {
         kind: FailureKind::Impossible,
         message: format!(
             "{name} allows at most {}, which no load of this model can meet: {} parameters in {} \
              take {} ({:.2} bits per weight), and the KV cache for a context of {} takes {}: {} \
              in total",
-            format_bytes(room),
+            format_bytes(allowed),
             grouped(bytes.parameters),
             spec.quantization,
             format_bytes(bytes.weights),
@@ -73,7 +74,7 @@ pub fn impossible(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> {
             format_bytes(needed),
         ),
         hint: format!(
-            "allow at least {}, or use fewer bits or a shorter context",
+            "allow at least {}; or use fewer bits; or use a shorter context",
             format_bytes(needed)
         ),
     })
@@ -86,9 +87,9 @@ mod tests {
 
     /// The engine uses only the first device of a list.
     #[test]
-    fn the_hint_proposes_nothing_that_the_engine_cannot_do() {
+    fn the_hint_proposes_only_what_the_engine_supports() {
         let vram = Some(ByteRange { min: 0, max: 1_000_000_000 });
-        let refused = impossible(&llama_70b("q4_k"), MemoryBounds { vram, ram: None });
+        let refused = bounds_refusal(&llama_70b("q4_k"), MemoryBounds { vram, ram: None });
         let hint = refused.expect("refused").hint;
         assert!(hint.starts_with("allow at least 41") && !hint.contains("device"), "{hint}");
     }

@@ -1,4 +1,4 @@
-//! Whether a load fits in the host's memory.
+//! Decides whether a load fits into the host memory.
 
 use super::prediction::Prediction;
 use super::refusal::Refusal;
@@ -6,18 +6,20 @@ use super::spec::LoadSpec;
 use modelgate_model::units::format_bytes;
 use modelgate_protocol::FailureKind;
 
-/// Refuses a load whose predicted peak is above the host's `memory`; 0 means that it is not known.
-pub fn beyond_host(spec: &LoadSpec, prediction: &Prediction, memory: u64) -> Option<Refusal> {
+/// Returns a refusal of a load whose predicted peak exceeds the host memory of `memory` bytes.
+/// `None` if it fits, or if `memory` is 0, which means that it is unknown.
+pub fn host_refusal(spec: &LoadSpec, prediction: &Prediction, memory: u64) -> Option<Refusal> {
     if memory == 0 || prediction.host_peak <= memory {
         return None;
     }
     let process = format_bytes(prediction.baseline);
     let on_gpu = prediction.device_peak > 0;
     let parts = if on_gpu {
-        format!("{process} of it for the process")
+        format!("including {process} for the worker process")
     } else {
         format!(
-            "{} of weights in {}, {} of KV cache, {} of activations and {process} for the process",
+            "{} of weights in {}, {} of KV cache, {} of activations and \
+             {process} for the worker process",
             format_bytes(prediction.weights),
             spec.quantization,
             format_bytes(prediction.kv_cache),
@@ -30,14 +32,14 @@ pub fn beyond_host(spec: &LoadSpec, prediction: &Prediction, memory: u64) -> Opt
         format_bytes(memory),
     );
     let hint = if on_gpu {
-        "a host with more memory".to_owned()
+        "use a host with more memory".to_owned()
     } else {
         let smaller = spec.smaller().map_or(String::new(), |smaller| {
-            format!(", a smaller model of the family ({})", smaller.repo)
+            format!("; or use a smaller model of the family ({})", smaller.repo)
         });
         format!(
-            "fewer bits (`quantization`), a shorter `context`{smaller}, or a GPU (`device = \
-             \"cuda\"`)"
+            "set `quantization` to fewer bits; or set a shorter `context`{smaller}; or use a GPU \
+             (`device = \"cuda\"`)"
         )
     };
     Some(Refusal { kind: FailureKind::HostMemory, message, hint })
@@ -53,21 +55,21 @@ mod tests {
     const GB: u64 = 1_000_000_000;
 
     #[test]
-    fn a_host_that_is_too_small_is_named_with_the_arithmetic() {
+    fn a_host_that_is_too_small_is_refused_with_the_arithmetic() {
         let on_cpu = LoadSpec { devices: vec![Device::Cpu], ..llama_70b("q4_k") };
         let predicted = predict(&on_cpu);
         let peak = predicted.host_peak;
-        let refused = beyond_host(&on_cpu, &predicted, peak - 1).expect("refused");
+        let refused = host_refusal(&on_cpu, &predicted, peak - 1).expect("refused");
         for part in ["39.7 GB of weights in q4_k", "2.68 GB of KV cache", "32.0 MB for"] {
             assert!(refused.message.contains(part), "expected {part:?} in {}", refused.message);
         }
         assert!(refused.hint.contains("device = \"cuda\""), "{}", refused.hint);
-        assert!(beyond_host(&on_cpu, &predicted, peak).is_none());
-        assert!(beyond_host(&on_cpu, &predicted, 0).is_none(), "not built in");
+        assert!(host_refusal(&on_cpu, &predicted, peak).is_none());
+        assert!(host_refusal(&on_cpu, &predicted, 0).is_none(), "unknown host memory");
         let on_gpu = llama_70b("q4_k");
         let predicted = predict(&on_gpu);
-        assert!(beyond_host(&on_gpu, &predicted, GB).is_none());
-        let refused = beyond_host(&on_gpu, &predicted, GB / 10).expect("refused");
+        assert!(host_refusal(&on_gpu, &predicted, GB).is_none());
+        let refused = host_refusal(&on_gpu, &predicted, GB / 10).expect("refused");
         assert!(!refused.hint.contains("cuda"), "{}", refused.hint);
     }
 
@@ -75,7 +77,7 @@ mod tests {
     fn a_smaller_model_of_the_family_is_proposed() {
         let repo = Some("meta-llama/Llama-3.1-70B-Instruct".to_owned());
         let spec = LoadSpec { devices: vec![Device::Cpu], repo, ..llama_70b("q4_k") };
-        let refused = beyond_host(&spec, &predict(&spec), 8 * GB).expect("refused");
+        let refused = host_refusal(&spec, &predict(&spec), 8 * GB).expect("refused");
         assert!(refused.hint.contains("meta-llama/Llama-3.1-8B-Instruct"), "{}", refused.hint);
     }
 }

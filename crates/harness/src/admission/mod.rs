@@ -1,7 +1,7 @@
-//! Does it fit? The memory that a model will take, and whether expectations, GPUs and host allow it:
-//! every such question of the harness is answered here, from one [`LoadSpec`].
+//! Decides whether a model fits: its predicted memory, and whether expectations, GPUs and host
+//! allow it. All such decisions of the harness are made here, from one [`LoadSpec`].
 //!
-//! Pure: shapes and sizes in, bytes and arithmetic out.
+//! Pure functions: from shapes and sizes to bytes and arithmetic.
 
 mod admit;
 mod bounds;
@@ -13,9 +13,9 @@ mod refusal;
 mod spec;
 
 pub use admit::Admission;
-pub use bounds::{ByteRange, MemoryBounds, impossible};
-pub use device_room::{Room, too_large};
-pub use host_room::beyond_host;
+pub use bounds::{ByteRange, MemoryBounds, bounds_refusal};
+pub use device_room::{DeviceRoom, device_refusal};
+pub use host_room::host_refusal;
 pub use predict::predict;
 pub use prediction::Prediction;
 pub use refusal::Refusal;

@@ -1,21 +1,23 @@
-//! The predicted memory of a load.
+//! Predicts the memory of a load.
 
 use super::prediction::Prediction;
 use super::spec::LoadSpec;
 use modelgate_model::{COMPARED_LAYERS, Config};
 use modelgate_protocol::{DType, Evidence};
 
-/// What the engine's process takes on the host in addition to what the shapes say: runtime, tokenizer,
-/// thread stacks, staging buffers, and freed memory that the allocator keeps. With it the prediction
-/// for 270 million weights on 2 cores is within 3 % or 30 MB of the measured peak, at none and q4_k,
-/// with contexts of 256, 1024 and 2048.
+/// Bytes of the engine process on the host in addition to the shapes: runtime, tokenizer, thread
+/// stacks, staging buffers, and freed memory that the allocator keeps. With it, the prediction for
+/// 270 million weights on 2 cores is within 3 % or 30 MB of the measured peak, for `none` and
+/// `q4_k`, with contexts of 256, 1024 and 2048.
 const HOST_BASELINE: u64 = 32_000_000;
 
-/// The same where the model lives on GPUs: the driver's part of the process, libraries, and the
-/// page-locked buffers through which weights are read. On one host with 16 cores and a GPU of compute
-/// capability 9.0 the peaks of eight models are then within 60 MB of the prediction, and 100 MB above
-/// it where the driver had to compile the kernels.
+/// Bytes of the engine process on the host for a model on GPUs: the part of the driver, and
+/// libraries. With [`GPU_STAGING`], on one host with 16 cores and a GPU of compute capability 9.0,
+/// the peaks of eight models are within 60 MB of the prediction, and 100 MB above it if the driver
+/// had to compile the kernels.
 const GPU_HOST_BASELINE: u64 = 300_000_000;
+
+/// Bytes of the page-locked host buffers through which weights are copied to a GPU.
 const GPU_STAGING: u64 = 100_000_000;
 
 /// Returns the predicted peaks of a load.
@@ -23,7 +25,7 @@ pub fn predict(spec: &LoadSpec) -> Prediction {
     let on_gpu = spec.uses_gpu();
     let bytes = spec.bytes(on_gpu);
     let sum = bytes.weights.saturating_add(bytes.kv_cache).saturating_add(bytes.activations);
-    let (baseline, on_top) = if on_gpu {
+    let (baseline, more) = if on_gpu {
         (GPU_HOST_BASELINE, GPU_STAGING.saturating_add(compared_bytes(spec)))
     } else {
         (HOST_BASELINE, sum)
@@ -34,19 +36,19 @@ pub fn predict(spec: &LoadSpec) -> Prediction {
         activations: bytes.activations,
         baseline,
         device_baseline: None,
-        host_peak: baseline.saturating_add(on_top),
+        host_peak: baseline.saturating_add(more),
         device_peak: if on_gpu { sum } else { 0 },
         disk: match (spec.in_place, spec.file_bytes) {
             (true, _) => 0,
             (false, Some(files)) => files,
-            // every parameter of safetensors files has 16 bits in nearly all repositories
+            // each parameter of safetensors files has 16 bits in nearly all repositories
             (false, None) => bytes.parameters.saturating_mul(2),
         },
     }
 }
 
-/// Returns the bytes of the layers of a synthetic model that are in host memory too, to be compared with
-/// those of the device.
+/// Returns the bytes of the layers of a synthetic model that are also in host memory, for the
+/// comparison with the device.
 fn compared_bytes(spec: &LoadSpec) -> u64 {
     if spec.evidence != Evidence::Synthetic {
         return 0;
@@ -65,7 +67,7 @@ mod tests {
     const GB: u64 = 1_000_000_000;
 
     #[test]
-    fn the_layers_that_the_cpu_evaluates_too_are_on_the_host() {
+    fn layers_compared_with_the_cpu_are_also_on_the_host() {
         let peak = |spec: &LoadSpec, device| {
             predict(&LoadSpec { devices: vec![device], ..spec.clone() }).host_peak
         };
@@ -79,12 +81,12 @@ mod tests {
 
     #[test]
     fn a_baseline_completes_the_prediction() {
-        let rough = predict(&llama_70b("q4_k"));
-        assert_eq!(rough.device_baseline, None);
-        assert_eq!(rough.device_peak, rough.weights + rough.kv_cache + rough.activations);
-        assert_eq!(rough.disk, 2 * 70_553_706_496);
-        let completed = rough.clone().with_device_baseline(GB).with_device_baseline(GB / 2);
+        let initial = predict(&llama_70b("q4_k"));
+        assert_eq!(initial.device_baseline, None);
+        assert_eq!(initial.device_peak, initial.weights + initial.kv_cache + initial.activations);
+        assert_eq!(initial.disk, 2 * 70_553_706_496);
+        let completed = initial.clone().with_device_baseline(GB).with_device_baseline(GB / 2);
         assert_eq!(completed.device_baseline, Some(GB / 2));
-        assert_eq!(completed.device_peak, rough.device_peak + GB / 2);
+        assert_eq!(completed.device_peak, initial.device_peak + GB / 2);
     }
 }

@@ -3,15 +3,15 @@
 use crate::reportable::Reportable;
 use modelgate_protocol::FailureKind;
 
-/// Why a model is not loaded.
+/// The reason why a model is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// What is too small, or too large.
+    /// The kind of failure for the report.
     pub kind: FailureKind,
-    /// The arithmetic.
+    /// The required and the available memory, with the arithmetic.
     pub message: String,
-    /// What could be asked for instead.
+    /// How to make the load fit.
     pub hint: String,
 }
 

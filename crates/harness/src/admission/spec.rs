@@ -1,49 +1,51 @@
-//! What is to be loaded, as far as memory goes.
+//! The input of all memory predictions: a model, its quantization and its devices.
 
-use crate::embedded::known::{self, Smaller};
+use crate::embedded::known::{self, SmallerModel};
 use modelgate_model::{Config, PredictedBytes, mix};
 use modelgate_protocol::{DType, Device, Evidence, Scheme};
 
-/// What is to be loaded, and where.
+/// A load: a model with its quantization and its devices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadSpec {
-    /// The model's shapes.
+    /// The shapes of the model.
     pub config: Config,
-    /// The quantization to load it with.
+    /// The quantization of the load.
     pub quantization: Scheme,
-    /// Whether the weights are the model's own. Some layers of a synthetic model on a device are
-    /// evaluated on the host too.
+    /// Whether the weights are trained or random. Some layers of a synthetic model on a device are
+    /// also evaluated on the host.
     pub evidence: Evidence,
     /// Whether the weights are made in place, without files.
     pub in_place: bool,
-    /// Positions of the KV cache, if the manifest gives them.
+    /// The number of positions of the KV cache. `None` for the default of the model.
     pub context: Option<u32>,
-    /// The devices that the model is to live on.
+    /// The devices of the model.
     pub devices: Vec<Device>,
-    /// Bytes of GGUF files, whose blocks stay as they are: they say more of a mix than its name does.
+    /// The bytes of GGUF files. Their blocks are not converted, so that the size is more exact than
+    /// the name of a mix.
     pub file_bytes: Option<u64>,
-    /// The hub repository, by which the next smaller model of the family is known.
+    /// The hub repository, from which the next smaller model of the family is known.
     pub repo: Option<String>,
 }
 
 impl LoadSpec {
-    /// Returns the positions of the KV cache: what the manifest asks for, else the default of the model.
+    /// Returns the positions of the KV cache: the number in the manifest, otherwise the default of
+    /// the model.
     pub(super) fn context(&self) -> u32 {
         self.context.unwrap_or_else(|| self.config.default_context())
     }
 
-    /// Returns whether a part of the model may live on a GPU.
+    /// Returns whether a part of the model may be on a GPU.
     pub(super) fn uses_gpu(&self) -> bool {
         self.devices.iter().any(|device| device.is_cuda())
     }
 
-    /// Returns whether a part of the model may live in host memory.
+    /// Returns whether a part of the model may be in host memory.
     pub(super) fn uses_host(&self) -> bool {
         self.devices.contains(&Device::Cpu)
     }
 
-    /// Returns what the model takes. On the CPU all that is not quantized is f32; on a GPU weights keep
-    /// 16 bits, and so do keys and values.
+    /// Returns the predicted bytes. On the CPU, values that are not quantized are f32; on a GPU,
+    /// weights, keys and values have 16 bits.
     pub(super) fn bytes(&self, on_gpu: bool) -> PredictedBytes {
         let bytes = self.bytes_with(self.quantization, self.context() as usize, on_gpu);
         match (self.file_bytes, mix(self.quantization)) {
@@ -52,7 +54,7 @@ impl LoadSpec {
         }
     }
 
-    /// Returns what the model would take with another quantization and context.
+    /// Returns the predicted bytes for a different quantization and context.
     pub(super) fn bytes_with(
         &self,
         quantization: Scheme,
@@ -62,8 +64,8 @@ impl LoadSpec {
         modelgate_model::predict(&self.config, quantization, &DType::Bf16, context, on_gpu)
     }
 
-    /// Returns the next smaller model of the family, if it is known.
-    pub(super) fn smaller(&self) -> Option<Smaller> {
+    /// Returns the next smaller model of the family. `None` if it is not known.
+    pub(super) fn smaller(&self) -> Option<SmallerModel> {
         self.repo.as_deref().and_then(known::smaller)
     }
 }
@@ -72,11 +74,11 @@ impl LoadSpec {
 pub(super) mod tests {
     use super::*;
 
-    /// Llama 3.1 70B on the first GPU, with a context of 4096.
+    /// Returns a load of Llama 3.1 70B on the first GPU, with a context of 4096.
     pub(in crate::admission) fn llama_70b(quantization: &str) -> LoadSpec {
         let config = known::config("meta-llama/Llama-3.1-70B-Instruct");
         LoadSpec {
-            config: config.expect("embedded").expect("sound"),
+            config: config.expect("embedded").expect("a valid config"),
             quantization: Scheme::from_name(quantization).expect("a scheme"),
             evidence: Evidence::Real,
             in_place: false,

@@ -1,4 +1,4 @@
-//! What a measurement is compared with.
+//! The values with which checks compare a measurement.
 
 use super::fixed_run::FixedRun;
 use crate::admission::{ByteRange, MemoryBounds, Prediction};
@@ -6,22 +6,23 @@ use modelgate_protocol::Scheme;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The part of a prediction by which a derived range of memory extends up and down.
+/// The fraction of a prediction by which a derived memory range extends up and down.
 const DERIVED_MARGIN: f64 = 0.05;
-/// The least bytes by which it does: what a process takes for itself varies by as much from host to host.
+/// The minimum number of bytes by which it extends, because the memory of a process varies by this
+/// amount between hosts.
 const MIN_DERIVED_MARGIN: u64 = 100_000_000;
 
-/// A value, and whether the manifest gave it.
+/// A value, with its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Given<T> {
     /// The value.
     pub value: T,
-    /// Whether it was derived.
+    /// Whether it was derived and not given in the manifest.
     pub derived: bool,
 }
 
 impl<T> Given<T> {
-    /// Returns the value that was given, else `otherwise`, which is derived.
+    /// Returns the given value, otherwise the derived value `otherwise`.
     pub fn or(given: Option<T>, otherwise: T) -> Given<T> {
         match given {
             Some(value) => Given { value, derived: false },
@@ -30,50 +31,52 @@ impl<T> Given<T> {
     }
 }
 
-/// What is expected of one model.
+/// The expectation of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {
-    /// The quantization that was asked for.
+    /// The requested quantization.
     pub quantization: Scheme,
-    /// Whether the weights were made in place, so that no source can have brought another type.
+    /// Whether the weights are made in place, so that no source file can determine their types.
     pub in_place: bool,
-    /// What a synthetic model was asked to go on from; `None` if the answers to questions are judged.
+    /// The request of a synthetic model. `None` if the answers to questions are judged.
     pub fixed_run: Option<FixedRun>,
-    /// Time from spawn until loaded.
+    /// The maximum time from the spawn until the model is loaded.
     pub load_cached: Given<Duration>,
-    /// The same with the download, if anything was downloaded.
+    /// The maximum time to load, including the download, if files were downloaded.
     pub load_first: Given<Duration>,
-    /// Peaks of memory; derived from the measurement's prediction if they are `None`.
+    /// The limits of peak memory. If `None`, they are derived from the prediction of the
+    /// measurement.
     pub memory: MemoryBounds,
-    /// The highest perplexity.
+    /// The maximum perplexity.
     pub perplexity: Given<f64>,
     /// The SHA-256 of the perplexity text, in hexadecimal.
     pub text_sha256: String,
-    /// The length of that text.
+    /// The length of that text in bytes.
     pub text_bytes: u64,
-    /// The answers that are right, in the order of the questions.
+    /// The accepted answers, in the order of the questions.
     pub answers: Vec<Answer>,
     /// Whether the questions are the built-in ones.
     pub answers_derived: bool,
 }
 
-/// The answers that are right for one question.
+/// The accepted answers to one question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The name of the question.
     pub name: String,
-    /// Any of these.
+    /// The answer must contain one of these texts.
     pub any_of: Vec<String>,
 }
 
 impl Expectation {
-    /// Returns the range of peak device memory; `None` if neither manifest nor prediction gives one.
+    /// Returns the range of peak device memory. `None` if neither manifest nor prediction gives
+    /// one.
     pub fn vram_range(&self, prediction: Option<&Prediction>) -> Option<Given<ByteRange>> {
         range(self.memory.vram, prediction.map(|p| p.device_peak))
     }
 
-    /// Returns the range of peak private host memory; `None` if neither manifest nor prediction gives
-    /// one.
+    /// Returns the range of peak private host memory. `None` if neither manifest nor prediction
+    /// gives one.
     pub fn ram_range(&self, prediction: Option<&Prediction>) -> Option<Given<ByteRange>> {
         range(self.memory.ram, prediction.map(|p| p.host_peak))
     }
@@ -98,7 +101,7 @@ fn range(given: Option<ByteRange>, predicted: Option<u64>) -> Option<Given<ByteR
 pub(super) mod tests {
     use super::*;
 
-    /// An expectation of nothing in particular.
+    /// Returns an expectation without demands.
     pub(in crate::check) fn expecting(quantization: &str) -> Expectation {
         Expectation {
             quantization: Scheme::from_name(quantization).expect("a scheme"),

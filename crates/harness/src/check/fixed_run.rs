@@ -1,30 +1,31 @@
-//! What a synthetic model is asked: to go on from a run of token ids that is always the same.
+//! The request for a synthetic model: to continue a run of token ids that is always the same.
 //!
-//! It has no tokenizer, and no chat would mean anything to it.
+//! A synthetic model has no tokenizer, and random weights cannot answer questions.
 
 use modelgate_model::{Config, DEFAULT_CONTEXT};
 use modelgate_protocol::GenerationRequest;
 use serde::{Deserialize, Serialize};
 
-/// Tokens of the prompt: as many as a prefill's speed is usually given for.
+/// The number of tokens in the prompt: the usual length for the speed of a prefill.
 const PROMPT: u32 = 512;
-/// Tokens to generate.
+/// The number of tokens to generate.
 const ANSWER: u32 = 64;
-/// Ids of a GGUF file's prompt are below this: how large its vocabulary is only the worker finds
-/// out, after it has been asked, and every vocabulary holds the 256 bytes.
+/// The upper bound of token ids for a GGUF file: the worker reads the size of its vocabulary only
+/// after the request, and each vocabulary contains at least the 256 bytes.
 const MIN_VOCABULARY: u32 = 256;
 
-/// The fixed run of one synthetic model.
+/// The fixed request of one synthetic model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedRun {
-    /// Positions of the KV cache, if the manifest gives them.
+    /// The number of positions of the KV cache, if the manifest gives it.
     pub context: Option<u32>,
-    /// Whether the model has a file with its config, which is known before the worker is asked.
+    /// Whether the model has a config file, which is known before the request.
     pub has_config: bool,
 }
 
 impl FixedRun {
-    /// Returns the request, cut so that prompt and answer fit the context. `config` is the model's own.
+    /// Returns the request, shortened so that prompt and answer fit into the context. `config` is
+    /// the config of the model.
     pub fn request(self, config: Option<&Config>) -> GenerationRequest {
         let config = config.filter(|_| self.has_config);
         let default_context = config.map_or(DEFAULT_CONTEXT, Config::default_context);
@@ -43,12 +44,12 @@ impl FixedRun {
     }
 }
 
-/// The `n`th of a sequence of ids that repeats nothing soon (SplitMix64).
+/// Returns the `n`th id of a sequence without short periods (SplitMix64).
 fn scattered(n: u64, vocabulary: u32) -> u32 {
     let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    // the high half of the product of the high 32 bits is below the vocabulary's size
+    // the high half of the product of the high 32 bits is below the size of the vocabulary
     ((((x ^ (x >> 31)) >> 32) * u64::from(vocabulary)) >> 32) as u32
 }
 
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_always_the_same_and_within_the_vocabulary() {
+    fn the_request_is_constant_and_within_the_vocabulary() {
         let config = config();
         let run = FixedRun { context: None, has_config: true }.request(Some(&config));
         assert_eq!((run.tokens.len(), run.max_tokens), (512, 64));
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fits_the_context() {
+    fn the_request_fits_into_the_context() {
         for (context, prompt, answer) in [(576, 512, 64), (575, 511, 64), (100, 50, 50), (2, 1, 1)]
         {
             let run = FixedRun { context: Some(context), has_config: true }.request(None);
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gguf_file_s_does_not_depend_on_what_the_worker_says_later() {
+    fn the_request_for_a_gguf_file_does_not_depend_on_the_config_of_the_worker() {
         let fixed_run = FixedRun { context: None, has_config: false };
         let run = fixed_run.request(None);
         assert!(run.tokens.iter().all(|id| *id < MIN_VOCABULARY));

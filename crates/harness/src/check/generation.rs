@@ -1,5 +1,5 @@
-//! `generation`: finite logits, valid text, a right answer, the same tokens twice, a stop; and a
-//! perplexity that cannot be lucky.
+//! `generation`: finite logits, valid text, an accepted answer, identical tokens in two runs, a
+//! stop token, and a perplexity below the limit.
 
 use super::expectation::{Answer, Expectation};
 use super::verdict::{Verdict, without_evidence};
@@ -10,11 +10,11 @@ use modelgate_protocol::{FinishReason, Generation, Stage};
 const LOOK: &str = "check the quantization check and the errors of the tensors first: they show \
                     a damaged weight or a wrong file";
 
-/// Bytes that a token stands for at most, in the mean over a text: twice what the largest
-/// vocabularies reach. Fewer tokens are not the whole text, and a part of it may be lucky.
+/// The maximum mean number of text bytes per token: twice that of the largest vocabularies. Fewer
+/// tokens do not cover the complete text, and a part of it may have a low perplexity by chance.
 const MAX_TOKEN_BYTES: u64 = 16;
 
-/// Holds every answer and the perplexity against what is expected.
+/// Compares every answer and the perplexity with the expectation.
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
     let expected = format!(
         "{}; perplexity at most {}",
@@ -44,7 +44,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     }
 }
 
-/// Whether all answers were given: a worker that only failed to end well had given them.
+/// Returns whether all answers were given, which is also true for a worker that failed only at its
+/// end.
 pub(super) fn is_complete(measurement: &Measurement) -> bool {
     let failed_at = measurement.failure.as_ref().map(|failure| failure.stage);
     measurement.outcome == Outcome::Measured || failed_at == Some(Stage::Unload)
@@ -90,7 +91,7 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
     not_repeated(generation)
 }
 
-/// What is wrong with an answer whatever it says.
+/// Returns an error of an answer that is independent of its text.
 pub(super) fn wrong_numbers(generation: &Generation) -> Option<String> {
     let name = &generation.name;
     if generation.nonfinite_logits > 0 {
@@ -146,7 +147,7 @@ fn alternatives(any_of: &[String]) -> String {
     any_of.iter().map(|answer| format!("{answer:?}")).collect::<Vec<_>>().join(" or ")
 }
 
-/// At most 200 characters.
+/// Returns at most 200 characters.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(200) {
         None => text.trim().to_owned(),

@@ -1,4 +1,4 @@
-//! A check of a measurement.
+//! Applies a check to a measurement.
 
 use super::expectation::Expectation;
 use super::kind::Check;
@@ -7,10 +7,10 @@ use super::{generation, load, memory_range, quantization, synthetic_generation, 
 use crate::measurement::Measurement;
 
 impl Check {
-    /// Returns what this check says of `measurement`.
+    /// Returns the verdict of this check on `measurement`.
     ///
-    /// A measurement that does not hold what the check needs makes it fail as blocked, with the
-    /// cause; only the check whose own subject failed says failed.
+    /// If the measurement lacks the evidence, the check fails as blocked, with the cause. Only the
+    /// check whose own subject failed reports `failed`.
     pub fn verdict(self, measurement: &Measurement, expectation: &Expectation) -> Verdict {
         let verdict = match self {
             Check::Load => load::check(measurement),

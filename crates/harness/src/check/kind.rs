@@ -1,23 +1,23 @@
-//! The five checks by name.
+//! The names of the five checks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is checked of a model.
+/// A property of a model that is checked.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// Every tensor that the architecture needs is resident and sound.
+    /// Every tensor of the architecture is resident and valid.
     Load,
-    /// It was loaded in the time that was planned.
+    /// The model was loaded within the planned time.
     TimeBudget,
-    /// It took the memory that was planned.
+    /// The model used the planned memory.
     MemoryRange,
-    /// It generates sense.
+    /// The model generates sensible text.
     Generation,
-    /// The quantization that was asked for is really there.
+    /// The requested quantization is in effect.
     Quantization,
 }
 
@@ -31,7 +31,7 @@ impl Check {
         Check::Quantization,
     ];
 
-    /// The name as test names and reports write it.
+    /// Returns the name in tests and reports.
     pub fn name(self) -> &'static str {
         match self {
             Check::Load => "load",

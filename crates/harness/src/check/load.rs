@@ -1,4 +1,4 @@
-//! `load`: every tensor that the architecture needs is resident, whole, and holds numbers.
+//! `load`: every tensor of the architecture is resident, complete and finite.
 
 use super::verdict::{Status, Verdict, without_evidence};
 use crate::measurement::Measurement;
@@ -13,12 +13,12 @@ const EXPECTED: &str =
 const ENGINE: &str = "report this defect of the engine: its tensors are not those that the \
                       config of the model requires";
 
-/// What the measurement says of the load: the inventory against the architecture's own list, each
-/// tensor where it was to be, no value that is not a number.
+/// Compares the inventory with the tensor list of the architecture: each tensor is on its device,
+/// and no value is NaN or infinite.
 pub(super) fn check(measurement: &Measurement) -> Verdict {
     if measurement.load_s.is_none() {
         let verdict = without_evidence(measurement, EXPECTED.into(), true);
-        // an expectation that nothing could meet is the memory check's subject, not the load's
+        // an expectation that cannot be met is the subject of `memory_range`, not of `load`
         let other = measurement.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Impossible);
         return Verdict { status: if other { Status::Blocked } else { Status::Failed }, ..verdict };
     }
@@ -90,11 +90,11 @@ fn named(devices: &[Device]) -> String {
     devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" or ")
 }
 
-/// Tables that a GGUF file may have in addition to what the architecture calls for.
+/// Tables that a GGUF file may contain in addition to the tensors of the architecture.
 const TABLES: [&str; 1] = ["rope_freqs.weight"];
 
-/// Compares names and shapes: those of a Hugging Face checkpoint or those of a GGUF file, where the
-/// experts of a layer may be one tensor and tables such as `rope_freqs` are added.
+/// Compares names and shapes with those of a Hugging Face checkpoint or of a GGUF file, in which
+/// the experts of a layer may be one tensor, and tables such as `rope_freqs` may be added.
 fn not_as_called_for(list: &[Tensor], config: &Config) -> Option<String> {
     let mut found: HashMap<&str, &[u64]> = list
         .iter()
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn experts_may_be_merged_and_none_may_be_missing() {
+    fn experts_may_be_merged_but_not_missing() {
         let config = Config::from_json(MIXTRAL).expect("a config");
         for merged in [false, true] {
             let mut list = inventory(&config, merged);

@@ -1,5 +1,5 @@
-//! `memory_range`: the peaks of device memory and of private host memory are as planned, and what
-//! was taken of a device is given back.
+//! `memory_range`: the peaks of device memory and private host memory are within their ranges, and
+//! the device memory is released.
 
 use super::expectation::{Expectation, Given};
 use super::verdict::{Verdict, without_evidence};
@@ -11,9 +11,9 @@ use modelgate_model::units::{format_bytes, format_duration};
 use modelgate_protocol::{Device, FailureKind, Finite, Stage};
 use std::time::Duration;
 
-/// Holds both peaks against their ranges, and devices against what they were before.
+/// Compares both peaks with their ranges, and the devices with their state before the load.
 ///
-/// A measurement that did not come to its end blocks the check: the peak may have been ahead.
+/// A measurement that did not complete blocks the check, because the peak could have come later.
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
     let prediction = measurement.memory.prediction.as_ref();
     let vram = expectation.vram_range(prediction);
@@ -28,7 +28,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         .join(", ");
     let host = measurement.memory.host.as_ref();
     let (Outcome::Measured, Some(host)) = (measurement.outcome, host) else {
-        // a worker that does not end well has not given its memory back
+        // a worker that does not end well may not have released its memory
         let subject = measurement.failure.as_ref().is_some_and(|failure| {
             failure.kind == FailureKind::Impossible || failure.stage == Stage::Unload
         });
@@ -84,8 +84,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     }
 }
 
-/// How short a use of the devices may have been missed, in words; nothing where it was measured on
-/// no device.
+/// Returns a note on how short an unseen use of the devices may be. Empty if no device was
+/// measured.
 fn may_be_missed(devices: &[DeviceMemory]) -> String {
     let longest = |of: fn(&DeviceMemory) -> Option<Finite>| {
         let gaps = devices.iter().filter_map(of).map(Finite::get);
@@ -104,7 +104,7 @@ fn may_be_missed(devices: &[DeviceMemory]) -> String {
     }
 }
 
-/// What other processes took of the devices meanwhile, in words.
+/// Returns a note on the memory that other processes used on the devices.
 fn others(devices: &[DeviceMemory]) -> String {
     let told = devices.iter().filter(|device| !device.foreign.is_empty()).map(|device| {
         let processes: Vec<String> = device
@@ -132,7 +132,7 @@ fn named(process: &ForeignProcess) -> String {
     format!("{} (process {})", process.name.as_deref().unwrap_or("a process"), process.pid)
 }
 
-/// What is wrong where less was taken of `device` than the tensors that are said to be there.
+/// Returns the error if less memory of `device` was used than the reported tensors need.
 fn missing(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
     let tensors = measurement.tensors.list.iter().filter(|tensor| tensor.device == device.device);
     let told = tensors.map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
@@ -146,7 +146,8 @@ fn missing(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
     })
 }
 
-/// Why the figures of a device prove nothing, or what it was left with, and the remedy.
+/// Returns why the figures of a device are not usable, or that memory was not released, with a
+/// hint.
 fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
     let name = &device.device;
     if let Some(reason) = &device.mixed {
@@ -189,7 +190,7 @@ fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
     ))
 }
 
-/// What is wrong where `peak` is not in `range`.
+/// Returns the error if `peak` is not in `range`.
 fn outside(
     name: &str,
     range: Given<ByteRange>,
@@ -207,7 +208,7 @@ fn outside(
     Some(message)
 }
 
-/// The parts of the predicted peak, of the devices or of the host.
+/// Returns the parts of the predicted peak, of the devices or of the host.
 fn predicted(prediction: &Prediction, of_devices: bool) -> String {
     let process = format_bytes(prediction.baseline);
     let end = match (of_devices, prediction.device_peak > 0, prediction.device_baseline) {
@@ -262,7 +263,7 @@ mod tests {
         }
     }
 
-    /// A sound measurement of these devices.
+    /// Returns a healthy measurement of these devices.
     fn measured(devices: Vec<DeviceMemory>) -> Measurement {
         let mut measurement = Measurement::empty();
         measurement.outcome = Outcome::Measured;
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_load_passes_and_says_what_can_have_been_missed() {
+    fn a_healthy_load_passes_and_reports_the_unseen_interval() {
         let passed = verdict(&measured(vec![device()]), RANGE);
         assert_eq!(passed.status, Status::Passed, "{passed:?}");
         assert_eq!(
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_not_given_back_fails() {
+    fn memory_that_is_not_released_fails() {
         let left = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE + 1), ..device() };
         fails(left.clone(), "67.1 MB of cuda:0 were not released: 1.00 GB in use before");
         fails(left, "the driver shows no process that holds it");
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_use_is_told_and_fails_where_it_cannot_be_told_apart() {
+    fn memory_of_other_processes_is_reported_and_fails_if_inseparable() {
         let foreign =
             vec![ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2_147_483_648 }];
         let passed = verdict(&measured(vec![DeviceMemory { foreign, ..device() }]), RANGE);
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_for_which_there_was_no_room_fail() {
+    fn tensors_larger_than_the_used_memory_fail() {
         let mut measurement = measured(vec![device()]);
         let tensor = |bytes| Tensor {
             name: "t".into(),
@@ -396,12 +397,12 @@ mod tests {
     }
 
     #[test]
-    fn a_device_of_which_nothing_was_seen_fails() {
+    fn a_device_without_readings_fails() {
         fails(DeviceMemory { samples: 0, ..device() }, "there is no reading of cuda:0");
     }
 
     #[test]
-    fn a_device_that_nobody_measured_is_no_pass() {
+    fn a_device_without_measurement_does_not_pass() {
         let verdict = verdict(&measured(Vec::new()), RANGE);
         assert_eq!(verdict.status, Status::Failed);
         assert!(verdict.message.is_some_and(|message| message.contains("was not measured")));

@@ -1,7 +1,7 @@
-//! The five checks: pure functions of a measurement and what is expected of it.
+//! The five checks: pure functions of a measurement and an expectation.
 //!
-//! They know no manifest, no file, no process and no device, and not the rule by which the loader
-//! quantizes; each is tested without any model.
+//! They do not use the manifest, files, processes, devices, or the quantization rule of the loader.
+//! Each is tested without a model.
 
 mod expectation;
 mod fixed_run;

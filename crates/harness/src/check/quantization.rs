@@ -1,7 +1,8 @@
-//! `quantization`: every tensor is resident as the scheme says, and its error is its type's own.
+//! `quantization`: every tensor is resident in the block type of the scheme, and its error is
+//! typical of that type.
 //!
-//! Silently unquantized layers are the known failure, so every tensor is looked at, and what is
-//! looked at is the resident storage as the engine reports it, not a config's word.
+//! Layers that silently stay unquantized are a known failure. The check therefore inspects every
+//! tensor, and inspects the resident storage that the engine reports, not a config.
 
 use super::expectation::Expectation;
 use super::tensor_class::{TensorClass, class};
@@ -11,11 +12,11 @@ use modelgate_model::units::format_bytes;
 use modelgate_model::{Mix, mix};
 use modelgate_protocol::{DType, Scheme, Tensor};
 
-/// Normalised mean squared error that a block type may have against its source.
+/// Returns the maximum normalised mean squared error of a block type against its source.
 ///
-/// Twice to three times what it has on Gaussian rows, where trained weights lie close to; rows
-/// with heavy tails come nearer to the bound. Gaussian figures: q4_0 7.4e-3, q4_k 5.1e-3, q5_k
-/// 1.3e-3, q6_k 3.2e-4, q8_0 2.9e-5 (the engine's tests measure them).
+/// It is two to three times the error on Gaussian rows, which trained weights resemble; rows with
+/// heavy tails come closer to the bound. Errors on Gaussian rows: q4_0 7.4e-3, q4_k 5.1e-3, q5_k
+/// 1.3e-3, q6_k 3.2e-4, q8_0 2.9e-5 (measured by the tests of the engine).
 fn error_bound(dtype: &DType) -> Option<f64> {
     Some(match dtype {
         DType::Q4_0 => 2.5e-2,
@@ -23,7 +24,7 @@ fn error_bound(dtype: &DType) -> Option<f64> {
         DType::Q5K => 4e-3,
         DType::Q6K => 1.2e-3,
         DType::Q8_0 => 1.5e-4,
-        // rounding to 10 and 7 bits of mantissa; a wider float loses nothing
+        // rounding to a mantissa of 10 or 7 bits; a wider float loses nothing
         DType::F16 => 1e-6,
         DType::Bf16 => 1e-5,
         DType::F32 => 1e-12,
@@ -34,7 +35,7 @@ fn error_bound(dtype: &DType) -> Option<f64> {
 /// The smallest block of any type: rows that it does not divide cannot be quantized.
 const MIN_BLOCK: u64 = 32;
 
-/// Holds every tensor against the rule.
+/// Compares every tensor with the rule.
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
     let scheme = expectation.quantization;
     let expected = match scheme.dtype() {
@@ -84,19 +85,19 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     verdict
 }
 
-/// Whether there is no source: the type of every tensor is then the scheme's own, as no file can
-/// have brought another one, and nothing was converted that could have an error.
+/// Returns whether the weights have no source: then each tensor must have the type of the scheme,
+/// and there is no conversion error.
 fn in_place(expectation: &Expectation) -> bool {
     expectation.in_place
 }
 
-/// Whether its blocks are those of its file, as a GGUF file's stay.
+/// Returns whether the blocks of the tensor are those of its file, as for a GGUF file.
 fn is_kept(tensor: &Tensor) -> bool {
     tensor.dtype.is_quantized() && tensor.source_dtype == tensor.dtype
 }
 
-/// What is wrong with the bits per weight of a mix: each tensor may be of a type that the mix has,
-/// and all together not be the mix.
+/// Returns the error if the bits per weight are not those of the mix: each tensor may have a type
+/// of the mix while the total does not match it.
 fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
     let sizes = list.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.bytes));
     let bits = mix.bits_per_weight(sizes)?;
@@ -109,7 +110,7 @@ fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
     })
 }
 
-/// Returns the block type that a tensor must have, or why it must not be quantized.
+/// Returns the required block type of a tensor, or why it must not be quantized.
 fn expected_type(class: TensorClass, tensor: &Tensor, scheme: Scheme) -> Result<DType, String> {
     let Some(dtype) = scheme.dtype() else {
         return Err("no quantization was requested".to_owned());
@@ -128,7 +129,7 @@ fn expected_type(class: TensorClass, tensor: &Tensor, scheme: Scheme) -> Result<
     Ok(dtype)
 }
 
-/// What is wrong with one tensor.
+/// Returns the error of one tensor.
 fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     let Tensor { name, file, dtype, .. } = tensor;
     let scheme = expectation.quantization;
@@ -236,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn weights_made_in_place_have_no_error_to_be_measured() {
-        // whatever the engine calls the type that they were made from
+    fn weights_made_in_place_have_no_conversion_error() {
+        // the source type that the engine reports does not matter
         for source in [DType::Q4K, DType::F32] {
             let mut list = layer(&DType::Q4K);
             list.iter_mut().for_each(|tensor| tensor.source_dtype = source.clone());
@@ -252,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn weights_made_in_place_are_of_the_scheme_s_own_type_and_no_mix() {
-        // llama.cpp's q4_0 has more bits in the values and in the network's output
+    fn weights_made_in_place_have_the_type_of_the_scheme() {
+        // the q4_0 of llama.cpp has more bits in the values and in the output matrix
         let mut list = layer(&DType::Q4_0);
         list[0] = tensor("model.layers.0.self_attn.v_proj.weight", &[256, 512], DType::Q4_1);
         fails("q4_0", list, "v_proj.weight of made is resident in q4_1, expected q4_0");

@@ -1,5 +1,5 @@
-//! `generation` of a synthetic model: numbers, the same tokens twice, and on a device a prefix of
-//! the model that agrees with the CPU. What random weights say is not judged.
+//! `generation` of a synthetic model: finite logits, identical tokens in two runs, and on a device
+//! a prefix of the model that agrees with the CPU. The generated text is not judged.
 
 use super::fixed_run::FixedRun;
 use super::generation::{is_complete, not_repeated, wrong_numbers};
@@ -11,12 +11,11 @@ use modelgate_protocol::{Device, FinishReason, Finite, Generation, GenerationReq
 const LOOK: &str = "report this defect of the engine, or check the device: the results of random \
                     weights must be finite and the same in two runs";
 
-/// Relative error of the logits that the arithmetic of a device costs at most: its products of
-/// quantized weights quantize activations to 8 bits, and what is not quantized has 8 bits of
-/// mantissa.
+/// The maximum relative error of the logits from the arithmetic of a device: its products of
+/// quantized weights quantize activations to 8 bits, and other values have a mantissa of 8 bits.
 const MAX_ERROR: f64 = 0.05;
 
-/// Compares the one answer with what was asked, and the agreement with what it must be.
+/// Compares the answer with the request, and the agreement with its limit.
 pub(super) fn check(measurement: &Measurement, fixed_run: &FixedRun) -> Verdict {
     let config = measurement.config.as_deref().and_then(|text| Config::from_json(text).ok());
     judge(measurement, &fixed_run.request(config.as_ref()))
@@ -49,8 +48,8 @@ fn judge(measurement: &Measurement, asked: &GenerationRequest) -> Verdict {
     }
 }
 
-/// Whether any of it was to live on another device than the CPU, or by the worker's word did: its
-/// word alone takes nothing back.
+/// Returns whether a part of the model was planned on a device other than the CPU, or was there
+/// according to the worker. The report of the worker alone cannot remove a device.
 fn on_device(measurement: &Measurement) -> bool {
     let devices = measurement.requested_devices.iter().chain(&measurement.devices);
     devices.into_iter().any(|device| *device != Device::Cpu)
@@ -85,7 +84,7 @@ fn wrong_generation(generation: &Generation, asked: &GenerationRequest) -> Optio
         return Some(wrong);
     }
     let (count, most) = (generation.tokens.len(), asked.max_tokens as usize);
-    // a worker that stops early was not timed as asked: what random weights say has no end
+    // a worker that stops early was not timed as requested: random weights do not stop
     let stop = match generation.finish_reason {
         FinishReason::Length => "",
         FinishReason::Stop => " and a stop",
@@ -193,7 +192,7 @@ mod tests {
         assert!(message.contains(says), "expected {says:?} in {message}");
     }
 
-    /// The measurement with its one answer changed.
+    /// Returns a measurement with a changed answer.
     fn changed(change: impl FnOnce(&mut Generation)) -> Measurement {
         let mut measurement = on("cpu");
         change(&mut measurement.generations[0]);
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_cpu_nothing_is_compared_with_it() {
+    fn on_the_cpu_no_comparison_is_needed() {
         passes(&on("cpu"));
         fails(&on("cuda:0"), "no prefix of the model was compared");
         passes(&on_gpu(finite(0.01)));
@@ -229,20 +228,20 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_s_word_on_where_it_was_spares_it_no_comparison() {
+    fn a_worker_cannot_avoid_the_comparison_by_reporting_the_cpu() {
         fails(&Measurement { devices: vec![Device::Cpu], ..on("cuda:0") }, "no prefix");
         fails(&Measurement { devices: vec![Device::Cuda(0)], ..on("cpu") }, "no prefix");
     }
 
     #[test]
-    fn numbers_that_are_none_fail() {
+    fn non_finite_numbers_fail() {
         fails(&changed(|g| g.nonfinite_logits = 1), "1 logits are NaN or infinite");
         fails(&changed(|g| g.logprobs[1] = None), "finite log-probability");
         fails(&changed(|g| g.repeated_identically = false), "different tokens in the second run");
     }
 
     #[test]
-    fn another_prompt_and_another_length_fail() {
+    fn a_different_prompt_or_length_fails() {
         fails(&changed(|g| g.prompt_tokens[2] = 8), "not the 3 requested ones");
         let cut = |g: &mut Generation, length: usize| {
             g.tokens.truncate(length);
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_answers_fails() {
+    fn a_different_number_of_answers_fails() {
         let mut measurement = on("cpu");
         measurement.generations.clear();
         fails(&measurement, "expected one run named \"fixed\", found 0");
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_blocked_or_failed_and_never_passed() {
+    fn missing_measurements_are_blocked_or_failed() {
         let failure = Failure::new(Stage::Load, FailureKind::DeviceMemory, "no room", "less");
         let lost = Measurement {
             outcome: Outcome::Failed,

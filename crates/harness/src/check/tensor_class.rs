@@ -1,16 +1,17 @@
-//! Which tensors a quantized model must have quantized, by the check's own reading of their names and
-//! shapes. The loader's rule is not asked: a check that asked it would repeat its mistakes.
+//! Classifies tensors by name and shape, to decide which ones a quantized model must have
+//! quantized. The rule of the loader is not used, because a check with the same rule would repeat
+//! its mistakes.
 
-/// What a tensor is, as far as quantization goes.
+/// The class of a tensor in terms of quantization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TensorClass {
-    /// A matrix that tokens are multiplied with, or the embedding.
+    /// A matrix that is multiplied with tokens, or the embedding.
     Matrix,
     /// The weight of a norm.
     Norm,
     /// A bias.
     Bias,
-    /// The matrix that chooses experts: as many rows as there are experts.
+    /// The matrix that selects experts, with one row for each expert.
     Router,
     /// Anything else, such as a table of frequencies.
     Other,
@@ -29,11 +30,11 @@ impl TensorClass {
     }
 }
 
-/// Returns the class of a tensor with that name (of a Hugging Face checkpoint or of GGUF) and shape, rows
-/// first.
+/// Returns the class of a tensor with this name (of a Hugging Face checkpoint or of GGUF) and
+/// shape, rows first.
 ///
-/// The shape decides: what has one size is a norm or a bias, what has two or three is a matrix, unless
-/// its name is that of a router.
+/// The shape decides: a tensor with one dimension is a norm or a bias; a tensor with two or three
+/// is a matrix, unless it has the name of a router.
 pub(super) fn class(name: &str, shape: &[u64]) -> TensorClass {
     if name.ends_with(".bias") {
         return TensorClass::Bias;
@@ -49,7 +50,8 @@ pub(super) fn class(name: &str, shape: &[u64]) -> TensorClass {
     }
 }
 
-/// The ends of routers' names: Mixtral's in a Hugging Face checkpoint, and every router's in GGUF.
+/// The suffixes of the names of routers: Mixtral in a Hugging Face checkpoint, and all routers in
+/// GGUF.
 const ROUTERS: [&str; 2] = ["block_sparse_moe.gate", "ffn_gate_inp"];
 
 #[cfg(test)]
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_of_both_spellings() {
+    fn tensors_of_both_formats_have_their_class() {
         let cases: [(&str, &[u64], TensorClass); 14] = [
             ("model.embed_tokens.weight", &[512, 256], TensorClass::Matrix),
             ("token_embd.weight", &[512, 256], TensorClass::Matrix),

@@ -1,4 +1,4 @@
-//! `time_budget`: the model was loaded in the time that was planned.
+//! `time_budget`: the model was loaded within the planned time.
 
 use super::expectation::Expectation;
 use super::verdict::{Verdict, without_evidence};
@@ -7,7 +7,7 @@ use modelgate_model::units::{format_bytes, format_duration};
 use modelgate_protocol::{Activity, ActivityName};
 use std::time::Duration;
 
-/// Holds the load time against `cached`, or with the download against `first`.
+/// Compares the load time with `cached`, or with `first` if files were downloaded.
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
     let downloaded = measurement.downloaded_bytes > 0;
     let budget = if downloaded { expectation.load_first } else { expectation.load_cached };
@@ -36,10 +36,11 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     )
 }
 
-/// What a model is busy with after it is loaded.
+/// Activities after the load.
 const AFTER_LOAD: [ActivityName; 2] = [ActivityName::Prefill, ActivityName::Decode];
 
-/// The activity of the load that was busy longest, and what it reached of what the hardware can do.
+/// Returns the activity of the load that was busy longest, and its fraction of the ceiling of the
+/// hardware.
 fn culprit(activities: &[Activity]) -> String {
     let of_load = activities.iter().filter(|a| !AFTER_LOAD.contains(&a.name));
     let longest = of_load.max_by(|a, b| a.busy_s.get().total_cmp(&b.busy_s.get()));
@@ -76,10 +77,10 @@ mod tests {
     }
 
     #[test]
-    fn the_culprit_stands_beside_its_ceiling() {
+    fn the_slowest_activity_is_named_with_its_ceiling() {
         let read = activity(ActivityName::Read, 40_000_000_000, 20.0, Some(50e9));
         let copy = activity(ActivityName::Copy, 40_000_000_000, 1.0, Some(55e9));
-        // which was busy for longer, but not while the model was loaded
+        // this activity was busy longer, but not during the load
         let decode = activity(ActivityName::Decode, 40_000_000_000, 90.0, None);
         assert_eq!(
             culprit(&[copy.clone(), read, decode]),

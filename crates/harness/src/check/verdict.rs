@@ -1,4 +1,4 @@
-//! What a check says.
+//! The result of a check.
 
 use super::kind::Check;
 use crate::measurement::{Measurement, Unmeasured};
@@ -6,42 +6,42 @@ use crate::reportable::Reportable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a check says of a measurement.
+/// The result of a check on a measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
-    /// Which check.
+    /// The check.
     #[serde(rename = "name")]
     pub check: Check,
-    /// Its word.
+    /// The status.
     pub status: Status,
-    /// What was expected.
+    /// The expected value.
     pub expected: String,
-    /// What was seen.
+    /// The measured value.
     pub observed: String,
     /// Whether the expectation was derived rather than given in the manifest.
     pub derived: bool,
-    /// What is wrong; `None` if it passed or was not selected.
+    /// The problem. `None` if the check passed or was not selected.
     pub message: Option<String>,
-    /// What to do; `None` if it passed or was not selected.
+    /// How to fix it. `None` if the check passed or was not selected.
     pub hint: Option<String>,
 }
 
-/// A check's word.
+/// The status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// As expected.
+    /// The measurement meets the expectation.
     Passed,
-    /// Not as expected.
+    /// The measurement does not meet the expectation.
     Failed,
-    /// What it needs was not measured, because something else failed. Never a pass.
+    /// The evidence is missing because something else failed. It never counts as passed.
     Blocked,
-    /// It was planned and not asked for in this run.
+    /// The check was planned, but not selected in this run.
     NotSelected,
 }
 
 impl Status {
-    /// The name as reports write it.
+    /// Returns the name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Status::Passed => "passed",
@@ -78,7 +78,7 @@ impl Verdict {
         }
     }
 
-    /// The verdict of a check that was planned and not asked for in this run.
+    /// Returns the verdict of a check that was planned, but not selected in this run.
     pub fn not_selected(check: Check) -> Verdict {
         Verdict {
             check,
@@ -92,8 +92,8 @@ impl Verdict {
     }
 }
 
-/// The verdict of a check whose evidence is missing: failed where the failure is the check's own
-/// subject, otherwise blocked.
+/// Returns the verdict of a check without evidence: failed if the failure is the subject of the
+/// check, otherwise blocked.
 pub(super) fn without_evidence(
     measurement: &Measurement,
     expected: String,

@@ -1,7 +1,7 @@
-//! The files inside the program: the default manifest and the tiny models.
+//! The files embedded in the program: the default manifest and the tiny models.
 //!
-//! They are embedded so that a test binary that was built elsewhere, or moved, still has them; to
-//! be loaded they are written once to a folder of the system's temporary directory.
+//! They are embedded so that a test binary that was built elsewhere or moved still has them. Before
+//! a load, they are written once to a folder below the temporary folder of the operating system.
 
 use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
@@ -10,24 +10,25 @@ use std::path::{Path, PathBuf};
 
 /// The default manifest.
 pub const MANIFEST: &str = include_str!("../../../../fixtures/models.toml");
-/// What errors call the default manifest.
+/// The name of the default manifest in errors.
 pub const MANIFEST_NAME: &str = "fixtures/models.toml (embedded)";
 
 static TINY: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../fixtures/tiny");
 
-/// The name under which the embedded folder is known to the default manifest.
+/// The name of the embedded folder in the default manifest.
 const ROOT: &str = "tiny";
 
-/// The text of a bundled file, by its path in the default manifest.
+/// Returns the text of a bundled file, by its path in the default manifest.
 pub fn text(path: &Path) -> Option<&'static str> {
     TINY.get_file(path.strip_prefix(ROOT).ok()?)?.contents_utf8()
 }
 
-/// Writes the bundled model at `path` (as the default manifest names it) to `scratch` and gives
-/// its folder there; what is there already is kept.
+/// Writes the bundled model at `path` (as in the default manifest) to `scratch`, and returns its
+/// folder. An existing folder is kept.
 ///
-/// The folder's name is the hash of its content and it appears whole or not at all, so that runs
-/// at the same time and other versions never meet. One that was changed since is made anew.
+/// The name of the folder is the hash of its content, and the folder is renamed into place when it
+/// is complete, so that concurrent runs and other versions do not conflict. A modified folder is
+/// created again.
 ///
 /// # Errors
 /// No such model is bundled, or the folder cannot be written.
@@ -61,8 +62,8 @@ pub fn extract(path: &Path, scratch: &Path) -> io::Result<PathBuf> {
     }
     if target.is_dir() && !is_whole() {
         // cleaners of temporary folders remove old files one by one
-        let aside = tempfile::Builder::new().prefix(".damaged-").tempdir_in(parent)?;
-        std::fs::rename(&target, aside.path().join("model"))?;
+        let damaged = tempfile::Builder::new().prefix(".damaged-").tempdir_in(parent)?;
+        std::fs::rename(&target, damaged.path().join("model"))?;
     }
     match std::fs::rename(fresh.path(), &target) {
         // another process was faster: its folder has the same content

@@ -1,4 +1,5 @@
-//! What is embedded in the program: the default manifest, the tiny models, the configs of known models.
+//! The data embedded in the program: the default manifest, the tiny models, the configs of known
+//! models.
 
 pub mod bundled;
 pub mod known;

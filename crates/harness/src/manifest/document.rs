@@ -1,6 +1,6 @@
-//! A manifest: read, checked completely, and refused with file, line and column.
+//! Reads and validates a complete manifest. Errors name file, line and column.
 
-use super::error::{ManifestError, Place};
+use super::error::{ManifestError, ManifestText};
 use super::model::Model;
 use super::read::read;
 use super::resolve::resolve;
@@ -9,29 +9,29 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The longest manifest, in bytes: room for two thousand models.
+/// The maximum length of a manifest in bytes, which is sufficient for two thousand models.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-/// A manifest that has been checked completely.
+/// A validated manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// The file; `None` for the one that is embedded in the program.
+    /// The path of the file. `None` for the embedded manifest.
     pub path: Option<PathBuf>,
-    /// SHA-256 of its text, in hexadecimal.
+    /// The SHA-256 of the text in hexadecimal.
     pub sha256: String,
-    /// Its models, in the order of the file, each followed by its synthetic variant where it has
-    /// one; at least one, ids distinct.
+    /// The models in the order of the file, each followed by its synthetic variant if it has one.
+    /// At least one model; ids are distinct.
     pub models: Vec<Model>,
 }
 
 impl Manifest {
-    /// Reads the manifest in `path`.
+    /// Reads the manifest at `path`.
     ///
     /// # Errors
-    /// What is wrong, with file, line and column.
+    /// The problem, with file, line and column.
     pub fn open(path: &Path) -> Result<Manifest, ManifestError> {
         let mut text = String::new();
-        // one byte more than there may be: that shows in the text, whatever the file says of its size
+        // one byte more than the maximum, which shows in the text for any reported file size
         let read = File::open(path)
             .and_then(|file| file.take(MAX_TEXT_BYTES as u64 + 1).read_to_string(&mut text));
         read.map_err(|error| {
@@ -46,10 +46,11 @@ impl Manifest {
         Manifest::parse(&text, &path.display().to_string(), Some(absolute))
     }
 
-    /// Checks a manifest's text. `name` is what errors call it, `path` its file, where it has one.
+    /// Validates the text of a manifest. `name` appears in errors; `path` is the file, if there is
+    /// one.
     ///
     /// # Errors
-    /// What is wrong, with file, line and column.
+    /// The problem, with file, line and column.
     pub fn parse(text: &str, name: &str, path: Option<PathBuf>) -> Result<Manifest, ManifestError> {
         if text.len() > MAX_TEXT_BYTES {
             return Err(ManifestError::without_place(
@@ -59,13 +60,13 @@ impl Manifest {
                  separate files",
             ));
         }
-        let place = Place { name, text };
+        let place = ManifestText { name, text };
         let raw = read(place)?;
         let models = resolve(raw, place)?;
         Ok(Manifest { path, sha256: sha256_hex(text.as_bytes()), models })
     }
 
-    /// The folder that relative paths are taken from; none for the embedded manifest.
+    /// Returns the folder at which relative paths start. `None` for the embedded manifest.
     pub fn folder(&self) -> Option<&Path> {
         self.path.as_deref().and_then(Path::parent)
     }

@@ -1,38 +1,38 @@
-//! What is wrong with a manifest, and where.
+//! Errors in a manifest, with their position.
 
 use std::ops::Range;
 
-/// The longest message and the longest line that are shown, in bytes. Both quote the manifest, which may
-/// be one line.
+/// The maximum length in bytes of a message and of an excerpt. Both quote the manifest, which may
+/// be one long line.
 const MAX_SHOWN_BYTES: usize = 500;
 
-/// A manifest's text and the name that errors call it by.
+/// The text of a manifest, with its name in errors.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// Path of the file, or what else it is.
+pub struct ManifestText<'a> {
+    /// The path of the file, or a description.
     pub name: &'a str,
     /// The text.
     pub text: &'a str,
 }
 
-/// What is wrong, where, and the remedy.
+/// An error in a manifest: problem, position and fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.render())]
 pub struct ManifestError {
-    /// File, and line and column where they are known.
+    /// The file, with line and column if they are known.
     pub location: String,
-    /// What is wrong: expected and found.
+    /// The problem: expected and found.
     pub message: String,
-    /// The line of the manifest, where it is known.
+    /// The line of the manifest, if it is known.
     pub excerpt: Option<String>,
-    /// What to do.
+    /// How to fix it.
     pub hint: String,
 }
 
 impl ManifestError {
-    /// An error about the bytes `span` of the manifest.
+    /// Creates an error at the bytes `span` of the manifest.
     pub(super) fn at(
-        place: Place<'_>,
+        place: ManifestText<'_>,
         span: Range<usize>,
         message: impl Into<String>,
         hint: impl Into<String>,
@@ -50,7 +50,7 @@ impl ManifestError {
         }
     }
 
-    /// An error about a manifest as a whole.
+    /// Creates an error about a complete manifest.
     pub(super) fn without_place(name: &str, message: String, hint: &str) -> ManifestError {
         ManifestError { location: name.to_owned(), message, excerpt: None, hint: hint.to_owned() }
     }

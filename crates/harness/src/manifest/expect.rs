@@ -1,6 +1,6 @@
-//! What is expected of a model: ranges that bound something and that a load could meet.
+//! Resolves the expectations of a model: ranges with a bound that a load can meet.
 
-use super::model::{DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Source, Weights};
+use super::model::{DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Source, WeightOrigin};
 use super::read::{RawExpect, RawRange, Spanned};
 use super::resolver::{Resolver, Result};
 use crate::admission::{self, ByteRange, LoadSpec, MemoryBounds};
@@ -69,7 +69,7 @@ impl Resolver<'_> {
         Ok(expect)
     }
 
-    /// Refuses a range that no load of the model could satisfy, where its shapes are known now.
+    /// Refuses a range that no load of the model can meet, if its shapes are known.
     fn refuse_impossible(
         &self,
         model: &Model,
@@ -88,13 +88,13 @@ impl Resolver<'_> {
             config,
             quantization: model.quantization,
             evidence: model.weights.evidence(),
-            in_place: model.weights == Weights::InPlace,
+            in_place: model.weights == WeightOrigin::InPlace,
             context: model.context,
             devices: devices.clone(),
             file_bytes: None,
             repo: Some(repo.clone()),
         };
-        match admission::impossible(&spec, memory) {
+        match admission::bounds_refusal(&spec, memory) {
             Some(refusal) => self.error(span, refusal.message, refusal.hint),
             None => Ok(()),
         }

@@ -1,7 +1,7 @@
-//! The manifest: which models, and what is expected of each.
+//! The manifest: the models, and the expectations of each.
 //!
-//! Parses and refuses; everything after it can trust what it contains. Knows no disk beyond the
-//! manifest's own file, no network and no device.
+//! Later stages can rely on its values. This module reads only the manifest file; it uses no other
+//! file, no network and no device.
 
 mod document;
 mod error;
@@ -15,7 +15,7 @@ mod source;
 mod synthetic;
 
 pub use document::Manifest;
-pub use error::{ManifestError, Place};
+pub use error::{ManifestError, ManifestText};
 pub use model::{
-    DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Question, Source, Weights, title,
+    DeviceChoice, Expect, LoadTime, Model, PerplexityBound, Question, Source, WeightOrigin, title,
 };

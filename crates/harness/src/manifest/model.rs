@@ -1,4 +1,4 @@
-//! One model of a manifest: what it is, and what is expected of it.
+//! One model of a manifest, with its expectations.
 
 use crate::admission::MemoryBounds;
 use modelgate_protocol::{Device, Evidence, Message, Scheme};
@@ -6,42 +6,41 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One model and what is expected of it.
+/// A model, with its expectations.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// Distinct in its manifest; `[a-z0-9][a-z0-9._@-]*`.
+    /// The id, distinct in its manifest: `[a-z0-9][a-z0-9._@-]*`.
     pub id: String,
-    /// Where it comes from.
+    /// The source of its files.
     pub source: Source,
-    /// Whose its weights are.
-    pub weights: Weights,
-    /// The quantization to load it with.
+    /// The origin of its weights.
+    pub weights: WeightOrigin,
+    /// The quantization of the load.
     pub quantization: Scheme,
-    /// Where it is to live.
+    /// The devices.
     pub device: DeviceChoice,
-    /// Positions of the KV cache; derived from the model where it is not given.
+    /// The number of positions of the KV cache. `None` for the default of the model.
     pub context: Option<u32>,
-    /// The worker is ended after this.
+    /// The time after which the worker is ended.
     pub deadline: Duration,
-    /// The worker is ended after so long without progress.
+    /// The time without progress after which the worker is ended.
     pub stall: Duration,
-    /// What is expected; what is not given is derived.
+    /// The expectations. Missing values are derived.
     pub expect: Expect,
-    /// What to generate; empty where the built-in questions are to be asked, and for a synthetic
-    /// model, which is asked nothing.
+    /// The questions. Empty for the built-in questions, and for a synthetic model, which gets none.
     pub generations: Vec<Question>,
 }
 
 impl Model {
-    /// The id for a person to read, with a word where the weights are random and the id does not
-    /// say so.
+    /// Returns the id for people, with the word `synthetic` if the weights are random and the id
+    /// does not show it.
     pub fn title(&self) -> String {
         title(&self.id, self.weights.evidence())
     }
 }
 
-/// The id of a model for a person to read: a model of random weights is never shown without a word
-/// on it.
+/// Returns the id of a model for people, with the word `synthetic` if its weights are random and
+/// the id does not show it.
 pub fn title(id: &str, evidence: Evidence) -> String {
     match evidence {
         Evidence::Synthetic if !id.ends_with(SYNTHETIC_VARIANT) => format!("{id} (synthetic)"),
@@ -49,53 +48,53 @@ pub fn title(id: &str, evidence: Evidence) -> String {
     }
 }
 
-/// What the ids of synthetic variants end with. They are made here, not by a manifest's author.
+/// The suffix of the ids of synthetic variants, which only modelgate creates.
 pub(super) const SYNTHETIC_VARIANT: &str = "@synthetic";
 
-/// Whose a model's weights are. Only the manifest says it, never the files.
+/// The origin of the weights of a model. It comes from the manifest, never from the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Weights {
-    /// Trained weights from the model's files.
+pub enum WeightOrigin {
+    /// Trained weights from the files of the model.
     Files,
-    /// Random weights from files of the model's shapes.
+    /// Random weights from files with the shapes of the model.
     RandomFiles,
-    /// Random weights that the worker makes in place from the config alone: no files are needed.
+    /// Random weights that the worker makes in place from the config, without files.
     InPlace,
 }
 
-impl Weights {
-    /// What a measurement of such weights is evidence of.
+impl WeightOrigin {
+    /// Returns whether measurements of these weights concern the trained or a synthetic model.
     pub fn evidence(self) -> Evidence {
         match self {
-            Weights::Files => Evidence::Real,
-            Weights::RandomFiles | Weights::InPlace => Evidence::Synthetic,
+            WeightOrigin::Files => Evidence::Real,
+            WeightOrigin::RandomFiles | WeightOrigin::InPlace => Evidence::Synthetic,
         }
     }
 }
 
-/// Where a model comes from.
+/// The source of the files of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A repository of the Hugging Face Hub.
     Hub {
         /// `owner/name`.
         repo: String,
-        /// Branch, tag or commit.
+        /// A branch, tag or commit.
         revision: String,
-        /// A GGUF file in it; none for a safetensors model.
+        /// A GGUF file in the repository. `None` for a safetensors model.
         file: Option<String>,
     },
-    /// A folder in Hugging Face layout or a GGUF file. Relative paths are taken from the
-    /// manifest's folder.
+    /// A folder in Hugging Face layout or a GGUF file. Relative paths start at the folder of the
+    /// manifest.
     Local {
-        /// As the manifest writes it.
+        /// The path in the manifest.
         path: PathBuf,
     },
 }
 
 impl Source {
-    /// The hub repository, where it is one.
+    /// Returns the hub repository. `None` for a local model.
     pub fn repo(&self) -> Option<&str> {
         match self {
             Source::Hub { repo, .. } => Some(repo),
@@ -103,7 +102,7 @@ impl Source {
         }
     }
 
-    /// Whether it is a local GGUF file, by its name.
+    /// Returns whether the source is a local GGUF file, by its name.
     pub fn is_gguf_file(&self) -> bool {
         matches!(self, Source::Local { path } if path
             .extension()
@@ -111,60 +110,62 @@ impl Source {
     }
 }
 
-/// Where a model is to live.
+/// The devices of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// What `MODELGATE_DEVICE` says; the CPU where it is unset, whatever GPUs there are.
+    /// The device in `MODELGATE_DEVICE`, or the CPU if it is not set.
     Auto,
-    /// These, in this order.
+    /// These devices, in this order.
     Listed(Vec<Device>),
 }
 
 impl DeviceChoice {
-    /// Whether the choice asks for a GPU by name.
+    /// Returns whether the choice names a GPU.
     pub fn needs_gpu(&self) -> bool {
         matches!(self, DeviceChoice::Listed(list) if list.iter().any(|device| device.is_cuda()))
     }
 }
 
-/// What is expected of a model; what is `None` is derived.
+/// The expectations of a model. `None` values are derived.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Expect {
-    /// Time until it is loaded.
+    /// The maximum load time.
     pub load_time: LoadTime,
-    /// Peak device memory and peak private host memory.
+    /// The ranges of peak device memory and peak private host memory.
     pub memory: MemoryBounds,
-    /// Perplexity of a text.
+    /// The limit of the perplexity.
     pub perplexity: PerplexityBound,
 }
 
-/// Time until a model is loaded.
+/// The maximum load time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadTime {
-    /// From spawn until loaded, with the files at hand.
+    /// From the spawn until the model is loaded, with local files.
     pub cached: Option<Duration>,
-    /// With the download, where anything was downloaded.
+    /// Including the download, if files were downloaded.
     pub first: Option<Duration>,
 }
 
-/// Perplexity of a text.
+/// The limit of the perplexity.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PerplexityBound {
-    /// At most this.
+    /// The maximum.
     pub max: Option<f64>,
-    /// A text of the user's own, relative to the manifest's folder; the built-in one otherwise.
+    /// The path of a text of the user, relative to the folder of the manifest. `None` for the
+    /// built-in text.
     pub text: Option<PathBuf>,
 }
 
-/// A chat and the answers that are right.
+/// A chat with its accepted answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Its name in the report; distinct in its model.
+    /// The name in the report, distinct in its model.
     pub name: String,
     /// The chat.
     pub messages: Vec<Message>,
-    /// Tokens to generate at most.
+    /// The maximum number of generated tokens.
     pub max_tokens: u32,
-    /// Any of these, case-insensitive, on word boundaries; never empty.
+    /// Accepted answers: the text must contain one of them, in any case, at word boundaries. Never
+    /// empty.
     pub expect: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What is to be generated: chats, and answers of which one is right.
+//! Resolves the questions of a model: chats with their accepted answers.
 
 use super::model::Question;
 use super::read::{OneOrMany, RawGeneration, RawMessage, RawPart, Spanned};

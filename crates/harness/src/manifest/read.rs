@@ -1,6 +1,6 @@
-//! From TOML text to the keys as they are written, each with its place. No meaning yet.
+//! Reads TOML into the keys of the manifest, each with its position, without interpreting values.
 
-use super::error::{ManifestError, Place};
+use super::error::{ManifestError, ManifestText};
 use modelgate_hub::nearest;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -45,12 +45,12 @@ pub(super) struct RawModel {
     pub(super) context: Option<Spanned<u32>>,
     /// `true` adds the variant `<id>@synthetic` with the same shapes and random weights.
     pub(super) synthetic: Option<Spanned<bool>>,
-    /// `"synthetic"` says that the files at `path` hold random weights, so that answers are not
+    /// `"synthetic"` says that the files at `path` contain random weights, so that answers are not
     /// judged. The default is `"real"`.
     pub(super) evidence: Option<Spanned<String>>,
-    /// The maximal time of the worker. The default is `"45min"`.
+    /// The maximum time of the worker. The default is `"45min"`.
     pub(super) deadline: Option<Spanned<String>>,
-    /// The maximal time of the worker without progress. The default is `"2min"`.
+    /// The maximum time of the worker without progress. The default is `"2min"`.
     pub(super) stall: Option<Spanned<String>>,
     /// What the checks expect. A value that is not given is derived.
     #[serde(default)]
@@ -77,9 +77,9 @@ pub(super) struct RawExpect {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLoadTime {
-    /// The maximal time of the load alone, for example `"15min"`.
+    /// The maximum time of the load alone, for example `"15min"`.
     pub(super) cached: Option<Spanned<String>>,
-    /// The maximal time of the load and the download together.
+    /// The maximum time of the load and the download together.
     pub(super) first: Option<Spanned<String>>,
 }
 
@@ -95,7 +95,7 @@ pub(super) struct RawRange {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPerplexity {
-    /// The largest perplexity that passes.
+    /// The maximum perplexity.
     pub(super) max: Option<Spanned<f64>>,
     /// A text file. A relative path starts at the folder of the manifest.
     pub(super) text: Option<PathBuf>,
@@ -110,7 +110,7 @@ pub(super) struct RawGeneration {
     pub(super) prompt: Option<Spanned<String>>,
     /// A chat with several messages.
     pub(super) messages: Option<Spanned<Vec<RawMessage>>>,
-    /// The maximal number of generated tokens. The default is 64.
+    /// The maximum number of generated tokens. The default is 64.
     pub(super) max_tokens: Option<Spanned<u32>>,
     /// One or more answers. The generated text must contain one of them, in any case, at word
     /// boundaries.
@@ -206,8 +206,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
-/// Reads the keys; refuses what is not TOML, unknown keys and wrong types.
-pub(super) fn read(place: Place<'_>) -> Result<RawManifest, ManifestError> {
+/// Reads the keys. Invalid TOML, unknown keys and wrong types are errors.
+pub(super) fn read(place: ManifestText<'_>) -> Result<RawManifest, ManifestError> {
     toml::from_str(place.text).map_err(|error| {
         let hint = hint(error.message());
         let message = error.message().replace("unknown field", "unknown key");
@@ -215,7 +215,7 @@ pub(super) fn read(place: Place<'_>) -> Result<RawManifest, ManifestError> {
     })
 }
 
-/// The nearest known key, read off serde's own message, which lists what it knows in backticks.
+/// Returns the nearest known key, from the list of known keys in the message of serde.
 fn hint(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field ") else {
         return "see docs/reference/manifest.md for every key".into();

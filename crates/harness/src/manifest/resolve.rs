@@ -1,6 +1,6 @@
-//! From keys to meaning: every value is checked here, once.
+//! Interprets the keys: each value is validated here, once.
 
-use super::error::{ManifestError, Place};
+use super::error::{ManifestError, ManifestText};
 use super::model::{DeviceChoice, Expect, Model, SYNTHETIC_VARIANT};
 use super::read::{OneOrMany, RawManifest, RawModel, Spanned};
 use super::resolver::{MAX_CONTEXT, MAX_ID_BYTES, Resolver, Result};
@@ -13,11 +13,11 @@ use std::time::Duration;
 const SCHEMA: u32 = 1;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(45 * 60);
 const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
-/// The longest list of devices: no host has more, and each is compared with those before it.
+/// The maximum number of devices in a list. Each is compared with all earlier ones.
 const MAX_DEVICES: usize = 64;
 
-/// Checks every value and gives the models.
-pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> {
+/// Validates every value, and returns the models.
+pub(super) fn resolve(raw: RawManifest, place: ManifestText<'_>) -> Result<Vec<Model>> {
     if *raw.schema.get_ref() != SCHEMA {
         return Err(ManifestError::at(
             place,
@@ -38,7 +38,7 @@ pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> 
     for raw in raw.model {
         let id = raw.get_ref().id.clone();
         let resolved = Resolver { place }.models(raw)?;
-        // no other id ends like those of synthetic variants, so they are distinct where models are
+        // no other id has the suffix of synthetic variants, so variants are distinct if models are
         if !seen.insert(id.get_ref().clone()) {
             return Err(ManifestError::at(
                 place,
@@ -54,7 +54,7 @@ pub(super) fn resolve(raw: RawManifest, place: Place<'_>) -> Result<Vec<Model>> 
 }
 
 impl Resolver<'_> {
-    /// The model of an entry, and its synthetic variant where the entry asks for one.
+    /// Returns the model of an entry, and its synthetic variant if the entry requests one.
     fn models(&self, raw: Spanned<RawModel>) -> Result<Vec<Model>> {
         let span = raw.span();
         let raw = raw.into_inner();

@@ -1,21 +1,21 @@
-//! What the checks of values share: the manifest that errors point into.
+//! The state that all validations of values share: the manifest text for errors.
 
-use super::error::{ManifestError, Place};
+use super::error::{ManifestError, ManifestText};
 use super::read::Spanned;
 use modelgate_model::units::parse_duration;
 use std::ops::Range;
 use std::time::Duration;
 
-/// The longest context that a manifest may ask for; no model of today goes beyond it.
+/// The maximum context in a manifest; no current model has a longer one.
 pub(super) const MAX_CONTEXT: u32 = 1 << 22;
-/// The longest id: it is part of file names.
+/// The maximum length of an id, which is part of file names.
 pub(super) const MAX_ID_BYTES: usize = 100;
 
 pub(super) type Result<T> = std::result::Result<T, ManifestError>;
 
-/// Checks values of one manifest. Each kind of value has a file of its own.
+/// Validates the values of one manifest. Each kind of value has its own file.
 pub(super) struct Resolver<'a> {
-    pub(super) place: Place<'a>,
+    pub(super) place: ManifestText<'a>,
 }
 
 impl Resolver<'_> {

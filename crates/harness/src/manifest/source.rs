@@ -1,4 +1,4 @@
-//! Where a model comes from: exactly one of a hub repository and a local path.
+//! The source of a model: exactly one of a hub repository and a local path.
 
 use super::model::Source;
 use super::read::Spanned;
@@ -6,7 +6,7 @@ use super::resolver::{Resolver, Result};
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// The keys that together say where a model is.
+/// The keys that together give the location of a model.
 pub(super) struct SourceKeys {
     pub(super) repo: Option<Spanned<String>>,
     pub(super) path: Option<Spanned<PathBuf>>,
@@ -15,7 +15,8 @@ pub(super) struct SourceKeys {
 }
 
 impl Resolver<'_> {
-    /// `span` is the place of the model `id`, for what is missing from it.
+    /// Resolves the source. `span` is the position of the model `id`, for errors about missing
+    /// keys.
     pub(super) fn source(&self, id: &str, span: Range<usize>, keys: SourceKeys) -> Result<Source> {
         match (keys.repo, keys.path, keys.file, keys.revision) {
             (Some(repo), None, file, revision) => Ok(Source::Hub {

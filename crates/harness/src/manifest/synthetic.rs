@@ -1,6 +1,6 @@
-//! Random weights: which models have them, and the variants that are made of nothing but a config.
+//! Random weights: the models that have them, and the synthetic variants that need only a config.
 
-use super::model::{Expect, Model, SYNTHETIC_VARIANT, Source, Weights};
+use super::model::{Expect, Model, SYNTHETIC_VARIANT, Source, WeightOrigin};
 use super::read::{RawModel, Spanned};
 use super::resolver::{MAX_ID_BYTES, Resolver, Result};
 use crate::embedded::known;
@@ -9,11 +9,11 @@ use modelgate_protocol::Scheme;
 use std::ops::Range;
 
 impl Resolver<'_> {
-    /// Whose the weights of an entry's files are.
-    pub(super) fn weights(&self, raw: &RawModel) -> Result<Weights> {
-        let Some(evidence) = &raw.evidence else { return Ok(Weights::Files) };
+    /// Returns the origin of the weights of an entry.
+    pub(super) fn weights(&self, raw: &RawModel) -> Result<WeightOrigin> {
+        let Some(evidence) = &raw.evidence else { return Ok(WeightOrigin::Files) };
         match evidence.get_ref().as_str() {
-            "real" => return Ok(Weights::Files),
+            "real" => return Ok(WeightOrigin::Files),
             "synthetic" => {}
             other => {
                 let hint = match nearest(other, ["real", "synthetic"]) {
@@ -36,10 +36,10 @@ impl Resolver<'_> {
             );
         }
         self.refuse_judgement(raw)?;
-        Ok(Weights::RandomFiles)
+        Ok(WeightOrigin::RandomFiles)
     }
 
-    /// Refuses expectations of answers, because answers of random weights are not judged.
+    /// Refuses expectations about answers, because answers of random weights are not judged.
     fn refuse_judgement(&self, raw: &RawModel) -> Result<()> {
         let perplexity = raw.expect.perplexity.as_ref();
         let judged = [
@@ -56,8 +56,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// The variant of `model` whose weights are made in place; `span` is the place that asks for
-    /// it.
+    /// Returns the variant of `model` whose weights are made in place. `span` is the position of
+    /// the key that requests it.
     pub(super) fn variant(&self, model: &Model, span: Range<usize>) -> Result<Model> {
         self.require_shapes(model, span.clone())?;
         if model.quantization.is_gguf_only() {
@@ -83,14 +83,14 @@ impl Resolver<'_> {
         }
         Ok(Model {
             id,
-            weights: Weights::InPlace,
+            weights: WeightOrigin::InPlace,
             generations: Vec::new(),
             expect: Expect { memory: model.expect.memory, ..Expect::default() },
             ..model.clone()
         })
     }
 
-    /// Refuses a model whose shapes are not known without its weights.
+    /// Refuses a model whose shapes are unknown without its weights.
     fn require_shapes(&self, model: &Model, span: Range<usize>) -> Result<()> {
         match &model.source {
             Source::Hub { repo, .. } if known::text(repo).is_none() => {
@@ -113,15 +113,15 @@ impl Resolver<'_> {
     }
 }
 
-/// The smallest scheme that weights can be made in and that has as many bits as the bulk of
-/// `scheme`.
+/// Returns the smallest scheme for weights made in place with at least as many bits as most
+/// matrices of `scheme`.
 fn at_least_as_large(scheme: Scheme) -> Scheme {
     let bits = |scheme: Scheme| {
         let (elements, bytes) = scheme.dtype()?.block()?;
         Some(bytes * 8 * 256 / elements)
     };
     let enough = |candidate: &Scheme| bits(*candidate) >= bits(scheme);
-    // of two with as many bits the k-quant errs less, and stands later
+    // of two schemes with equal bits, the k-quant has the smaller error, and comes later
     let quantized =
         Scheme::UNIFORM.into_iter().rev().filter(|candidate| bits(*candidate).is_some());
     quantized.filter(enough).min_by_key(|candidate| bits(*candidate)).unwrap_or(Scheme::Q8_0)
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mix_has_a_scheme_that_comes_nearest() {
+    fn a_mix_has_a_nearest_scheme() {
         for (mix, scheme) in [
             (Scheme::Q4KM, Scheme::Q4K),
             (Scheme::Q2K, Scheme::Q4K),

@@ -1,6 +1,7 @@
-//! Everything that was seen of one model in one run. Checks and reports read this and nothing else.
+//! The measurement of one model in one run: the only input of checks and reports.
 //!
-//! Integers are bytes or counts, floats are seconds unless a field says otherwise, ratios are 0 to 1.
+//! Integers are bytes or counts, floats are seconds unless a field says otherwise, ratios are 0 to
+//! 1.
 
 use super::memory::Memory;
 use super::outcome::{Outcome, WorkerExit};
@@ -13,72 +14,73 @@ use modelgate_protocol::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Everything that was seen of one model in one run. A crash keeps what was gathered up to it.
+/// The measurement of one model in one run. After a crash, it contains the values gathered until
+/// then.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measurement {
-    /// How far it came.
+    /// The outcome of the measurement.
     pub outcome: Outcome,
-    /// Why it came no further; `None` if the outcome is `measured`.
+    /// The failure that ended the measurement. `None` if the outcome is `measured`.
     pub failure: Option<Failure>,
-    /// Who loaded it; `None` if no worker spoke.
+    /// The engine that loaded the model. `None` if no worker reported one.
     pub engine: Option<Engine>,
     /// `model_type` or `general.architecture`.
     pub architecture: Option<String>,
-    /// The model in the words of a `config.json`: the file's own text, or what the worker made of
-    /// GGUF metadata. Which tensors must be there follows from it.
+    /// The model in the form of a `config.json`: the text of the file, or the conversion of GGUF
+    /// metadata by the worker. The list of required tensors follows from it.
     pub config: Option<String>,
     /// The commit that a hub revision resolved to.
     pub commit: Option<String>,
-    /// Weights that were loaded.
+    /// The number of loaded weights.
     pub parameters: Option<u64>,
-    /// Positions of the KV cache.
+    /// The number of positions of the KV cache.
     pub context: Option<u32>,
-    /// Parts of the model that were loaded.
+    /// The parts of the model that were loaded.
     pub parts: Vec<String>,
-    /// Devices that it was to live on.
+    /// The requested devices.
     pub requested_devices: Vec<Device>,
-    /// Devices that it lived on.
+    /// The devices that held the model.
     pub devices: Vec<Device>,
-    /// Files it came from.
+    /// The weight files.
     pub files: Vec<FileSeen>,
-    /// Bytes that were fetched in this run.
+    /// The bytes that were downloaded in this run.
     pub downloaded_bytes: u64,
-    /// What a reader should know of how the files were had, such as that the hub could not be asked.
+    /// Notes on how the files were obtained, for example that the hub did not answer.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// Phases from spawn to reaping, contiguous, by the harness's monotonic clock.
+    /// The phases from spawn to reaping, without gaps, by the monotonic clock of the harness.
     pub phases: Vec<Phase>,
-    /// What was busy, which may overlap.
+    /// The activities, which may overlap.
     pub activities: Vec<Activity>,
-    /// What the hardware can do at most, measured by the same worker.
+    /// The limits of the hardware, measured by the same worker.
     pub ceilings: Vec<Ceiling>,
     /// The devices that were opened.
     pub devices_seen: Vec<DeviceSeen>,
     /// Seconds to turn the source into local files.
     pub acquire_s: Option<Finite>,
-    /// Seconds from spawn until the last tensor was resident and synchronised; `None` if that
-    /// never happened.
+    /// Seconds from the spawn until the last tensor was resident and synchronised. `None` if the
+    /// load did not complete.
     pub load_s: Option<Finite>,
-    /// What it took in memory.
+    /// The memory of the model.
     pub memory: Memory,
-    /// Every tensor as it is resident.
+    /// The resident tensors.
     pub tensors: Tensors,
-    /// Answers.
+    /// The answers.
     pub generations: Vec<Generation>,
-    /// Perplexity of the bundled or given text.
+    /// The perplexity of the bundled or given text.
     pub perplexity: Option<Perplexity>,
-    /// How well a prefix of the model on its device agrees with the same on the CPU; `None` if
-    /// that was not compared.
+    /// The agreement of a prefix of the model on its device with the same prefix on the CPU. `None`
+    /// if they were not compared.
     pub agreement: Option<Agreement>,
-    /// How the worker's process ended; `None` if none was started.
+    /// How the worker process ended. `None` if none was started.
     pub worker_exit: Option<WorkerExit>,
-    /// The last 64 KiB that the worker wrote to standard output and standard error.
+    /// The last 64 KiB of standard output and standard error of the worker.
     pub worker_stderr: String,
 }
 
 impl Measurement {
-    /// Whether a part of the model was not loaded: its files hold more, or it is of a kind that has
-    /// more in other files.
+    /// Returns whether a part of the model was not loaded: its files contain more tensors, or
+    /// models of its kind have more in other files.
     pub fn is_partial(&self) -> bool {
         let architecture = self.architecture.as_deref().unwrap_or_default();
         !self.tensors.omitted.is_empty()
@@ -86,7 +88,7 @@ impl Measurement {
             || architecture.starts_with("qwen2_5_omni")
     }
 
-    /// A measurement in which nothing has been seen yet.
+    /// Returns a measurement without any values.
     pub fn empty() -> Measurement {
         Measurement {
             outcome: Outcome::NotRun,
@@ -120,13 +122,13 @@ impl Measurement {
     }
 }
 
-/// A stretch of the worker's life.
+/// A phase in the life of the worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Phase {
-    /// Its name.
+    /// The name of the phase.
     pub name: PhaseName,
-    /// Seconds from spawn to its begin.
+    /// Seconds from the spawn to the start of the phase.
     pub start_s: Finite,
-    /// Seconds from spawn to its end.
+    /// Seconds from the spawn to the end of the phase.
     pub end_s: Finite,
 }

@@ -1,4 +1,4 @@
-//! What a model took in memory.
+//! The memory of a model.
 
 use crate::admission::Prediction;
 use modelgate_protocol::{Device, Finite};
@@ -6,122 +6,122 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Use of a device after a worker's end may differ by so many bytes from the use before its start.
+/// The tolerance in bytes between the memory of a device before the start and after the end of a
+/// worker.
 pub const UNLOAD_TOLERANCE: u64 = 64 << 20;
 
-/// What a model took in memory.
+/// The memory of a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
-    /// One entry a device.
+    /// The memory of each device.
     pub devices: Vec<DeviceMemory>,
-    /// Memory of the worker's process on the host; `None` if no process was started.
+    /// The memory of the worker process on the host. `None` if no process was started.
     pub host: Option<HostMemory>,
-    /// Predicted from the shapes before anything was loaded; `None` if the shapes are not known.
+    /// The prediction from the shapes before the load. `None` if the shapes are unknown.
     pub prediction: Option<Prediction>,
-    /// Samples over time.
+    /// The samples over time.
     pub timeline: Timeline,
 }
 
-/// Device memory over a worker's life.
+/// The memory of a device during the life of a worker, in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceMemory {
-    /// The device, by the name that the manifest gives it.
+    /// The device, as the manifest names it.
     pub device: Device,
-    /// The device's UUID.
+    /// The UUID of the device.
     pub uuid: String,
-    /// In use before the worker started.
+    /// Memory in use by all processes before the start of the worker.
     pub before: u64,
-    /// The worker's use after the last tensor was resident; 0 where that never happened.
+    /// Memory of the worker after the last tensor was resident; 0 if the load did not complete.
     pub after_load: u64,
-    /// The worker's highest use during the load.
+    /// The peak of the worker during the load.
     pub peak_load: u64,
-    /// The worker's highest use: the most that its allocator reserved and the most that it took
-    /// outside of it.
+    /// The peak of the worker: the peak of its allocator and the peak outside of its allocator.
     pub peak: u64,
-    /// How the peaks were had.
+    /// The source of the peaks.
     pub peak_source: PeakSource,
-    /// In use after the worker's end, less what other processes took since its start; `None` if
-    /// it was not read.
+    /// Memory in use after the end of the worker, without the growth of other processes since its
+    /// start. `None` if it was not read.
     pub after_unload: Option<u64>,
-    /// What was predicted for `peak`; `None` if the shapes are not known.
+    /// The prediction for `peak`. `None` if the shapes are unknown.
     pub predicted_peak: Option<u64>,
-    /// The highest use of other processes while the worker lived, which is not in the figures
+    /// The peak of other processes during the life of the worker, which is not part of the figures
     /// above.
     pub foreign_peak: u64,
-    /// Those processes that took more than they had when the worker started.
+    /// The processes whose memory grew after the start of the worker.
     #[serde(default)]
     pub foreign: Vec<ForeignProcess>,
-    /// Whether the driver tells what the worker takes apart from others. Where it does not, the
-    /// worker's use is what the device's use has grown by.
+    /// Whether the driver reports the memory of the worker separately. If it does not, the memory
+    /// of the worker is the growth of the memory in use.
     #[serde(default)]
     pub per_process: bool,
-    /// Why the figures may hold what other processes took; `None` if they do not.
+    /// Why the figures may contain memory of other processes. `None` if they do not.
     #[serde(default)]
     pub mixed: Option<String>,
-    /// Memory that is taken outside the worker's allocator for less than this, in seconds, can have
-    /// been missed; `None` if the peak is of samples alone.
+    /// Memory that is used outside of the allocator of the worker for a shorter time than this, in
+    /// seconds, may be missed. `None` if the peak comes only from samples.
     #[serde(default)]
     pub outside_gap_s: Option<Finite>,
-    /// Samples that were taken from outside the worker.
+    /// The number of samples taken from outside the worker.
     #[serde(default)]
     pub samples: u64,
-    /// The longest time between two of them, in seconds.
+    /// The longest time between two samples, in seconds.
     #[serde(default)]
     pub longest_gap_s: Option<Finite>,
 }
 
-/// Another process on a device.
+/// Another process that uses a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ForeignProcess {
-    /// Its process id, as the driver gives it.
+    /// The process id that the driver reports.
     pub pid: u32,
-    /// Its name; `None` if the system does not tell it.
+    /// The name. `None` if the operating system does not show it.
     pub name: Option<String>,
-    /// What it took beyond what it had when the worker started.
+    /// The growth of its memory since the start of the worker, in bytes.
     pub bytes: u64,
 }
 
-/// How a peak was had.
+/// The source of a peak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeakSource {
-    /// From high-water marks that the allocator or the system keeps: exact for what goes through
-    /// it. What a worker takes of a device outside its allocator is sampled all the same.
+    /// High-water marks of the allocator or the operating system, which are exact for their memory.
+    /// Memory outside of the allocator is sampled.
     Pool,
-    /// From samples: a shorter spike can be missed.
+    /// Samples: a shorter spike can be missed.
     Samples,
 }
 
-/// Host memory of the worker's process.
+/// The host memory of the worker process, in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostMemory {
-    /// Private memory at the first sample.
+    /// The private memory in the first sample.
     pub before: u64,
-    /// Private memory when the last tensor was resident; `None` if that never happened.
+    /// The private memory when the last tensor was resident. `None` if the load did not complete.
     pub after_load: Option<u64>,
-    /// The highest private memory: anonymous, shared and page-locked pages, without those of
-    /// mapped files.
+    /// The peak of private memory: anonymous, shared and page-locked pages, without pages of mapped
+    /// files.
     pub peak_private: u64,
-    /// How `peak_private` was had.
+    /// The source of `peak_private`.
     pub peak_source: PeakSource,
-    /// The highest resident set that the system saw (`VmHWM`), mapped files included.
+    /// The peak of the resident set (`VmHWM`), with mapped files.
     pub peak_rss: u64,
-    /// What was predicted for `peak_private`; `None` if the shapes are not known.
+    /// The prediction for `peak_private`. `None` if the shapes are unknown.
     pub predicted_peak: Option<u64>,
-    /// The highest use of the control group that the worker runs in, its other processes and page
-    /// cache included; `None` if the system keeps no such mark.
+    /// The peak of the control group of the worker, with its other processes and the page cache.
+    /// `None` if the operating system does not record it.
     pub cgroup_peak: Option<u64>,
-    /// Samples that were taken.
+    /// The number of samples.
     pub samples: u64,
-    /// The longest time between two of them, in seconds.
+    /// The longest time between two samples, in seconds.
     pub longest_gap_s: Finite,
 }
 
-/// Memory over time, at most 2,000 points, extremes kept.
+/// Memory over time: at most 2,000 points, which include the extremes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
-    /// Seconds from spawn.
+    /// Seconds from the spawn.
     pub t_s: Vec<Finite>,
-    /// Bytes, one series a name, each as long as `t_s`.
+    /// Bytes, one series for each name, each as long as `t_s`.
     pub series: BTreeMap<String, Vec<u64>>,
 }

@@ -1,5 +1,5 @@
-//! What was seen of one model in one run: the parts that the stages of the flow return, and the
-//! measurement that is made of them.
+//! The measurement of one model: the parts that the stages of the flow return, and their
+//! combination.
 
 mod measurement;
 mod memory;
@@ -13,6 +13,6 @@ pub use memory::{
     DeviceMemory, ForeignProcess, HostMemory, Memory, PeakSource, Timeline, UNLOAD_TOLERANCE,
 };
 pub use outcome::{Outcome, WorkerExit};
-pub use parts::{Acquired, ObservedMemory, Parts, Supervised, WorkerRecord};
+pub use parts::{Acquired, MeasurementParts, ObservedMemory, Supervised, WorkerRecord};
 pub use tensors::Tensors;
 pub use unmeasured::Unmeasured;

@@ -1,30 +1,30 @@
-//! How far a measurement came, and how the worker ended.
+//! The outcome of a measurement, and the end of the worker.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How far a measurement came.
+/// The outcome of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// All that was asked was seen.
+    /// Everything was measured.
     Measured,
     /// The files are not available.
     NotAcquired,
-    /// The worker said that it cannot go on, or the harness refused to start it.
+    /// The worker reported a failure, or the harness refused to start it.
     Failed,
-    /// The worker ended without a word.
+    /// The worker ended without reporting a failure.
     Crashed,
-    /// It took too long, in all or without progress.
+    /// The worker exceeded its deadline, or made no progress.
     DeadlineExceeded,
     /// A signal ended the run.
     Interrupted,
-    /// It has not been tried yet.
+    /// The measurement has not started yet.
     NotRun,
 }
 
 impl Outcome {
-    /// The name as reports write it.
+    /// Returns the name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Measured => "measured",
@@ -38,13 +38,13 @@ impl Outcome {
     }
 }
 
-/// How the worker's process ended.
+/// The end of the worker process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerExit {
-    /// Its exit code; `None` if a signal ended it.
+    /// The exit code. `None` if a signal ended the process.
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal that ended the process. `None` if it exited.
     pub signal: Option<i32>,
-    /// Whether the harness had to kill it.
+    /// Whether the harness killed the process.
     pub killed_by_harness: bool,
 }

@@ -1,4 +1,4 @@
-//! From the parts that the stages of the flow return to a measurement.
+//! Combines the parts that the stages of the flow return into a measurement.
 
 use super::measurement::{Measurement, Phase};
 use super::memory::{DeviceMemory, HostMemory, Memory, Timeline};
@@ -11,22 +11,22 @@ use modelgate_protocol::{
     Generation, Omitted, Perplexity, Stage, Tensor,
 };
 
-/// What is known of a model when its measurement ends. Stages that were not reached are `None`.
+/// The values known at the end of a measurement. Stages that were not reached are `None`.
 #[derive(Debug, Clone, Default)]
-pub struct Parts {
-    /// The devices that the model was to live on.
+pub struct MeasurementParts {
+    /// The requested devices.
     pub requested_devices: Vec<Device>,
-    /// The memory that the model was predicted to take; what a supervised worker showed replaces it.
+    /// The predicted memory. The prediction of a supervised worker replaces it.
     pub prediction: Option<Prediction>,
     /// The text of the model's `config.json`.
     pub config: Option<String>,
-    /// Seconds that acquiring took, whether it succeeded or not.
+    /// Seconds of acquiring, whether it succeeded or not.
     pub acquire_s: Option<Finite>,
-    /// The model's files.
+    /// The files of the model.
     pub acquired: Option<Acquired>,
-    /// What was seen of the worker.
+    /// The record of the worker.
     pub supervised: Option<Supervised>,
-    /// What kept the worker from being started.
+    /// The failure that prevented the start of the worker.
     pub refused: Option<Failure>,
 }
 
@@ -39,82 +39,82 @@ pub struct Acquired {
     pub commit: Option<String>,
     /// Bytes that were downloaded.
     pub downloaded_bytes: u64,
-    /// What a reader should know of how the files were obtained.
+    /// Notes on how the files were obtained.
     pub notes: Vec<String>,
 }
 
 /// A worker from its start to its end.
 #[derive(Debug, Clone)]
 pub struct Supervised {
-    /// How far it came.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why it came no further.
+    /// The failure that ended it.
     pub failure: Option<Failure>,
-    /// What it reported.
+    /// The events that it sent, combined.
     pub record: WorkerRecord,
-    /// The memory that it took, as it was seen from outside.
+    /// Its memory as seen from outside.
     pub memory: ObservedMemory,
-    /// The predicted memory, completed by what the worker showed.
+    /// The predicted memory, completed with the reports of the worker.
     pub prediction: Option<Prediction>,
-    /// How its process ended; `None` if it could not be started.
+    /// How its process ended. `None` if it could not be started.
     pub exit: Option<WorkerExit>,
-    /// The end of what it printed.
+    /// The last part of its output.
     pub output: String,
 }
 
-/// What a worker reported, event by event.
+/// The events of a worker, combined.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerRecord {
-    /// The engine inside it.
+    /// The engine of the worker.
     pub engine: Option<Engine>,
-    /// The model's architecture.
+    /// The architecture of the model.
     pub architecture: Option<String>,
-    /// The model in the words of a `config.json`, if only the worker could read it.
+    /// The model in the form of a `config.json`, if only the worker could read it.
     pub config: Option<String>,
-    /// Weights that are loaded.
+    /// The number of loaded weights.
     pub parameters: Option<u64>,
-    /// Positions of the KV cache.
+    /// The number of positions of the KV cache.
     pub context: Option<u32>,
-    /// Parts of the model that are loaded.
+    /// The loaded parts of the model.
     pub parts: Vec<String>,
-    /// Devices that the model lives on.
+    /// The devices of the model.
     pub devices: Vec<Device>,
-    /// Phases from spawn to reaping, contiguous.
+    /// The phases from spawn to reaping, without gaps.
     pub phases: Vec<Phase>,
-    /// What was busy.
+    /// The activities.
     pub activities: Vec<Activity>,
-    /// What the hardware can do at most.
+    /// The limits of the hardware.
     pub ceilings: Vec<Ceiling>,
     /// The devices that were opened.
     pub devices_seen: Vec<DeviceSeen>,
-    /// Seconds from spawn until the last tensor was resident.
+    /// Seconds from the spawn until the last tensor was resident.
     pub load_s: Option<Finite>,
     /// The resident tensors.
     pub tensors: Vec<Tensor>,
     /// Tensors that were left out.
     pub omitted: Vec<Omitted>,
-    /// Answers.
+    /// The answers.
     pub generations: Vec<Generation>,
-    /// Perplexity of the text.
+    /// The perplexity of the text.
     pub perplexity: Option<Perplexity>,
-    /// Agreement with the CPU.
+    /// The agreement with the CPU.
     pub agreement: Option<Agreement>,
 }
 
-/// The memory that a worker took, as it was seen from outside.
+/// The memory of a worker as seen from outside.
 #[derive(Debug, Clone, Default)]
 pub struct ObservedMemory {
-    /// Each device.
+    /// The memory of each device.
     pub devices: Vec<DeviceMemory>,
-    /// The worker's process.
+    /// The host memory of the process.
     pub host: Option<HostMemory>,
     /// Samples over time.
     pub timeline: Timeline,
 }
 
 impl Measurement {
-    /// Returns the measurement that consists of `parts`.
-    pub fn from_parts(parts: Parts) -> Measurement {
+    /// Combines `parts` into a measurement.
+    pub fn from_parts(parts: MeasurementParts) -> Measurement {
         let acquired = parts.acquired.unwrap_or_default();
         let before_worker = Measurement {
             config: parts.config,
@@ -180,7 +180,7 @@ fn with_prediction(
     requested: &[Device],
 ) -> Memory {
     let ObservedMemory { mut devices, host, timeline } = observed;
-    // how an engine distributes a model over several devices is not known here
+    // the distribution of a model over several devices by an engine is unknown here
     if let ([device], false, Some(prediction)) =
         (&mut devices[..], requested.contains(&Device::Cpu), &prediction)
     {
@@ -199,7 +199,11 @@ mod tests {
 
     fn refused(stage: Stage, kind: FailureKind) -> Outcome {
         let failure = Failure::new(stage, kind, "what", "how to fix it");
-        Measurement::from_parts(Parts { refused: Some(failure), ..Parts::default() }).outcome
+        Measurement::from_parts(MeasurementParts {
+            refused: Some(failure),
+            ..MeasurementParts::default()
+        })
+        .outcome
     }
 
     #[test]
@@ -207,6 +211,6 @@ mod tests {
         assert_eq!(refused(Stage::Prepare, FailureKind::NoDevice), Outcome::Failed);
         assert_eq!(refused(Stage::Acquire, FailureKind::NotFound), Outcome::NotAcquired);
         assert_eq!(refused(Stage::Acquire, FailureKind::Interrupted), Outcome::Interrupted);
-        assert_eq!(Measurement::from_parts(Parts::default()).outcome, Outcome::NotRun);
+        assert_eq!(Measurement::from_parts(MeasurementParts::default()).outcome, Outcome::NotRun);
     }
 }

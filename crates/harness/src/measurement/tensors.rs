@@ -1,25 +1,25 @@
-//! The tensor inventory.
+//! The inventory of tensors.
 
 use modelgate_protocol::{Finite, Omitted, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The tensor inventory.
+/// The inventory of tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tensors {
-    /// 8 times the resident bytes over the number of weights; `None` if nothing is resident.
+    /// 8 times the resident bytes divided by the number of weights. `None` if nothing is resident.
     pub bits_per_weight: Option<Finite>,
-    /// Resident bytes by type.
+    /// The resident bytes of each type.
     pub by_type: BTreeMap<String, u64>,
     /// Every resident tensor.
     pub list: Vec<Tensor>,
-    /// What the files hold and the engine knowingly left out.
+    /// The tensors in the files that the engine knowingly left out.
     pub omitted: Vec<Omitted>,
 }
 
 impl Tensors {
-    /// Returns the inventory of these tensors, with their bytes by type and their bits per weight.
+    /// Returns the inventory of these tensors, with the bytes of each type and the bits per weight.
     pub fn of(list: Vec<Tensor>, omitted: Vec<Omitted>) -> Tensors {
         let mut by_type: BTreeMap<String, u64> = BTreeMap::new();
         let (mut bytes, mut elements) = (0u64, 0u64);

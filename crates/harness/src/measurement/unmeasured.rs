@@ -1,17 +1,17 @@
-//! Why there is no measurement of a model, or not all of one, though nothing was refused.
+//! Why the measurement of a model is missing or incomplete without a refusal.
 
 use super::measurement::Measurement;
 use super::outcome::Outcome;
 use crate::reportable::Reportable;
 use modelgate_protocol::{FailureKind, Stage};
 
-/// Why there is no measurement of a model, or not all of one.
+/// Why the measurement of a model is missing or incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unmeasured {
-    /// The model is not measured yet.
+    /// The model has not been measured yet.
     #[error("this model has not been measured yet")]
     Waiting,
-    /// A signal ended the run first.
+    /// A signal ended the run before.
     #[error("the run was interrupted before this model was measured")]
     Interrupted,
     /// The process that measured it ended.
@@ -23,7 +23,7 @@ pub enum Unmeasured {
 }
 
 impl Unmeasured {
-    /// Returns the measurement of a model that has none.
+    /// Returns the measurement of a model without values.
     pub fn measurement(self) -> Measurement {
         let outcome = match self {
             Unmeasured::Abandoned => Outcome::Crashed,

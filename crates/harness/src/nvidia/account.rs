@@ -1,88 +1,92 @@
-//! What a worker took of one GPU: the arithmetic from readings to figures. Pure.
+//! Computes how much memory of one GPU a worker used, from readings. Pure arithmetic.
 //!
-//! No single source shows the use of a worker completely and exactly, so two views are combined.
+//! No single source shows the memory of a worker completely and exactly, so two views are combined.
 //!
-//! *From inside* the worker tells marks: what its allocator (the pool) has reserved, the most that
-//! it ever reserved, and what is in use outside of it, which is everything else on the GPU:
+//! *From inside*, the worker sends marks: the bytes that its allocator (the pool) has reserved, the
+//! highest number that it ever reserved, and the bytes in use outside of the pool, which include all
+//! other use of the GPU:
 //!
 //! ```text
 //! outside(t) = total - free(t) - reserved(t)
-//!            = what the worker takes outside its pool(t) + others(t)
+//!            = memory of the worker outside its pool(t) + others(t)
 //! ```
 //!
-//! *From outside* NVML tells what everybody uses, and, where it can, what each process uses. With
-//! `before`, everybody's use just before the spawn, and `growth(t)`, by how much the processes that
-//! are not the worker use more (or less) than they did then:
+//! *From outside*, NVML reports the bytes in use by all processes and, if the driver supports it, by
+//! each process. `before` is the use of all processes just before the spawn, and `growth(t)` is the
+//! change since then of the processes that are not the worker:
 //!
 //! ```text
 //! others(t)       = before + growth(t)
-//! outside_worker  = the highest outside - others, over all stretches between two marks
-//! peak            = reserved_peak + outside_worker, and not less than what NVML saw of the worker
+//! outside_worker  = maximum of outside - others, over all intervals between two marks
+//! peak            = reserved_peak + outside_worker, at least the highest sample of NVML
 //! ```
 //!
-//! `reserved_peak` is exact. A mark holds the highest `outside` of all time up to it without saying
-//! when, so it is taken for the stretch since the mark before where it has risen, and the largest
-//! growth around that stretch is subtracted from it. Around: a list of processes may come late by
-//! as long as it takes to have one. The sum can exceed the true peak where the two parts had theirs
-//! at different moments; it never falls short of what was sampled.
+//! `reserved_peak` is exact. A mark contains the highest `outside` of all time until the mark, without
+//! its time. It is therefore assigned to the interval in which it rose, and the largest growth around
+//! this interval is subtracted: a list of processes can be late by the time that the driver needs for
+//! it. The sum can exceed the true peak if the two parts had their peaks at different times; it is
+//! never below the samples.
 //!
-//! Without marks, or with none before or none after the load, the peak counts as the highest of
-//! NVML's samples.
+//! Without marks, or without a mark before or after the load, the peak is the highest sample of NVML.
 //!
-//! In a container NVML's process ids may be the host's, and then no process is recognized as the worker. Its use is
-//! then what everybody's has grown by, less the growth of processes that were there before. One
-//! newcomer is taken for the worker. A second one, or other signs that another process took or gave
-//! back memory, leave figures that hold more than the worker's, which `mixed` says.
+//! In a container, NVML can report the process ids of the host, so that no process is recognized as
+//! the worker. The memory of the worker is then the growth of all processes, without the growth of
+//! those that existed before. One new process counts as the worker. If there is a second one, or if
+//! other signs show that another process allocated or released memory, the figures can contain memory
+//! of others, and `mixed` gives the reason.
 
-use super::probe::Log;
+use super::probe::GpuSamples;
 use super::readings::{ProcessUse, Snapshot};
 use crate::measurement::{DeviceMemory, ForeignProcess, PeakSource, UNLOAD_TOLERANCE};
 use modelgate_model::units::format_bytes;
 use modelgate_protocol::{Device, Finite, PoolMemory};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Use that no process is seen to have counts as another's from here on: a worker whose process is
-/// not seen takes more than its baseline outside its allocator too (kernels and workspaces that are
-/// loaded when they are first used), and the driver counts not quite all to processes.
+/// Memory in use that belongs to no visible process counts as memory of another process above this
+/// number of bytes. Below it, the memory can belong to the worker: kernels and workspaces are
+/// loaded on first use, outside of its allocator, and the driver does not assign every byte to a
+/// process.
 const UNEXPLAINED: u64 = 512 << 20;
-/// Where every process is seen, it counts if it lasts so many seconds: a worker's own short spike is
-/// between two lists.
+/// The time in seconds after which memory without a visible owner counts, if the driver lists all
+/// processes. A short spike of the worker falls between two lists.
 const LASTING: f64 = 0.5;
-/// The least time, in seconds, by which a change of use and the list that shows it may be apart.
+/// The minimum time in seconds by which a change of the memory and the list that shows it can be
+/// apart.
 const MIN_LAG: f64 = 0.05;
 
-/// What a worker said of its memory, and when, in seconds from spawn.
+/// A report of the worker about its memory, with its time in seconds from the spawn.
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
     pub(crate) t_s: f64,
     pub(crate) memory: PoolMemory,
 }
 
-/// All that was seen of one GPU over the life of one worker.
-pub(crate) struct Life<'a> {
-    /// The device, by the name that the manifest gives it.
+/// All readings of one GPU during the life of one worker.
+pub(crate) struct WorkerReadings<'a> {
+    /// The device, as the manifest names it.
     pub(crate) device: Device,
-    /// The GPU's UUID.
+    /// The UUID of the GPU.
     pub(crate) uuid: &'a str,
-    /// Just before the spawn.
+    /// The state before the spawn.
     pub(crate) before: &'a Snapshot,
-    /// Meanwhile.
-    pub(crate) log: &'a Log,
-    /// After the worker was reaped.
+    /// The samples during the life of the worker.
+    pub(crate) log: &'a GpuSamples,
+    /// The state after the end of the worker. `None` if it could not be read.
     pub(crate) after: Option<&'a Snapshot>,
-    /// The worker's process id.
+    /// The process id of the worker.
     pub(crate) worker: u32,
-    /// What the worker said, in the order of time.
+    /// The marks of the worker, in order of time.
     pub(crate) marks: &'a [Mark],
-    /// What it said to take before its first weight.
+    /// The bytes that the worker reported before its first weight.
     pub(crate) baseline: Option<u64>,
-    /// When its last tensor was resident.
+    /// The time at which its last tensor was resident, in seconds from the spawn.
     pub(crate) loaded_s: Option<f64>,
 }
 
-/// The figures of one GPU, and the worker's use over time as it was seen from outside.
-pub(crate) fn device_memory(life: &Life<'_>) -> (DeviceMemory, Vec<(f64, u64)>) {
-    let account = Account::of(life);
+/// Returns the figures of one GPU, and the memory of the worker over time as seen from outside:
+/// pairs of seconds and bytes.
+pub(crate) fn device_memory(life: &WorkerReadings<'_>) -> (DeviceMemory, Vec<(f64, u64)>) {
+    let account = Computation::of(life);
     let loaded = life.loaded_s.unwrap_or(f64::INFINITY);
     let figures = DeviceMemory {
         device: life.device,
@@ -105,9 +109,9 @@ pub(crate) fn device_memory(life: &Life<'_>) -> (DeviceMemory, Vec<(f64, u64)>) 
     (figures, account.worker)
 }
 
-impl<'a> Life<'a> {
-    /// How the peaks are had: a worker that says nothing before or nothing after its load leaves it
-    /// to the samples.
+impl<'a> WorkerReadings<'a> {
+    /// Returns the source of the peaks: samples, if the worker sent no mark before or after its
+    /// load.
     fn source(&self) -> PeakSource {
         let loaded = self.loaded_s.unwrap_or(f64::INFINITY);
         match (self.marks.first(), self.marks.last()) {
@@ -119,29 +123,32 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// The lists of processes; `None` if the driver did not tell them from the begin.
+    /// Returns the lists of processes with their times. Empty if the driver did not list processes
+    /// from the beginning.
     fn lists(&self) -> impl Iterator<Item = (f64, &'a [ProcessUse])> + use<'a> {
         let known = self.before.processes.is_some();
         let lists = self.log.processes.iter().map(|(t_s, list)| (*t_s, list.as_slice()));
         lists.filter(move |_| known)
     }
 
-    /// The processes before the spawn.
+    /// Returns the processes before the spawn.
     fn earlier(&self) -> &'a [ProcessUse] {
         self.before.processes.as_deref().unwrap_or_default()
     }
 
-    /// The processes after the worker's end.
+    /// Returns the processes after the end of the worker.
     fn later(&self) -> &'a [ProcessUse] {
         self.after.and_then(|after| after.processes.as_deref()).unwrap_or_default()
     }
 
-    /// By how much foreign processes use more in `list` than they did before.
+    /// Returns by how many bytes the memory of foreign processes in `list` exceeds that before the
+    /// spawn.
     fn growth(&self, list: &[ProcessUse], is_foreign: impl Fn(u32) -> bool) -> i64 {
         signed(sum_of(list, &is_foreign)) - signed(sum_of(self.earlier(), &is_foreign))
     }
 
-    /// By how much others use more after the worker's end: then no process is the worker.
+    /// Returns the growth of all processes after the end of the worker, when none of them is the
+    /// worker.
     fn left(&self, after: &Snapshot) -> i64 {
         match (&self.before.processes, &after.processes) {
             (Some(_), Some(list)) => self.growth(list, |pid| pid != self.worker),
@@ -149,36 +156,36 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Use after the worker's end, less what others took meanwhile.
+    /// Returns the bytes in use after the end of the worker, without the growth of other processes.
     fn unloaded(&self, after: &Snapshot) -> u64 {
         after.memory.used.saturating_add_signed(-self.left(after))
     }
 
-    /// Whether the GPU has back what the worker had.
+    /// Returns whether the GPU has all memory of the worker available again.
     pub(crate) fn is_back(&self, now: &Snapshot) -> bool {
         self.unloaded(now) <= self.before.memory.used.saturating_add(UNLOAD_TOLERANCE)
     }
 }
 
-/// A life in the making of its figures.
-struct Account<'a> {
-    life: &'a Life<'a>,
-    /// Whether the driver tells what the worker takes.
+/// The intermediate values of the computation for one worker.
+struct Computation<'a> {
+    life: &'a WorkerReadings<'a>,
+    /// Whether the driver reports the memory of the worker as a process.
     per_process: bool,
-    /// By how much others use more than before, from each of these times on.
+    /// The growth of other processes in bytes, each value with the time from which it holds.
     growth: Vec<(f64, i64)>,
-    /// The worker's use as it was seen from outside.
+    /// The memory of the worker as seen from outside, over time.
     worker: Vec<(f64, u64)>,
-    /// How late a list may be, in seconds.
+    /// The maximum delay of a list of processes, in seconds.
     lag: f64,
 }
 
-impl<'a> Account<'a> {
-    fn of(life: &'a Life<'a>) -> Account<'a> {
+impl<'a> Computation<'a> {
+    fn of(life: &'a WorkerReadings<'a>) -> Computation<'a> {
         let per_process = life.lists().any(|(_, list)| use_of(list, life.worker).is_some());
         let lag = life.log.processes_gap_s.max(MIN_LAG);
         let mut account =
-            Account { life, per_process, growth: Vec::new(), worker: Vec::new(), lag };
+            Computation { life, per_process, growth: Vec::new(), worker: Vec::new(), lag };
         let growth = |list| life.growth(list, |pid| account.is_foreign(pid));
         let mut changes = vec![(0.0, 0)];
         changes.extend(life.lists().map(|(t_s, list)| (t_s, growth(list))));
@@ -188,13 +195,13 @@ impl<'a> Account<'a> {
             let used = |list| use_of(list, life.worker).unwrap_or(0);
             life.lists().map(|(t_s, list)| (t_s, used(list))).collect()
         } else {
-            let own = |(t_s, used): &(f64, u64)| (*t_s, account.without_others(*used, *t_s, *t_s));
+            let own = |(t_s, used): &(f64, u64)| (*t_s, account.without_foreign(*used, *t_s, *t_s));
             life.log.used.iter().map(own).collect()
         };
         account
     }
 
-    /// The worker's highest use until `end`.
+    /// Returns the highest memory of the worker until `end`.
     fn peak(&self, end: f64) -> u64 {
         let marks = self.life.marks.iter().take_while(|mark| mark.t_s <= end);
         let reserved = marks.map(|mark| mark.memory.reserved_peak.max(mark.memory.reserved)).max();
@@ -203,59 +210,60 @@ impl<'a> Account<'a> {
         told.max(seen.max().unwrap_or(0))
     }
 
-    /// The most that the worker took outside its allocator until `end`.
+    /// Returns the highest memory of the worker outside of its allocator until `end`.
     fn outside(&self, end: f64) -> u64 {
         let (mut since, mut highest) = (0.0, 0);
         let mut most = 0;
         for Mark { t_s, memory } in self.life.marks.iter().take_while(|mark| mark.t_s <= end) {
             let risen = memory.outside_peak > highest;
             let outside = if risen { memory.outside_peak } else { memory.outside };
-            most = most.max(self.without_others(outside, since, *t_s));
+            most = most.max(self.without_foreign(outside, since, *t_s));
             highest = highest.max(memory.outside_peak);
             since = *t_s;
         }
         most
     }
 
-    /// `used` by everybody at some time of a stretch, without what others used then.
-    fn without_others(&self, used: u64, from: f64, to: f64) -> u64 {
+    /// Returns `used` (bytes of all processes at a time between `from` and `to`) without the memory
+    /// of other processes in that time.
+    fn without_foreign(&self, used: u64, from: f64, to: f64) -> u64 {
         let growth = highest(&self.growth, from - self.lag, to + self.lag).unwrap_or(0);
         let others = signed(self.life.before.memory.used).saturating_add(growth);
         u64::try_from(signed(used).saturating_sub(others)).unwrap_or(0)
     }
 
-    /// The worker's use when its last tensor was resident, at `at`.
+    /// Returns the memory of the worker at `at`, when its last tensor was resident.
     fn use_at(&self, at: f64) -> u64 {
         let mark = self.life.marks.iter().take_while(|mark| mark.t_s <= at).last();
         if let Some(Mark { t_s, memory }) = mark {
-            let outside = self.without_others(memory.outside, *t_s, *t_s);
+            let outside = self.without_foreign(memory.outside, *t_s, *t_s);
             return memory.reserved.saturating_add(outside);
         }
-        // the list that comes next may be the first to show it all
+        // only the next list may show the complete memory
         let at = if self.per_process { at + self.lag } else { at };
         highest(&self.worker, at, at).unwrap_or(0)
     }
 
-    /// Whether `pid` is certainly not the worker.
+    /// Returns whether `pid` is certainly not the worker.
     fn is_foreign(&self, pid: u32) -> bool {
         let was_there = || self.life.earlier().iter().any(|process| process.pid == pid);
         pid != self.life.worker && (self.per_process || was_there())
     }
 
-    /// Processes that came while the worker lived and might be the worker.
+    /// Returns the processes that started during the life of the worker and might be the worker.
     fn newcomers(&self) -> BTreeSet<u32> {
         let lists = self.life.lists().flat_map(|(_, list)| list);
         let pids = lists.map(|process| process.pid);
         pids.filter(|pid| *pid != self.life.worker && !self.is_foreign(*pid)).collect()
     }
 
-    /// The most that foreign processes used together.
+    /// Returns the highest memory of all foreign processes together.
     fn foreign_peak(&self) -> u64 {
         let lists = self.life.lists().map(|(_, list)| list).chain([self.life.earlier()]);
         lists.map(|list| sum_of(list, &|pid| self.is_foreign(pid))).max().unwrap_or(0)
     }
 
-    /// The foreign processes that grew.
+    /// Returns the foreign processes whose memory grew.
     fn foreign(&self) -> Vec<ForeignProcess> {
         let life = self.life;
         let stayed = |pid: u32| pid != life.worker && life.later().iter().any(|one| one.pid == pid);
@@ -266,7 +274,7 @@ impl<'a> Account<'a> {
         }
         let grown = |(pid, most): (u32, u64)| {
             let bytes = most.saturating_sub(use_of(life.earlier(), pid).unwrap_or(0));
-            // a pid that is another namespace's has another process's name here
+            // in another PID namespace, the id belongs to a different process here
             let name = life.log.names.get(&pid).filter(|_| self.per_process).cloned();
             let counts = bytes > 0 && (self.is_foreign(pid) || stayed(pid));
             counts.then_some(ForeignProcess { pid, name, bytes })
@@ -274,7 +282,7 @@ impl<'a> Account<'a> {
         most.into_iter().filter_map(grown).collect()
     }
 
-    /// Why the figures may hold what other processes took.
+    /// Returns why the figures may contain memory of other processes.
     fn mixed(&self) -> Option<String> {
         let silent = |process: &&ProcessUse| process.used.is_none() && self.is_foreign(process.pid);
         if let Some(process) = self.life.lists().flat_map(|(_, list)| list).find(silent) {
@@ -286,15 +294,15 @@ impl<'a> Account<'a> {
         if self.per_process { self.unowned() } else { self.unseen() }
     }
 
-    /// The same where every process is seen: memory that none of them owns, for long. A process that
-    /// ends may leave the list before its memory is free.
+    /// Returns the reason if the driver shows each process: memory that belongs to no process for a
+    /// long time. A process that ends may leave the list before its memory is free.
     fn unowned(&self) -> Option<String> {
         let is_listed = |list| use_of(list, self.life.worker).is_some();
         let mut gone = self.life.lists().skip_while(|(_, list)| !is_listed(list));
         let end = gone.find(|(_, list)| !is_listed(list)).map_or(f64::INFINITY, |(t_s, _)| t_s);
         let (mut since, mut least) = (None, u64::MAX);
         for (t_s, used) in self.life.log.used.iter().take_while(|(t_s, _)| *t_s < end) {
-            let all = self.without_others(*used, *t_s, *t_s);
+            let all = self.without_foreign(*used, *t_s, *t_s);
             let worker = highest(&self.worker, t_s - self.lag, t_s + self.lag).unwrap_or(0);
             let unowned = all.saturating_sub(worker);
             if unowned <= UNEXPLAINED {
@@ -310,7 +318,7 @@ impl<'a> Account<'a> {
         None
     }
 
-    /// The same where the worker is not seen.
+    /// Returns the reason if the driver does not show the worker.
     fn unseen(&self) -> Option<String> {
         let unseen = "the driver does not show which process is the worker";
         let life = self.life;
@@ -345,26 +353,26 @@ impl<'a> Account<'a> {
     }
 }
 
-/// The highest value from `from` to `to` of a quantity that holds each value until the next; `None`
-/// if it has none by then.
+/// Returns the highest value between `from` and `to` of a quantity that keeps each value until the
+/// next one. `None` if it has no value by then.
 fn highest<T: Copy + Ord>(points: &[(f64, T)], from: f64, to: f64) -> Option<T> {
     let begin = points.partition_point(|(t_s, _)| *t_s <= from).saturating_sub(1);
     let points = points[begin..].iter().take_while(|(t_s, _)| *t_s <= to);
     points.map(|(_, value)| *value).max()
 }
 
-/// What the processes that `counts` names use together.
+/// Returns the memory of the processes for which `counts` is true.
 fn sum_of(list: &[ProcessUse], counts: &impl Fn(u32) -> bool) -> u64 {
     let counted = list.iter().filter(|process| counts(process.pid));
     counted.map(|process| process.used.unwrap_or(0)).fold(0, u64::saturating_add)
 }
 
-/// What process `pid` uses; `None` if the list does not say.
+/// Returns the memory of process `pid`. `None` if the list does not contain it.
 fn use_of(list: &[ProcessUse], pid: u32) -> Option<u64> {
     list.iter().find(|process| process.pid == pid)?.used
 }
 
-/// No GPU has memory beyond 63 bits.
+/// Converts bytes to a signed number: no GPU has more than 2^63 bytes.
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -377,9 +385,9 @@ mod tests {
     const GIB: u64 = 1 << 30;
     const MIB: u64 = 1 << 20;
     const WORKER: u32 = 100;
-    /// What the worker's context takes.
+    /// The memory of the context of the worker.
     const CONTEXT: u64 = 500 * MIB;
-    /// What others have before.
+    /// The memory of other processes before the spawn.
     const BEFORE: u64 = 40 * MIB;
 
     fn snapshot(used: u64, list: Option<&[(u32, u64)]>) -> Snapshot {
@@ -403,23 +411,29 @@ mod tests {
         Mark { t_s, memory }
     }
 
-    /// A worker's life, loaded after two seconds.
-    struct Story {
+    /// The readings of a worker that ends its load after two seconds.
+    struct Scenario {
         before: Snapshot,
-        log: Log,
+        log: GpuSamples,
         after: Snapshot,
         marks: Vec<Mark>,
         baseline: Option<u64>,
     }
 
-    impl Story {
-        /// Lists of processes at these seconds; the device's use is their sum and what was before.
-        fn new(lists: &[(f64, &[(u32, u64)])]) -> Story {
+    impl Scenario {
+        /// Creates readings with lists of processes at these seconds. The memory in use is their
+        /// sum and [`BEFORE`].
+        fn new(lists: &[(f64, &[(u32, u64)])]) -> Scenario {
             let sum = |list: &[(u32, u64)]| BEFORE + list.iter().map(|(_, used)| used).sum::<u64>();
             let used = lists.iter().map(|(t_s, list)| (*t_s, sum(list))).collect();
             let lists = lists.iter().map(|(t_s, list)| (*t_s, processes(list))).collect();
-            let log = Log { used, processes: lists, processes_gap_s: 0.01, ..Log::default() };
-            Story {
+            let log = GpuSamples {
+                used,
+                processes: lists,
+                processes_gap_s: 0.01,
+                ..GpuSamples::default()
+            };
+            Scenario {
                 before: snapshot(BEFORE, Some(&[])),
                 log,
                 after: snapshot(BEFORE, Some(&[])),
@@ -429,7 +443,7 @@ mod tests {
         }
 
         fn figures(&self) -> DeviceMemory {
-            device_memory(&Life {
+            device_memory(&WorkerReadings {
                 device: Device::Cuda(0),
                 uuid: "GPU-1",
                 before: &self.before,
@@ -445,9 +459,9 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_load_is_pool_and_context() {
+    fn the_peak_of_a_quiet_load_is_pool_and_context() {
         let mut story =
-            Story::new(&[(0.5, &[(WORKER, CONTEXT)]), (1.9, &[(WORKER, CONTEXT + 5 * GIB)])]);
+            Scenario::new(&[(0.5, &[(WORKER, CONTEXT)]), (1.9, &[(WORKER, CONTEXT + 5 * GIB)])]);
         let outside = BEFORE + CONTEXT;
         story.marks = vec![
             mark(0.6, [0, 0], [outside, outside]),
@@ -466,8 +480,8 @@ mod tests {
     }
 
     #[test]
-    fn two_gib_of_another_process_during_the_load_are_flagged_and_not_counted() {
-        let mut story = Story::new(&[
+    fn memory_of_another_process_is_reported_and_not_counted() {
+        let mut story = Scenario::new(&[
             (0.5, &[(WORKER, CONTEXT)]),
             (1.0, &[(77, 2 * GIB), (WORKER, CONTEXT + GIB)]),
             (1.9, &[(77, 2 * GIB), (WORKER, CONTEXT + 5 * GIB)]),
@@ -491,8 +505,8 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_through_the_pool_shows_exactly() {
-        let mut story = Story::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
+    fn a_spike_through_the_pool_is_exact() {
+        let mut story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
         let outside = BEFORE + CONTEXT;
         story.marks = vec![
             mark(1.0, [5 * GIB, 5 * GIB], [outside, outside]),
@@ -505,30 +519,30 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_outside_the_pool_shows_where_the_worker_sampled_it() {
-        let mut story = Story::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
+    fn a_spike_outside_the_pool_is_counted_if_the_worker_sampled_it() {
+        let mut story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
         let outside = BEFORE + CONTEXT;
         story.marks = vec![
             mark(1.0, [5 * GIB, 5 * GIB], [outside, outside + 3 * GIB]),
             mark(3.0, [5 * GIB, 5 * GIB], [outside, outside + 3 * GIB]),
         ];
         assert_eq!(story.figures().peak, CONTEXT + 8 * GIB);
-        // another process comes later: the spike was before that
+        // another process starts later: the spike was before that
         story.log.processes.push((2.5, processes(&[(77, 2 * GIB), (WORKER, CONTEXT + 5 * GIB)])));
         assert_eq!(story.figures().peak, CONTEXT + 8 * GIB);
     }
 
     #[test]
-    fn what_nvml_saw_of_the_worker_is_the_least() {
-        let mut story = Story::new(&[(0.5, &[(WORKER, CONTEXT + 9 * GIB)])]);
+    fn the_peak_is_at_least_the_highest_sample_of_nvml() {
+        let mut story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 9 * GIB)])]);
         let outside = BEFORE + CONTEXT;
         story.marks = vec![mark(3.0, [5 * GIB, 5 * GIB], [outside, outside])];
         assert_eq!(story.figures().peak, CONTEXT + 9 * GIB);
     }
 
     #[test]
-    fn memory_that_others_give_back_is_not_taken_off_the_worker_s() {
-        let mut story = Story::new(&[
+    fn memory_that_other_processes_release_is_not_subtracted_from_the_worker() {
+        let mut story = Scenario::new(&[
             (0.5, &[(77, 3 * GIB), (WORKER, CONTEXT)]),
             (1.0, &[(WORKER, CONTEXT + GIB)]),
             (1.9, &[(WORKER, CONTEXT + 5 * GIB)]),
@@ -549,8 +563,8 @@ mod tests {
     }
 
     #[test]
-    fn without_marks_samples_say_it() {
-        let mut story = Story::new(&[
+    fn without_marks_the_peak_comes_from_samples() {
+        let mut story = Scenario::new(&[
             (0.5, &[(WORKER, CONTEXT)]),
             (1.9, &[(WORKER, CONTEXT + 5 * GIB)]),
             (3.0, &[(WORKER, CONTEXT + 6 * GIB)]),
@@ -559,11 +573,11 @@ mod tests {
         assert_eq!(figures.peak, CONTEXT + 6 * GIB);
         assert_eq!((figures.peak_load, figures.after_load), (CONTEXT + 5 * GIB, figures.peak_load));
         assert_eq!((figures.peak_source, figures.outside_gap_s), (PeakSource::Samples, None));
-        // a last word that came before the load was done says nothing of what came after it
+        // a last mark from before the end of the load does not count for the time after it
         story.marks = vec![mark(1.0, [GIB, GIB], [BEFORE + CONTEXT, BEFORE + CONTEXT])];
         assert_eq!(story.figures().peak_source, PeakSource::Samples);
         story.marks.clear();
-        // no lists at all: the growth of the device's use
+        // without lists, the growth of the memory in use counts
         story.before.processes = None;
         let figures = story.figures();
         assert_eq!((figures.peak, figures.per_process), (CONTEXT + 6 * GIB, false));
@@ -571,9 +585,9 @@ mod tests {
     }
 
     #[test]
-    fn a_life_without_a_load_keeps_what_there_was() {
-        let story = Story::new(&[(0.5, &[(WORKER, CONTEXT)])]);
-        let life = Life {
+    fn a_worker_without_a_load_has_a_peak() {
+        let story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT)])]);
+        let life = WorkerReadings {
             device: Device::Cuda(0),
             uuid: "GPU-1",
             before: &story.before,
@@ -589,10 +603,11 @@ mod tests {
         assert_eq!((figures.peak_load, figures.peak), (CONTEXT, CONTEXT));
     }
 
-    /// NVML shows the host's ids: the worker is 9001 there.
+    /// NVML shows process ids of the host, in which the worker is 9001.
     #[test]
-    fn one_stranger_is_taken_for_the_worker_and_two_cannot_be_told_apart() {
-        let mut story = Story::new(&[(0.5, &[(9001, CONTEXT)]), (1.9, &[(9001, CONTEXT + GIB)])]);
+    fn one_unknown_process_counts_as_the_worker_and_two_are_ambiguous() {
+        let mut story =
+            Scenario::new(&[(0.5, &[(9001, CONTEXT)]), (1.9, &[(9001, CONTEXT + GIB)])]);
         let figures = story.figures();
         assert_eq!((figures.peak, figures.per_process), (CONTEXT + GIB, false));
         assert_eq!(figures.mixed, None);
@@ -602,8 +617,8 @@ mod tests {
     }
 
     #[test]
-    fn other_signs_of_another_process_are_told_too() {
-        let quiet = || Story::new(&[(0.5, &[(9001, CONTEXT)])]);
+    fn other_signs_of_another_process_are_reported() {
+        let quiet = || Scenario::new(&[(0.5, &[(9001, CONTEXT)])]);
         let mut stays = quiet();
         stays.after = snapshot(BEFORE + CONTEXT, Some(&[(9001, CONTEXT)]));
         let figures = stays.figures();
@@ -622,8 +637,8 @@ mod tests {
         let reason = silent.figures().mixed.expect("mixed");
         assert!(reason.contains("does not report the memory of process 5"), "{reason}");
 
-        // no list shows anybody, and 2 GiB come from somewhere
-        let mut unseen = Story::new(&[]);
+        // no list shows a process, and 2 GiB come from elsewhere
+        let mut unseen = Scenario::new(&[]);
         let outside = BEFORE + CONTEXT;
         unseen.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
         assert_eq!(unseen.figures().mixed, None);
@@ -633,9 +648,9 @@ mod tests {
     }
 
     #[test]
-    fn use_that_no_process_owns_is_another_s_where_it_lasts() {
+    fn lasting_memory_without_an_owner_belongs_to_another_process() {
         let lists: &[(f64, &[(u32, u64)])] = &[(0.5, &[(WORKER, CONTEXT)])];
-        let mut story = Story::new(lists);
+        let mut story = Scenario::new(lists);
         let at = |i: u32| 1.0 + f64::from(i) * 0.01;
         let with = |more: &dyn Fn(u32) -> u64| -> Vec<(f64, u64)> {
             (0..200).map(|i| (at(i), BEFORE + CONTEXT + more(i))).collect()
@@ -652,10 +667,12 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_comes_late_takes_nothing_of_the_worker_s() {
-        // the other's 2 GiB are in the mark of 1.0 s, and in a list only 30 ms later
-        let mut story =
-            Story::new(&[(0.5, &[(WORKER, CONTEXT)]), (1.03, &[(77, 2 * GIB), (WORKER, CONTEXT)])]);
+    fn a_late_list_does_not_reduce_the_memory_of_the_worker() {
+        // the 2 GiB of the other process are in the mark at 1.0 s, and in a list only 30 ms later
+        let mut story = Scenario::new(&[
+            (0.5, &[(WORKER, CONTEXT)]),
+            (1.03, &[(77, 2 * GIB), (WORKER, CONTEXT)]),
+        ]);
         let outside = BEFORE + CONTEXT + 2 * GIB;
         story.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
         assert_eq!(story.figures().peak, CONTEXT + GIB);

@@ -1,34 +1,34 @@
-//! Which GPUs a model gets, and whether a worker suits them. Pure: the inventory and the variable
-//! in, GPUs or a refusal out.
+//! Selects the GPUs of a model, and checks that a worker supports them. Pure functions of the
+//! inventory and the environment variable.
 
 use super::error::{GpuError, MissingGpu};
-use super::inventory::{Gpu, Slot, Visible, visible};
+use super::inventory::{Gpu, Slot, VisibleDevices, visible};
 use modelgate_protocol::{Device, Engine};
 use std::path::Path;
 
-/// A GPU under the name that a request gives it.
+/// A GPU with the device name of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
-    /// The name that the request gives it.
+    /// The device name.
     pub device: Device,
     /// The GPU.
     pub gpu: Gpu,
 }
 
-/// The GPUs of a host, as far as the driver shows them.
+/// The GPUs that the driver of a host shows.
 #[derive(Debug, Clone, Copy)]
 pub struct HostGpus<'a> {
     /// The GPUs, in the order of the PCI bus.
     pub gpus: &'a [Gpu],
-    /// Why there are none, if there are none.
+    /// The reason why the host has no GPU. `None` if it has one.
     pub no_gpu_reason: Option<&'a str>,
 }
 
-/// Returns the GPUs that the CUDA devices among `devices` are on a host, in the order of `devices`, if
-/// `CUDA_VISIBLE_DEVICES` is `variable`. `model` is who asks.
+/// Returns the GPUs of the CUDA devices in `devices`, in the order of `devices`, for the value
+/// `variable` of `CUDA_VISIBLE_DEVICES`. Errors name `model`.
 ///
 /// # Errors
-/// A device that the host does not have, that is hidden, or that is cut into slices.
+/// A device does not exist on the host, is hidden, or is in MIG mode.
 pub fn assign(
     devices: &[Device],
     model: &str,
@@ -53,7 +53,7 @@ pub fn assign(
     Ok(assigned)
 }
 
-/// `devices` as a worker counts them that is shown just the CUDA devices among them, in this order.
+/// Returns `devices` as a worker counts them if it sees only these CUDA devices, in this order.
 pub(crate) fn shown(devices: &[Device]) -> Vec<Device> {
     let mut ordinals = 0..;
     let count = |device: &Device| match device {
@@ -64,7 +64,7 @@ pub(crate) fn shown(devices: &[Device]) -> Vec<Device> {
 }
 
 /// Returns why a host has no GPU for an ordinal.
-fn missing(host: HostGpus<'_>, visible: &Visible, variable: Option<&str>) -> MissingGpu {
+fn missing(host: HostGpus<'_>, visible: &VisibleDevices, variable: Option<&str>) -> MissingGpu {
     match (host.no_gpu_reason, &visible.cut, variable) {
         (Some(reason), _, _) => MissingGpu::NoGpu(reason.to_owned()),
         (None, Some(cut), Some(variable)) => MissingGpu::Hidden {
@@ -76,10 +76,10 @@ fn missing(host: HostGpus<'_>, visible: &Visible, variable: Option<&str>) -> Mis
     }
 }
 
-/// The GPU of a slot.
+/// Returns the GPU of a slot.
 ///
 /// # Errors
-/// It is a slice, or cut into such: neither's memory is what would be measured.
+/// The slot is a MIG slice, or the GPU is in MIG mode: their memory cannot be measured.
 fn whole<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, GpuError> {
     let model = model.to_owned();
     match slot {
@@ -89,7 +89,7 @@ fn whole<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, Gpu
     }
 }
 
-/// Refuses a worker that was built for other devices or a newer driver than these.
+/// Checks that the worker was built for these devices and not for a newer driver.
 pub(crate) fn suits(
     engine: &Engine,
     program: &Path,
@@ -124,7 +124,7 @@ pub(crate) fn suits(
     Ok(())
 }
 
-/// Major and minor number, which compare as versions do.
+/// Returns major and minor number, which compare as versions do.
 fn version(text: &str) -> (u32, u32) {
     let mut numbers = text.split('.').map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
@@ -137,7 +137,7 @@ mod tests {
     use crate::reportable::Reportable;
     use modelgate_protocol::{Failure, FailureKind, Stage};
 
-    /// A host's GPUs, and why there are none.
+    /// The GPUs of a host, and the reason if there are none.
     struct Host(Vec<Gpu>, Option<&'static str>);
 
     impl Host {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_s_order_is_kept_and_the_cpu_left_out() {
+    fn gpus_have_the_order_of_the_request_without_the_cpu() {
         let devices = [Device::Cuda(1), Device::Cpu, Device::Cuda(0)];
         let assigned = assign(&devices, "m", two().gpus(), None).expect("both are there");
         let pairs: Vec<_> =
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_refused_with_its_cause() {
+    fn a_missing_device_is_refused_with_its_cause() {
         let rows = [
             (host(Vec::new(), Some("no NVIDIA driver: NVML")), None, "no NVIDIA driver", "driver"),
             (host(Vec::new(), Some("the driver shows no GPU")), None, "shows no GPU", "container"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_are_refused_by_name() {
+    fn mig_slices_are_refused_by_name() {
         let failure = refusal(&[Device::Cuda(0)], &two(), Some("MIG-5c1f"));
         assert!(failure.message.contains("sets to MIG-5c1f, a MIG slice"), "{failure}");
         assert!(failure.hint.contains("a complete GPU"), "{}", failure.hint);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_for_another_device_or_driver_is_refused_by_both_names() {
+    fn a_worker_for_another_gpu_or_driver_is_refused() {
         let one = [Assigned { device: Device::Cuda(0), gpu: gpu("GPU-a") }];
         let program = Path::new("/w");
         for (capability, cuda) in [("9.0", "13.0"), ("9.0", "12.8")] {

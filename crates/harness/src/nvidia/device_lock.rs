@@ -1,9 +1,9 @@
-//! One lock for each GPU of the host, so that two runs do not measure each other.
+//! One lock for each GPU of the host, so that two runs do not disturb each other's measurements.
 //!
-//! A lock is `flock` on a file in `/tmp`, whatever `TMPDIR` says, named by the GPU's UUID: the same
-//! for every user and program version. The system lets go of it when its holder ends, however it
-//! does. The holder writes its process id into the file for others to read. Containers that do not
-//! share `/tmp` do not see each other's.
+//! A lock is `flock` on a file in `/tmp` (independent of `TMPDIR`), named after the UUID of the
+//! GPU: the same file for every user and program version. The operating system releases the lock
+//! when its describe_holder ends for any reason. The describe_holder writes its process id into the file. Containers
+//! that do not share `/tmp` do not see each other's locks.
 
 use super::assign::Assigned;
 use super::error::GpuError;
@@ -18,30 +18,30 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Where the locks are.
+/// The folder of the locks.
 pub(crate) const FOLDER: &str = "/tmp";
-/// The most bytes of a process id.
+/// The maximum length of a process id in bytes.
 const MAX_HOLDER_BYTES: usize = 20;
 
-/// The locks of some GPUs; dropping it releases them.
+/// The locks of some GPUs. Dropping it releases them.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct GpuLocks {
     _files: Vec<File>,
 }
 
-/// Takes the locks in `folder` of the GPUs that `model` is to be measured on, and waits for those
-/// that others hold, up to `patience` in all.
+/// Locks the GPUs on which `model` is measured, with files in `folder`. Waits up to `patience` in
+/// total for locks that other runs lock_gpus.
 ///
 /// # Errors
-/// Another still holds one, a signal came, or the file of the lock cannot be opened.
-pub(crate) fn hold(
+/// Another run still holds a lock, a signal arrived, or a lock file cannot be opened.
+pub(crate) fn lock_gpus(
     folder: &Path,
     gpus: &[Assigned],
     model: &str,
     patience: Duration,
     interrupt: &Interrupt,
-) -> Result<Held, GpuError> {
-    // all take them in one order, so that no two wait for each other
+) -> Result<GpuLocks, GpuError> {
+    // all runs lock in the same order, so that no two runs wait for each other
     let mut gpus: Vec<&Assigned> = gpus.iter().collect();
     gpus.sort_by(|a, b| a.gpu.uuid.cmp(&b.gpu.uuid));
     let until = Instant::now() + patience;
@@ -49,7 +49,7 @@ pub(crate) fn hold(
     for assigned in gpus {
         files.push(hold_one(folder, assigned, model, patience, until, interrupt)?);
     }
-    Ok(Held { _files: files })
+    Ok(GpuLocks { _files: files })
 }
 
 fn hold_one(
@@ -71,17 +71,17 @@ fn hold_one(
             return Err(GiveUp::Interrupted(signal));
         }
         if Instant::now() >= until {
-            return Err(GiveUp::Held(holder(&file)));
+            return Err(GiveUp::Busy(describe_holder(&file)));
         }
         if !waiting {
             waiting = true;
-            // a wait that cannot be shown is not an error
+            // a wait that cannot be printed is not an error
             let _ = writeln!(
                 io::stderr(),
                 "modelgate: {model}: waiting up to {} for the GPU {device} ({}), which {} holds",
                 format_duration(patience),
                 gpu.uuid,
-                holder(&file)
+                describe_holder(&file)
             );
         }
         Ok(())
@@ -89,7 +89,7 @@ fn hold_one(
     lock::wait(&file, keep_waiting).map_err(|reason| match reason {
         GiveUp::Io(error) => unusable(error),
         GiveUp::Interrupted(signal) => GpuError::Interrupted { device: *device, signal },
-        GiveUp::Held(holder) => GpuError::Busy {
+        GiveUp::Busy(holder) => GpuError::Busy {
             model: model.to_owned(),
             device: *device,
             gpu: Box::new(gpu.clone()),
@@ -97,17 +97,17 @@ fn hold_one(
             waited: patience,
         },
     })?;
-    // others only read it to name who they wait for
+    // other runs read it only to name the holder
     let _ = sign(&mut file);
     Ok(file)
 }
 
-/// Why a wait for a lock ended without it.
+/// The reason why a wait for a lock ended without the lock.
 enum GiveUp {
     Io(io::Error),
     Interrupted(i32),
-    /// Another still holds it, in words.
-    Held(String),
+    /// Another run still holds the lock, with a description of the describe_holder.
+    Busy(String),
 }
 
 impl From<io::Error> for GiveUp {
@@ -116,8 +116,9 @@ impl From<io::Error> for GiveUp {
     }
 }
 
-/// Opens the lock's file, and makes it where it is not there. Where a folder is everybody's, Linux
-/// does not let a user open another user's file with the flag that would make it (`fs.protected_regular`).
+/// Opens the lock file, and creates it if it does not exist. In a folder that all users can write,
+/// Linux does not let a user open the file of another user with the flag that would create it
+/// (`fs.protected_regular`).
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let everybody = Mode::from_raw_mode(0o666);
@@ -128,10 +129,10 @@ fn open(path: &Path) -> io::Result<File> {
             other => break other?,
         }
         match open(flags | OFlags::CREATE | OFlags::EXCL) {
-            // another was quicker
+            // another run created the file first
             Err(Errno::EXIST) => {}
             Ok(file) => {
-                // the user's mask has taken bits away
+                // the umask of the user has removed permissions
                 file.set_permissions(Permissions::from_mode(0o666))?;
                 break file;
             }
@@ -151,9 +152,8 @@ fn sign(file: &mut File) -> io::Result<()> {
     write!(file, "{}", std::process::id())
 }
 
-/// Returns who holds the lock, in words. The file may be written by every user: nothing but a number is
-/// shown.
-fn holder(file: &File) -> String {
+/// Returns a description of the describe_holder. Every user can write the file, so only a number is used.
+fn describe_holder(file: &File) -> String {
     let mut buffer = [0; MAX_HOLDER_BYTES];
     let read = file.read_at(&mut buffer, 0).unwrap_or(0);
     let text = String::from_utf8_lossy(&buffer[..read]);
@@ -178,13 +178,13 @@ mod tests {
         uuids.iter().map(one).collect()
     }
 
-    fn take(folder: &Path, uuids: &[&str], patience: u64) -> Result<Held, Failure> {
+    fn take(folder: &Path, uuids: &[&str], patience: u64) -> Result<GpuLocks, Failure> {
         let patience = Duration::from_millis(patience);
-        hold(folder, &assigned(uuids), "m", patience, &Interrupt::default())
+        lock_gpus(folder, &assigned(uuids), "m", patience, &Interrupt::default())
             .map_err(|error| error.to_failure())
     }
 
-    /// A process of another program that holds the lock until it is killed.
+    /// Starts a process of another program that holds the lock until it is killed.
     fn other_process(folder: &Path, uuid: &str) -> std::process::Child {
         let path = folder.join(format!("modelgate-{uuid}.lock"));
         let script = "import fcntl, os, sys, time\n\
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_run_waits_and_then_names_who_holds_the_gpu() {
+    fn a_second_run_waits_and_then_names_the_holder_of_the_gpu() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let mut other = other_process(folder.path(), "GPU-1");
         let began = Instant::now();
@@ -218,11 +218,11 @@ mod tests {
         assert!(take(folder.path(), &["GPU-2"], 0).is_ok(), "another GPU is free");
         other.kill().expect("killed");
         other.wait().expect("reaped");
-        assert!(take(folder.path(), &["GPU-1"], 0).is_ok(), "a dead holder holds nothing");
+        assert!(take(folder.path(), &["GPU-1"], 0).is_ok(), "a dead describe_holder holds nothing");
     }
 
     #[test]
-    fn a_run_that_waits_goes_on_when_the_other_is_done() {
+    fn a_waiting_run_continues_when_the_other_run_ends() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let held = take(folder.path(), &["GPU-1", "GPU-2"], 0).expect("free");
         let path = folder.path().join("modelgate-GPU-2.lock");
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(signed, std::process::id().to_string());
         assert!(take(folder.path(), &["GPU-2"], 0).is_err(), "also within one process");
         std::thread::scope(|scope| {
-            // in the other order, which must not matter
+            // in the opposite order, which must not matter
             let waiting = scope.spawn(|| take(folder.path(), &["GPU-2", "GPU-1"], 10_000));
             std::thread::sleep(Duration::from_millis(150));
             assert!(!waiting.is_finished());
@@ -245,14 +245,14 @@ mod tests {
         let _held = take(folder.path(), &["GPU-1"], 0).expect("free");
         let interrupt = Interrupt::after(2);
         let patience = Duration::from_secs(60);
-        let failure = hold(folder.path(), &assigned(&["GPU-1"]), "m", patience, &interrupt);
+        let failure = lock_gpus(folder.path(), &assigned(&["GPU-1"]), "m", patience, &interrupt);
         let failure = failure.expect_err("interrupted").to_failure();
         assert_eq!(failure.kind, FailureKind::Interrupted);
         assert!(failure.message.contains("SIGINT"), "{failure}");
     }
 
     #[test]
-    fn every_user_can_write_the_file_and_no_link_is_followed() {
+    fn the_lock_file_is_writable_by_all_users_and_symlinks_are_not_followed() {
         let folder = tempfile::TempDir::new().expect("a folder");
         drop(take(folder.path(), &["GPU-1"], 0).expect("free"));
         let path = folder.path().join("modelgate-GPU-1.lock");

@@ -18,12 +18,12 @@ pub enum GpuError {
     Missing {
         /// The id of the model.
         model: String,
-        /// The device that it asks for.
+        /// The requested device.
         device: Device,
         /// Why the device does not exist.
         reason: MissingGpu,
     },
-    /// The GPU is in MIG mode: its memory is not what would be measured.
+    /// The GPU is in MIG mode: its memory cannot be measured.
     #[error(
         "{model} needs the GPU {device}, which is {} ({}) in MIG mode: the memory of MIG slices \
          cannot be measured",
@@ -33,7 +33,7 @@ pub enum GpuError {
     MigMode {
         /// The id of the model.
         model: String,
-        /// The device that it asks for.
+        /// The requested device.
         device: Device,
         /// The GPU.
         gpu: Box<Gpu>,
@@ -46,15 +46,15 @@ pub enum GpuError {
     MigSlice {
         /// The id of the model.
         model: String,
-        /// The device that it asks for.
+        /// The requested device.
         device: Device,
         /// The name of the slice.
         slice: String,
     },
-    /// The worker was built for the CPU alone.
+    /// The worker was built without CUDA.
     #[error("the worker {} (engine {engine}) was built without CUDA", program.display())]
     WithoutCuda {
-        /// The worker.
+        /// The worker program.
         program: PathBuf,
         /// The name of its engine.
         engine: String,
@@ -68,11 +68,11 @@ pub enum GpuError {
         gpu.compute_capability
     )]
     ComputeCapability {
-        /// The worker.
+        /// The worker program.
         program: PathBuf,
         /// The compute capability that it was built for.
         built: String,
-        /// The device that it is to use.
+        /// The requested device.
         device: Device,
         /// The GPU.
         gpu: Box<Gpu>,
@@ -87,11 +87,11 @@ pub enum GpuError {
         gpu.cuda
     )]
     CudaVersion {
-        /// The worker.
+        /// The worker program.
         program: PathBuf,
-        /// The version that it was built with.
+        /// The CUDA version that it was built with.
         built: String,
-        /// The GPU that it is to use.
+        /// The GPU that the worker would use.
         gpu: Box<Gpu>,
     },
     /// The driver does not report the memory of the GPU.
@@ -102,25 +102,25 @@ pub enum GpuError {
         /// The UUID of the GPU.
         uuid: String,
     },
-    /// The file by which runs take turns on a GPU cannot be opened or locked.
+    /// The lock file of a GPU cannot be opened or locked.
     #[error("{}: the lock of the GPU {device} cannot be taken: {source}", path.display())]
     Lock {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
         /// The device.
         device: Device,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// A signal came while this run waited for another one.
+    /// A signal arrived during the wait for another run.
     #[error("{} ended the wait for the GPU {device}", signal::name(*signal))]
     Interrupted {
         /// The device.
         device: Device,
-        /// The signal's number.
+        /// The number of the signal.
         signal: i32,
     },
-    /// Another run held the GPU for too long.
+    /// Another run held the GPU for longer than this run waited.
     #[error(
         "the GPU {device} ({}, {}) is held by {holder}; {model} waited for {}",
         gpu.name,
@@ -134,7 +134,7 @@ pub enum GpuError {
         device: Device,
         /// The GPU.
         gpu: Box<Gpu>,
-        /// Who holds it.
+        /// A description of the holder.
         holder: String,
         /// How long this run waited.
         waited: Duration,
@@ -144,20 +144,20 @@ pub enum GpuError {
 /// Why a device does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MissingGpu {
-    /// The host has no GPU, for this reason.
+    /// The host has no GPU, with the reason.
     #[error("{0}")]
     NoGpu(String),
-    /// `CUDA_VISIBLE_DEVICES` hides it.
+    /// `CUDA_VISIBLE_DEVICES` hides the device.
     #[error("{CUDA_VISIBLE_DEVICES}={variable:?} shows {shown} of them: {cut}")]
     Hidden {
         /// The value of the variable.
         variable: String,
-        /// How many devices it shows.
+        /// The number of devices that it shows.
         shown: usize,
-        /// Why it shows no more.
+        /// Why it shows no more devices.
         cut: String,
     },
-    /// The host has only this many.
+    /// The host has fewer GPUs than that, with their number.
     #[error("the host has {0} of them")]
     TooFew(usize),
 }

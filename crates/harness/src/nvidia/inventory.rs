@@ -1,84 +1,84 @@
-//! The GPUs of a host, and which of them `cuda:0`, `cuda:1` and so on are.
+//! The GPUs of a host, and the GPUs to which `cuda:0`, `cuda:1` and so on refer.
 //!
 //! Source: the section on environment variables of NVIDIA's CUDA C++ Programming Guide. Entries are
-//! indices or the first characters of UUIDs; the first that is invalid hides itself and all after
-//! it; a duplicate leaves CUDA without any device. Indices are those of the PCI bus
-//! (`CUDA_DEVICE_ORDER=PCI_BUS_ID`), which is what `nvidia-smi` shows.
+//! indices or prefixes of UUIDs. The first invalid entry hides itself and all later entries. A
+//! duplicate hides all devices. Indices follow the PCI bus (`CUDA_DEVICE_ORDER=PCI_BUS_ID`), as in
+//! the output of `nvidia-smi`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A GPU.
+/// A GPU of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gpu {
-    /// Its name.
+    /// The product name, such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
-    /// Its UUID, which CUDA and NVML agree on.
+    /// The UUID that both CUDA and NVML report.
     pub uuid: String,
-    /// Where it is on the PCI bus.
+    /// The address on the PCI bus.
     #[serde(default)]
     pub bus_id: String,
-    /// Memory.
+    /// The total memory in bytes.
     pub vram_bytes: u64,
-    /// Version of the driver.
+    /// The version of the driver.
     pub driver: String,
-    /// The newest CUDA version that the driver supports.
+    /// The newest CUDA version that the driver supports, such as `13.0`.
     pub cuda: String,
-    /// Such as `9.0`.
+    /// The compute capability, such as `9.0`.
     pub compute_capability: String,
-    /// Whether it is cut into slices (MIG mode).
+    /// Whether MIG mode is on, which divides the GPU into slices.
     #[serde(default)]
     pub mig: bool,
 }
 
-/// Returns a compute capability as compilers expect it, such as `90` for `9.0`.
+/// Returns a compute capability in the form that compilers expect, such as `90` for `9.0`.
 pub(crate) fn capability_digits(capability: &str) -> String {
     capability.replace('.', "")
 }
 
-/// What one ordinal of CUDA stands for.
+/// The GPU or slice of one CUDA ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
-    /// A whole GPU.
+    /// A complete GPU.
     Gpu(Gpu),
-    /// A slice of one, by its name.
+    /// A MIG slice, by its name.
     Slice(String),
 }
 
-/// What CUDA's ordinals stand for, in their order.
+/// The devices that a CUDA program sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Visible {
-    /// One for each ordinal.
+pub struct VisibleDevices {
+    /// The GPU or slice of each CUDA ordinal.
     pub slots: Vec<Slot>,
-    /// Why there are no more, where `CUDA_VISIBLE_DEVICES` is the cause.
+    /// Why `CUDA_VISIBLE_DEVICES` hides the remaining devices. `None` if it hides none.
     pub cut: Option<String>,
 }
 
-/// What CUDA's ordinals stand for on a host with these GPUs, which stand in the order of the PCI
-/// bus, where `CUDA_VISIBLE_DEVICES` is `variable`.
-pub fn visible(gpus: &[Gpu], variable: Option<&str>) -> Visible {
+/// Returns the devices that CUDA shows on a host with `gpus` (in the order of the PCI bus) if
+/// `CUDA_VISIBLE_DEVICES` has the value `variable`.
+pub fn visible(gpus: &[Gpu], variable: Option<&str>) -> VisibleDevices {
     let Some(variable) = variable else {
-        return Visible { slots: gpus.iter().cloned().map(Slot::Gpu).collect(), cut: None };
+        return VisibleDevices { slots: gpus.iter().cloned().map(Slot::Gpu).collect(), cut: None };
     };
     let mut slots: Vec<Slot> = Vec::new();
     for entry in variable.split(',').map(str::trim) {
         match slot(gpus, entry) {
             Ok(slot) if slots.contains(&slot) => {
                 let cut = format!("{entry:?} is a duplicate, which leaves CUDA without any device");
-                return Visible { slots: Vec::new(), cut: Some(cut) };
+                return VisibleDevices { slots: Vec::new(), cut: Some(cut) };
             }
             Ok(slot) => slots.push(slot),
-            Err(cut) => return Visible { slots, cut: Some(cut) },
+            Err(cut) => return VisibleDevices { slots, cut: Some(cut) },
         }
     }
     let cut = format!("it names {} of the host's {}", slots.len(), gpus.len());
-    Visible { cut: (slots.len() < gpus.len()).then_some(cut), slots }
+    VisibleDevices { cut: (slots.len() < gpus.len()).then_some(cut), slots }
 }
 
-/// What one entry stands for.
+/// Returns the GPU or slice of one entry.
 ///
 /// # Errors
-/// Why it is invalid.
+/// The reason why the entry is invalid.
 fn slot(gpus: &[Gpu], entry: &str) -> Result<Slot, String> {
     let ends_here = "which hides it and all later entries";
     if entry.is_empty() {
@@ -111,7 +111,7 @@ fn slot(gpus: &[Gpu], entry: &str) -> Result<Slot, String> {
 pub(crate) mod tests {
     use super::*;
 
-    /// An H100 with this UUID.
+    /// Returns an H100 with this UUID.
     pub(crate) fn gpu(uuid: &str) -> Gpu {
         Gpu {
             name: "NVIDIA H100".into(),
@@ -129,7 +129,7 @@ pub(crate) mod tests {
         ["GPU-aa11", "GPU-aa22", "GPU-bb33"].map(gpu).to_vec()
     }
 
-    /// UUIDs in the order of CUDA's ordinals, and why there are no more.
+    /// Returns the UUIDs in the order of CUDA ordinals, and why there are no more.
     fn seen(variable: Option<&str>) -> (Vec<String>, String) {
         let visible = visible(&host(), variable);
         let name = |slot| match slot {
@@ -140,13 +140,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_the_variable_all_are_seen_in_the_order_of_the_bus() {
+    fn without_the_variable_all_gpus_are_visible_in_bus_order() {
         assert_eq!(seen(None).0, ["GPU-aa11", "GPU-aa22", "GPU-bb33"]);
         assert_eq!(seen(None).1, "");
     }
 
     #[test]
-    fn every_form_of_an_entry_is_understood() {
+    fn every_form_of_an_entry_is_resolved() {
         for (variable, uuids) in [
             ("0,1,2", vec!["GPU-aa11", "GPU-aa22", "GPU-bb33"]),
             ("2, 0", vec!["GPU-bb33", "GPU-aa11"]),
@@ -169,10 +169,10 @@ pub(crate) mod tests {
             ("1,-1,0", vec!["GPU-aa22"], "\"-1\" is not the index"),
             ("0,3,1", vec!["GPU-aa11"], "\"3\" is not the index of one of the 3 GPUs"),
             ("0,,1", vec!["GPU-aa11"], "an empty entry"),
-            ("2,GPU-aa,1", vec!["GPU-bb33"], "\"GPU-aa\" begins the UUID of more than one GPU"),
-            ("GPU-cc", vec![], "\"GPU-cc\" is no GPU of this host"),
-            ("GPU-", vec![], "\"GPU-\" is no GPU of this host"),
-            ("all", vec![], "\"all\" is no GPU of this host"),
+            ("2,GPU-aa,1", vec!["GPU-bb33"], "\"GPU-aa\" is the beginning of more than one UUID"),
+            ("GPU-cc", vec![], "\"GPU-cc\" is not a GPU of this host"),
+            ("GPU-", vec![], "\"GPU-\" is not a GPU of this host"),
+            ("all", vec![], "\"all\" is not a GPU of this host"),
         ] {
             let (found, cut) = seen(Some(variable));
             assert_eq!(found, uuids, "{variable}");
@@ -181,7 +181,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_device_named_twice_leaves_none() {
+    fn a_duplicate_entry_hides_all_devices() {
         for variable in ["0,0", "1,GPU-aa22", "MIG-1,MIG-1"] {
             let (found, cut) = seen(Some(variable));
             assert!(found.is_empty(), "{variable}");

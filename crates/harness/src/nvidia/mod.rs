@@ -1,8 +1,8 @@
-//! The harness's side of NVIDIA GPUs: which there are, which a model gets, who holds them, and what
-//! is in use on them. Through NVML, which is opened at run time: a host without a driver has none,
+//! NVIDIA GPUs as the harness sees them: inventory, assignment to models, locks, and memory in use.
+//! All readings come from NVML, which is opened at run time: a host without a driver has no GPUs,
 //! and nothing else changes.
 //!
-//! Knows the types of the protocol; nothing of CUDA, engines and models.
+//! This module uses the types of the protocol, and does not depend on CUDA, engines or models.
 
 mod account;
 mod assign;
@@ -13,14 +13,14 @@ mod nvml;
 mod probe;
 mod readings;
 
-pub(crate) use account::{Life, Mark, device_memory};
+pub(crate) use account::{Mark, WorkerReadings, device_memory};
 pub use assign::{Assigned, HostGpus, assign};
 pub(crate) use assign::{shown, suits};
-pub(crate) use device_lock::{FOLDER, hold};
+pub(crate) use device_lock::{FOLDER, lock_gpus};
 pub use error::{GpuError, MissingGpu};
 pub(crate) use inventory::capability_digits;
-pub use inventory::{Gpu, Slot, Visible, visible};
+pub use inventory::{Gpu, Slot, VisibleDevices, visible};
 pub use nvml::NvmlReadings;
 pub(crate) use nvml::inventory;
-pub(crate) use probe::{Log, Probe, unloaded};
+pub(crate) use probe::{GpuSampler, GpuSamples, unloaded};
 pub use readings::{MemoryReading, ProcessUse, Readings, Snapshot};

@@ -1,4 +1,4 @@
-//! NVIDIA's management library (NVML), the only place that asks it.
+//! Readings from the NVIDIA Management Library (NVML). No other file calls it.
 
 use super::inventory::Gpu;
 use super::readings::{MemoryReading, ProcessUse, Readings};
@@ -8,10 +8,11 @@ use nvml_wrapper::{Device, Nvml};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-/// The longest name of a process that is asked for.
+/// The maximum length of a process name in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
-/// The library, opened once: its start takes a good part of a second on large hosts.
+/// Returns the library, which is opened once, because its start takes up to a second on large
+/// hosts.
 fn nvml() -> Result<&'static Nvml, String> {
     static NVML: OnceLock<Result<Nvml, String>> = OnceLock::new();
     let opened =
@@ -19,7 +20,7 @@ fn nvml() -> Result<&'static Nvml, String> {
     opened.as_ref().map_err(Clone::clone)
 }
 
-/// Every GPU that the driver shows, in the order of the PCI bus.
+/// Returns all GPUs that the driver shows, in the order of the PCI bus.
 ///
 /// # Errors
 /// There is no driver, or it does not answer.
@@ -50,8 +51,8 @@ pub(crate) fn inventory() -> Result<Vec<Gpu>, String> {
     Ok(gpus)
 }
 
-/// Whether MIG is on. Most GPUs, and older drivers, have no such mode, and say so by an error; any
-/// other one leaves open what the GPU is.
+/// Returns whether MIG mode is on. Most GPUs and older drivers have no such mode, which they report
+/// as an error; any other error leaves the mode unknown.
 fn is_on(mode: Result<u32, NvmlError>) -> Result<bool, NvmlError> {
     match mode {
         Ok(mode) => Ok(mode != 0),
@@ -64,13 +65,13 @@ fn is_on(mode: Result<u32, NvmlError>) -> Result<bool, NvmlError> {
     }
 }
 
-/// Readings of the host's GPUs.
+/// NVML as a source of readings.
 pub struct NvmlReadings {
     devices: HashMap<String, Device<'static>>,
 }
 
 impl NvmlReadings {
-    /// The readings of all GPUs that the driver shows; empty without a driver.
+    /// Opens the readings of all GPUs that the driver shows. Empty without a driver.
     pub fn open() -> NvmlReadings {
         let devices = nvml().map_or_else(
             |_| HashMap::new(),
@@ -94,7 +95,7 @@ impl Readings for NvmlReadings {
     fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>> {
         let device = self.devices.get(uuid)?;
         let compute = device.running_compute_processes().ok()?;
-        // a process that also draws is in both lists, with the same figure
+        // a process that also draws is in both lists, with the same value
         let graphics = device.running_graphics_processes().unwrap_or_default();
         let mut by_pid: BTreeMap<u32, Option<u64>> = BTreeMap::new();
         for process in compute.into_iter().chain(graphics) {
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_error_that_means_no_such_mode_is_no_mig() {
+    fn an_unsupported_mode_means_no_mig_and_other_errors_are_returned() {
         assert!(matches!(is_on(Ok(1)), Ok(true)));
         assert!(matches!(is_on(Ok(0)), Ok(false)));
         let symbol = NvmlError::FailedToLoadSymbol("nvmlDeviceGetMigMode".into());

@@ -1,8 +1,8 @@
-//! Samples of GPUs while a worker lives, taken from outside, so that they are there for any worker
+//! Samples GPUs during the life of a worker, from outside, so that readings exist for any worker
 //! and survive its crash.
 //!
-//! Memory and processes are asked for by a thread each: the list of processes can take the driver
-//! milliseconds, and must not widen the gaps between samples of memory.
+//! One thread samples memory and another samples processes: a list of processes can take the driver
+//! milliseconds, which must not delay the samples of memory.
 
 use super::readings::{ProcessUse, Readings, Snapshot};
 use std::collections::BTreeMap;
@@ -10,35 +10,35 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Time between two readings.
+/// The time between two readings of memory.
 const INTERVAL: Duration = Duration::from_millis(5);
-/// A look at the processes is followed by a pause of so many times what it took: it is the same
-/// driver that the worker's own calls have to wait for.
+/// After a list of processes, the thread pauses for this multiple of the time that the list took,
+/// because calls of the worker wait for the same driver.
 const PAUSE: u32 = 4;
-/// The longest such pause, so that a driver that once was slow is asked again.
+/// The maximum of such a pause, so that a driver that was slow once is asked again.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
-/// How often the use after a worker's end is looked at.
+/// The time between two readings after the end of a worker.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What was seen of one GPU. Times are seconds from spawn.
+/// The samples of one GPU. Times are seconds from the spawn.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Log {
-    /// Bytes in use by everybody.
+pub(crate) struct GpuSamples {
+    /// Bytes in use by all processes, over time.
     pub(crate) used: Vec<(f64, u64)>,
-    /// The longest time without a reading of it, in seconds.
+    /// The longest time without a reading of memory, in seconds.
     pub(crate) longest_gap_s: f64,
-    /// The processes, each time that something about them changed.
+    /// The lists of processes, one for each change.
     pub(crate) processes: Vec<(f64, Vec<ProcessUse>)>,
-    /// When they were looked at last.
-    pub(crate) looked_s: f64,
-    /// The longest time between two looks at them, in seconds.
+    /// The time of the last list of processes.
+    pub(crate) listed_s: f64,
+    /// The longest time between two lists of processes, in seconds.
     pub(crate) processes_gap_s: f64,
-    /// Names of the processes, where the system tells them.
+    /// Names of the processes by id, as far as the operating system shows them.
     pub(crate) names: BTreeMap<u32, String>,
 }
 
-/// A sampler of GPUs.
-pub(crate) struct Probe {
+/// Threads that sample GPUs.
+pub(crate) struct GpuSampler {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -47,22 +47,22 @@ struct Shared {
     readings: Arc<dyn Readings>,
     uuids: Vec<String>,
     spawned: Instant,
-    /// What is seen later does not count.
+    /// Readings after this time do not count.
     end: OnceLock<Instant>,
-    logs: Mutex<Vec<Log>>,
+    logs: Mutex<Vec<GpuSamples>>,
 }
 
-impl Probe {
-    /// Samples the GPUs `uuids` until stopped; times count from `spawned`. Without GPUs nothing is
-    /// started.
+impl GpuSampler {
+    /// Samples the GPUs `uuids` until stopped. Times count from `spawned`. Starts nothing if
+    /// `uuids` is empty.
     pub(crate) fn start(
         readings: Arc<dyn Readings>,
         uuids: Vec<String>,
         spawned: Instant,
-    ) -> Probe {
-        let logs = Mutex::new(vec![Log::default(); uuids.len()]);
+    ) -> GpuSampler {
+        let logs = Mutex::new(vec![GpuSamples::default(); uuids.len()]);
         let shared = Arc::new(Shared { readings, uuids, spawned, end: OnceLock::new(), logs });
-        let looks: &[(Look, u32)] =
+        let looks: &[(ReadingFunction, u32)] =
             if shared.uuids.is_empty() { &[] } else { &[(memory, 0), (processes, PAUSE)] };
         let threads = looks
             .iter()
@@ -71,21 +71,21 @@ impl Probe {
                 std::thread::spawn(move || repeat(&shared, look, pause))
             })
             .collect();
-        Probe { shared, threads }
+        GpuSampler { shared, threads }
     }
 
-    /// Ends the sampling: what was seen after `at` does not count.
+    /// Ends the sampling: readings after `at` do not count.
     pub(crate) fn end(&self, at: Instant) {
-        // where it has ended before, that end stays
+        // the first end counts
         let _ = self.shared.end.set(at);
     }
 
-    /// Ends the sampling and gives what was seen until then, in the order of the GPUs.
-    pub(crate) fn stop(self) -> Vec<Log> {
+    /// Stops the sampling and returns the samples of each GPU, in the order of the UUIDs.
+    pub(crate) fn stop(self) -> Vec<GpuSamples> {
         let end = *self.shared.end.get_or_init(Instant::now);
         let end_s = end.saturating_duration_since(self.shared.spawned).as_secs_f64();
         for thread in self.threads {
-            // what a thread that panicked has seen up to then stays
+            // the samples of a thread that panicked are kept
             let _ = thread.join();
         }
         let mut logs =
@@ -93,18 +93,19 @@ impl Probe {
         for log in &mut logs {
             log.used.retain(|(t_s, _)| *t_s <= end_s);
             log.processes.retain(|(t_s, _)| *t_s <= end_s);
-            // a driver that answers no more leaves a gap up to the end
+            // a driver that stops answering leaves a gap up to the end
             log.longest_gap_s = log.longest_gap_s.max(end_s - last_s(log));
         }
         logs
     }
 }
 
-/// Looks at one of the GPUs.
-type Look = fn(&Shared, usize);
+/// A function that takes one reading of the GPU with this index.
+type ReadingFunction = fn(&Shared, usize);
 
-/// Looks at every GPU again and again, with a pause of so many times what that took.
-fn repeat(shared: &Shared, look: Look, pause: u32) {
+/// Takes a reading of every GPU repeatedly, with a pause of `pause` times the duration of the
+/// reading.
+fn repeat(shared: &Shared, look: ReadingFunction, pause: u32) {
     while shared.end.get().is_none() {
         let began = Instant::now();
         for gpu in 0..shared.uuids.len() {
@@ -126,8 +127,8 @@ fn memory(shared: &Shared, gpu: usize) {
     log.used.push((t_s, reading.used));
 }
 
-/// When memory was read last, in seconds.
-fn last_s(log: &Log) -> f64 {
+/// Returns the time of the last reading of memory, in seconds.
+fn last_s(log: &GpuSamples) -> f64 {
     log.used.last().map_or(0.0, |(t_s, _)| *t_s)
 }
 
@@ -136,26 +137,26 @@ fn processes(shared: &Shared, gpu: usize) {
         return;
     };
     let t_s = shared.spawned.elapsed().as_secs_f64();
-    let known = |log: &Log, pid: &u32| log.names.contains_key(pid);
+    let known = |log: &GpuSamples, pid: &u32| log.names.contains_key(pid);
     let newcomers: Vec<u32> = {
         let logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
         list.iter().map(|process| process.pid).filter(|pid| !known(&logs[gpu], pid)).collect()
     };
-    // asked for at first sight: later it may be gone
+    // the name is read at once: the process may end
     let named: Vec<(u32, String)> =
         newcomers.into_iter().filter_map(|pid| Some((pid, shared.readings.name(pid)?))).collect();
     let mut logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
     let log = &mut logs[gpu];
     log.names.extend(named);
-    log.processes_gap_s = log.processes_gap_s.max(t_s - log.looked_s);
-    log.looked_s = t_s;
+    log.processes_gap_s = log.processes_gap_s.max(t_s - log.listed_s);
+    log.listed_s = t_s;
     if log.processes.last().is_none_or(|(_, last)| *last != list) {
         log.processes.push((t_s, list));
     }
 }
 
-/// Reads the GPU `uuid` after a worker's end, again and again until `is_back` or for as long as
-/// `patience`: the driver takes a moment to free what a process had.
+/// Reads the GPU `uuid` after the end of a worker, until `is_back` returns true or `patience` has
+/// passed, because the driver needs time to free the memory of a process.
 pub(crate) fn unloaded(
     readings: &dyn Readings,
     uuid: &str,
@@ -179,12 +180,12 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// A GPU whose list of processes takes its time.
-    struct Slow {
+    /// A GPU with a slow list of processes.
+    struct SlowProcessList {
         used: AtomicU64,
     }
 
-    impl Readings for Slow {
+    impl Readings for SlowProcessList {
         fn memory(&self, _: &str) -> Option<MemoryReading> {
             let used = self.used.load(Ordering::Relaxed);
             Some(MemoryReading { used, total: 80 })
@@ -200,17 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn slow_lists_of_processes_do_not_widen_the_gaps_of_memory() {
-        let slow = Arc::new(Slow { used: AtomicU64::new(1) });
+    fn slow_lists_of_processes_do_not_delay_samples_of_memory() {
+        let slow = Arc::new(SlowProcessList { used: AtomicU64::new(1) });
         let readings: Arc<dyn Readings> = Arc::clone(&slow) as Arc<dyn Readings>;
         let uuids = vec!["GPU-1".to_owned(), "GPU-2".to_owned()];
-        let probe = Probe::start(readings, uuids, Instant::now());
+        let probe = GpuSampler::start(readings, uuids, Instant::now());
         std::thread::sleep(Duration::from_millis(300));
         slow.used.store(2, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(600));
         let logs = probe.stop();
         let log = &logs[0];
-        // a busy machine may stretch single gaps, not most of them
+        // a busy machine may delay single samples, but not most of them
         assert!(log.used.len() > 60, "{} samples", log.used.len());
         assert_eq!(log.used.first().map(|(_, used)| *used), Some(1));
         assert_eq!(log.used.last().map(|(_, used)| *used), Some(2));
@@ -222,10 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_after_the_end_does_not_count() {
-        let slow = Arc::new(Slow { used: AtomicU64::new(1) });
+    fn readings_after_the_end_do_not_count() {
+        let slow = Arc::new(SlowProcessList { used: AtomicU64::new(1) });
         let readings: Arc<dyn Readings> = Arc::clone(&slow) as Arc<dyn Readings>;
-        let probe = Probe::start(readings, vec!["GPU-1".to_owned()], Instant::now());
+        let probe = GpuSampler::start(readings, vec!["GPU-1".to_owned()], Instant::now());
         std::thread::sleep(Duration::from_millis(200));
         let end = Instant::now();
         slow.used.store(2, Ordering::Relaxed);
@@ -239,10 +240,10 @@ mod tests {
         assert_eq!(listed, [Some(1)]);
     }
 
-    /// A GPU that is gone after its first readings.
-    struct Lost(AtomicU64);
+    /// A GPU that stops answering after its first readings.
+    struct LostGpu(AtomicU64);
 
-    impl Readings for Lost {
+    impl Readings for LostGpu {
         fn memory(&self, _: &str) -> Option<MemoryReading> {
             let nth = self.0.fetch_add(1, Ordering::Relaxed);
             (nth < 3).then_some(MemoryReading { used: 1, total: 80 })
@@ -256,9 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_answers_no_more_leaves_a_gap() {
-        let probe = Probe::start(
-            Arc::new(Lost(AtomicU64::new(0))),
+    fn a_driver_that_stops_answering_leaves_a_gap() {
+        let probe = GpuSampler::start(
+            Arc::new(LostGpu(AtomicU64::new(0))),
             vec!["GPU-1".to_owned()],
             Instant::now(),
         );
@@ -270,8 +271,8 @@ mod tests {
     }
 
     #[test]
-    fn the_use_after_the_end_is_waited_for_and_then_taken_as_it_is() {
-        let slow = Slow { used: AtomicU64::new(9) };
+    fn the_reading_after_the_end_waits_for_the_release_of_memory() {
+        let slow = SlowProcessList { used: AtomicU64::new(9) };
         let began = Instant::now();
         let patience = Duration::from_millis(100);
         let snapshot = unloaded(&slow, "GPU-2", patience, |now| now.memory.used <= 5);

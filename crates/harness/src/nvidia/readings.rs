@@ -1,40 +1,40 @@
-//! What can be read of a GPU from outside, at one moment. The seam between what the harness makes
-//! of such readings and the driver that gives them.
+//! Readings of a GPU from outside at one moment: the interface between the harness and the driver.
 
-/// Reads GPUs, each named by its UUID. What the driver does not tell is none.
+/// A source of readings of GPUs, each named by its UUID. A value is `None` if the driver does not
+/// report it.
 pub trait Readings: Send + Sync {
-    /// Memory in use by everybody.
+    /// Returns the memory of the complete GPU.
     fn memory(&self, uuid: &str) -> Option<MemoryReading>;
-    /// The processes that have the GPU open, in the order of their ids.
+    /// Returns the processes that have the GPU open, in the order of their ids.
     fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>>;
-    /// The name of a process.
+    /// Returns the name of a process.
     fn name(&self, pid: u32) -> Option<String>;
 }
 
-/// Memory of a whole GPU.
+/// The memory of a complete GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryReading {
-    /// Bytes in use by everybody.
+    /// Bytes in use by all processes.
     pub used: u64,
-    /// Bytes that there are to be used: without what the driver keeps for itself.
+    /// Bytes that are usable: without the part that the driver reserves.
     pub total: u64,
 }
 
-/// What one process takes of a GPU.
+/// The memory of one process on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessUse {
-    /// Its id as the driver knows it, which inside a container may be that of no process there.
+    /// The process id that the driver reports. In a container it can be an id of the host.
     pub pid: u32,
-    /// Bytes; `None` if the driver does not tell.
+    /// Bytes in use. `None` if the driver does not report them.
     pub used: Option<u64>,
 }
 
-/// A GPU at one moment.
+/// The state of a GPU at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its memory.
+    /// The memory of the GPU.
     pub memory: MemoryReading,
-    /// Who has it open; `None` if the driver does not tell.
+    /// The processes that have the GPU open. `None` if the driver does not list them.
     pub processes: Option<Vec<ProcessUse>>,
 }
 

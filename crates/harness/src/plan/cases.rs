@@ -1,25 +1,26 @@
-//! The plan: which cases there are. Pure: reads the manifest's values and nothing else, so that
-//! `--list` needs no disk, no network and no device.
+//! The plan: the list of cases. It uses only the values of the manifest, so that `--list` needs no
+//! disk, no network and no device.
 
 use crate::check::Check;
-use crate::manifest::{Manifest, Model, Source, Weights};
+use crate::manifest::{Manifest, Model, Source, WeightOrigin};
 
-/// One (model, check) pair: one named test.
+/// One pair of model and check: one named test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// Index of the model in the manifest.
+    /// The index of the model in the manifest.
     pub model: usize,
-    /// What is checked.
+    /// The check.
     pub check: Check,
     /// `<model id>::<check>`.
     pub name: String,
-    /// `synthetic` where the model's weights are random and its id does not say so.
+    /// `synthetic` if the weights of the model are random and its id does not show it.
     pub kind: &'static str,
-    /// Whether it runs only when ignored tests are asked for: it needs a GPU or a hub repository.
+    /// Whether the case runs only with `--ignored` or `--include-ignored`, because it needs a GPU
+    /// or a hub repository.
     pub ignored: bool,
 }
 
-/// All cases of a manifest, grouped by model, in the manifest's order.
+/// All cases of a manifest, grouped by model, in the order of the manifest.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The cases.
@@ -27,7 +28,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans every check of every model that can fail for it.
+    /// Plans each check that can fail for each model.
     pub fn of(manifest: &Manifest) -> Plan {
         let cases = manifest
             .models
@@ -49,15 +50,16 @@ impl Plan {
     }
 }
 
-/// Returns the checks of `model`. Making weights in place takes no time that says anything of loading.
+/// Returns the checks of `model`. Random weights made in place have no `time_budget`: creating them
+/// says nothing about the time to load.
 fn checks(model: &Model) -> impl Iterator<Item = Check> {
-    let in_place = model.weights == Weights::InPlace;
+    let in_place = model.weights == WeightOrigin::InPlace;
     Check::ALL.into_iter().filter(move |check| !(in_place && *check == Check::TimeBudget))
 }
 
 fn is_ignored(model: &Model) -> bool {
     let from_hub = matches!(model.source, Source::Hub { .. });
-    model.device.needs_gpu() || (from_hub && model.weights != Weights::InPlace)
+    model.device.needs_gpu() || (from_hub && model.weights != WeightOrigin::InPlace)
 }
 
 #[cfg(test)]
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_random_weights_have_a_load_time() {
+    fn random_weights_in_files_have_a_time_budget() {
         let names = planned(
             "[[model]]\nid = \"m\"\npath = \"x.gguf\"\nquantization = \"q4_0\"\n\
              evidence = \"synthetic\"\n",

@@ -1,18 +1,18 @@
-//! What is expected of a model: what its manifest says, else derived.
+//! The expectation of a model: the values of its manifest entry, otherwise derived values.
 
 use super::questions::questions;
 use super::text::PerplexityText;
 use crate::check::{Answer, Expectation, FixedRun, Given};
-use crate::manifest::{Model, Weights};
+use crate::manifest::{Model, WeightOrigin};
 use std::time::Duration;
 
 const DERIVED_CACHED: Duration = Duration::from_secs(20 * 60);
 const DERIVED_FIRST: Duration = Duration::from_secs(30 * 60);
-/// Perplexity of plain English that only a broken model exceeds: sound instruct models of 1 to 70
+/// A perplexity of plain English that only a broken model exceeds. Instruct models of 1 to 70
 /// billion parameters stay below a third of it.
 const DERIVED_PERPLEXITY: f64 = 100.0;
 
-/// Returns what is expected of `model`, whose perplexity is measured on `text`.
+/// Returns the expectation of `model`, whose perplexity is measured on `text`.
 pub(super) fn expectation(
     model: &Model,
     fixed_run: Option<FixedRun>,
@@ -23,7 +23,7 @@ pub(super) fn expectation(
         .map(|question| Answer { name: question.name, any_of: question.expect });
     Expectation {
         quantization: model.quantization,
-        in_place: model.weights == Weights::InPlace,
+        in_place: model.weights == WeightOrigin::InPlace,
         fixed_run,
         load_cached: Given::or(model.expect.load_time.cached, DERIVED_CACHED),
         load_first: Given::or(model.expect.load_time.first, DERIVED_FIRST),

@@ -1,5 +1,5 @@
-//! The job of one model: everything that its measurement and its checks need, planned from its entry in
-//! the manifest.
+//! The job of one model: all inputs of its measurement and its checks, planned from its manifest
+//! entry.
 
 use super::expect::expectation;
 use super::questions::{questions, request};
@@ -7,52 +7,52 @@ use super::text::{PerplexityText, TextError, perplexity_text};
 use crate::admission::LoadSpec;
 use crate::check::{Expectation, FixedRun};
 use crate::embedded::known;
-use crate::manifest::{DeviceChoice, Manifest, Model, Source, Weights};
+use crate::manifest::{DeviceChoice, Manifest, Model, Source, WeightOrigin};
 use modelgate_hub::ModelSource;
 use modelgate_model::Config;
 use modelgate_protocol::{Device, Evidence, GenerationRequest};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What is to be done with one model.
+/// The job of one model.
 #[derive(Debug, Clone)]
 pub struct ModelJob {
-    /// The manifest's entry.
+    /// The manifest entry.
     pub spec: Model,
-    /// Where its files are.
+    /// The location of its files.
     pub location: Location,
-    /// What it is asked to generate.
+    /// The generations to request.
     pub requests: Requests,
-    /// The text whose perplexity is measured; `None` for a synthetic model.
+    /// The text whose perplexity is measured. `None` for a synthetic model.
     pub text: Result<Option<PerplexityText>, Arc<TextError>>,
-    /// What its checks compare the measurement with.
+    /// The values with which its checks compare the measurement.
     pub expectation: Expectation,
 }
 
-/// Where the files of a model are.
+/// The location of the files of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// In a repository of the hub.
     Hub(ModelSource),
     /// In a local folder, or a GGUF file.
     Local(PathBuf),
-    /// Embedded in the program, by the path in the default manifest.
+    /// Embedded in the program, with the path in the default manifest.
     Bundled(PathBuf),
-    /// Nowhere: the weights are made in place, by the embedded config of this repository.
+    /// No files: the weights are made in place, from the embedded config of this repository.
     KnownConfig(String),
 }
 
-/// What a model is asked to generate.
+/// The generations that a model is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Requests {
-    /// Questions.
+    /// Answers to questions.
     Chats(Vec<GenerationRequest>),
-    /// To go on from fixed tokens, as a synthetic model is asked.
+    /// The continuation of fixed tokens, for a synthetic model.
     FixedRun(FixedRun),
 }
 
 impl Requests {
-    /// Returns the requests for a model with that config, if it is known.
+    /// Returns the requests for a model. `config` is its config, if it is known.
     pub fn generations(&self, config: Option<&Config>) -> Vec<GenerationRequest> {
         match self {
             Requests::Chats(chats) => chats.clone(),
@@ -62,13 +62,13 @@ impl Requests {
 }
 
 impl ModelJob {
-    /// Plans the job of `model`, and reads the text that it names.
+    /// Plans the job of `model`, and reads its perplexity text.
     pub fn plan(model: &Model, manifest: &Manifest) -> ModelJob {
         let synthetic = model.weights.evidence() == Evidence::Synthetic;
         let has_config = !model.source.is_gguf_file();
         let fixed_run = synthetic.then_some(FixedRun { context: model.context, has_config });
         let text = perplexity_text(model, manifest).map_err(Arc::new);
-        // a text that cannot be read keeps the model from being measured, which the verdict then says
+        // an unreadable text prevents the measurement, and the verdict reports it
         let known_text = text.as_ref().ok().and_then(Option::as_ref);
         ModelJob {
             location: location(model, manifest),
@@ -82,7 +82,7 @@ impl ModelJob {
         }
     }
 
-    /// Returns the devices that the model is to live on, if `auto` means `default`.
+    /// Returns the devices of the model, if `auto` means `default`.
     pub fn devices(&self, default: Device) -> Vec<Device> {
         match &self.spec.device {
             DeviceChoice::Listed(devices) => devices.clone(),
@@ -90,12 +90,12 @@ impl ModelJob {
         }
     }
 
-    /// Returns the config that is known before anything is fetched.
+    /// Returns the config, if it is known before anything is downloaded.
     pub fn known_config(&self) -> Option<Config> {
         known::config(self.spec.source.repo()?)?.ok()
     }
 
-    /// Returns what is to be loaded, for a model of that config. `file_bytes` are those of GGUF files.
+    /// Returns the load of a model with this config. `file_bytes` is the size of its GGUF files.
     pub fn load_spec(
         &self,
         config: Config,
@@ -106,7 +106,7 @@ impl ModelJob {
             config,
             quantization: self.spec.quantization,
             evidence: self.spec.weights.evidence(),
-            in_place: self.spec.weights == Weights::InPlace,
+            in_place: self.spec.weights == WeightOrigin::InPlace,
             context: self.spec.context,
             devices: devices.to_vec(),
             file_bytes,
@@ -117,7 +117,7 @@ impl ModelJob {
 
 fn location(model: &Model, manifest: &Manifest) -> Location {
     match &model.source {
-        Source::Hub { repo, .. } if model.weights == Weights::InPlace => {
+        Source::Hub { repo, .. } if model.weights == WeightOrigin::InPlace => {
             Location::KnownConfig(repo.clone())
         }
         Source::Hub { repo, revision, file } => Location::Hub(ModelSource {

@@ -1,5 +1,5 @@
-//! From a manifest to what is to be done: the cases, which of them a command line selects, and for each
-//! model the job that its cases share.
+//! From a manifest to the work: the cases, those that a command line selects, and the job of each
+//! model that its cases share.
 
 mod cases;
 mod expect;

@@ -1,12 +1,12 @@
-//! The questions that a model is asked: the manifest's, else the built-in ones.
+//! The questions for a model: those of the manifest, otherwise the built-in ones.
 
 use crate::manifest::{Model, Question};
 use modelgate_protocol::{ContentPart, GenerationRequest, Message};
 
-/// The longest answer to a built-in question, in tokens.
+/// The maximum length of an answer to a built-in question, in tokens.
 const MAX_TOKENS: u32 = 128;
 
-/// Returns the model's questions with the answers that are right.
+/// Returns the questions of the model with their accepted answers.
 pub(super) fn questions(model: &Model) -> Vec<Question> {
     if !model.generations.is_empty() {
         return model.generations.clone();
@@ -26,7 +26,7 @@ pub(super) fn questions(model: &Model) -> Vec<Question> {
     ]
 }
 
-/// Returns a question without its answers, as a worker is asked it.
+/// Returns a question without its answers, in the form of a request.
 pub(super) fn request(question: Question) -> GenerationRequest {
     GenerationRequest {
         name: question.name,

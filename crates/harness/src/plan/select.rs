@@ -1,24 +1,24 @@
-//! Which planned cases a command line selects.
+//! The planned cases that a command line selects.
 //!
-//! The test runner's own filter is a plain substring; ours knows ids and hub repositories. So the
-//! choice is made here, and the runner is told exact names.
+//! The filter of the test runner is a plain substring; the filter of modelgate also matches ids and
+//! hub repositories. The selection is therefore made here, and the runner gets exact names.
 
 use super::cases::{Case, Plan};
-use crate::manifest::{Manifest, Model, Source, Weights};
+use crate::manifest::{Manifest, Model, Source, WeightOrigin};
 use libtest_mimic::Arguments;
 use modelgate_hub::nearest;
 
-/// What a command line selects of a plan.
+/// The cases that a command line selects.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// The cases that match the filter, ignored ones included.
+    /// The cases that match the filter, including ignored ones.
     pub matched: Vec<Case>,
-    /// Those of them that are to run.
+    /// The matching cases that run.
     pub to_run: Vec<Case>,
 }
 
 impl Selection {
-    /// Applies filter, skips and the ignored flags of `arguments`.
+    /// Applies the filter, the skips and the ignored flags of `arguments`.
     pub fn of(plan: &Plan, manifest: &Manifest, arguments: &Arguments) -> Selection {
         let filter = Filter::of(arguments, manifest);
         let matched: Vec<Case> =
@@ -35,13 +35,13 @@ impl Selection {
         Selection { matched, to_run }
     }
 
-    /// Whether something matches and all of it is ignored and not asked for.
+    /// Returns whether some cases match, but all of them are ignored.
     pub fn only_ignored(&self) -> bool {
         self.to_run.is_empty() && self.matched.iter().any(|case| case.ignored)
     }
 }
 
-/// Ids of the manifest near to a filter that matched nothing.
+/// Returns the ids of the manifest that are similar to a filter that matched nothing.
 fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
     let word = filter.split("::").next().unwrap_or(filter);
     let mut names: Vec<String> = Vec::new();
@@ -58,7 +58,7 @@ fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
     names
 }
 
-/// What a person may have meant by a filter that matched nothing; `otherwise` where that is not clear.
+/// Returns a hint for a filter that matched nothing: similar ids, or `otherwise` if there are none.
 pub fn near_hint(filter: &str, manifest: &Manifest, otherwise: &str) -> String {
     let near = nearest_ids(filter, manifest);
     if near.is_empty() {
@@ -70,7 +70,7 @@ pub fn near_hint(filter: &str, manifest: &Manifest, otherwise: &str) -> String {
 
 struct Filter<'a> {
     arguments: &'a Arguments,
-    /// Models that the positional filter names in full.
+    /// The models that the positional filter names completely.
     named: Vec<usize>,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// Models that `filter` selects, as it selects their tests.
+/// Returns the models that `filter` selects, by the same rule as for their tests.
 pub fn models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     let named = named_models(filter, manifest);
     if !named.is_empty() {
@@ -110,7 +110,8 @@ pub fn models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     models.filter(|(_, model)| matches(model)).map(|(index, _)| index).collect()
 }
 
-/// Models whose id is the filter; else models whose hub repository it is, without their variants.
+/// Returns the models whose id is the filter; otherwise the models whose hub repository it is,
+/// without their variants.
 fn named_models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     let find = |test: &dyn Fn(&Model) -> bool| -> Vec<usize> {
         let models = manifest.models.iter().enumerate();
@@ -122,12 +123,12 @@ fn named_models(filter: &str, manifest: &Manifest) -> Vec<usize> {
     }
     let is_repo = |model: &Model| match &model.source {
         Source::Hub { repo, .. } => {
-            model.weights != Weights::InPlace && repo.eq_ignore_ascii_case(filter)
+            model.weights != WeightOrigin::InPlace && repo.eq_ignore_ascii_case(filter)
         }
         Source::Local { .. } => false,
     };
     let plain = find(&|model| is_repo(model) && !model.id.contains('@'));
-    // a manifest may hold nothing but variants of a repository
+    // a manifest may contain only variants of a repository
     if plain.is_empty() { find(&|model| is_repo(model)) } else { plain }
 }
 
@@ -149,7 +150,7 @@ mod tests {
         [[model]]\nid = \"omni@q8_0\"\nquantization = \"q8_0\"\nsynthetic = true\n\
         repo = \"Qwen/Qwen2.5-Omni-7B\"\n";
 
-    /// The models of which `filter` selects a case.
+    /// Returns the models with a case that `filter` selects.
     fn selected(filter: &str) -> Vec<String> {
         let manifest = Manifest::parse(MODELS, "test", None).expect("a manifest");
         let arguments = Arguments { filter: Some(filter.to_owned()), ..Arguments::default() };
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_s_own_name_does_not_select_its_synthetic_variant() {
+    fn the_name_of_a_model_does_not_select_its_synthetic_variant() {
         for filter in ["llama-3.1-70b-instruct", "META-llama/Llama-3.1-70B-Instruct"] {
             assert_eq!(selected(filter), ["llama-3.1-70b-instruct"], "{filter}");
         }
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn synthetic_variants_are_selected_by_their_ids_and_by_what_these_end_with() {
+    fn synthetic_variants_are_selected_by_id_or_suffix() {
         assert_eq!(selected("omni@q8_0@synthetic"), ["omni@q8_0@synthetic"]);
         assert_eq!(
             selected("@synthetic"),

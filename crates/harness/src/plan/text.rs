@@ -9,15 +9,15 @@ use modelgate_protocol::{Evidence, FailureKind};
 use std::io;
 use std::path::PathBuf;
 
-/// The built-in text that is used if the manifest gives none.
+/// The built-in text, used if the manifest gives none.
 const BUILT_IN: &str = include_str!("../../../../fixtures/text/perplexity.txt");
 
-/// A text and its hash.
+/// A perplexity text with its hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerplexityText {
     /// The text.
     pub text: String,
-    /// Its SHA-256 in hexadecimal.
+    /// The SHA-256 in hexadecimal.
     pub sha256: String,
 }
 
@@ -27,7 +27,7 @@ impl PerplexityText {
     }
 }
 
-/// Reads the text of `model`; `None` for a synthetic model, which no text surprises.
+/// Reads the text of `model`. `None` for a synthetic model, whose perplexity means nothing.
 ///
 /// # Errors
 /// The file that the manifest names cannot be read or is empty.
@@ -57,7 +57,7 @@ pub(super) fn perplexity_text(
     Ok(Some(PerplexityText::new(text)))
 }
 
-/// Why the text that a manifest names cannot be used.
+/// Why the perplexity text of a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// The file cannot be read.
@@ -71,7 +71,7 @@ pub enum TextError {
     /// The default manifest names a file that is not embedded.
     #[error("{}: not among the bundled files", _0.display())]
     NotBundled(PathBuf),
-    /// The file has no text.
+    /// The file is empty.
     #[error("{}: expect.perplexity.text is empty", _0.display())]
     Empty(PathBuf),
 }

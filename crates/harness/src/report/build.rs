@@ -1,4 +1,4 @@
-//! From the store of a run to its report.
+//! Builds the report from the store of a run.
 
 use super::report::{ModelReport, Report, Run, RunState, SCHEMA_VERSION};
 use crate::check::{Status, Verdict};
@@ -7,7 +7,7 @@ use crate::store::{ModelRecord, RunRecord, Store};
 use modelgate_protocol::Ceiling;
 use std::collections::BTreeMap;
 
-/// Builds the report of the run `record` in `store` as it stands now.
+/// Builds the report of the run `record` from the current state of `store`.
 pub fn build(store: &Store, record: &RunRecord) -> Report {
     let models: Vec<ModelReport> =
         record.models.iter().filter_map(|model| model_report(store, model)).collect();
@@ -47,8 +47,8 @@ pub fn build(store: &Store, record: &RunRecord) -> Report {
     }
 }
 
-/// Returns the highest of each ceiling that any worker measured: what else the machine did makes one lower,
-/// and nothing makes it higher than it is.
+/// Returns the highest value of each ceiling that a worker measured: other load on the machine
+/// lowers a value, and nothing raises it.
 fn highest<'a>(measured: impl Iterator<Item = &'a Ceiling>) -> Vec<Ceiling> {
     let mut highest: Vec<Ceiling> = Vec::new();
     for ceiling in measured {
@@ -63,7 +63,7 @@ fn highest<'a>(measured: impl Iterator<Item = &'a Ceiling>) -> Vec<Ceiling> {
     highest
 }
 
-/// Returns the report of one model; `None` if no check of it was selected.
+/// Returns the report of one model. `None` if none of its checks was selected.
 fn model_report(store: &Store, model: &ModelRecord) -> Option<ModelReport> {
     if !model.cases.iter().any(|(_, name)| store.is_selected(name)) {
         return None;
@@ -90,7 +90,7 @@ mod tests {
     use modelgate_protocol::{CeilingName, Device, Finite, Location};
 
     #[test]
-    fn of_each_ceiling_the_highest_stands() {
+    fn the_highest_value_of_each_ceiling_is_reported() {
         let ceiling = |name: CeilingName, device: u32, rate: f64| Ceiling {
             name,
             device: Location::Device(Device::Cuda(device)),

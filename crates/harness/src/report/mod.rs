@@ -1,4 +1,5 @@
-//! The report of a run: a function of its store. Knows no manifest, no process and no device.
+//! The report of a run: a function of its store, independent of the manifest, processes and
+//! devices.
 
 mod build;
 mod report;

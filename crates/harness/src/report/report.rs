@@ -1,4 +1,4 @@
-//! The report: one value, of which every format is a function.
+//! The content of a report. Every format is a function of it.
 
 use crate::check::Verdict;
 use crate::host::Host;
@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of the JSON report. A key that goes or changes its meaning raises it.
+/// The version of the JSON report. Removing or redefining a key increments it.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Everything that one run on one host found out.
+/// The results of one run on one host.
 ///
-/// Integers are bytes or counts, floats are seconds unless a field says otherwise, ratios are 0
-/// to 1. Readers ignore keys that they do not know.
+/// Integers are bytes or counts, floats are seconds unless a field says otherwise, ratios are 0 to
+/// 1. Readers ignore keys that they do not know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// [`SCHEMA_VERSION`].
@@ -25,68 +25,69 @@ pub struct Report {
     pub run: Run,
     /// The host.
     pub host: Host,
-    /// What the hardware can do at most: the highest that was measured in this run.
+    /// The limits of the hardware: the highest values that were measured in this run.
     pub ceilings: Vec<Ceiling>,
-    /// The models of which at least one check was selected, in the manifest's order.
+    /// The models with at least one selected check, in the order of the manifest.
     pub models: Vec<ModelReport>,
 }
 
 /// A run of the tests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
-    /// Its id.
+    /// The id of the run.
     pub id: String,
-    /// Where it is.
+    /// The state of the run.
     pub state: RunState,
-    /// UTC, RFC 3339.
+    /// The time of the start in UTC, RFC 3339.
     pub started_at: String,
-    /// UTC, RFC 3339; none while it is running.
+    /// The time of the end in UTC, RFC 3339. `None` while the run is running.
     pub finished_at: Option<String>,
-    /// modelgate's version.
+    /// The version of modelgate.
     pub version: String,
-    /// `release` or `debug`.
+    /// The build profile: `release` or `debug`.
     pub profile: String,
-    /// The manifest's SHA-256 in hexadecimal.
+    /// The SHA-256 of the manifest in hexadecimal.
     pub manifest_sha256: String,
     /// The filter of the command line.
     pub filter: Option<String>,
-    /// Checks that were selected.
+    /// The number of selected checks.
     pub planned_checks: u64,
-    /// Those of them that have a verdict.
+    /// The number of selected checks with a verdict.
     pub finished_checks: u64,
-    /// For the users of reports to fill in.
+    /// Labels that users of reports may add.
     pub labels: BTreeMap<String, String>,
-    /// Who loaded the models; `None` if no worker spoke.
+    /// The engine that loaded the models. `None` if no worker reported one.
     pub engine: Option<Engine>,
 }
 
-/// Where a run is.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// Some selected check has no verdict yet.
+    /// At least one selected check has no verdict yet.
     Running,
-    /// Every selected check has its verdict.
+    /// Every selected check has a verdict.
     Finished,
-    /// A signal ended it.
+    /// A signal ended the run.
     Interrupted,
 }
 
-/// One model: what it is, what was seen of it, and what the checks say.
+/// One model: its identity, its measurement and its verdicts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelReport {
-    /// What it is.
+    /// The identity of the model.
     #[serde(flatten)]
     pub identity: ModelIdentity,
-    /// What was seen.
+    /// The measurement.
     #[serde(flatten)]
     pub measurement: Measurement,
-    /// What the checks say: always all that were planned.
+    /// The verdicts of all planned checks.
     pub checks: Vec<Verdict>,
 }
 
 impl ModelReport {
-    /// The id, with a word where the weights are random and the id does not say so.
+    /// Returns the id, with the word `synthetic` if the weights are random and the id does not show
+    /// it.
     pub fn title(&self) -> String {
         title(&self.identity.id, self.identity.evidence)
     }

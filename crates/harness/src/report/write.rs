@@ -1,4 +1,4 @@
-//! The files of a report: replaced whole, after every model.
+//! Writes the files of a report, which are replaced as a unit after every model.
 
 use super::report::Report;
 use super::summary::summary;
@@ -8,10 +8,10 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The summary's name.
+/// The file name of the summary.
 const SUMMARY: &str = "MODEL_VALIDATION_SUMMARY.md";
 
-/// Writes the JSON report to `json` and the summary beside it.
+/// Writes the JSON report to `json` and the summary next to it.
 ///
 /// # Errors
 /// The folder cannot be written; the error names the path.
@@ -22,11 +22,11 @@ pub fn write(report: &Report, json: &Path) -> io::Result<()> {
     write_atomically(&json.with_file_name(SUMMARY), summary(report).as_bytes())
 }
 
-/// Takes the run's JSON report in `folder`: `model_validation_YYYYMMDD_HHMMSS.json`, with a suffix
-/// where that is taken. The empty file keeps it from others.
+/// Reserves the name of the JSON report in `folder`: `model_validation_YYYYMMDD_HHMMSS.json`, with
+/// a suffix if it exists already. An empty file reserves the name.
 ///
 /// # Errors
-/// The folder cannot be made or written; the error names the path.
+/// The folder cannot be created or written; the error names the path.
 pub(crate) fn claim(record: &RunRecord, folder: &Path) -> io::Result<PathBuf> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
@@ -46,7 +46,7 @@ pub(crate) fn claim(record: &RunRecord, folder: &Path) -> io::Result<PathBuf> {
 
 /// Removes a report that has moved to another folder.
 pub(crate) fn remove(json: &Path) {
-    // what cannot be removed stays as an earlier state of the same run, and says so itself
+    // a file that cannot be removed is an earlier state of the same run, and says so
     let _ = std::fs::remove_file(json);
     let _ = std::fs::remove_file(json.with_file_name(SUMMARY));
 }

@@ -1,4 +1,4 @@
-//! Exit codes, and what is printed before the code of a usage error.
+//! Exit codes, and the output before the exit code of a usage error.
 
 use crate::embedded::bundled;
 use crate::manifest::Manifest;
@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 /// Every selected case passed.
 pub const PASSED: u8 = 0;
-/// At least one failed.
+/// At least one selected case failed.
 pub const FAILED: u8 = 101;
-/// The command line, the environment or the manifest is wrong.
+/// The command line, the environment or the manifest is invalid.
 pub const USAGE: u8 = 2;
 
 /// Resolves settings and manifest, or prints why they cannot be used.
@@ -29,7 +29,7 @@ pub(super) fn resolve(environment: &Environment) -> Result<(Settings, Manifest),
     Ok((settings, manifest))
 }
 
-/// Returns the exit code of a process that `signal` ended.
+/// Returns the exit code for a process that `signal` ended.
 pub(super) fn of_signal(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(crate::signal::exit_code(signal)).unwrap_or(FAILED))
 }

@@ -1,34 +1,34 @@
-//! The prediction of a load as it grows with what the worker reports: the config, if only the worker could
-//! read it, and what it takes of each device before the first weight.
+//! The prediction of a load, refined with the reports of the worker: the config, if only the worker
+//! could read it, and the memory of each device before the first weight.
 
-use crate::admission::{Admission, LoadSpec, Prediction, Refusal, Room, predict};
+use crate::admission::{Admission, DeviceRoom, LoadSpec, Prediction, Refusal, predict};
 use crate::plan::ModelJob;
 use crate::reportable::{BoxedReportable, Reportable};
 use crate::supervise::Gpus;
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{Device, DeviceSeen, Event, FailureKind, Stage};
 
-/// What is known before the worker is started.
+/// The known facts about a load.
 pub(super) struct Forecast<'a> {
     pub(super) job: &'a ModelJob,
     pub(super) admission: &'a Admission,
     pub(super) devices: &'a [Device],
     pub(super) gpus: &'a Gpus,
-    /// Bytes that the worker may take of each GPU.
+    /// The maximum bytes that the worker may use of each GPU.
     pub(super) limit: Option<u64>,
-    /// Bytes of files whose blocks stay as they are.
+    /// The size of files whose blocks are not converted.
     pub(super) file_bytes: Option<u64>,
-    /// What is to be loaded, once the config is known.
+    /// The load, once the config is known.
     pub(super) spec: Option<LoadSpec>,
-    /// The devices that are open, in the order of `gpus`.
-    pub(super) rooms: Vec<Option<Room>>,
+    /// The opened devices, in the order of `gpus`.
+    pub(super) rooms: Vec<Option<DeviceRoom>>,
 }
 
 impl Forecast<'_> {
-    /// Takes an event of the worker into account.
+    /// Adds an event of the worker.
     ///
     /// # Errors
-    /// The model cannot be what was expected, or does not fit.
+    /// The model differs from the expected one, or does not fit.
     pub(super) fn event(&mut self, event: &Event) -> Result<(), BoxedReportable> {
         match event {
             Event::Model { config: Some(text), .. } if self.spec.is_none() => {
@@ -44,7 +44,7 @@ impl Forecast<'_> {
         }
     }
 
-    /// Returns the prediction, completed by the devices' baselines if all of them are known.
+    /// Returns the prediction, with the baselines of the devices if all of them are known.
     pub(super) fn prediction(&self) -> Option<Prediction> {
         let prediction = predict(self.spec.as_ref()?);
         let Some(rooms) = self.known_rooms() else {
@@ -54,14 +54,14 @@ impl Forecast<'_> {
         Some(prediction.with_device_baseline(baselines.fold(0, u64::saturating_add)))
     }
 
-    /// Notes what the worker takes of a device. One that it was not given is refused where the event is
-    /// folded.
+    /// Records the baseline of a device. An unexpected device is refused elsewhere, where the event
+    /// is recorded.
     fn open(&mut self, seen: &DeviceSeen) {
         let given = &self.gpus.assigned;
         let index = given.iter().position(|assigned| assigned.device == seen.device);
         if let Some(index) = index {
             let before = self.gpus.before[index].memory.used;
-            self.rooms[index] = Some(Room {
+            self.rooms[index] = Some(DeviceRoom {
                 total: seen.total,
                 others: before,
                 limit: self.limit,
@@ -70,9 +70,9 @@ impl Forecast<'_> {
         }
     }
 
-    /// Returns the rooms of all devices, once all are open; `None` without devices.
-    fn known_rooms(&self) -> Option<Vec<Room>> {
-        let rooms: Vec<Room> = self.rooms.iter().copied().collect::<Option<_>>()?;
+    /// Returns the free memory of all devices, once all are open. `None` without devices.
+    fn known_rooms(&self) -> Option<Vec<DeviceRoom>> {
+        let rooms: Vec<DeviceRoom> = self.rooms.iter().copied().collect::<Option<_>>()?;
         (!rooms.is_empty()).then_some(rooms)
     }
 
@@ -85,7 +85,7 @@ impl Forecast<'_> {
     }
 }
 
-/// The worker describes the model by a config that cannot be used.
+/// The worker reported a config that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the worker describes the model by a config that cannot be used: {0}")]
 struct ReportedConfigError(#[source] ConfigError);

@@ -1,5 +1,5 @@
-//! The product's entry: arguments and environment to plan, run, report and exit code. The test target
-//! `models` and the command `modelgate run` both come here.
+//! The entry point of the product: from arguments and environment to plan, run, report and exit
+//! code. Both the test target `models` and the command `modelgate run` call it.
 
 use super::exit::{self, FAILED, PASSED, USAGE};
 use super::session::Session;
@@ -18,10 +18,11 @@ pub fn main() -> ExitCode {
     run(&Arguments::from_args(), &Environment::from_process())
 }
 
-/// Runs what `arguments` select of the manifest that `environment` names.
+/// Runs the cases that `arguments` select from the manifest of `environment`.
 ///
-/// Exit codes: 0 all selected cases passed; 101 at least one failed, or the report could not be written;
-/// 2 the command line, the environment or the manifest is wrong; 128 + n signal n ended the run.
+/// Exit codes: 0 all selected cases passed; 101 at least one failed, or the report could not be
+/// written; 2 the command line, the environment or the manifest is invalid; 128 + n signal n ended
+/// the run.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let (settings, manifest) = match exit::resolve(environment) {
         Ok(resolved) => resolved,
@@ -42,7 +43,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     run_selected(arguments, settings, manifest, plan, &selection)
 }
 
-/// Creates the log file: the runner would panic on one that it cannot create.
+/// Creates the log file, because the test runner would panic if it cannot.
 fn writable_log(arguments: &Arguments) -> io::Result<()> {
     let Some(path) = &arguments.logfile else {
         return Ok(());
@@ -52,7 +53,7 @@ fn writable_log(arguments: &Arguments) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
 }
 
-/// Prints the plan as the test runner does. A closed pipe, as of `| head`, is success.
+/// Prints the plan in the format of the test runner. A closed pipe, as with `| head`, is a success.
 fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
     let terse = matches!(arguments.format, Some(libtest_mimic::FormatSetting::Terse));
     let chosen = |case: &&Case| !arguments.ignored || case.ignored;
@@ -72,7 +73,7 @@ fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
     }
 }
 
-/// The exit code of a run that would run nothing, with a word on why.
+/// Returns the exit code of a run without cases, and prints the reason.
 fn nothing_to_run(
     arguments: &Arguments,
     settings: &Settings,
@@ -124,9 +125,9 @@ fn run_selected(
     if no_color && arguments.color.is_none() {
         arguments.color = Some(ColorSetting::Never);
     }
-    // the runner panics if its output is closed; verdicts and report do not depend on a reader
+    // the runner panics if its output is closed; verdicts and report do not depend on the output
     let ran = catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials)));
-    // our own count decides: a runner that ran less than was selected must not look like a pass
+    // our own count decides: a runner that ran fewer cases than selected must not pass
     let (passed, runner_content) = match ran {
         Ok(conclusion) => (session.passed(), !conclusion.has_failed()),
         Err(_) => {
@@ -149,9 +150,9 @@ fn run_selected(
     ExitCode::from(if success { PASSED } else { FAILED })
 }
 
-/// The arguments by which the runner selects just what we did: every other case is skipped by its
-/// exact name. Two threads, so that it prints a line when it is whole; the store lets only one
-/// measure.
+/// Returns the arguments with which the runner selects the same cases: every other case is skipped
+/// by its exact name. Two threads, so that it prints only complete lines; the store lets only one
+/// thread measure.
 fn exact(arguments: &Arguments, plan: &Plan, selection: &Selection) -> Arguments {
     let skip = plan
         .cases

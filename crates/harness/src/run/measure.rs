@@ -1,18 +1,18 @@
-//! One model from its job to its measurement: prepare, acquire, admit, supervise. Each step returns a
-//! value, and the measurement is made of those that were reached.
+//! One model, from its job to its measurement: prepare, acquire, admit, supervise. Each step
+//! returns a value, and the measurement consists of the values of the completed steps.
 
 use super::forecast::Forecast;
 use crate::acquire::{self, AcquireOptions, Ready, read_config};
-use crate::admission::{Admission, LoadSpec, Room, predict};
+use crate::admission::{Admission, DeviceRoom, LoadSpec, predict};
 use crate::host::Host;
-use crate::measurement::{Measurement, Parts, Supervised};
+use crate::measurement::{Measurement, MeasurementParts, Supervised};
 use crate::nvidia::{self, Assigned, GpuError, Readings};
 use crate::plan::ModelJob;
 use crate::progress::ModelProgress;
 use crate::reportable::{BoxedReportable, Reportable};
 use crate::settings::Settings;
 use crate::signal::Interrupt;
-use crate::supervise::{Gpus, Job, Limits, supervise};
+use crate::supervise::{Gpus, Limits, WorkerInput, supervise};
 use crate::workers::{BuiltWorker, Workers, engine_of};
 use modelgate_model::Config;
 use modelgate_protocol::{Device, Event, Finite, PROTOCOL_VERSION, Request};
@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What all measurements of a run share.
+/// The inputs that all measurements of a run share.
 pub struct RunContext<'a> {
     /// The run's settings.
     pub settings: &'a Settings,
@@ -28,25 +28,25 @@ pub struct RunContext<'a> {
     pub host: &'a Host,
     /// The worker programs.
     pub workers: &'a Workers,
-    /// The source of what is in use on its GPUs.
+    /// The source of readings of the GPUs.
     pub readings: &'a Arc<dyn Readings>,
-    /// The folder for what outlives a run.
+    /// The folder for data that outlives a run.
     pub scratch: &'a Path,
-    /// Signals to the harness.
+    /// The signals to the harness.
     pub interrupt: &'a Interrupt,
 }
 
-/// Measures the model of `job`. Never fails: what goes wrong is part of the measurement.
+/// Measures the model of `job`. Errors become part of the measurement.
 pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
     let devices = job.devices(run.settings.default_device);
     let known = job.known_config().map(|config| job.load_spec(config, &devices, None));
-    let parts = Parts {
+    let parts = MeasurementParts {
         requested_devices: devices.clone(),
         prediction: known.as_ref().map(predict),
-        ..Parts::default()
+        ..MeasurementParts::default()
     };
-    let refused = |parts: Parts, reason: &dyn Reportable| {
-        Measurement::from_parts(Parts { refused: Some(reason.to_failure()), ..parts })
+    let refused = |parts: MeasurementParts, reason: &dyn Reportable| {
+        Measurement::from_parts(MeasurementParts { refused: Some(reason.to_failure()), ..parts })
     };
     let prepared = match prepare(job, run, &devices, known.as_ref()) {
         Ok(prepared) => prepared,
@@ -55,7 +55,7 @@ pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
     let acquisition = acquire(job, run, &devices, &prepared);
     let (text, config) = acquisition.config.unzip();
     let spec = config.map(|config| job.load_spec(config, &devices, None));
-    let parts = Parts {
+    let parts = MeasurementParts {
         config: text,
         prediction: spec.as_ref().map(predict).or(parts.prediction),
         acquire_s: Some(acquisition.seconds),
@@ -65,18 +65,18 @@ pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
         Ok(ready) => ready,
         Err(reason) => return refused(parts, &*reason),
     };
-    let parts = Parts { acquired: Some(ready.acquired.clone()), ..parts };
+    let parts = MeasurementParts { acquired: Some(ready.acquired.clone()), ..parts };
     match run_worker(job, run, &devices, prepared, &ready, spec) {
         Ok(supervised) => {
             let prediction = supervised.prediction.clone().or_else(|| parts.prediction.clone());
             let supervised = Supervised { prediction, ..supervised };
-            Measurement::from_parts(Parts { supervised: Some(supervised), ..parts })
+            Measurement::from_parts(MeasurementParts { supervised: Some(supervised), ..parts })
         }
         Err(error) => refused(parts, &error),
     }
 }
 
-/// What is known before any file: the worker program, its GPUs, and what the load is compared with.
+/// The values that are known before the files: worker program, GPUs and prediction.
 struct Prepared {
     built: BuiltWorker,
     assigned: Vec<Assigned>,
@@ -84,9 +84,9 @@ struct Prepared {
     text: Option<String>,
 }
 
-/// Returns the rooms of GPUs of which nothing but their size is known.
-fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<Room> {
-    let room = |Assigned { gpu, .. }: &Assigned| Room {
+/// Returns the free memory of GPUs of which only the size is known.
+fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<DeviceRoom> {
+    let room = |Assigned { gpu, .. }: &Assigned| DeviceRoom {
         total: gpu.vram_bytes,
         others: 0,
         limit,
@@ -95,7 +95,7 @@ fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<Room> {
     assigned.iter().map(room).collect()
 }
 
-/// Finds GPUs and worker, and refuses a load that cannot fit, as far as the shapes are `known`.
+/// Finds GPUs and worker, and refuses a load that cannot fit, if the shapes are `known`.
 fn prepare(
     job: &ModelJob,
     run: &RunContext<'_>,
@@ -108,7 +108,7 @@ fn prepare(
     let admission = Admission {
         bounds: job.spec.expect.memory,
         host_memory: run.host.ram_bytes,
-        // a worker from elsewhere may be optimised though the harness is not
+        // a worker from elsewhere may be optimised even if the harness is not
         unoptimised: cfg!(debug_assertions) && settings.worker.named.is_none(),
     };
     if let Some(spec) = known {
@@ -123,16 +123,17 @@ fn prepare(
     Ok(Prepared { built, assigned, admission, text })
 }
 
-/// What acquiring gave, as far as it came.
+/// The result of acquiring, as far as it succeeded.
 struct Acquisition {
-    /// The config and its text, if the model has a file of it.
+    /// The config and its text, if the model has a config file.
     config: Option<(String, Config)>,
-    /// How long it took.
+    /// The duration in seconds.
     seconds: Finite,
     result: Result<Ready, BoxedReportable>,
 }
 
-/// Acquires the model's files. The model is admitted, or refused, before its weights are fetched.
+/// Acquires the files of the model. The model is admitted or refused before its weights are
+/// downloaded.
 fn acquire(
     job: &ModelJob,
     run: &RunContext<'_>,
@@ -191,7 +192,7 @@ fn run_worker(
         perplexity_text: text,
     };
     let folder = Path::new(nvidia::FOLDER);
-    let _held = nvidia::hold(folder, &assigned, &model.id, model.stall, run.interrupt)?;
+    let _locks = nvidia::lock_gpus(folder, &assigned, &model.id, model.stall, run.interrupt)?;
     let gpus = Gpus::read(assigned, Arc::clone(run.readings))?;
     let mut progress = ModelProgress::new(&model.title());
     let limits =
@@ -203,7 +204,7 @@ fn run_worker(
         devices,
         gpus: &gpus,
         limit: run.settings.vram_limit,
-        // what the files' config says needs no bytes of files
+        // with a config from the files, the size of the files is not needed
         file_bytes: spec.is_none().then_some(file_bytes),
         rooms: vec![None; gpus.assigned.len()],
         spec,
@@ -212,7 +213,7 @@ fn run_worker(
         progress.event(event);
         forecast.event(event)
     };
-    let job = Job {
+    let job = WorkerInput {
         built: &built,
         inherited: &run.settings.worker.variables,
         request: &request,

@@ -1,9 +1,9 @@
-//! The command that fetches the files of models and runs none of them, so that one job can fetch
-//! and another validate.
+//! The command that downloads the files of models without running them, so that one job can
+//! download and another one validate.
 
 use super::exit::{self, FAILED, PASSED, USAGE};
 use crate::acquire::{self, AcquireError, AcquireOptions, Ready, read_config};
-use crate::manifest::{Manifest, Model, Source, Weights};
+use crate::manifest::{Manifest, Model, Source, WeightOrigin};
 use crate::plan::{ModelJob, models, near_hint};
 use crate::report;
 use crate::reportable::Reportable;
@@ -13,19 +13,19 @@ use modelgate_model::units::format_bytes;
 use modelgate_protocol::Failure;
 use std::process::ExitCode;
 
-/// What is asked of the command.
+/// The options of the command.
 #[derive(Debug, Clone, Default)]
 pub struct PrefetchOptions {
-    /// Models, as the filters of tests name them; all if there is none.
+    /// The models, with the same filters as for tests. All models if empty.
     pub filters: Vec<String>,
-    /// Whether to hash every file, also those that were verified before.
+    /// Whether to hash every file, including files that were verified before.
     pub verify: bool,
 }
 
-/// Fetches the models' files.
+/// Downloads the files of the models.
 ///
-/// Exit codes: 0 all are there and right; 101 one is not; 2 the command line, the environment or the
-/// manifest is wrong; 128 + n signal n ended it.
+/// Exit codes: 0 all files are present and verified; 101 a file is not; 2 the command line, the
+/// environment or the manifest is invalid; 128 + n signal n ended it.
 pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCode {
     let (settings, manifest) = match exit::resolve(environment) {
         Ok(resolved) => resolved,
@@ -67,14 +67,14 @@ pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCod
     ExitCode::from(code)
 }
 
-/// Fetches one model, unless it cannot be loaded anywhere.
+/// Downloads one model, unless no engine can load it.
 fn fetched(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Ready, AcquireError> {
     let opened = acquire::open(job, options)?;
     opened.config().map(read_config).transpose()?;
     opened.finish()
 }
 
-/// The models of the manifest that have files to be fetched, each file set once.
+/// Returns the models of the manifest that have files to download, without duplicates.
 fn chosen<'a>(options: &PrefetchOptions, manifest: &'a Manifest) -> Result<Vec<&'a Model>, String> {
     let mut indices = Vec::new();
     for filter in &options.filters {
@@ -93,7 +93,7 @@ fn chosen<'a>(options: &PrefetchOptions, manifest: &'a Manifest) -> Result<Vec<&
     let mut chosen = Vec::new();
     for index in indices {
         let model = &manifest.models[index];
-        let is_fetched = model.source.repo().is_some() && model.weights != Weights::InPlace;
+        let is_fetched = model.source.repo().is_some() && model.weights != WeightOrigin::InPlace;
         if is_fetched && !files.contains(&&model.source) {
             files.push(&model.source);
             chosen.push(model);
@@ -109,7 +109,7 @@ fn chosen<'a>(options: &PrefetchOptions, manifest: &'a Manifest) -> Result<Vec<&
     Ok(chosen)
 }
 
-/// Returns what was acquired, in a line.
+/// Returns a line about the acquired files.
 fn described(ready: &Ready) -> String {
     format!(
         "commit {}, {}, {} fetched",

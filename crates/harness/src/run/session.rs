@@ -1,5 +1,5 @@
-//! One run: cases are judged, models measured once, and the report kept up to date. Knows no command
-//! line and no exit code.
+//! One run: cases are judged, models are measured once, and the report is kept up to date.
+//! Independent of the command line and the exit code.
 
 use super::measure::{RunContext, measure};
 use crate::check::{Status, Verdict};
@@ -22,17 +22,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// The reports' folder where the environment names none.
+/// The folder for reports if the environment names none.
 const REPORTS: &str = "reports";
-/// Its subfolder for runs of bundled models alone.
+/// The subfolder for runs with only bundled models.
 const BUNDLED_REPORTS: &str = "bundled";
 
-/// All that the trials of a run share.
+/// The state that all trials of a run share.
 pub(super) struct Session {
     settings: Settings,
     manifest: Manifest,
     plan: Plan,
-    /// The jobs of the models, in the manifest's order; planned when they are needed first.
+    /// The jobs of the models, in the order of the manifest, each planned on first use.
     jobs: Vec<OnceLock<ModelJob>>,
     store: Store,
     record: RunRecord,
@@ -41,15 +41,15 @@ pub(super) struct Session {
     workers: OnceLock<Workers>,
     readings: OnceLock<Arc<dyn Readings>>,
     report_error: OnceLock<String>,
-    /// Held while a case is judged: a second thread that waits for the store's lock would print its
-    /// line out of order.
+    /// Locked while a case is judged: otherwise, a second thread that waits for the lock of the
+    /// store would print its line out of order.
     turn: Mutex<()>,
-    /// Cases that passed.
+    /// The number of cases that passed.
     passed: AtomicUsize,
 }
 
 impl Session {
-    /// Opens the run's folder and notes what is selected.
+    /// Opens the folder of the run and records the selected cases.
     ///
     /// # Errors
     /// The folder cannot be written, or signals cannot be handled.
@@ -107,46 +107,46 @@ impl Session {
         })
     }
 
-    /// Returns the job of the model with that index in the manifest.
+    /// Returns the job of the model with this index in the manifest.
     fn job(&self, index: usize) -> &ModelJob {
         let plan = || ModelJob::plan(&self.manifest.models[index], &self.manifest);
         self.jobs[index].get_or_init(plan)
     }
 
-    /// The cases that the manifest makes.
+    /// Returns the cases of the manifest.
     pub(super) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Cases that this process has seen pass.
+    /// Returns the number of cases that passed in this process.
     pub(super) fn passed(&self) -> usize {
         self.passed.load(Ordering::Relaxed)
     }
 
-    /// The signal that ended the run, if one did.
+    /// Returns the signal that ended the run. `None` if no signal arrived.
     pub(super) fn signal(&self) -> Option<i32> {
         self.interrupt.signal()
     }
 
-    /// Why the report or a measurement could not be written, if so.
+    /// Returns why the report or a measurement could not be written. `None` if all were written.
     pub(super) fn write_error(&self) -> Option<String> {
         self.report_error.get().cloned().or_else(|| self.store.write_error())
     }
 
-    /// Removes the run's folder where no other process has a part in the run.
+    /// Removes the folder of the run if no other process takes part in the run.
     pub(super) fn close(&self) {
         if self.settings.nextest_run_id.is_none() && self.write_error().is_none() {
             self.store.remove();
         }
     }
 
-    /// Finds the worker programs that the cases of `selection` need, and builds what is missing:
-    /// minutes that belong to no test.
+    /// Finds the worker programs for the cases of `selection`, and builds missing ones, which takes
+    /// minutes that no test should include.
     pub(super) fn prepare_workers(&self, selection: &Selection) {
         self.workers.get_or_init(|| {
             let mut models: Vec<usize> = selection.to_run.iter().map(|case| case.model).collect();
             models.dedup();
-            // under nextest another process may have measured it
+            // under nextest, another process may have measured it
             let is_open = |model: &&Model| {
                 self.settings.attempt > 1 || self.store.measurement(&model.id).is_none()
             };
@@ -162,7 +162,7 @@ impl Session {
         });
     }
 
-    /// Returns the first GPU of a model. A model whose devices do not exist fails by itself, with that
+    /// Returns the first GPU of a model. A model with a missing device fails on its own, with the
     /// reason.
     fn first_gpu(&self, index: usize) -> Option<Assigned> {
         let job = self.job(index);
@@ -177,7 +177,8 @@ impl Session {
         self.workers.get_or_init(|| Workers::at_hand(&self.settings.worker))
     }
 
-    /// Measures the case's model, unless that was done, and returns what its check says.
+    /// Measures the model of the case, unless it was measured already, and returns the verdict of
+    /// the check.
     pub(super) fn judge(&self, case: &Case) -> Result<(), Failed> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.interrupt.signal().is_some() {
@@ -225,10 +226,11 @@ impl Session {
         &self.manifest.models[case.model].id
     }
 
-    /// Where the report goes: runs of bundled models alone must not overwrite anybody's summary.
+    /// Returns the folder for reports: runs with only bundled models must not replace the summary
+    /// of other runs.
     ///
-    /// Under nextest a process knows its own case only, so the folder is read off all that the run
-    /// has selected so far; the report moves when the first other model comes.
+    /// Under nextest, a process knows only its own case, so that the folder depends on all cases
+    /// that the run has selected so far; the report moves when the first other model is selected.
     fn report_dir(&self) -> PathBuf {
         if let Some(folder) = &self.settings.report_dir {
             return folder.clone();
@@ -241,8 +243,8 @@ impl Session {
         if bundled_alone { reports.join(BUNDLED_REPORTS) } else { reports }
     }
 
-    /// Writes the report as the store stands. What goes wrong is kept for the end: the verdicts matter
-    /// more.
+    /// Writes the report from the current state of the store. An error is reported at the end,
+    /// because the verdicts are more important.
     pub(super) fn write_report(&self) {
         let result = self.store.exclusively(|| {
             if self.interrupt.signal().is_some() {
@@ -266,7 +268,7 @@ impl Session {
             report::write(&report, &record.report.unwrap_or_default())
         });
         if let Err(error) = result {
-            // the first error is the one that is shown
+            // the first error is shown
             let _ = self.report_error.set(error.to_string());
         }
     }
@@ -294,7 +296,7 @@ fn model_record(index: usize, job: &ModelJob, manifest: &Manifest, plan: &Plan) 
     }
 }
 
-/// What the test runner prints of a check that did not pass.
+/// Returns the text that the test runner prints for a check that did not pass.
 fn message(verdict: &Verdict) -> String {
     let mut text = format!("Error: {}: ", verdict.status.name());
     text.push_str(verdict.message.as_deref().unwrap_or("no reason was given"));
@@ -307,8 +309,8 @@ fn message(verdict: &Verdict) -> String {
     text
 }
 
-/// Returns a folder that only this user can write, in the system's temporary directory, which others
-/// may write to.
+/// Returns a folder below the temporary folder of the operating system that only this user can
+/// write.
 fn scratch(temp_dir: &Path) -> io::Result<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let path = temp_dir.join(format!("modelgate-{user}"));

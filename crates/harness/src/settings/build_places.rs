@@ -1,21 +1,22 @@
-//! Where a worker with CUDA is built from, and where to: the same for the test runner and for an
-//! installed program, so that one worker serves both.
+//! The source folder and the target folders for building a worker with CUDA: the same for the test
+//! runner and for an installed program, so that one worker serves both.
 
 use super::Environment;
 use super::variables::{HOME, XDG_CACHE_HOME};
 use std::path::{Path, PathBuf};
 
-/// The package whose worker is built.
+/// The package that contains the worker.
 const PACKAGE: &str = "modelgate";
-/// The folder for builds, below a target folder or the user's cache.
+/// The folder for builds, below a target folder or the cache of the user.
 const FOLDER: &str = "cuda-worker";
-/// The file by which cargo marks its target folder.
+/// The file with which cargo marks its target folder.
 const TARGET_MARK: &str = ".rustc_info.json";
-/// The sources as the compiler saw them. On another host they may not exist, or be another package.
+/// The source folder at compile time. On another host, it may not exist or belong to another
+/// package.
 const COMPILED_FROM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Returns the folder of this package's sources: where cargo or nextest say at run time, else a folder
-/// above the running program `exe`, else the one that this program was compiled from.
+/// Returns the folder of the sources of this package: the one that cargo or nextest report at run
+/// time, otherwise a folder above the running program `exe`, otherwise the folder at compile time.
 pub(super) fn sources(package_dir: Option<&Path>, exe: &Path) -> Option<PathBuf> {
     let compiled_from = std::fs::canonicalize(COMPILED_FROM).ok();
     package_dir
@@ -35,8 +36,8 @@ fn is_package(folder: &Path) -> bool {
     folder.join("Cargo.lock").is_file() && name().as_deref() == Some(PACKAGE)
 }
 
-/// Returns the folders for builds, in the order of preference: below the target folder that contains
-/// the running program, below the one of the sources, then the user's cache.
+/// Returns the folders for builds, in the order of preference: below the target folder that
+/// contains the running program, below the target folder of the sources, in the cache of the user.
 pub(super) fn folders(package_dir: Option<&Path>, environment: &Environment) -> Vec<PathBuf> {
     let exe = &environment.exe;
     let own_target = exe.ancestors().skip(1).find(|folder| folder.join(TARGET_MARK).is_file());
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    /// Makes a package of that name with a target folder below it.
+    /// Creates a package of this name with a target folder.
     fn package(name: &str) -> TempDir {
         let folder = TempDir::new().expect("a folder");
         let text = format!("[package]\nname = \"{name}\"\n");
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_found_by_the_tools_word_above_the_program_or_where_they_were_compiled() {
+    fn sources_are_found_by_variable_above_the_program_or_at_the_compile_time_path() {
         let here = std::fs::canonicalize(COMPILED_FROM).expect("the repository");
         let package = package("modelgate");
         let nowhere = Path::new("/nowhere/models");

@@ -1,16 +1,16 @@
-//! What the operating system gives to this process: the only place that reads it.
+//! The environment that the operating system gives to this process. No other file reads it.
 
 use modelgate_hub::Variables;
 use std::path::PathBuf;
 
-/// The environment of a process, with no meaning yet.
+/// The environment of a process, before interpretation.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// Its environment variables.
+    /// The environment variables.
     pub variables: Variables,
-    /// The running program.
+    /// The path of the running program.
     pub exe: PathBuf,
-    /// The system's folder for temporary files.
+    /// The folder of the operating system for temporary files.
     pub temp_dir: PathBuf,
 }
 

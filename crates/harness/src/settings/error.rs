@@ -1,29 +1,29 @@
-//! Environment variables whose values have no meaning.
+//! Environment variables with unusable values.
 
 use super::variables::{BUILD, DEVICE, NEVER, VRAM_LIMIT};
 use modelgate_protocol::UnknownDevice;
 
-/// A value of the environment that cannot be used.
+/// An unusable value of the environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// [`DEVICE`] names no device.
+    /// [`DEVICE`] does not name a device.
     #[error("{DEVICE}={value}: no such device")]
     Device {
         /// The value.
         value: String,
-        /// Why it names no device.
+        /// Why the value is not a device.
         source: Option<UnknownDevice>,
     },
-    /// [`VRAM_LIMIT`] is not a size; the text says what was expected.
+    /// [`VRAM_LIMIT`] is not a size. The text says what was expected.
     #[error("{VRAM_LIMIT}: {0}")]
     VramLimit(String),
-    /// [`BUILD`] has another value than [`NEVER`].
+    /// [`BUILD`] has a value other than [`NEVER`].
     #[error("{BUILD}={0}: no such choice")]
     Build(String),
     /// A variable of the hub cannot be used.
     #[error("{message}")]
     Hub {
-        /// Which variable, and why.
+        /// The name of the variable and the reason.
         message: String,
         /// How to fix it.
         hint: String,

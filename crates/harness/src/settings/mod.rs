@@ -1,5 +1,4 @@
-//! What a run is asked to do: the process's environment as it is, and the settings that follow from it,
-//! resolved once.
+//! The input of a run: the environment of the process, and the settings resolved from it once.
 
 mod build_places;
 mod environment;

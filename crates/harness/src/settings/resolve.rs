@@ -1,4 +1,4 @@
-//! From the environment to settings: every variable is interpreted here, once.
+//! Resolves the environment to settings. Each variable is interpreted here, once.
 
 use super::build_places;
 use super::variables as names;
@@ -10,59 +10,60 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The toolkit that is used unless the variables name another one.
+/// The toolkit that is used if the variables name none.
 const DEFAULT_TOOLKIT: &str = "/usr/local/cuda";
 /// The file name of the worker.
 const WORKER: &str = "modelgate-worker";
 
-/// What a run is asked to do, apart from its command line.
+/// The input of a run, without its command line.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The manifest; `None` for the embedded one.
+    /// The path of the manifest. `None` for the embedded one.
     pub manifest: Option<PathBuf>,
-    /// The folder for reports, if the user names one.
+    /// The folder for reports, if the user names it.
     pub report_dir: Option<PathBuf>,
-    /// The device that `auto` means.
+    /// The device for `auto`.
     pub default_device: Device,
-    /// Bytes that a worker may take of each GPU; `None` for all that there is.
+    /// The bytes that a worker may use of each GPU. `None` without a limit.
     pub vram_limit: Option<u64>,
-    /// `CUDA_VISIBLE_DEVICES`; the empty text, which hides every GPU, is not the same as `None`.
+    /// The value of `CUDA_VISIBLE_DEVICES`. The empty text, which hides every GPU, differs from
+    /// `None`.
     pub visible_devices: Option<String>,
-    /// Whether a service for continuous integration runs this.
+    /// Whether a service for continuous integration runs this process.
     pub ci: bool,
-    /// Whether colours are not wanted.
+    /// Whether colours are disabled.
     pub no_color: bool,
     /// The id of the nextest run, if this process is part of one.
     pub nextest_run_id: Option<String>,
-    /// The number of the runner's attempt; 1 for the first.
+    /// The number of the attempt of the test runner; 1 for the first.
     pub attempt: u32,
     /// The folder that contains the default report folder.
     pub package_dir: PathBuf,
-    /// The system's folder for temporary files.
+    /// The folder of the operating system for temporary files.
     pub temp_dir: PathBuf,
-    /// Where worker programs are.
+    /// The worker programs.
     pub worker: WorkerSettings,
-    /// How a worker with CUDA is built.
+    /// The inputs of a build of a worker with CUDA.
     pub build: BuildSettings,
-    /// The hub, its cache and token. An error concerns only runs that need the hub.
+    /// The hub, its cache and its token. An error concerns only runs that need the hub.
     pub hub: Result<Arc<modelgate_hub::Settings>, SettingsError>,
 }
 
-/// Where worker programs are.
+/// The worker programs.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSettings {
     /// The program that the user names.
     pub named: Option<PathBuf>,
-    /// Places of the program that was built with this one, in the order of preference.
+    /// Possible paths of the program that was built with this one, in the order of preference.
     pub built: Vec<PathBuf>,
-    /// The variables that workers inherit: without those that contain a token.
+    /// The variables that workers inherit, without those that contain a token.
     pub variables: Variables,
 }
 
-/// How a worker with CUDA is built.
+/// The inputs of a build of a worker with CUDA.
 #[derive(Debug, Clone, Default)]
 pub struct BuildSettings {
-    /// Whether building is forbidden; a worker that was built before is used all the same.
+    /// Whether building is forbidden. A worker that was built before may be used.
     pub never: bool,
     /// The folder of the sources, if they are on this host.
     pub sources: Option<PathBuf>,
@@ -75,10 +76,10 @@ pub struct BuildSettings {
 }
 
 impl Settings {
-    /// Resolves the settings that follow from `environment`.
+    /// Resolves `environment` to settings.
     ///
     /// # Errors
-    /// A value that has no meaning.
+    /// A variable has an unusable value.
     pub fn resolve(environment: &Environment) -> Result<Settings, SettingsError> {
         let variables = &environment.variables;
         let text = |name: &str| variables.get(name).map(OsStr::to_owned);
@@ -137,8 +138,9 @@ fn never(variables: &Variables) -> Result<bool, SettingsError> {
     }
 }
 
-/// Returns the worker that the user names, and the places of the one that was built with this program:
-/// where nextest or cargo say, else in the folder of the program or above it.
+/// Returns the worker that the user names, and the possible paths of the worker that was built with
+/// this program: those that nextest or cargo report, otherwise in the folder of the program or
+/// above it.
 fn worker(environment: &Environment) -> WorkerSettings {
     let variables = &environment.variables;
     let path = |name: &str| variables.get(name).map(PathBuf::from);
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn values_without_a_meaning_are_refused_by_name() {
+    fn unusable_values_are_refused_with_the_variable() {
         for (name, value, says) in [
             (names::DEVICE, "gpu", "MODELGATE_DEVICE=gpu: no such device"),
             (names::VRAM_LIMIT, "much", "MODELGATE_VRAM_LIMIT: \"much\" is not a size"),
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_of_visible_devices_is_a_list() {
+    fn an_empty_list_of_visible_devices_hides_all_devices() {
         let visible = |all: &[(&str, &str)]| resolve(all).expect("settings").visible_devices;
         assert_eq!(visible(&[]), None);
         assert_eq!(visible(&[(names::CUDA_VISIBLE_DEVICES, "")]), Some(String::new()));

@@ -1,5 +1,5 @@
-//! The store of a run: a folder in which its processes record what they agree on, what they selected and
-//! what they measured. The report is a function of it.
+//! The store of a run: a folder in which the processes of the run record the selected cases and the
+//! measurements. The report is a function of it.
 
 mod record;
 mod store;

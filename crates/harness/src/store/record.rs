@@ -1,4 +1,4 @@
-//! What every process of a run agrees on; the first one writes it.
+//! The record that all processes of a run share. The first process writes it.
 
 use crate::check::{Check, Expectation};
 use crate::host::Host;
@@ -10,11 +10,11 @@ use std::path::PathBuf;
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// The run's id.
+    /// The id of the run.
     pub id: String,
-    /// When it started, in UTC.
+    /// The time of the start, in UTC.
     pub started_at: jiff::Timestamp,
-    /// Its JSON report; `None` until the first one was written.
+    /// The path of its JSON report. `None` before the first report.
     pub report: Option<PathBuf>,
     /// The positional filter, if there was one.
     pub filter: Option<String>,
@@ -22,36 +22,36 @@ pub struct RunRecord {
     pub manifest_sha256: String,
     /// The host.
     pub host: Host,
-    /// The models of the manifest, in its order.
+    /// The models of the manifest, in the order of the manifest.
     pub models: Vec<ModelRecord>,
 }
 
-/// A model of a run: what it is, and what its checks compare the measurement with.
+/// A model of a run, with the values that its checks compare.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelRecord {
-    /// What it is.
+    /// The identity of the model.
     pub identity: ModelIdentity,
-    /// Whether it is embedded in the program.
+    /// Whether the model is embedded in the program.
     pub is_bundled: bool,
-    /// The checks that are planned, with the names of their cases.
+    /// The planned checks, with the names of their cases.
     pub cases: Vec<(Check, String)>,
-    /// What the checks compare the measurement with.
+    /// The values with which the checks compare the measurement.
     pub expectation: Expectation,
 }
 
-/// What a model is, as its entry in the manifest says.
+/// The identity of a model, from its manifest entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelIdentity {
-    /// Its id in the manifest.
+    /// The id in the manifest.
     pub id: String,
-    /// Its hub repository, if it has one.
+    /// The hub repository, if it has one.
     pub repo: Option<String>,
-    /// Its local path, if it has one.
+    /// The local path, if it has one.
     pub path: Option<String>,
-    /// The revision that was asked for.
+    /// The requested revision.
     pub revision: Option<String>,
-    /// The quantization that was asked for.
+    /// The requested quantization.
     pub quantization: Scheme,
-    /// Whether its weights are the model's own.
+    /// Whether its weights are trained or random.
     pub evidence: Evidence,
 }

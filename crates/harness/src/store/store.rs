@@ -1,8 +1,8 @@
-//! The run's folder: one file per model, written under a lock.
+//! The folder of a run: one file per model, written under a lock.
 //!
-//! Within one process and across the processes of a nextest run it is the same mechanism, so that
-//! five checks cost one load, and a load that was killed is not tried five times. A report is a
-//! function of this folder. Knows nothing of how a measurement is made.
+//! The mechanism is the same within one process and across the processes of a nextest run, so that
+//! five checks share one load, and a load that was killed is not repeated five times. This module
+//! does not know how a measurement is made.
 
 use super::record::RunRecord;
 use crate::lock;
@@ -17,29 +17,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Folders of earlier runs older than this are removed.
+/// The age after which folders of earlier runs are removed.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The folder of one run.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    /// Measurements that could not be written, as on a full disk, and why: verdicts come before
-    /// files.
+    /// Measurements that could not be written (for example on a full disk) with the reason.
+    /// Verdicts are more important than files.
     unwritten: Mutex<HashMap<String, (Measurement, String)>>,
 }
 
-/// A model's file in the folder.
+/// The file of a model in the folder.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
-    /// The runner's attempt that made it.
+    /// The attempt of the test runner that wrote it.
     attempt: u32,
-    /// What was seen; none while it is being measured.
+    /// The measurement. `None` while the model is being measured.
     measurement: Option<Measurement>,
 }
 
 impl Store {
-    /// Opens the folder of run `id` below `scratch`, or makes it. Folders of runs long past are
+    /// Opens the folder of run `id` below `scratch`, or creates it. Old folders of other runs are
     /// removed.
     ///
     /// # Errors
@@ -52,13 +52,13 @@ impl Store {
         Ok(Store { folder, unwritten: Mutex::default() })
     }
 
-    /// Removes the folder, which is no longer needed.
+    /// Removes the folder of a finished run.
     pub fn remove(&self) {
-        // what stays is removed by a later run
+        // a later run removes the rest
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 
-    /// Changes the run's record under its lock; the first call finds `fresh`.
+    /// Changes the record of the run under its lock. The first call starts with `fresh`.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -76,7 +76,7 @@ impl Store {
         Ok(result)
     }
 
-    /// Notes that the case `name` is selected in this run.
+    /// Records that the case `name` is selected in this run.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -85,12 +85,12 @@ impl Store {
         File::create(&path).map(drop).map_err(|error| named(&path, &error))
     }
 
-    /// Whether the case `name` is selected in this run, by this process or another.
+    /// Returns whether this process or another one selected the case `name` in this run.
     pub fn is_selected(&self, name: &str) -> bool {
         self.folder.join("selected").join(name).is_file()
     }
 
-    /// The measurement of `model` as far as this run has one.
+    /// Returns the measurement of `model`. `None` if this run has none yet.
     pub fn measurement(&self, model: &str) -> Option<Measurement> {
         if let Some((measurement, _)) = self.unwritten().get(model) {
             return Some(measurement.clone());
@@ -99,17 +99,17 @@ impl Store {
         record.measurement
     }
 
-    /// Why a measurement could not be written, where one could not.
+    /// Returns why a measurement could not be written. `None` if all were written.
     pub fn write_error(&self) -> Option<String> {
         self.unwritten().values().map(|(_, error)| error.clone()).next()
     }
 
-    /// Whether the run was interrupted.
+    /// Returns whether a signal ended the run.
     pub fn is_interrupted(&self) -> bool {
         self.folder.join("interrupted").is_file()
     }
 
-    /// Notes that a signal ended the run.
+    /// Records that a signal ended the run.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -117,15 +117,15 @@ impl Store {
         File::create(self.folder.join("interrupted")).map(drop)
     }
 
-    /// The measurement of `model`: the one that this run has, or else what `measure` makes, while
-    /// every other measurement of the run waits.
+    /// Returns the measurement of `model`: the existing one of this run, otherwise the result of
+    /// `measure`, during which all other measurements of the run wait.
     ///
-    /// A later `attempt` of the test runner measures again where an earlier one did not come to
-    /// its end. A measurement that another process began and did not finish is a crash. One that
-    /// was made and cannot be written stays in this process, see [`Store::write_error`].
+    /// A later `attempt` of the test runner measures again if an earlier attempt did not complete.
+    /// A measurement that another process started and did not finish counts as a crash. A
+    /// measurement that cannot be written stays in this process, see [`Store::write_error`].
     ///
     /// # Errors
-    /// The folder cannot be read, or a signal came while this waited.
+    /// The folder cannot be read, or a signal arrived during the wait.
     pub fn measure(
         &self,
         model: &str,
@@ -146,7 +146,7 @@ impl Store {
                     return Ok(measurement);
                 }
                 None if record.attempt >= attempt => {
-                    // its process is gone, or it would hold the lock
+                    // the process that wrote it has ended, because it does not hold the lock
                     let measurement = Unmeasured::Abandoned.measurement();
                     let record =
                         Record { attempt: record.attempt, measurement: Some(measurement.clone()) };
@@ -177,7 +177,7 @@ impl Store {
     /// Runs `act` while no other process of the run does the same.
     ///
     /// # Errors
-    /// The folder cannot be written, or what `act` says.
+    /// The folder cannot be written, or the error of `act`.
     pub fn exclusively<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let lock = self.lock_file("report")?;
         lock.lock()?;
@@ -198,7 +198,7 @@ impl Store {
             .map_err(|error| named(&path, &error))
     }
 
-    /// Waits for a lock, unless a signal comes.
+    /// Waits for a lock until a signal arrives.
     fn lock(&self, name: &str, interrupt: &Interrupt) -> io::Result<File> {
         let file = self.lock_file(name)?;
         lock::wait(&file, || match interrupt.signal() {
@@ -229,7 +229,7 @@ fn remove_old(runs: &Path, own: &Path) {
     };
     for entry in entries.flatten() {
         if is_older(&entry, KEPT) && entry.path() != own {
-            // another run may be removing it too
+            // another run may remove it at the same time
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -1,26 +1,28 @@
-//! The worker's event channel: bytes to events, each stamped as it arrives.
+//! The event channel of the worker: parses bytes into events, each with its time of arrival.
 
 use modelgate_protocol::Event;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
-/// The longest line that is taken for an event; one with every token of a long answer is far below.
+/// The maximum length of an event in bytes. An event with all tokens of a long answer is far
+/// shorter.
 const MAX_LINE_BYTES: u64 = 16 << 20;
-/// Events that may wait before the worker has to: bounds the harness's memory.
-const MAX_WAITING: usize = 1024;
+/// The maximum number of unprocessed events, which bounds the memory of the harness. If it is
+/// reached, the worker has to wait.
+const MAX_UNPROCESSED: usize = 1024;
 
 /// One line of the channel.
 pub(super) enum Line {
-    /// An event and when it arrived.
+    /// An event with its time of arrival.
     Event(Instant, Box<Event>),
-    /// Something else: what was expected and found. Nothing follows it.
+    /// A line that is not an event, as a message for the report. No further line follows.
     Malformed(String),
 }
 
-/// Reads lines from `source` on a thread of its own; the channel closes at the source's end.
+/// Reads lines from `source` on a separate thread. The receiver is closed at the end of `source`.
 pub(super) fn read(source: impl Read + Send + 'static) -> Receiver<Line> {
-    let (sender, receiver) = sync_channel(MAX_WAITING);
+    let (sender, receiver) = sync_channel(MAX_UNPROCESSED);
     std::thread::spawn(move || {
         let mut source = BufReader::new(source);
         loop {
@@ -29,7 +31,7 @@ pub(super) fn read(source: impl Read + Send + 'static) -> Receiver<Line> {
             let at = Instant::now();
             let message = match read {
                 Ok(0) | Err(_) => return,
-                // half a line is what a dying worker leaves; how it ended says more
+                // a dying worker leaves an incomplete line; its exit status explains more
                 Ok(read) if line.last() != Some(&b'\n') && (read as u64) < MAX_LINE_BYTES => return,
                 Ok(_) if line.iter().all(u8::is_ascii_whitespace) => continue,
                 Ok(_) => parse(&line, at),
@@ -43,13 +45,14 @@ pub(super) fn read(source: impl Read + Send + 'static) -> Receiver<Line> {
     receiver
 }
 
+/// Parses a line that arrived at `at`. The message for an invalid line has its first 200 bytes.
 fn parse(line: &[u8], at: Instant) -> Line {
     match serde_json::from_slice(line) {
         Ok(event) => Line::Event(at, Box::new(event)),
         Err(error) => {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
             Line::Malformed(format!(
-                "the worker's event channel carries a line that is no event ({error}): {}",
+                "event channel of the worker: a line is not an event ({error}): {:?}",
                 text.trim_end()
             ))
         }

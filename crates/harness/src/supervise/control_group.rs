@@ -1,39 +1,41 @@
-//! What the control group (cgroup) of this process counts and limits: out-of-memory kills and the
-//! memory's peak. Version 2, and version 1 where that is what is mounted.
+//! Counters of the control group (cgroup) of this process: out-of-memory kills and the peak of the
+//! memory. Reads cgroup version 2, or version 1 if that is mounted.
 //!
-//! Source: the kernel's `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst`.
+//! Source: `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst` of the kernel.
 
 use std::path::{Path, PathBuf};
 
-/// The count of out-of-memory kills at one moment; `None` if nothing counts them.
+/// The number of out-of-memory kills at one time. `None` if the control group does not count them.
 pub(super) struct OutOfMemoryKills(Option<u64>);
 
-/// Out-of-memory kills since then.
-pub(super) enum Kills {
-    /// At least one.
+/// The out-of-memory kills since an earlier count.
+pub(super) enum KillsSince {
+    /// At least one kill.
     Some,
-    /// Not one.
+    /// No kill.
     None,
-    /// Nothing counts them.
+    /// The control group does not count them.
     Unknown,
 }
 
 impl OutOfMemoryKills {
+    /// Reads the current number.
     pub(super) fn now() -> OutOfMemoryKills {
         OutOfMemoryKills(count())
     }
 
-    pub(super) fn since(&self) -> Kills {
+    /// Compares the current number with this earlier one.
+    pub(super) fn since(&self) -> KillsSince {
         match (self.0, count()) {
-            (Some(before), Some(now)) if now > before => Kills::Some,
-            (Some(_), Some(_)) => Kills::None,
-            _ => Kills::Unknown,
+            (Some(before), Some(now)) if now > before => KillsSince::Some,
+            (Some(_), Some(_)) => KillsSince::None,
+            _ => KillsSince::Unknown,
         }
     }
 }
 
-/// The highest memory use of this process's control group in bytes, all its processes and their
-/// page cache included; `None` if the system keeps no such mark.
+/// Returns the peak memory of the control group of this process in bytes, with all of its processes
+/// and their page cache. `None` if the kernel does not record it.
 pub(super) fn peak() -> Option<u64> {
     ["memory.peak", "memory.max_usage_in_bytes"]
         .iter()
@@ -41,6 +43,7 @@ pub(super) fn peak() -> Option<u64> {
         .and_then(|text| text.trim().parse().ok())
 }
 
+/// Returns the number of out-of-memory kills. `None` if the control group does not count them.
 fn count() -> Option<u64> {
     let text = ["memory.events", "memory.oom_control"]
         .iter()
@@ -48,7 +51,8 @@ fn count() -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
-/// The memory controller's folder of this process.
+/// Returns the folder of the memory controller for this process. `None` if no control group is
+/// mounted.
 fn folder() -> Option<PathBuf> {
     let membership = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path =
@@ -61,7 +65,7 @@ fn folder() -> Option<PathBuf> {
         })
         .and_then(path);
     let root = Path::new("/sys/fs/cgroup");
-    // inside a container the path may be the host's, and the mount its own root
+    // in a container, the path may be relative to the host, and the mount point may be the root
     let candidates = [
         memory.map(|path| root.join("memory").join(path)),
         Some(root.join("memory")),

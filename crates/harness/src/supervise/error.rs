@@ -1,4 +1,4 @@
-//! Why the harness ended a worker, or the worker ended itself, before all was done.
+//! Why a worker ended before it completed all requests.
 
 use crate::reportable::Reportable;
 use crate::signal;
@@ -9,65 +9,65 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `fork` under a limit of memory.
+/// The error number of `fork` if a memory limit is exceeded.
 const ENOMEM: i32 = 12;
 
-/// Why a worker did not do all that it was asked, if it did not say so itself.
+/// Why a worker did not complete its requests, if it did not report a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
 pub(crate) struct SuperviseError {
-    /// The stage that the worker was in.
+    /// The stage of the worker.
     pub(crate) stage: Stage,
-    /// What happened.
+    /// The cause.
     pub(crate) cause: Cause,
 }
 
-/// What ended a worker.
+/// The cause of the end of a worker.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Cause {
-    /// The operating system does not start it.
+    /// The operating system could not start the worker.
     #[error("{}: the worker cannot be started: {source}", program.display())]
     NotStarted { program: PathBuf, source: io::Error },
-    /// What it sent is not of the protocol.
+    /// The worker sent a line that the protocol does not allow, with a message for the report.
     #[error("{0}")]
     Protocol(String),
-    /// It opened another GPU than the one that it was given.
-    #[error("the worker opened {uuid} as {device}, {expected}")]
+    /// The worker opened a GPU that is not the assigned one.
+    #[error("{device}: the worker opened {uuid}, {expected}")]
     WrongDevice { device: Device, uuid: String, expected: String },
-    /// It was not done at its deadline.
+    /// The worker was not finished at its deadline.
     #[error("the worker was ended after its deadline of {}", format_duration(*_0))]
     Deadline(Duration),
-    /// It made no progress.
+    /// The worker made no progress for this time.
     #[error("the worker made no progress for {} and was ended", format_duration(*_0))]
     Stalled(Duration),
-    /// A signal came to the harness.
+    /// The harness received the signal with this number.
     #[error("{} ended the run", signal::name(*_0))]
     Interrupted(i32),
-    /// The loader does not find one of its libraries.
+    /// The loader did not find a library of the worker.
     #[error(transparent)]
     MissingLibrary(MissingLibrary),
-    /// Its runtime was refused an allocation.
+    /// The allocator of its runtime refused an allocation.
     #[error("an allocation of host memory failed: {line}")]
     AllocationRefused { line: String },
-    /// The kernel killed it because memory ran out.
+    /// The kernel killed it because host memory ran out.
     #[error(
-        "the system killed the worker because host memory ran out (the control group counts an \
-         out-of-memory kill)"
+        "the kernel killed the worker because host memory ran out: the control group counted an \
+         out-of-memory kill"
     )]
     OutOfMemory,
-    /// It was killed, and no control group says why.
+    /// The worker was killed, and no control group counts out-of-memory kills.
     #[error(
         "the worker was killed (SIGKILL), probably because host memory ran out: no control group \
-         says so for certain"
+         counts out-of-memory kills"
     )]
     ProbablyOutOfMemory,
-    /// It ended without a report of its end.
-    #[error("the worker {how}{last_words}")]
-    Crashed { how: String, last_words: String },
+    /// The worker ended without a final event.
+    #[error("the worker {how}{last_output}")]
+    Crashed { how: String, last_output: String },
 }
 
 impl Cause {
-    /// Returns the error for a worker in that stage.
+    /// Returns the error of a worker that ended in `stage`.
     pub(crate) fn in_stage(self, stage: Stage) -> SuperviseError {
         SuperviseError { stage, cause: self }
     }
@@ -100,35 +100,34 @@ impl Reportable for SuperviseError {
     fn hint(&self) -> String {
         let hint = match &self.cause {
             Cause::NotStarted { .. } => {
-                "MODELGATE_WORKER is the path of an executable; without it the one built with the \
-                 tests is used"
+                "set MODELGATE_WORKER to the path of an executable; or unset it to use the worker \
+                 that was built with the tests"
             }
             Cause::Protocol(_) => {
-                "the worker must speak this version's protocol: see its schema; a worker built \
-                 from another version has to be built again"
+                "use a worker that implements this version of the protocol \
+                 (schemas/event.json); or rebuild the worker from the sources of this version"
             }
             Cause::WrongDevice { .. } => {
-                "the harness lists the GPUs in CUDA_VISIBLE_DEVICES, and a worker must count them \
-                 as CUDA does then; what changes that variable in front of the worker, such as a \
-                 wrapper, has to leave it"
+                "number the GPUs in the worker as CUDA does, in the order of CUDA_VISIBLE_DEVICES, \
+                 which the harness sets; remove any wrapper that changes this variable"
             }
             Cause::Deadline(_) => {
-                "the phases in the report show where the time went; allow more with `deadline` in \
+                "read the phases in the report to find the slow step; or increase `deadline` in \
                  the manifest"
             }
             Cause::Stalled(_) => {
-                "a hanging disk, network file system or driver; allow more with `stall` in the \
-                 manifest"
+                "check the disk, the network file system and the driver for a hang; or increase \
+                 `stall` in the manifest"
             }
             Cause::Interrupted(_) => "start the run again",
             Cause::MissingLibrary(missing) => missing.hint(),
             Cause::AllocationRefused { .. } | Cause::OutOfMemory | Cause::ProbablyOutOfMemory => {
-                "choose fewer bits or a shorter context, free memory, or raise the limit of the \
-                 container; the report's timeline shows how far it came"
+                "choose fewer bits or a shorter context; or free memory; or raise the memory limit \
+                 of the container; see the memory over time in the timeline of the report"
             }
             Cause::Crashed { .. } => {
-                "the report keeps the last 64 KiB of what the worker wrote; a crash inside a \
-                 driver shows there or in the system's log"
+                "read the last 64 KiB of the output of the worker in the report; for a crash \
+                 inside a driver, read the system log"
             }
         };
         hint.to_owned()

@@ -1,15 +1,15 @@
-//! The parent's side of a worker: one process per model, watched from spawn to reaping.
+//! Supervises workers: one process per model, watched from its start until it is reaped.
 //!
-//! Whatever the process does (crash, hang, fill the memory, send nonsense) becomes part of one model's
-//! measurement. Knows the protocol; knows nothing of engines.
+//! All behaviour of the process (a crash, a hang, full memory, invalid events) becomes part of the
+//! measurement of one model. This module depends on the protocol, and not on an engine.
 
 mod channel;
 mod control_group;
 mod ending;
 mod error;
-mod fold;
 mod gpus;
-mod host_probe;
+mod host_sampler;
+mod record_builder;
 mod supervise;
 mod timeline;
 mod worker_process;
@@ -17,4 +17,4 @@ mod worker_process;
 #[cfg(test)]
 pub(crate) use error::{Cause, SuperviseError};
 pub use gpus::Gpus;
-pub use supervise::{Job, Limits, Watch, supervise};
+pub use supervise::{Limits, Watch, WorkerInput, supervise};

@@ -1,16 +1,16 @@
-//! One worker, from its start to what is left of it.
+//! Supervises one worker, from its start to its record.
 
 use super::channel::Line;
 use super::control_group::OutOfMemoryKills;
-use super::ending::{self, Ending, Remains};
+use super::ending::{self, EndedWorker, Ending};
 use super::error::{Cause, SuperviseError};
-use super::fold::{self, Fold};
 use super::gpus::Gpus;
-use super::host_probe::HostProbe;
+use super::host_sampler::HostSampler;
+use super::record_builder::{EventEffect, RecordBuilder};
 use super::timeline::{self, Series};
 use super::worker_process::Worker;
 use crate::measurement::{DeviceMemory, ObservedMemory, Outcome, Supervised, WorkerRecord};
-use crate::nvidia::{self, Assigned, Life, Mark, Snapshot};
+use crate::nvidia::{self, Assigned, Mark, Snapshot, WorkerReadings};
 use crate::reportable::{BoxedReportable, Reportable};
 use crate::signal::Interrupt;
 use crate::workers::BuiltWorker;
@@ -20,34 +20,34 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-/// How often deadlines, signals and the child's state are looked at.
-const TICK: Duration = Duration::from_millis(20);
-/// How long a GPU may take to have back what an ended worker had.
-const UNLOADING: Duration = Duration::from_secs(3);
-/// The same after a signal, which leaves the whole run little time.
-const UNLOADING_INTERRUPTED: Duration = Duration::from_millis(500);
+/// The maximum time between two checks of deadlines, signals and the state of the worker.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the release of device memory may take after the end of a worker.
+const RELEASE_TIME: Duration = Duration::from_secs(3);
+/// How long the release of device memory may take after a signal, which leaves the run little time.
+const RELEASE_TIME_INTERRUPTED: Duration = Duration::from_millis(500);
 
-/// What ends a worker before it is done.
+/// The limits that end a worker early.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// From spawn.
+    /// The maximum time from the start of the worker to its end.
     pub deadline: Duration,
-    /// Without progress.
+    /// The maximum time without progress.
     pub stall: Duration,
-    /// A signal to the harness.
+    /// The signals to the harness, which end the worker too.
     pub interrupt: Interrupt,
 }
 
-/// What looks at the memory of a worker.
-struct Probes<'a> {
-    host: &'a HostProbe,
-    gpus: &'a nvidia::Probe,
+/// The samplers of the memory of a worker.
+struct Samplers<'a> {
+    host: &'a HostSampler,
+    gpus: &'a nvidia::GpuSampler,
 }
 
-impl Probes<'_> {
-    /// Takes note of an event that arrived `at`. What the measuring of ceilings takes of memory is
-    /// not the model's.
-    fn note(&self, event: &Event, at: Instant) {
+impl Samplers<'_> {
+    /// Informs the samplers of an event that arrived at `at`. Memory used to measure ceilings does
+    /// not belong to the model.
+    fn note_event(&self, event: &Event, at: Instant) {
         match event {
             Event::Loaded => self.host.mark_loaded(),
             Event::Phase { name: PhaseName::Ceilings } => {
@@ -59,28 +59,28 @@ impl Probes<'_> {
     }
 }
 
-/// Is called with each event; an error ends the worker.
+/// A function that receives each event. Its error ends the worker.
 pub type Watch<'a> = dyn FnMut(&Event) -> Result<(), BoxedReportable> + 'a;
 
-/// What a worker is started for.
-pub struct Job<'a> {
-    /// The program.
+/// The input of a supervised worker.
+pub struct WorkerInput<'a> {
+    /// The worker program.
     pub built: &'a BuiltWorker,
-    /// The variables that it inherits.
+    /// The environment variables that the worker inherits.
     pub inherited: &'a Variables,
-    /// What it is asked.
+    /// The request that the worker gets on its standard input.
     pub request: &'a Request,
-    /// The GPUs that it gets.
+    /// The GPUs that are assigned to the worker.
     pub gpus: &'a Gpus,
-    /// What ends it before it is done.
+    /// The limits that end the worker early.
     pub limits: &'a Limits,
 }
 
-/// Runs a worker and returns what was seen of it, without a prediction. `watch` is called with each event
-/// as it arrives, and may refuse to go on.
-pub fn supervise(job: &Job<'_>, watch: &mut Watch<'_>) -> Supervised {
-    let Job { built, inherited, request, gpus, limits } = *job;
-    let kills = OutOfMemoryKills::now();
+/// Runs a worker and returns its record, without a prediction. `watch` is called with each event,
+/// and its error ends the worker.
+pub fn supervise(input: &WorkerInput<'_>, watch: &mut Watch<'_>) -> Supervised {
+    let WorkerInput { built, inherited, request, gpus, limits } = *input;
+    let kills_before = OutOfMemoryKills::now();
     let mut worker = match Worker::spawn(built, inherited, request, &gpus.uuids()) {
         Ok(worker) => worker,
         Err(source) => {
@@ -89,27 +89,27 @@ pub fn supervise(job: &Job<'_>, watch: &mut Watch<'_>) -> Supervised {
         }
     };
     let spawned = worker.spawned();
-    let host_probe = HostProbe::start(worker.pid(), spawned);
+    let host_sampler = HostSampler::start(worker.pid(), spawned);
     let uuids = gpus.uuids().into_iter().map(str::to_owned).collect();
-    let gpu_probe = nvidia::Probe::start(Arc::clone(&gpus.readings), uuids, spawned);
-    let mut fold = Fold::new(&gpus.assigned, spawned);
-    let probes = Probes { host: &host_probe, gpus: &gpu_probe };
-    let ending = listen(&mut worker, gpus, limits, &mut fold, &probes, watch);
+    let gpu_sampler = nvidia::GpuSampler::start(Arc::clone(&gpus.readings), uuids, spawned);
+    let mut builder = RecordBuilder::new(&gpus.assigned, spawned);
+    let samplers = Samplers { host: &host_sampler, gpus: &gpu_sampler };
+    let ending = read_events(&mut worker, gpus, limits, &mut builder, &samplers, watch);
     let last_event = Instant::now();
     let exit = worker.end(ending.is_forced());
     let reaped = Instant::now();
-    let (record, marks) = fold.finish(last_event, reaped);
-    let (host, mut series) = host_probe.stop().unzip();
-    let logs = gpu_probe.stop();
-    let life = WorkerLife { pid: worker.pid(), record: &record, marks: &marks };
+    let (record, marks) = builder.finish(last_event, reaped);
+    let (host, mut series) = host_sampler.stop().unzip();
+    let gpu_samples = gpu_sampler.stop();
+    let reports = WorkerReports { pid: worker.pid(), record: &record, marks: &marks };
     let interrupted = limits.interrupt.signal().is_some();
-    let patience = if interrupted { UNLOADING_INTERRUPTED } else { UNLOADING };
-    let (devices, of_devices) = account(gpus, &logs, &life, patience);
-    series.get_or_insert_default().extend(of_devices);
+    let patience = if interrupted { RELEASE_TIME_INTERRUPTED } else { RELEASE_TIME };
+    let (devices, device_series) = device_memory(gpus, &gpu_samples, &reports, patience);
+    series.get_or_insert_default().extend(device_series);
     let timeline = timeline::timeline(series.unwrap_or_default());
     let output = worker.output();
-    let remains = Remains { exit: &exit, output: &output, kills: &kills };
-    let (outcome, failure) = ending::conclude(ending, &remains);
+    let ended = EndedWorker { exit: &exit, output: &output, kills_before: &kills_before };
+    let (outcome, failure) = ending::conclude(ending, &ended);
     Supervised {
         outcome,
         failure,
@@ -121,6 +121,7 @@ pub fn supervise(job: &Job<'_>, watch: &mut Watch<'_>) -> Supervised {
     }
 }
 
+/// Returns the result for a worker that the operating system could not start.
 fn not_started(error: &SuperviseError) -> Supervised {
     Supervised {
         outcome: Outcome::Failed,
@@ -133,29 +134,29 @@ fn not_started(error: &SuperviseError) -> Supervised {
     }
 }
 
-/// What a worker did until its end.
-struct WorkerLife<'a> {
+/// The reports of an ended worker about its own memory.
+struct WorkerReports<'a> {
     pid: u32,
     record: &'a WorkerRecord,
     marks: &'a [Mark],
 }
 
-/// Returns what the worker took of each GPU, in sum and over time. Waits up to `patience` for a GPU to
-/// have back what the worker had.
-fn account(
+/// Returns the memory of the worker on each GPU, as a summary and over time. Waits up to `patience`
+/// for the release of the memory.
+fn device_memory(
     gpus: &Gpus,
-    logs: &[nvidia::Log],
-    worker: &WorkerLife<'_>,
+    samples: &[nvidia::GpuSamples],
+    worker: &WorkerReports<'_>,
     patience: Duration,
 ) -> (Vec<DeviceMemory>, Vec<Series>) {
     let (mut devices, mut series) = (Vec::new(), Vec::new());
     for ((Assigned { device, gpu }, before), log) in
-        gpus.assigned.iter().zip(&gpus.before).zip(logs)
+        gpus.assigned.iter().zip(&gpus.before).zip(samples)
     {
         let marks = worker.marks.iter().filter(|mark| mark.memory.device == *device);
         let marks: Vec<Mark> = marks.cloned().collect();
         let seen = worker.record.devices_seen.iter().find(|seen| seen.device == *device);
-        let mut life = Life {
+        let mut readings = WorkerReadings {
             device: *device,
             uuid: &gpu.uuid,
             before,
@@ -166,75 +167,80 @@ fn account(
             baseline: seen.map(|seen| seen.own_baseline(before.memory.used)),
             loaded_s: worker.record.load_s.map(Finite::get),
         };
-        let is_back = |now: &Snapshot| life.is_back(now);
+        let is_back = |now: &Snapshot| readings.is_back(now);
         let after = nvidia::unloaded(&*gpus.readings, &gpu.uuid, patience, is_back);
-        life.after = after.as_ref();
-        let (figures, worker_use) = nvidia::device_memory(&life);
-        devices.push(figures);
-        for (what, points) in [("used", log.used.clone()), ("worker", worker_use)] {
-            series.push(Series { name: format!("{device}_{what}"), points, is_kept: true });
+        readings.after = after.as_ref();
+        let (summary, worker_use) = nvidia::device_memory(&readings);
+        devices.push(summary);
+        for (quantity, points) in [("used", log.used.clone()), ("worker", worker_use)] {
+            series.push(Series {
+                name: format!("{device}_{quantity}"),
+                points,
+                keep_extremes: true,
+            });
         }
     }
     (devices, series)
 }
 
-/// Takes events in until the worker is done, says that it failed, or has to be ended.
-fn listen(
+/// Reads events until the worker is finished, reports a failure, or must be ended.
+fn read_events(
     worker: &mut Worker,
     gpus: &Gpus,
     limits: &Limits,
-    fold: &mut Fold<'_>,
-    probes: &Probes<'_>,
+    builder: &mut RecordBuilder<'_>,
+    samplers: &Samplers<'_>,
     watch: &mut Watch<'_>,
 ) -> Ending {
     let mut last_progress = worker.spawned();
     let mut ended = false;
     loop {
         if let Some(signal) = limits.interrupt.signal() {
-            return Ending::Ended(Cause::Interrupted(signal).in_stage(fold.stage()));
+            return Ending::Ended(Cause::Interrupted(signal).in_stage(builder.stage()));
         }
         if worker.spawned().elapsed() > limits.deadline {
-            return Ending::Ended(Cause::Deadline(limits.deadline).in_stage(fold.stage()));
+            return Ending::Ended(Cause::Deadline(limits.deadline).in_stage(builder.stage()));
         }
-        match worker.lines().recv_timeout(TICK) {
+        match worker.lines().recv_timeout(CHECK_INTERVAL) {
             Ok(Line::Event(at, event)) => {
-                let event = gpus.named(*event);
-                probes.note(&event, at);
+                let event = gpus.rename_devices(*event);
+                samplers.note_event(&event, at);
                 if let Err(reason) = watch(&event) {
                     return Ending::Refused(reason);
                 }
-                match fold.take(event, at) {
-                    fold::Step::Advanced => last_progress = at,
-                    fold::Step::SameProgress => {}
-                    fold::Step::Done => return Ending::Done,
-                    fold::Step::Failed(failure) => return Ending::Reported(failure),
-                    fold::Step::Refused(cause) => {
-                        return Ending::Ended(cause.in_stage(fold.stage()));
+                match builder.add(event, at) {
+                    EventEffect::Advanced => last_progress = at,
+                    EventEffect::SameProgress => {}
+                    EventEffect::Done => return Ending::Done,
+                    EventEffect::Failed(failure) => return Ending::Reported(failure),
+                    EventEffect::Refused(cause) => {
+                        return Ending::Ended(cause.in_stage(builder.stage()));
                     }
                 }
             }
             Ok(Line::Malformed(message)) => {
-                return Ending::Ended(Cause::Protocol(message).in_stage(fold.stage()));
+                return Ending::Ended(Cause::Protocol(message).in_stage(builder.stage()));
             }
-            Err(RecvTimeoutError::Disconnected) => return silent(limits, fold.stage()),
+            Err(RecvTimeoutError::Disconnected) => return silent(limits, builder.stage()),
             Err(RecvTimeoutError::Timeout) => {
-                // a grandchild may hold the channel open after the worker itself is gone; one
-                // quiet tick after its end all that it wrote has arrived
+                // a grandchild may keep the channel open after the end of the worker; one quiet
+                // interval after its end, all of its events have arrived
                 if ended {
-                    return silent(limits, fold.stage());
+                    return silent(limits, builder.stage());
                 }
                 ended = worker.has_ended();
             }
         }
         if last_progress.elapsed() > limits.stall {
-            return Ending::Ended(Cause::Stalled(limits.stall).in_stage(fold.stage()));
+            return Ending::Ended(Cause::Stalled(limits.stall).in_stage(builder.stage()));
         }
     }
 }
 
-/// A worker that does not ignore Ctrl-C dies of it before the harness has taken note.
+/// Returns how a worker ended without a final event. Ctrl-C can end a worker before the harness
+/// receives the signal.
 fn silent(limits: &Limits, stage: Stage) -> Ending {
-    std::thread::sleep(TICK);
+    std::thread::sleep(CHECK_INTERVAL);
     match limits.interrupt.signal() {
         Some(signal) => Ending::Ended(Cause::Interrupted(signal).in_stage(stage)),
         None => Ending::Silent(stage),

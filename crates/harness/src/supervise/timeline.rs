@@ -1,40 +1,46 @@
-//! Many samples into few points, extremes kept.
+//! Reduces many samples to a few points, and keeps the extremes.
 
 use crate::measurement::Timeline;
 use modelgate_protocol::Finite;
 use std::collections::BTreeMap;
 
-/// Points that a timeline has at most.
+/// The maximum number of points of a timeline.
 const MAX_POINTS: usize = 2000;
 
 /// Samples of one quantity.
 pub(super) struct Series {
-    /// Its name in the report.
+    /// The name in the report.
     pub(super) name: String,
-    /// Seconds from spawn and bytes, oldest first.
+    /// Pairs of seconds from the start of the worker and bytes, oldest first.
     pub(super) points: Vec<(f64, u64)>,
-    /// Whether its extremes are kept.
-    pub(super) is_kept: bool,
+    /// Whether the reduction keeps the extremes of this series.
+    pub(super) keep_extremes: bool,
 }
 
-/// Puts series on one axis of time, where each holds its value until its next sample, and reduces
-/// them: of each stretch of time the lowest and the highest value of each kept series stay.
+/// Combines series on one time axis, on which a series keeps its value until its next sample, and
+/// reduces them to [`MAX_POINTS`]: each interval keeps the times of the lowest and the highest
+/// value of each series with `keep_extremes`.
 pub(super) fn timeline(mut series: Vec<Series>) -> Timeline {
     series.retain(|series| !series.points.is_empty());
     let mut times: Vec<f64> =
         series.iter().flat_map(|series| series.points.iter().map(|(t_s, _)| *t_s)).collect();
     times.sort_by(f64::total_cmp);
     times.dedup();
-    let columns: Vec<Vec<u64>> = series.iter().map(|series| held(&series.points, &times)).collect();
-    let kept: Vec<&Vec<u64>> =
-        series.iter().zip(&columns).filter(|(series, _)| series.is_kept).map(|(_, c)| c).collect();
+    let columns: Vec<Vec<u64>> =
+        series.iter().map(|series| values_at(&series.points, &times)).collect();
+    let kept: Vec<&Vec<u64>> = series
+        .iter()
+        .zip(&columns)
+        .filter(|(series, _)| series.keep_extremes)
+        .map(|(_, column)| column)
+        .collect();
     let rows: Vec<usize> = if times.len() <= MAX_POINTS || kept.is_empty() {
         (0..times.len()).collect()
     } else {
-        let stretches = (MAX_POINTS / (2 * kept.len())).max(1);
+        let intervals = (MAX_POINTS / (2 * kept.len())).max(1);
         let rows: Vec<usize> = (0..times.len()).collect();
-        let stretch = times.len().div_ceil(stretches);
-        rows.chunks(stretch).flat_map(|rows| extremes(rows, &kept)).collect()
+        let rows_per_interval = times.len().div_ceil(intervals);
+        rows.chunks(rows_per_interval).flat_map(|rows| extremes(rows, &kept)).collect()
     };
     let mut reduced = BTreeMap::new();
     for (series, column) in series.into_iter().zip(&columns) {
@@ -44,8 +50,9 @@ pub(super) fn timeline(mut series: Vec<Series>) -> Timeline {
     Timeline { t_s, series: reduced }
 }
 
-/// The value at each of `times`: that of the last point up to then, or of the first one.
-fn held(points: &[(f64, u64)], times: &[f64]) -> Vec<u64> {
+/// Returns the value at each of `times`: the value of the last point until then, or of the first
+/// point.
+fn values_at(points: &[(f64, u64)], times: &[f64]) -> Vec<u64> {
     let mut next = 0;
     let at = |t_s: &f64| {
         while points.get(next + 1).is_some_and(|(later, _)| later <= t_s) {
@@ -56,9 +63,9 @@ fn held(points: &[(f64, u64)], times: &[f64]) -> Vec<u64> {
     times.iter().map(at).collect()
 }
 
-/// The rows of a stretch in which a column is lowest or highest, in the order of time.
+/// Returns the rows of an interval in which a column is lowest or highest, in order of time.
 fn extremes(rows: &[usize], columns: &[&Vec<u64>]) -> Vec<usize> {
-    let mut both: Vec<usize> = columns
+    let mut extremes: Vec<usize> = columns
         .iter()
         .flat_map(|column| {
             let lowest = rows.iter().min_by_key(|row| column[**row]);
@@ -66,21 +73,21 @@ fn extremes(rows: &[usize], columns: &[&Vec<u64>]) -> Vec<usize> {
             lowest.into_iter().chain(highest).copied()
         })
         .collect();
-    both.sort_unstable();
-    both.dedup();
-    both
+    extremes.sort_unstable();
+    extremes.dedup();
+    extremes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn series(name: &str, points: Vec<(f64, u64)>, is_kept: bool) -> Series {
-        Series { name: name.into(), points, is_kept }
+    fn series(name: &str, points: Vec<(f64, u64)>, keep_extremes: bool) -> Series {
+        Series { name: name.into(), points, keep_extremes }
     }
 
     #[test]
-    fn a_spike_of_one_sample_stays() {
+    fn a_spike_of_one_sample_is_kept() {
         let points = |period: f64, spike: u32| -> Vec<(f64, u64)> {
             (0..100_000)
                 .map(|i| (f64::from(i) * period, if i == spike { 9_000 } else { 100 }))
@@ -101,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_holds_its_value_until_the_next_sample() {
+    fn a_series_keeps_its_value_until_the_next_sample() {
         let timeline = timeline(vec![
             series("a", vec![(1.0, 10), (3.0, 30)], true),
             series("b", vec![(2.0, 200), (3.0, 300), (4.0, 400)], true),

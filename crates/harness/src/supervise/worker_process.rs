@@ -1,8 +1,9 @@
-//! The worker's process: started with an event channel of its own, ended in two steps.
+//! The process of a worker: it starts with an event channel, and ends in two steps (a request, then
+//! a kill).
 
 use super::channel::{self, Line};
 use crate::measurement::WorkerExit;
-use crate::process::{Ended, Process, Scope, Shared};
+use crate::process::{KillScope, OutputBuffer, Process, ProcessEnd};
 use crate::settings::variables::CUDA_VISIBLE_DEVICES;
 use crate::workers::BuiltWorker;
 use command_fds::{CommandFdExt, FdMapping};
@@ -16,33 +17,34 @@ use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// The worker's end of the event channel.
-const EVENTS: i32 = 3;
-/// Bytes that are kept of the end of standard output and standard error.
+/// The file descriptor of the event channel in the worker.
+const EVENTS_FD_NUMBER: i32 = 3;
+/// The number of bytes kept from the end of standard output and standard error.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
-/// The time for a worker to end after it was asked to.
+/// How long a worker may take to end after the request to end.
 const GRACE: Duration = Duration::from_secs(2);
-/// The time for what it printed to arrive after its end.
+/// How long the output may take to arrive after the end of the worker.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
-/// Candle's switches that turn quantization off; a worker must not inherit them.
+/// Variables of candle that disable quantization. A worker must not inherit them.
 const NOT_INHERITED: [&str; 2] = ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16"];
 
-/// Makes CUDA count devices as `nvidia-smi` does; the worker sees them by UUID all the same.
+/// The variable that makes CUDA number devices in the order of `nvidia-smi`. The worker sees them
+/// by UUID in any case.
 const DEVICE_ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
 
 /// A running worker.
 pub(super) struct Worker {
     process: Process,
     spawned: Instant,
-    /// Dropped to close the worker's standard input.
+    /// Dropped to close the standard input of the worker.
     input: Option<SyncSender<()>>,
     lines: Receiver<Line>,
-    output: Shared,
+    output: OutputBuffer,
 }
 
 impl Worker {
-    /// Starts the program of `built` with the variables `inherited`, and sends it `request`. Only the
-    /// GPUs with these UUIDs are visible to it, in this order.
+    /// Starts the program of `built` with the variables `inherited`, and sends it `request`. Only
+    /// the GPUs with these UUIDs are visible to it, in this order.
     ///
     /// # Errors
     /// The program cannot be started.
@@ -59,22 +61,22 @@ impl Worker {
             command.env_remove(name);
         }
         command
-            .env(EVENTS_FD, EVENTS.to_string())
+            .env(EVENTS_FD, EVENTS_FD_NUMBER.to_string())
             .env(CUDA_VISIBLE_DEVICES, gpus.join(","))
             .env(DEVICE_ORDER.0, DEVICE_ORDER.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .fd_mappings(vec![FdMapping { parent_fd: writer.into(), child_fd: EVENTS }])
+            .fd_mappings(vec![FdMapping { parent_fd: writer.into(), child_fd: EVENTS_FD_NUMBER }])
             .map_err(io::Error::other)?;
         let spawned = Instant::now();
-        // the command, which is dropped here, holds the parent's copy of the channel's writing end:
-        // with it the channel would stay open after the worker's end
-        let mut process = Process::start(command, Scope::Descendants)?;
-        let output = Shared::default();
+        // the command holds a copy of the writing end of the channel, and is dropped here:
+        // otherwise, the channel would stay open after the end of the worker
+        let mut process = Process::start(command, KillScope::Descendants)?;
+        let output = OutputBuffer::default();
         process.read_stdout(output.tail(MAX_OUTPUT_BYTES));
         process.read_stderr(output.tail(MAX_OUTPUT_BYTES));
-        let input = process.take_stdin().map(|stdin| send_and_hold(stdin, line));
+        let input = process.take_stdin().map(|stdin| send_and_keep_open(stdin, line));
         let lines = channel::read(File::from(OwnedFd::from(reader)));
         Ok(Worker { process, spawned, input, lines, output })
     }
@@ -84,26 +86,27 @@ impl Worker {
         self.process.pid()
     }
 
-    /// Returns when it was started.
+    /// Returns the time at which the worker was started.
     pub(super) fn spawned(&self) -> Instant {
         self.spawned
     }
 
-    /// Returns its events.
+    /// Returns the receiver of the events of the worker.
     pub(super) fn lines(&self) -> &Receiver<Line> {
         &self.lines
     }
 
-    /// Returns whether the process is gone.
+    /// Returns whether the process has ended.
     pub(super) fn has_ended(&mut self) -> bool {
         self.process.has_ended()
     }
 
-    /// Asks the worker to end by closing its standard input, kills it if it does not, and reaps it. A
-    /// forced end leaves it less time.
+    /// Asks the worker to end by closing its standard input, kills it if it does not, and reaps it.
+    /// A forced end leaves the worker half of the time.
     pub(super) fn end(&mut self, forced: bool) -> WorkerExit {
         drop(self.input.take());
-        let Ended { status, killed } = self.process.end(if forced { GRACE / 2 } else { GRACE });
+        let ProcessEnd { status, killed } =
+            self.process.end(if forced { GRACE / 2 } else { GRACE });
         WorkerExit {
             code: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
@@ -111,19 +114,20 @@ impl Worker {
         }
     }
 
-    /// Returns the end of what the worker wrote to standard output and standard error.
+    /// Returns the last part of the standard output and standard error, as far as they arrive
+    /// within [`OUTPUT_GRACE`].
     pub(super) fn output(&mut self) -> String {
         self.process.join_readers(OUTPUT_GRACE);
         self.output.text()
     }
 }
 
-/// Writes the request, which may be longer than the pipe holds, and keeps the pipe open until the sender
-/// that it returns is dropped.
-fn send_and_hold(mut stdin: ChildStdin, line: String) -> SyncSender<()> {
+/// Writes the request, which may be longer than the buffer of the pipe, and keeps the pipe open
+/// until the returned sender is dropped.
+fn send_and_keep_open(mut stdin: ChildStdin, line: String) -> SyncSender<()> {
     let (open, closed) = sync_channel(0);
     std::thread::spawn(move || {
-        // a worker that ended already shows as such in its exit status
+        // a worker that has ended already shows this in its exit status
         let _ = writeln!(stdin, "{line}");
         let _ = closed.recv();
     });

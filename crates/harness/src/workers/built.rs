@@ -1,4 +1,4 @@
-//! A worker program and what it needs to start.
+//! A worker program with the settings for its start.
 
 use crate::settings::variables::LD_LIBRARY_PATH;
 use modelgate_hub::Variables;
@@ -12,34 +12,35 @@ pub(super) const WORKER_NAME: &str = "modelgate-worker";
 /// A worker program that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltWorker {
-    /// The program.
+    /// The path of the program.
     pub program: PathBuf,
-    /// The folder of the libraries that it is linked to, where the system may not know it.
+    /// The folder of the libraries that the program is linked to. `None` if the loader finds them
+    /// without it.
     pub libraries: Option<PathBuf>,
 }
 
 impl BuiltWorker {
-    /// A program that finds its libraries itself.
+    /// Creates a worker whose libraries the loader finds without a folder.
     pub fn at(program: PathBuf) -> BuiltWorker {
         BuiltWorker { program, libraries: None }
     }
 
-    /// Returns the command that starts the program with the variables `inherited`. Its own libraries
-    /// come after those that the user chose.
+    /// Returns the command that starts the program with the variables `inherited`. The folder of
+    /// its libraries comes after those that the user set.
     pub(crate) fn command(&self, inherited: &Variables) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(inherited.iter());
         if let Some(folder) = &self.libraries {
             let present = inherited.get(LD_LIBRARY_PATH);
-            command.env(LD_LIBRARY_PATH, appended(present, folder.as_os_str()));
+            command.env(LD_LIBRARY_PATH, append_folder(present, folder.as_os_str()));
         }
         command
     }
 }
 
-/// Returns the search path `present` with `folder` as its last entry. No empty entry, which would mean
-/// the working folder, is added.
-pub(crate) fn appended(present: Option<&OsStr>, folder: &OsStr) -> OsString {
+/// Returns the search path `present` with `folder` as its last entry. No empty entry is added,
+/// because it would mean the working folder.
+pub(crate) fn append_folder(present: Option<&OsStr>, folder: &OsStr) -> OsString {
     match present.filter(|present| !present.is_empty()) {
         None => folder.to_owned(),
         Some(present) => [present, OsStr::new(":"), folder].into_iter().collect(),
@@ -51,15 +52,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_s_libraries_come_first() {
+    fn library_folders_of_the_user_come_first() {
         let folder = OsStr::new("/cuda/lib64");
-        assert_eq!(appended(None, folder), "/cuda/lib64");
-        assert_eq!(appended(Some(OsStr::new("")), folder), "/cuda/lib64");
-        assert_eq!(appended(Some(OsStr::new("/mine:/ours")), folder), "/mine:/ours:/cuda/lib64");
+        assert_eq!(append_folder(None, folder), "/cuda/lib64");
+        assert_eq!(append_folder(Some(OsStr::new("")), folder), "/cuda/lib64");
+        assert_eq!(
+            append_folder(Some(OsStr::new("/mine:/ours")), folder),
+            "/mine:/ours:/cuda/lib64"
+        );
     }
 
     #[test]
-    fn the_program_is_started_with_them() {
+    fn a_program_starts_with_its_library_folder_in_the_search_path() {
         let built =
             BuiltWorker { program: "/bin/sh".into(), libraries: Some("/somewhere/lib".into()) };
         let inherited = Variables::default();

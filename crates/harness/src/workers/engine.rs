@@ -1,26 +1,27 @@
-//! What a worker program is: asked of itself, before a model on a GPU is trusted to it.
+//! Asks a worker program for its engine, before a model on a GPU uses it.
 
 use super::built::BuiltWorker;
 use super::error::WorkerError;
 use super::missing_library::MissingLibrary;
-use crate::process::{self, NoAnswer};
+use crate::process::{self, RunError};
 use crate::signal::Interrupt;
 use modelgate_hub::Variables;
 use modelgate_protocol::{Engine, TELL_ENGINE};
 use std::time::Duration;
 
-/// The time for a worker to say what it is: a cold disk has half a gigabyte of libraries to read.
-const LIMIT: Duration = Duration::from_secs(30);
-/// The longest answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
-/// The longest part of another answer that is shown.
+/// How long a worker may take to report its engine: on a cold disk, it reads half a gigabyte of
+/// libraries.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// The maximum length of the output in bytes.
+const MAX_OUTPUT_BYTES: usize = 64 << 10;
+/// The maximum length of invalid output in a message, in characters.
 const MAX_SHOWN_CHARS: usize = 200;
 
-/// Returns what the worker `built` says that its engine is. It is started with the variables
+/// Returns the engine that the worker `built` reports. It is started with the variables
 /// `inherited`.
 ///
 /// # Errors
-/// It cannot be started, cannot find a library, or gives no such answer.
+/// The worker cannot be started, does not find a library, or does not print an engine.
 pub fn engine_of(
     built: &BuiltWorker,
     inherited: &Variables,
@@ -29,21 +30,21 @@ pub fn engine_of(
     let program = || built.program.clone();
     let mut command = built.command(inherited);
     command.arg(TELL_ENGINE);
-    let answer = process::ask(command, LIMIT, MAX_ANSWER_BYTES, interrupt);
-    let answer = answer.map_err(|reason| match reason {
-        NoAnswer::NotStarted(source) => WorkerError::NotStarted { program: program(), source },
-        NoAnswer::TooLate => WorkerError::NoAnswer { program: program(), limit: LIMIT },
-        NoAnswer::Interrupted(signal) => WorkerError::Interrupted { program: program(), signal },
+    let output = process::run(command, TIME_LIMIT, MAX_OUTPUT_BYTES, interrupt);
+    let output = output.map_err(|reason| match reason {
+        RunError::NotStarted(source) => WorkerError::NotStarted { program: program(), source },
+        RunError::TimedOut => WorkerError::NoAnswer { program: program(), limit: TIME_LIMIT },
+        RunError::Interrupted(signal) => WorkerError::Interrupted { program: program(), signal },
     })?;
-    let code = answer.status.and_then(|status| status.code());
-    if let Some(missing) = MissingLibrary::find(code, &answer.stderr) {
+    let code = output.status.and_then(|status| status.code());
+    if let Some(missing) = MissingLibrary::find(code, &output.stderr) {
         return Err(missing.into());
     }
-    let line = answer.stdout.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let line = output.stdout.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     serde_json::from_str(line).map_err(|source| {
-        let said = if line.is_empty() { answer.stderr.trim() } else { line };
-        let said = said.chars().take(MAX_SHOWN_CHARS).collect();
-        WorkerError::BadAnswer { program: program(), said, source }
+        let text = if line.is_empty() { output.stderr.trim() } else { line };
+        let text = text.chars().take(MAX_SHOWN_CHARS).collect();
+        WorkerError::BadAnswer { program: program(), output: text, source }
     })
 }
 
@@ -55,8 +56,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::Instant;
 
-    /// Asks a script.
-    fn ask(body: &str) -> Result<Engine, Failure> {
+    /// Asks a worker that is a shell script with this body for its engine.
+    fn engine_of_script(body: &str) -> Result<Engine, Failure> {
         let folder = tempfile::TempDir::new().expect("a folder");
         let path = folder.path().join("worker");
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("a script");
@@ -67,29 +68,31 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_says_what_it_was_built_for() {
-        let engine =
-            ask("test \"$1\" = --engine || exit 9\necho warming up\necho '{\"name\": \"e\", \
+    fn a_worker_reports_its_engine() {
+        let engine = engine_of_script(
+            "test \"$1\" = --engine || exit 9\necho warming up\necho '{\"name\": \"e\", \
              \"version\": \"1\", \"build\": \"b\", \"compute_capability\": \"9.0\", \
-             \"cuda\": \"13.0\"}'");
+             \"cuda\": \"13.0\"}'",
+        );
         let engine = engine.expect("an engine");
         assert_eq!(engine.compute_capability.as_deref(), Some("9.0"));
         assert_eq!(engine.cuda.as_deref(), Some("13.0"));
     }
 
     #[test]
-    fn what_it_leaves_behind_is_not_waited_for() {
+    fn processes_that_a_worker_leaves_behind_are_not_waited_for() {
         let began = Instant::now();
-        let engine =
-            ask("/bin/sleep 20 &\necho '{\"name\": \"e\", \"version\": \"1\", \"build\": \"b\", \
-             \"compute_capability\": null}'");
+        let engine = engine_of_script(
+            "/bin/sleep 20 &\necho '{\"name\": \"e\", \"version\": \"1\", \"build\": \"b\", \
+             \"compute_capability\": null}'",
+        );
         assert_eq!(engine.expect("an engine").name, "e");
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     }
 
     #[test]
-    fn one_that_does_not_is_refused_with_what_it_said() {
-        for (body, kind, says) in [
+    fn invalid_output_is_reported_with_its_text() {
+        for (body, kind, expected) in [
             ("echo nonsense", FailureKind::Protocol, "\"nonsense\""),
             ("echo broken >&2; exit 1", FailureKind::Protocol, "\"broken\""),
             (
@@ -99,9 +102,9 @@ mod tests {
                 "libcuda.so.1",
             ),
         ] {
-            let failure = ask(body).expect_err("refused");
+            let failure = engine_of_script(body).expect_err("refused");
             assert_eq!(failure.kind, kind, "{failure}");
-            assert!(failure.message.contains(says), "expected {says:?} in {failure}");
+            assert!(failure.message.contains(expected), "expected {expected:?} in {failure}");
         }
         let missing = BuiltWorker::at("/no/such/worker".into());
         let failure = engine_of(&missing, &Variables::default(), &Interrupt::default());

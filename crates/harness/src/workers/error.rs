@@ -1,4 +1,4 @@
-//! Why there is no worker for a model.
+//! The reasons why there is no worker for a model.
 
 use super::built::WORKER_NAME;
 use super::missing_library::MissingLibrary;
@@ -13,19 +13,19 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Why there is no worker for a model.
+/// The reason why there is no worker for a model.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// `MODELGATE_WORKER` names no file.
+    /// `MODELGATE_WORKER` does not name a file.
     #[error("{WORKER}={}: no such file", _0.display())]
     NamedNotFound(PathBuf),
-    /// The worker that was built with this program is in none of these places.
-    #[error("the worker program was not found; looked for {}", list(_0))]
+    /// The worker that was built with this program is not at one of these paths.
+    #[error("the worker program was not found: searched {}", list(_0))]
     NotFound(Vec<PathBuf>),
-    /// The operating system does not start the program.
+    /// The operating system cannot start the program.
     #[error("{}: the worker cannot be started: {source}", program.display())]
     NotStarted {
-        /// The worker.
+        /// The path of the worker.
         program: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -33,62 +33,62 @@ pub enum WorkerError {
     /// The loader does not find a library of the program.
     #[error(transparent)]
     MissingLibrary(#[from] MissingLibrary),
-    /// The worker does not describe its engine in time.
+    /// The worker did not report its engine in time.
     #[error(
-        "{}: the worker did not answer {TELL_ENGINE} within {} s",
+        "{}: the worker did not end within {} s after the start with `{TELL_ENGINE}`",
         program.display(),
         limit.as_secs()
     )]
     NoAnswer {
-        /// The worker.
+        /// The path of the worker.
         program: PathBuf,
-        /// The time that it had.
+        /// How long the harness waited.
         limit: Duration,
     },
-    /// A signal came while the worker was asked for its engine.
+    /// A signal arrived while the worker was asked for its engine.
     #[error("{}: {} ended the run", program.display(), signal::name(*signal))]
     Interrupted {
-        /// The worker.
+        /// The path of the worker.
         program: PathBuf,
-        /// The signal's number.
+        /// The number of the signal.
         signal: i32,
     },
-    /// The worker does not describe its engine.
+    /// The worker printed text that is not its engine.
     #[error(
-        "{}: the worker does not answer {TELL_ENGINE} by its engine ({source}): {said:?}",
+        "{}: the output of the worker for `{TELL_ENGINE}` is not an engine ({source}): {output:?}",
         program.display()
     )]
     BadAnswer {
-        /// The worker.
+        /// The path of the worker.
         program: PathBuf,
-        /// What it printed instead.
-        said: String,
-        /// Why that does not describe an engine.
+        /// The output of the worker.
+        output: String,
+        /// Why the output is not an engine.
         source: serde_json::Error,
     },
-    /// A worker with CUDA is needed, and none can be built on this host.
+    /// The model needs a worker with CUDA, which cannot be built on this host.
     #[error(
-        "{lacks}; {gpu} needs a worker for compute capability {capability}, and none can be built \
-         here: {obstacle}"
+        "{lacks}; {gpu} needs a worker for compute capability {capability}, which cannot be built \
+         on this host: {obstacle}"
     )]
     CannotBuild {
-        /// What the worker at hand lacks.
+        /// Why the existing worker cannot be used.
         lacks: String,
         /// The name of the GPU.
         gpu: String,
-        /// The compute capability of the GPU.
+        /// The compute capability of the GPU, such as `9.0`.
         capability: String,
-        /// Why no worker can be built.
+        /// Why the worker cannot be built.
         obstacle: BuildObstacle,
     },
-    /// The CUDA toolkit compiles what the driver cannot load.
+    /// The driver cannot load the kernels of the installed CUDA toolkit.
     #[error(
-        "{} is of CUDA {version}; the driver {driver} of {gpu} knows CUDA up to {supported} and \
-         cannot load what a later one compiles",
+        "{}: the compiler has CUDA {version}, and the driver {driver} of {gpu} supports CUDA up to \
+         {supported}",
         nvcc.display()
     )]
     ToolkitTooNew {
-        /// CUDA's compiler.
+        /// The path of the CUDA compiler.
         nvcc: PathBuf,
         /// The version of the toolkit.
         version: String,
@@ -102,86 +102,87 @@ pub enum WorkerError {
     /// A file or folder that a build needs cannot be read or written.
     #[error("a worker with CUDA cannot be built: {what}: {source}")]
     BuildFiles {
-        /// Which file or folder.
+        /// A description of the file or folder.
         what: &'static str,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// A signal came during the build.
+    /// The signal with this number arrived during the build.
     #[error("{} ended the build of the worker", signal::name(*_0))]
     BuildInterrupted(i32),
-    /// The sources were changed during every attempt to build them.
-    #[error("the sources changed while {what} was built from them, {attempts} times")]
+    /// The sources changed during every attempt to build them.
+    #[error("{what} cannot be built: the sources changed during each of {attempts} builds")]
     SourcesChanged {
-        /// What was to be built.
+        /// A description of the worker, such as `a worker for compute capability 9.0`.
         what: String,
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: usize,
     },
-    /// Cargo, or its log, cannot be started or read.
+    /// Cargo or its log file cannot be started or read.
     #[error("{what} cannot be built: {}: {source}", path.display())]
     CargoNotStarted {
-        /// What was to be built.
+        /// A description of the worker, such as `a worker for compute capability 9.0`.
         what: String,
-        /// Cargo, or its log.
+        /// The path of cargo or its log file.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
     },
     /// Cargo failed.
     #[error(
-        "building {what} failed ({}); its last words:\n{}",
-        status.map_or("it is not known how".to_owned(), |status| status.to_string()),
+        "{what} cannot be built: cargo failed ({}); last output:\n{}",
+        status.map_or("unknown status".to_owned(), |status| status.to_string()),
         lines.join("\n")
     )]
     BuildFailed {
-        /// What was to be built.
+        /// A description of the worker, such as `a worker for compute capability 9.0`.
         what: String,
-        /// The compute capability that it was to be built for.
+        /// The requested compute capability.
         capability: String,
-        /// How cargo ended, if it is known.
+        /// The exit status of cargo. `None` if it is unknown.
         status: Option<ExitStatus>,
-        /// The last lines that it printed.
+        /// The last lines of the output of cargo.
         lines: Vec<String>,
-        /// The file with everything that it printed.
+        /// The file with the complete output of cargo.
         log: PathBuf,
     },
-    /// Cargo succeeded and named no worker.
-    #[error("{what} was built, and cargo named no program")]
+    /// Cargo succeeded, but did not report the path of the worker.
+    #[error("{what} was built, but cargo did not report the path of the program")]
     NoProgramBuilt {
-        /// What was to be built.
+        /// A description of the worker, such as `a worker for compute capability 9.0`.
         what: String,
-        /// The file with everything that cargo printed.
+        /// The file with the complete output of cargo.
         log: PathBuf,
     },
-    /// The worker that was built is for another compute capability than it was built for.
+    /// The built worker reports a different compute capability from the requested one.
     #[error(
-        "{}: built for compute capability {expected}, and says that it was built for {found}",
+        "{}: the built worker reports an unexpected compute capability: expected {expected}, found \
+         {found}",
         program.display()
     )]
     WrongBuild {
-        /// The worker.
+        /// The path of the worker.
         program: PathBuf,
-        /// The compute capability that it was built for.
+        /// The requested compute capability.
         expected: String,
-        /// The compute capability that it reports.
+        /// The reported compute capability.
         found: String,
     },
-    /// Another process, which this one waited for, could not build the worker.
+    /// Another process, for which this one waited, could not build the worker.
     #[error(transparent)]
-    Noted(#[from] NotedError),
+    Recorded(#[from] RecordedError),
 }
 
-/// Why no worker can be built on this host.
+/// The reason why a worker cannot be built on this host.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildObstacle {
-    /// `MODELGATE_BUILD` forbids it.
-    #[error("{BUILD}={NEVER} forbids it")]
+    /// `MODELGATE_BUILD` forbids builds.
+    #[error("{BUILD}={NEVER} forbids builds")]
     Forbidden,
     /// The sources of modelgate are not on this host.
     #[error(
-        "the sources are not on this host (looked for where cargo or nextest say, and above the \
-         test binary)"
+        "the sources are not on this host (searched the folders that cargo and nextest name, and \
+         the folders above the test binary)"
     )]
     NoSources,
     /// There is no usable CUDA toolkit, for this reason.
@@ -190,39 +191,40 @@ pub enum BuildObstacle {
 }
 
 impl BuildObstacle {
+    /// Returns the first part of the hint.
     fn remedy(&self) -> String {
         match self {
             BuildObstacle::Forbidden => {
-                format!("unset {BUILD} where the CUDA toolkit is installed")
+                format!("unset {BUILD} on a host with the CUDA toolkit")
             }
             BuildObstacle::NoSources => {
-                "run from the repository on a host with the CUDA toolkit".to_owned()
+                "run the tests in the repository on a host with the CUDA toolkit".to_owned()
             }
-            BuildObstacle::NoToolkit(_) => "install the CUDA toolkit, so that nvcc is in PATH or \
-                                            CUDA_HOME names its folder"
-                .to_owned(),
+            BuildObstacle::NoToolkit(_) => {
+                "install the CUDA toolkit, and add nvcc to PATH or set CUDA_HOME".to_owned()
+            }
         }
     }
 }
 
-/// An error of a build as a process notes it for those that wait for the same build.
+/// The error of a build, recorded for processes that wait for the same build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub struct NotedError {
+pub struct RecordedError {
     kind: FailureKind,
     message: String,
     hint: String,
 }
 
-impl NotedError {
-    /// Returns what is noted of `error`.
-    pub(crate) fn of(error: &WorkerError) -> NotedError {
-        NotedError { kind: error.kind(), message: error.to_string(), hint: error.hint() }
+impl RecordedError {
+    /// Returns the record of `error`.
+    pub(crate) fn of(error: &WorkerError) -> RecordedError {
+        RecordedError { kind: error.kind(), message: error.to_string(), hint: error.hint() }
     }
 }
 
 impl WorkerError {
-    /// Whether a signal caused it.
+    /// Returns whether a signal caused the error.
     pub(super) fn is_interrupt(&self) -> bool {
         self.kind() == FailureKind::Interrupted
     }
@@ -248,35 +250,38 @@ impl Reportable for WorkerError {
             WorkerError::BadAnswer { .. } => FailureKind::Protocol,
             WorkerError::ToolkitTooNew { .. } => FailureKind::DeviceMismatch,
             WorkerError::BuildFiles { .. } => FailureKind::Io,
-            WorkerError::Noted(noted) => noted.kind,
+            WorkerError::Recorded(recorded) => recorded.kind,
         }
     }
 
     fn hint(&self) -> String {
         let hint = match self {
             WorkerError::NamedNotFound(_) => {
-                "name an executable that speaks the worker's protocol, or unset the variable"
+                "set MODELGATE_WORKER to the path of a worker; or unset it"
             }
             WorkerError::NotFound(_) => {
-                "`cargo test` builds it; otherwise build it with `cargo build --release` and name \
-                 it with MODELGATE_WORKER"
+                "run `cargo test`, which builds the worker; or build it with `cargo build \
+                 --release` and set MODELGATE_WORKER to its path"
             }
-            WorkerError::NotStarted { .. } => "MODELGATE_WORKER is the path of an executable",
+            WorkerError::NotStarted { .. } => {
+                "set MODELGATE_WORKER to the path of an executable; or unset it"
+            }
             WorkerError::MissingLibrary(missing) => missing.hint(),
             WorkerError::NoAnswer { .. } => {
-                "with this argument a worker prints its engine as one line of JSON and ends"
+                "make the worker print its engine as one line of JSON and end if it gets this \
+                 argument"
             }
             WorkerError::Interrupted { .. } => "start the run again",
             WorkerError::BadAnswer { .. } => {
-                "with this argument a worker prints its engine as one line of JSON and ends; a \
-                 worker built from another version has to be built again"
+                "make the worker print its engine as one line of JSON and end if it gets this \
+                 argument; or rebuild the worker from the sources of this version"
             }
             WorkerError::CannotBuild { capability, obstacle, .. } => {
                 return format!(
                     "{}; or set {WORKER} to a worker that was built for compute capability \
-                     {capability}; or build one elsewhere from the same sources with `{}={} cargo \
-                     build --release --features cuda`, copy target/release/{WORKER_NAME} to this host \
-                     and name it so",
+                     {capability}; or build one on another host from the same sources with `{}={} \
+                     cargo build --release --features cuda`, copy target/release/{WORKER_NAME} to \
+                     this host and set {WORKER} to its path",
                     obstacle.remedy(),
                     CUDA_COMPUTE_CAP,
                     capability_digits(capability)
@@ -284,43 +289,43 @@ impl Reportable for WorkerError {
             }
             WorkerError::ToolkitTooNew { supported, .. } => {
                 return format!(
-                    "install a newer driver, or a CUDA toolkit of at most {supported}, and name \
-                     it with PATH or CUDA_HOME"
+                    "install a newer driver; or install the CUDA toolkit {supported} or older, and \
+                     add it to PATH or set CUDA_HOME"
                 );
             }
             WorkerError::BuildFiles { .. } => {
-                "check permissions and free space of the target folder"
+                "check the permissions and the free space of the target folder"
             }
             WorkerError::BuildInterrupted(_) => {
-                "start the run again; what is built already is kept"
+                "start the run again: finished parts of the build are kept"
             }
             WorkerError::SourcesChanged { .. } => {
-                "start the run again when nothing changes the sources any more"
+                "stop changing the sources, and start the run again"
             }
             WorkerError::CargoNotStarted { .. } => {
-                "`cargo` must be in PATH, and the target folder writable"
+                "add `cargo` to PATH, and make the target folder writable"
             }
             WorkerError::BuildFailed { capability, log, .. } => {
                 return format!(
-                    "the whole output is in {}; the same by hand: `{}={} cargo build --release \
-                     --locked --features cuda --bin {WORKER_NAME}`; or set {WORKER} to a worker built \
-                     elsewhere",
+                    "read the complete output in {}; or build by hand with `{}={} cargo build \
+                     --release --locked --features cuda --bin {WORKER_NAME}`; or set {WORKER} to a \
+                     worker that was built on another host",
                     log.display(),
                     CUDA_COMPUTE_CAP,
                     capability_digits(capability)
                 );
             }
             WorkerError::NoProgramBuilt { log, .. } => {
-                return format!("the whole output is in {}", log.display());
+                return format!("read the complete output in {}", log.display());
             }
-            WorkerError::WrongBuild { .. } => "a defect of modelgate's build; please report it",
-            WorkerError::Noted(noted) => &noted.hint,
+            WorkerError::WrongBuild { .. } => "report this defect of modelgate",
+            WorkerError::Recorded(recorded) => &recorded.hint,
         };
         hint.to_owned()
     }
 }
 
-fn list(places: &[PathBuf]) -> String {
-    let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-    places.join(", ")
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
 }

@@ -1,24 +1,25 @@
-//! Where the worker program is.
+//! Finds the worker program.
 
 use super::error::WorkerError;
 use crate::settings::WorkerSettings;
 use std::path::PathBuf;
 
-/// Returns the worker: the one that `MODELGATE_WORKER` names, else the first of the places of the worker
-/// that was built with this program.
+/// Returns the worker that `MODELGATE_WORKER` names, otherwise the first existing path of the
+/// worker that was built with this program.
 ///
 /// # Errors
-/// [`WorkerError::NamedNotFound`] and [`WorkerError::NotFound`].
+/// [`WorkerError::NamedNotFound`] if the named worker does not exist, [`WorkerError::NotFound`] if
+/// no path of a built worker exists.
 pub(super) fn locate(settings: &WorkerSettings) -> Result<PathBuf, WorkerError> {
     if let Some(path) = &settings.named {
         return if path.is_file() {
-            // a bare name would be looked up in PATH
+            // the system would search a bare name in PATH
             Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
         } else {
             Err(WorkerError::NamedNotFound(path.clone()))
         };
     }
-    let places = &settings.built;
-    let built = places.iter().find(|place| place.is_file());
-    built.cloned().ok_or_else(|| WorkerError::NotFound(places.clone()))
+    let paths = &settings.built;
+    let built = paths.iter().find(|path| path.is_file());
+    built.cloned().ok_or_else(|| WorkerError::NotFound(paths.clone()))
 }

@@ -1,4 +1,4 @@
-//! Worker programs: where they are, what they are, and how one with CUDA is built.
+//! Worker programs: their location, their engine, and the build of a worker with CUDA.
 
 mod built;
 mod cuda_build;
@@ -11,6 +11,6 @@ mod workers;
 pub use built::BuiltWorker;
 pub use cuda_build::CudaBuild;
 pub use engine::engine_of;
-pub use error::{BuildObstacle, NotedError, WorkerError};
+pub use error::{BuildObstacle, RecordedError, WorkerError};
 pub use missing_library::MissingLibrary;
 pub use workers::Workers;

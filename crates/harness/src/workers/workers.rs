@@ -1,5 +1,5 @@
-//! Which worker program runs which model: the one at hand for the CPU, and for a GPU one that was
-//! built for its compute capability, which is built here where there is none.
+//! Selects the worker program of each model: the existing one for the CPU, and for a GPU a worker
+//! with its compute capability, which is built if it does not exist.
 
 use super::built::BuiltWorker;
 use super::cuda_build::CudaBuild;
@@ -11,28 +11,29 @@ use crate::settings::WorkerSettings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A worker, or why there is none, which several models may have to report.
+/// A worker, or the reason why there is none. Several models may report the same reason.
 type WorkerResult = Result<BuiltWorker, Arc<WorkerError>>;
 
 /// The worker programs of a run.
 #[derive(Debug)]
 pub struct Workers {
-    at_hand: WorkerResult,
-    /// By compute capability, such as `9.0`; those that the run needs.
+    /// The worker that exists before the run.
+    existing: WorkerResult,
+    /// The workers for GPUs by compute capability, such as `9.0`, as far as the run needs them.
     cuda: BTreeMap<String, WorkerResult>,
 }
 
 impl Workers {
-    /// Returns the worker at hand, to be used for every model.
+    /// Returns the existing worker for all models, without a build.
     pub fn at_hand(settings: &WorkerSettings) -> Workers {
         Workers {
-            at_hand: locate(settings).map(BuiltWorker::at).map_err(Arc::new),
+            existing: locate(settings).map(BuiltWorker::at).map_err(Arc::new),
             cuda: BTreeMap::new(),
         }
     }
 
-    /// Returns the workers that models on the GPUs `assigned` need, each the first GPU of a model. A
-    /// worker that the user names is used for all of them; otherwise what is missing is built now, by
+    /// Returns the workers for models on GPUs. `assigned` has the first GPU of each model. A worker
+    /// that the user names is used for all models; otherwise, missing workers are built with
     /// `build`.
     pub fn prepare(
         assigned: impl IntoIterator<Item = Assigned>,
@@ -51,36 +52,40 @@ impl Workers {
         workers
     }
 
-    /// Finds or builds a worker for that GPU, once for each compute capability.
+    /// Finds or builds a worker for this GPU, once for each compute capability.
     fn prepare_for(&mut self, assigned: &Assigned, build: &CudaBuild<'_>) {
         let capability = &assigned.gpu.compute_capability;
         if self.cuda.contains_key(capability) {
             return;
         }
-        let worker = match unfit(&self.at_hand, assigned, build) {
-            None => self.at_hand.clone(),
-            Some(why) => build.worker_for(&assigned.gpu, &why).map_err(Arc::new),
+        let worker = match unsuitability(&self.existing, assigned, build) {
+            None => self.existing.clone(),
+            Some(reason) => build.worker_for(&assigned.gpu, &reason).map_err(Arc::new),
         };
         self.cuda.insert(capability.clone(), worker);
     }
 
-    /// Returns the worker for a model that lives on the GPUs `assigned`: the first of them decides what
-    /// it must be built for.
+    /// Returns the worker for a model on the GPUs `assigned`. The first GPU decides the compute
+    /// capability.
     ///
     /// # Errors
-    /// There is none, and why.
+    /// There is no worker, with the reason.
     pub fn for_gpus(&self, assigned: &[Assigned]) -> WorkerResult {
         let first = assigned.first();
         first
             .and_then(|Assigned { gpu, .. }| self.cuda.get(&gpu.compute_capability))
-            .unwrap_or(&self.at_hand)
+            .unwrap_or(&self.existing)
             .clone()
     }
 }
 
-/// Returns why the worker at hand cannot run on that GPU; `None` if it can.
-fn unfit(at_hand: &WorkerResult, assigned: &Assigned, build: &CudaBuild<'_>) -> Option<String> {
-    let built = match at_hand {
+/// Returns why the existing worker cannot run on this GPU. `None` if it can.
+fn unsuitability(
+    existing: &WorkerResult,
+    assigned: &Assigned,
+    build: &CudaBuild<'_>,
+) -> Option<String> {
+    let built = match existing {
         Ok(built) => built,
         Err(error) => return Some(error.to_string()),
     };

@@ -308,7 +308,7 @@ fn a_failure_in_a_worker_s_names_says_what_they_stand_for() {
     let told = "tell('failure', stage='load', kind='device_memory', message='cuda:0 is full', \
                 hint='less')\n";
     let scene = on_the_second_gpu(Scene::new(OPEN, told, "", ""));
-    let says = ["cuda:0 is full (the worker's cuda:0 is cuda:1)"];
+    let says = ["cuda:0 is full (cuda:0 of the worker is cuda:1)"];
     refused(&scene.measure(), FailureKind::DeviceMemory, &says);
     let scene = Scene::new(OPEN, told, "", "");
     let failure = scene.measure().failure.expect("a failure");
@@ -371,7 +371,7 @@ fn another_gpu_than_the_one_that_was_given_is_refused() {
     let open = OPEN.replace("uuid=UUID", "uuid=\"GPU-of-another\"");
     let scene = Scene::new(&open, TOLD, "book(0)", "");
     let uuid = &scene.host.gpus[0].uuid;
-    let says = ["opened GPU-of-another as cuda:0", &format!("expected {uuid}")];
+    let says = ["cuda:0: the worker opened GPU-of-another", &format!("expected {uuid}")];
     refused(&scene.measure(), FailureKind::DeviceMismatch, &says);
 }
 
@@ -386,7 +386,7 @@ fn a_worker_that_could_take_memory_unseen_is_refused() {
         (
             OPEN,
             format!("{CEILINGS}{TOLD}"),
-            "ceilings, in which memory is not counted, began before",
+            "`ceilings`, in which memory is not counted, began before",
         ),
         (OPEN, format!("{again}{TOLD}"), "cuda:0 was opened after the load had begun"),
         (&unopened, TOLD.to_owned(), "tensors are said to be on cuda:0, which the worker never"),

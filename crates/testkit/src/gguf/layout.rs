@@ -1,18 +1,18 @@
-//! Where everything is in a GGUF file, read without candle and without any check: for sound files that
-//! are to be damaged, and to compare with what was loaded of others.
+//! The byte layout of a GGUF file, read without candle and without validation. Tests use it to
+//! damage valid files, and to compare loaded tensors with the bytes in the file.
 
 use crate::mutation::Field;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// What the header of a file says.
+/// The positions of header fields and tensor data in a GGUF file.
 #[derive(Debug, Default)]
 pub struct Layout {
-    /// Every count, length, type, dimension and offset.
+    /// The places of all numbers of the header: counts, lengths, types, dimensions and offsets.
     pub fields: Vec<Field>,
-    /// The bytes of each tensor to the end of the file, by its name, with the sizes, rows first.
+    /// The shape of each tensor (rows first) and the byte offset of its data, by tensor name.
     pub tensors: BTreeMap<String, (Vec<u64>, usize)>,
-    /// Where the header ends.
+    /// The length of the header in bytes.
     pub header: usize,
 }
 
@@ -41,7 +41,9 @@ impl Reader<'_> {
         Some(String::from_utf8_lossy(&self.bytes[place]).trim_end_matches('\0').to_owned())
     }
 
-    /// Reads a value of a type by its number in `gguf.h`; returns it if it is a number.
+    /// Reads a metadata value. `kind` is the number of its type in `gguf.h`. Returns the value of a
+    /// number, 0 for a string and the length of an array. `None` if the file ends too early or the
+    /// type is unknown.
     fn value(&mut self, kind: u64) -> Option<u64> {
         match kind {
             0 | 1 | 7 => self.number(1),
@@ -61,7 +63,8 @@ impl Reader<'_> {
     }
 }
 
-/// Reads the header of a file of version 2 or 3; returns `None` if the file ends too early.
+/// Returns the layout of a GGUF file of version 2 or 3. `None` if the file ends too early or a
+/// value has an unknown type.
 pub fn layout(bytes: &[u8]) -> Option<Layout> {
     let mut reader = Reader { bytes, at: 8, fields: Vec::new() };
     let (tensors, values) = (reader.number(8)?, reader.number(8)?);

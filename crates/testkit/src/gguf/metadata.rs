@@ -1,10 +1,11 @@
-//! What the metadata of a file say of the model, by llama.cpp's keys (`gguf-py/gguf/constants.py`).
+//! The GGUF metadata that describe a model, with the keys of llama.cpp
+//! (`gguf-py/gguf/constants.py`).
 
 use candle_core::quantized::gguf_file::Value;
 use modelgate_model::{Config, Family};
 use serde_json::Value as Json;
 
-/// Returns llama.cpp's name of the architecture.
+/// Returns the name of the architecture in llama.cpp.
 fn architecture(config: &Config) -> &'static str {
     match config.family {
         Family::Llama | Family::Mixtral => "llama",
@@ -13,8 +14,9 @@ fn architecture(config: &Config) -> &'static str {
     }
 }
 
-/// Returns everything that the converter writes of the model; `json` is the text of its config.
-pub(super) fn of_model(config: &Config, json: &str) -> Vec<(String, Value)> {
+/// Returns the metadata that the converter writes for the model. `json` is the text of its
+/// `config.json`.
+pub(super) fn model_metadata(config: &Config, json: &str) -> Vec<(String, Value)> {
     let json: Json = serde_json::from_str(json).expect("a config in JSON");
     let text = json.pointer("/thinker_config/text_config").unwrap_or(&json);
     let number = |value: usize| Value::U32(u32::try_from(value).expect("a size below 2^32"));
@@ -53,14 +55,14 @@ pub(super) fn of_model(config: &Config, json: &str) -> Vec<(String, Value)> {
         ("general.architecture".to_owned(), Value::String(architecture.into())),
         ("general.name".to_owned(), Value::String("a test model".into())),
     ];
-    let of_model = list.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value));
-    general.into_iter().chain(of_model).collect()
+    let model = list.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value));
+    general.into_iter().chain(model).collect()
 }
 
-/// Returns the metadata of a file without a tokenizer: those of the model, and the token that ends
-/// an answer; `json` is the text of its config.
+/// Returns the metadata of a file without a tokenizer: the model and the id of the first stop
+/// token. `json` is the text of its `config.json`.
 pub(crate) fn metadata_without_tokenizer(config: &Config, json: &str) -> Vec<(String, Value)> {
     let stop = config.stop_tokens.first();
     let stop = stop.map(|stop| ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(*stop)));
-    of_model(config, json).into_iter().chain(stop).collect()
+    model_metadata(config, json).into_iter().chain(stop).collect()
 }

@@ -1,6 +1,6 @@
-//! GGUF files made from a safetensors folder the way llama.cpp's `convert_hf_to_gguf.py` makes them: its
-//! names, its metadata, rows of q and k permuted for interleaved RoPE for its architecture `llama`, and
-//! split in parts as `llama-gguf-split` splits.
+//! Conversion of a safetensors folder to GGUF, equivalent to llama.cpp's `convert_hf_to_gguf.py`:
+//! the same tensor names and metadata, and for the architecture `llama` rows of q and k permuted
+//! for interleaved RoPE. Files can be split into parts like those of `llama-gguf-split`.
 
 mod layout;
 mod metadata;
@@ -14,8 +14,8 @@ pub use candle_core::quantized::GgmlDType;
 pub use layout::{Layout, layout};
 pub(crate) use metadata::metadata_without_tokenizer;
 pub use names::gguf_name;
-pub(crate) use names::merged;
+pub(crate) use names::merged_expert_name;
 pub(crate) use rope::rope_factors;
 pub(crate) use types::type_number;
-pub use types::{named, q4_k_m, uniform};
+pub use types::{q4_k_m, type_by_name, uniform};
 pub use writer::{Experts, GgufWriter, TypeOf, Vocabulary, write_from_safetensors};

@@ -1,7 +1,8 @@
-//! llama.cpp's names for the tensors of a Hugging Face checkpoint (`tensor_mapping.py`).
+//! GGUF names of the tensors of a Hugging Face checkpoint (`tensor_mapping.py` of llama.cpp).
 
-/// Returns llama.cpp's name for a tensor of a Hugging Face checkpoint of the Llama family. A tensor
-/// of one expert gets the name that it has in files with separate experts.
+/// Returns the GGUF name of a tensor of a Hugging Face checkpoint of the Llama family. A tensor of
+/// one expert gets the name that files with separate experts use. `None` if the tensor has no GGUF
+/// name.
 pub fn gguf_name(name: &str) -> Option<String> {
     let name = name.strip_prefix("thinker.").unwrap_or(name);
     match name {
@@ -38,16 +39,16 @@ pub fn gguf_name(name: &str) -> Option<String> {
     Some(format!("blk.{layer}.{stem}.{kind}"))
 }
 
-/// Whether llama.cpp's converter leaves a tensor out of the text model's file.
-pub(super) fn is_left_out(name: &str) -> bool {
+/// Returns whether llama.cpp's converter omits a tensor from the file of the text model.
+pub(super) fn is_omitted(name: &str) -> bool {
     ["thinker.visual.", "thinker.audio_tower.", "talker.", "token2wav."]
         .iter()
         .any(|part| name.starts_with(part))
 }
 
-/// Returns the name of the tensor that all experts of a layer are merged to, and the expert's
-/// number, by the name of one expert's.
-pub(crate) fn merged(name: &str) -> Option<(String, usize)> {
+/// Returns the name of the merged tensor that contains the tensor of one expert, and the index of
+/// the expert. `None` if `name` is not the GGUF name of a tensor of one expert.
+pub(crate) fn merged_expert_name(name: &str) -> Option<(String, usize)> {
     let parts: Vec<&str> = name.split('.').collect();
     let ["blk", layer, matrix, expert, "weight"] = parts.as_slice() else { return None };
     Some((format!("blk.{layer}.{matrix}_exps.weight"), expert.parse().ok()?))

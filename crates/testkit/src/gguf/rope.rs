@@ -1,9 +1,11 @@
-//! Rows and factors for rotary position embedding, as llama.cpp's converter writes them.
+//! The order of rows and the frequency factors of rotary position embedding in llama.cpp's GGUF
+//! files.
 
 use modelgate_model::{Config, Family, RopeScaling};
 
-/// Permutes the rows of q and k so that the pair (i, i + half) of each head becomes (2 i, 2 i + 1),
-/// if the architecture is `llama`.
+/// Returns the values with the rows of q and k permuted, if llama.cpp's architecture is `llama`:
+/// the pair (i, i + half) of each head becomes (2 i, 2 i + 1). Other tensors are returned
+/// unchanged.
 pub(super) fn permuted(config: &Config, name: &str, shape: &[usize], values: Vec<f32>) -> Vec<f32> {
     if !matches!(config.family, Family::Llama | Family::Mixtral) {
         return values;
@@ -24,7 +26,8 @@ pub(super) fn permuted(config: &Config, name: &str, shape: &[usize], values: Vec
     out
 }
 
-/// Returns the divisors of RoPE's frequencies, as llama.cpp's converter computes them.
+/// Returns the divisors of the RoPE frequencies for the tensor `rope_freqs.weight`, one for each of
+/// the `head_dim / 2` pairs.
 pub(crate) fn rope_factors(config: &Config, scaling: RopeScaling) -> Vec<f32> {
     let low = scaling.original_context / scaling.low_freq_factor;
     let high = scaling.original_context / scaling.high_freq_factor;

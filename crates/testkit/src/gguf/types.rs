@@ -1,9 +1,9 @@
-//! The types of tensors: their names, and which type each tensor of a file gets.
+//! The types of tensors: their names, and the type of each tensor of a file.
 
 use candle_core::quantized::GgmlDType;
 use modelgate_model::Config;
 
-/// Every type that weights can have, by its name and its number in `ggml.h`.
+/// The types of weights: name, type and number in `ggml.h`.
 const TYPES: [(&str, GgmlDType, u32); 13] = [
     ("f32", GgmlDType::F32, 0),
     ("f16", GgmlDType::F16, 1),
@@ -20,19 +20,19 @@ const TYPES: [(&str, GgmlDType, u32); 13] = [
     ("q6_k", GgmlDType::Q6K, 14),
 ];
 
-/// Returns the type of that name.
-pub fn named(name: &str) -> Option<GgmlDType> {
+/// Returns the type with the name `name`, for example `q4_k`. `None` if the name is unknown.
+pub fn type_by_name(name: &str) -> Option<GgmlDType> {
     TYPES.iter().find(|(known, ..)| *known == name).map(|(_, dtype, _)| *dtype)
 }
 
-/// Returns the number by which a file names a type.
+/// Returns the number of a type in `ggml.h`, which GGUF files contain.
 pub(crate) fn type_number(dtype: GgmlDType) -> u32 {
     let known = TYPES.iter().find(|(_, known, _)| *known == dtype);
-    known.unwrap_or_else(|| panic!("no weights have type {dtype:?}")).2
+    known.unwrap_or_else(|| panic!("type {dtype:?} is not a type of weights")).2
 }
 
-/// Returns one type for all: `matrix` for matrices whose rows its block divides, f32 for everything
-/// else.
+/// Returns a function that selects `matrix` for each matrix whose row length is a multiple of the
+/// block size, and f32 for all other tensors.
 pub fn uniform(matrix: GgmlDType) -> impl Fn(&str, &[usize]) -> GgmlDType {
     move |name, shape| match shape {
         _ if stays_float(name, shape) => GgmlDType::F32,
@@ -41,8 +41,9 @@ pub fn uniform(matrix: GgmlDType) -> impl Fn(&str, &[usize]) -> GgmlDType {
     }
 }
 
-/// Returns the types of llama.cpp's mix `Q4_K_M` (`llama_tensor_get_type_impl` in
-/// `llama-quant.cpp`), without its exceptions for a model of 80 layers.
+/// Returns a function that selects the types of llama.cpp's mix `Q4_K_M`
+/// (`llama_tensor_get_type_impl` in `llama-quant.cpp`), without its exceptions for models of 80
+/// layers.
 pub fn q4_k_m(config: &Config) -> impl Fn(&str, &[usize]) -> GgmlDType + use<> {
     let (layers, tied) = (config.layers, config.tied_embeddings);
     let eight_experts = config.experts.is_some_and(|experts| experts.count == 8);
@@ -78,8 +79,8 @@ pub fn q4_k_m(config: &Config) -> impl Fn(&str, &[usize]) -> GgmlDType + use<> {
     }
 }
 
-/// Returns whether llama.cpp does not quantize a tensor: vectors, and the matrix that chooses
-/// experts.
+/// Returns whether llama.cpp leaves a tensor unquantized: a vector, or the router matrix of a
+/// mixture of experts.
 fn stays_float(name: &str, shape: &[usize]) -> bool {
     shape.len() < 2 || name.ends_with("ffn_gate_inp.weight")
 }

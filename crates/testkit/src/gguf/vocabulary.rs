@@ -1,5 +1,5 @@
-//! The metadata of a tokenizer, made of the files of a Hugging Face folder as llama.cpp's converter
-//! makes them (`conversion/base.py`, `gguf-py/gguf/vocab.py`).
+//! The GGUF metadata of a tokenizer, converted from the files of a Hugging Face folder like
+//! llama.cpp's converter does (`conversion/base.py`, `gguf-py/gguf/vocab.py`).
 
 use candle_core::quantized::gguf_file::{Content, Value};
 use serde_json::Value as Json;
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+// Types of tokens, numbered as in `gguf-py/gguf/constants.py`.
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
@@ -14,26 +15,27 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
-/// Returns the tokenizer and chat template of a folder, with as many tokens as the embedding has
-/// rows.
-pub(super) fn of_folder(dir: &Path, rows: usize) -> Vec<(String, Value)> {
+/// Returns the metadata of the tokenizer and the chat template in a Hugging Face folder, with one
+/// token for each of the `rows` rows of the embedding.
+pub(super) fn folder_metadata(dir: &Path, rows: usize) -> Vec<(String, Value)> {
     let tokenizer = json(&dir.join("tokenizer.json")).expect("tokenizer.json");
     let config = json(&dir.join("tokenizer_config.json")).unwrap_or_default();
     let model = &tokenizer["model"];
-    // What sentencepiece's BPE has, and GPT-2's has not.
-    let pieces = model["byte_fallback"] == true;
-    let (tokens, types) = tokens(&tokenizer, rows, pieces);
+    // Only the BPE of sentencepiece falls back to byte tokens; that of GPT-2 does not.
+    let is_sentencepiece = model["byte_fallback"] == true;
+    let (tokens, types) = tokens(&tokenizer, rows, is_sentencepiece);
     let ids: BTreeMap<&str, u32> =
         tokens.iter().zip(0..).map(|(token, id)| (token.as_str(), id)).collect();
     let mut list = vec![
-        ("model", text(if pieces { "llama" } else { "gpt2" })),
-        ("pre", text(pre_tokenizer(&tokenizer, pieces))),
+        ("model", text(if is_sentencepiece { "llama" } else { "gpt2" })),
+        ("pre", text(pre_tokenizer(&tokenizer, is_sentencepiece))),
         ("tokens", list_of(tokens.iter().map(|token| text(token)))),
         ("token_type", list_of(types.iter().map(|kind| Value::I32(*kind)))),
     ];
-    if pieces {
-        // The converter has no scores without sentencepiece's own file. A vocabulary of its kind
-        // merges the pieces that come first first.
+    if is_sentencepiece {
+        // The converter takes scores from sentencepiece's `tokenizer.model`, which is missing here.
+        // A sentencepiece vocabulary lists pieces in the order of their merges, so the score falls
+        // with the id.
         let scores = (0..rows).map(|id| Value::F32(-(id as f32)));
         list.push(("scores", list_of(scores)));
     } else {
@@ -54,9 +56,9 @@ pub(super) fn of_folder(dir: &Path, rows: usize) -> Vec<(String, Value)> {
             list.push((key, Value::U32(*id)));
         }
     }
-    let (begins, ends) = around(&tokenizer["post_processor"]);
-    list.push(("add_bos_token", Value::Bool(begins)));
-    list.push(("add_eos_token", Value::Bool(ends)));
+    let (adds_bos, adds_eos) = added_special_tokens(&tokenizer["post_processor"]);
+    list.push(("add_bos_token", Value::Bool(adds_bos)));
+    list.push(("add_eos_token", Value::Bool(adds_eos)));
     let mut list: Vec<(String, Value)> =
         list.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect();
     let template = fs::read_to_string(dir.join("chat_template.jinja")).ok().or_else(|| {
@@ -68,8 +70,8 @@ pub(super) fn of_folder(dir: &Path, rows: usize) -> Vec<(String, Value)> {
     list
 }
 
-/// Returns the tokenizer of another GGUF file.
-pub(super) fn of_file(path: &Path) -> Vec<(String, Value)> {
+/// Returns the tokenizer metadata of a GGUF file, sorted by key.
+pub(super) fn file_metadata(path: &Path) -> Vec<(String, Value)> {
     let mut file = fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let content = Content::read(&mut file).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut list: Vec<(String, Value)> =
@@ -78,11 +80,12 @@ pub(super) fn of_file(path: &Path) -> Vec<(String, Value)> {
     list
 }
 
-/// Returns every token by its id, and its type.
-fn tokens(tokenizer: &Json, rows: usize, pieces: bool) -> (Vec<String>, Vec<i32>) {
+/// Returns the texts and the types of the tokens, both indexed by token id. Ids without a token are
+/// padding tokens of type [`UNUSED`].
+fn tokens(tokenizer: &Json, rows: usize, is_sentencepiece: bool) -> (Vec<String>, Vec<i32>) {
     let mut list: Vec<(String, i32)> = (0..rows).map(|id| (format!("[PAD{id}]"), UNUSED)).collect();
     for (token, id) in tokenizer["model"]["vocab"].as_object().expect("a vocabulary") {
-        let byte = pieces && token.len() == 6 && token.starts_with("<0x");
+        let byte = is_sentencepiece && token.len() == 6 && token.starts_with("<0x");
         let kind = if byte { BYTE } else { NORMAL };
         list[id.as_u64().expect("an id") as usize] = (token.clone(), kind);
     }
@@ -101,20 +104,20 @@ fn tokens(tokenizer: &Json, rows: usize, pieces: bool) -> (Vec<String>, Vec<i32>
     list.into_iter().unzip()
 }
 
-/// Returns the name of the way to split texts. The converter finds it by the tokens of a text, and
-/// so knows published vocabularies only; here the pattern decides.
-fn pre_tokenizer(tokenizer: &Json, pieces: bool) -> &'static str {
+/// Returns llama.cpp's name of the pre-tokenizer. The converter identifies it by the hash of an
+/// encoded text, which works for published vocabularies only; here the split pattern identifies it.
+fn pre_tokenizer(tokenizer: &Json, is_sentencepiece: bool) -> &'static str {
     let pattern = tokenizer["pre_tokenizer"].to_string();
     match pattern {
-        _ if pieces => "default",
+        _ if is_sentencepiece => "default",
         pattern if pattern.contains(r"\\p{N}{1,3}") => "llama-bpe",
         pattern if pattern.contains(r"\\p{L}+|\\p{N}|") => "qwen2",
         _ => "gpt-2",
     }
 }
 
-/// Whether a text gets a token before it, and one behind it.
-fn around(processor: &Json) -> (bool, bool) {
+/// Returns whether the post-processor adds a special token before a text, and one after it.
+fn added_special_tokens(processor: &Json) -> (bool, bool) {
     let one = [processor.clone()];
     let list = processor["processors"].as_array().map_or(one.as_slice(), Vec::as_slice);
     let template = list.iter().find(|step| step["type"] == "TemplateProcessing");
@@ -132,7 +135,7 @@ fn text(text: &str) -> Value {
 }
 
 fn str_of(value: &Json) -> &str {
-    value.as_str().expect("a text")
+    value.as_str().expect("a string")
 }
 
 fn json(path: &Path) -> Option<Json> {

@@ -1,7 +1,7 @@
-//! Writes GGUF files.
+//! The writer of GGUF files.
 
-use super::metadata::{metadata_without_tokenizer, of_model};
-use super::names::{gguf_name, is_left_out, merged};
+use super::metadata::{metadata_without_tokenizer, model_metadata};
+use super::names::{gguf_name, is_omitted, merged_expert_name};
 use super::rope::{permuted, rope_factors};
 use super::vocabulary;
 use crate::safetensors_edit::read_model;
@@ -13,38 +13,39 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The type of a tensor by its GGUF name and its shape.
+/// A function that returns the type of a tensor for its GGUF name and its shape (rows first).
 pub type TypeOf<'a> = &'a dyn Fn(&str, &[usize]) -> GgmlDType;
 
-/// How experts of a layer are stored.
+/// The storage of the expert matrices of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Experts {
-    /// In one tensor (experts, rows, columns) for each matrix: the only way today.
+    /// One tensor (experts, rows, columns) for each matrix: the current format.
     Merged,
-    /// Each in its own, as in files of 2023.
+    /// One tensor for each expert and matrix: the format of files from 2023.
     Apart,
 }
 
 /// The source of the tokenizer's metadata.
 #[derive(Debug, Clone, Copy)]
 pub enum Vocabulary<'a> {
-    /// Only the token that ends an answer.
+    /// No tokenizer: only the id of the first stop token is written.
     None,
-    /// The tokenizer of the folder.
+    /// The tokenizer files in the folder of the model.
     OfFolder,
-    /// Another GGUF file.
+    /// The metadata of another GGUF file.
     OfFile(&'a Path),
 }
 
-/// Writes GGUF files.
+/// A writer that converts a safetensors model to GGUF files.
 pub struct GgufWriter<'a> {
-    /// Returns the type of each tensor. Norms and other vectors need a float type.
+    /// The function that selects the type of each tensor. Norms and other vectors need a float
+    /// type.
     pub dtype: TypeOf<'a>,
-    /// How experts are stored.
+    /// The storage of experts.
     pub experts: Experts,
-    /// Number of files.
+    /// The number of files.
     pub parts: usize,
-    /// The tokenizer.
+    /// The source of the tokenizer's metadata.
     pub vocabulary: Vocabulary<'a>,
 }
 
@@ -54,19 +55,21 @@ impl<'a> GgufWriter<'a> {
         GgufWriter { dtype, experts: Experts::Merged, parts: 1, vocabulary: Vocabulary::None }
     }
 
-    /// Writes the model in `source`, and returns the files: `target`, or for several parts files in
-    /// its folder with names made from its own.
+    /// Converts the model in the folder `source` and returns the paths of the written files:
+    /// `target`, or for several parts `<stem of target>-00001-of-0000N.gguf` and so on.
     pub fn write(&self, source: &Path, target: &Path) -> Vec<PathBuf> {
         let json = fs::read_to_string(source.join("config.json")).expect("config.json");
         let config = Config::from_json(&json).expect("a config of a known model");
         let mut metadata = match self.vocabulary {
             Vocabulary::None => metadata_without_tokenizer(&config, &json),
-            _ => of_model(&config, &json),
+            _ => model_metadata(&config, &json),
         };
         match self.vocabulary {
             Vocabulary::None => {}
-            Vocabulary::OfFolder => metadata.extend(vocabulary::of_folder(source, config.vocab)),
-            Vocabulary::OfFile(path) => metadata.extend(vocabulary::of_file(path)),
+            Vocabulary::OfFolder => {
+                metadata.extend(vocabulary::folder_metadata(source, config.vocab));
+            }
+            Vocabulary::OfFile(path) => metadata.extend(vocabulary::file_metadata(path)),
         }
         let tensors = self.tensors(&config, source);
         if self.parts == 1 {
@@ -76,7 +79,8 @@ impl<'a> GgufWriter<'a> {
         self.write_parts(target, metadata, &tensors)
     }
 
-    /// Writes the parts. Metadata are in the first part only, except those of the split.
+    /// Writes the parts. Only the first part contains `metadata`; each part contains the `split.*`
+    /// keys.
     fn write_parts(
         &self,
         target: &Path,
@@ -104,13 +108,13 @@ impl<'a> GgufWriter<'a> {
         let mut tensors: Vec<(String, Floats)> = Vec::new();
         let mut experts: BTreeMap<String, BTreeMap<usize, Floats>> = BTreeMap::new();
         for (name, raw) in read_model(source) {
-            if is_left_out(&name) {
+            if is_omitted(&name) {
                 continue;
             }
-            let Some(gguf_name) = gguf_name(&name) else { panic!("no GGUF name for {name}") };
+            let Some(gguf_name) = gguf_name(&name) else { panic!("{name} has no GGUF name") };
             let values = permuted(config, &name, &raw.shape, raw.to_f32());
             let tensor = Floats { shape: raw.shape, values };
-            match merged(&gguf_name).filter(|_| self.experts == Experts::Merged) {
+            match merged_expert_name(&gguf_name).filter(|_| self.experts == Experts::Merged) {
                 Some((all, expert)) => {
                     experts.entry(all).or_default().insert(expert, tensor);
                 }
@@ -136,13 +140,13 @@ impl<'a> GgufWriter<'a> {
     }
 }
 
-/// A tensor before it gets its type.
+/// A tensor in f32, before it is converted to its type.
 struct Floats {
     shape: Vec<usize>,
     values: Vec<f32>,
 }
 
-/// Writes the model in `source` as one GGUF file without a tokenizer.
+/// Converts the model in the folder `source` to one GGUF file without a tokenizer.
 pub fn write_from_safetensors(source: &Path, target: &Path, dtype: TypeOf) {
     GgufWriter::new(dtype).write(source, target);
 }

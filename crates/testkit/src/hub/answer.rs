@@ -1,4 +1,4 @@
-//! The hub's answers without faults.
+//! The responses of the hub, without faults.
 
 use super::repository::{File, Repository};
 use super::request::Request;
@@ -7,16 +7,16 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Entries of a page of a listing.
-const PAGE: usize = 5;
+/// The number of entries on a page of a file listing.
+const ENTRIES_PER_PAGE: usize = 5;
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Arc<Vec<u8>>,
-    /// The part of the body that is sent.
+    /// The bytes of the body to send.
     pub(super) range: Range<u64>,
 }
 
@@ -32,7 +32,7 @@ impl Answer {
         Answer::new(200, &[("Content-Type", "application/json")], &value.to_string())
     }
 
-    /// Makes a refusal like the hub's.
+    /// Returns an error response in the format of huggingface.co.
     fn refusal(status: u16, code: &str, message: &str) -> Answer {
         let mut headers = vec![("X-Error-Message", message)];
         if !code.is_empty() {
@@ -42,7 +42,7 @@ impl Answer {
     }
 }
 
-/// Answers `request`; large files are at `storage`.
+/// Returns the response to `request`. `storage` is the address of large files.
 pub(super) fn answer(state: &State, request: &Request, storage: SocketAddr) -> Answer {
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -51,8 +51,8 @@ pub(super) fn answer(state: &State, request: &Request, storage: SocketAddr) -> A
     }
     match parts[..] {
         ["api", "models"] => models(state, query),
-        ["api", "models", owner, name, what @ ("revision" | "tree"), revision] => {
-            about(state, request, &format!("{owner}/{name}"), what, revision, query)
+        ["api", "models", owner, name, endpoint @ ("revision" | "tree"), revision] => {
+            info_or_tree(state, request, &format!("{owner}/{name}"), endpoint, revision, query)
         }
         [owner, name, "resolve", revision, ..] => {
             let path = parts[4..].join("/");
@@ -70,7 +70,8 @@ fn models(state: &State, query: &str) -> Answer {
     Answer::json(&owned.map(|repository| serde_json::json!({ "id": repository.name })).collect())
 }
 
-/// Finds the repository at `revision`, if the request has access to it.
+/// Returns the repository at `revision`. If it does not exist or the token is unknown, returns the
+/// error response.
 fn find<'a>(
     state: &'a State,
     request: &Request,
@@ -98,11 +99,13 @@ fn find<'a>(
     Ok(repository)
 }
 
-fn about(
+/// Returns the information about a repository (`endpoint` "revision"), or a page of its file
+/// listing ("tree").
+fn info_or_tree(
     state: &State,
     request: &Request,
     name: &str,
-    what: &str,
+    endpoint: &str,
     revision: &str,
     query: &str,
 ) -> Answer {
@@ -110,7 +113,7 @@ fn about(
         Ok(repository) => repository,
         Err(refusal) => return refusal,
     };
-    if what == "revision" {
+    if endpoint == "revision" {
         return Answer::json(&repository.info());
     }
     let tree = repository.tree();
@@ -118,7 +121,7 @@ fn about(
         .split('&')
         .find_map(|pair| pair.strip_prefix("cursor=")?.parse().ok())
         .unwrap_or_default();
-    let to = tree.len().min(from + PAGE);
+    let to = tree.len().min(from + ENTRIES_PER_PAGE);
     let mut answer = Answer::json(&tree[from..to].into());
     if to < tree.len() {
         let host = request.header("host").unwrap_or_default();
@@ -129,7 +132,8 @@ fn about(
     answer
 }
 
-/// Whether a token lets a gated repository be read.
+/// Returns the error response if the repository is gated and the token has no access to it. `None`
+/// if access is allowed.
 fn refused_as_gated(state: &State, request: &Request, repository: &Repository) -> Option<Answer> {
     if !repository.gated {
         return None;
@@ -142,12 +146,13 @@ fn refused_as_gated(state: &State, request: &Request, repository: &Repository) -
     let Some(token) = request.header("authorization") else {
         return Some(Answer::refusal(401, "GatedRepo", &message));
     };
-    let may = state.tokens.iter().any(|(known, repositories)| {
+    let has_access = state.tokens.iter().any(|(known, repositories)| {
         token.strip_prefix("Bearer ") == Some(known) && repositories.contains(&repository.name)
     });
-    (!may).then(|| Answer::refusal(403, "GatedRepo", &message))
+    (!has_access).then(|| Answer::refusal(403, "GatedRepo", &message))
 }
 
+/// Returns a small file, or the redirect to a large file.
 fn resolve(
     state: &State,
     request: &Request,
@@ -185,7 +190,7 @@ fn resolve(
     Answer { headers, ..Answer::new(302, &[], "") }
 }
 
-/// Answers a request for a large file at its other address, which needs no authorization.
+/// Returns a large file from the storage address, which needs no authorization.
 fn stored(state: &State, request: &Request, parts: &[&str]) -> Answer {
     let mut files = state.repositories.iter().flat_map(|repository| repository.files.values());
     match files.find(|file| parts == [file.blob_id.as_str()]) {
@@ -194,6 +199,7 @@ fn stored(state: &State, request: &Request, parts: &[&str]) -> Answer {
     }
 }
 
+/// Returns the content of a file, or the requested range of it.
 fn content(request: &Request, file: &File, mut headers: Vec<(String, String)>) -> Answer {
     headers.push(("Accept-Ranges".into(), "bytes".into()));
     let all = file.content.len() as u64;

@@ -1,57 +1,62 @@
-//! Faults of the hub.
+//! Faults that the hub injects.
 
 use super::request::Request;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-/// Something that goes wrong with some requests.
+/// A fault that affects some requests.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// Part of the target of the requests that have the fault.
+    /// A part of the request target (path and query); requests that contain it have the fault.
     pub target: String,
-    /// How often it happens.
+    /// The number of requests that still have the fault.
     pub times: usize,
-    /// What happens.
+    /// The behavior of the hub for these requests.
     pub action: Action,
 }
 
 impl Fault {
-    /// Creates a fault of every request whose target contains `target`.
+    /// Creates a fault for every request whose target contains `target`.
     pub fn of(target: &str, action: Action) -> Fault {
         Fault { target: target.to_owned(), times: usize::MAX, action }
     }
 
-    /// Limits how often the fault happens.
+    /// Limits the fault to the next `times` requests.
     pub fn times(self, times: usize) -> Fault {
         Fault { times, ..self }
     }
 }
 
-/// What happens by a fault.
+/// The behavior of the hub for a request with a fault.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Another status, with headers and a body.
+    /// A response with this status, these headers and this body.
     Status(u16, Vec<(String, String)>, String),
-    /// The connection ends before the content's byte of this offset.
+    /// The connection is closed before the byte at this offset of the content.
     CutAt(u64),
-    /// Nothing is sent from the content's byte of this offset on, and the connection stays open.
+    /// Nothing is sent from this byte offset of the content on, and the connection stays open.
     StallAt(u64),
-    /// So many bytes a second.
+    /// No content is sent until the flag is set.
+    Hold(Arc<AtomicBool>),
+    /// The content is sent at this rate, in bytes per second.
     Trickle(u64),
-    /// The content's byte of this offset has another value.
+    /// The lowest bit of the byte at this offset of the content is flipped.
     FlipAt(u64),
-    /// A page without a length.
+    /// A response with this body and without `Content-Length`.
     Unsized(String),
-    /// All of the content, whatever range was requested.
+    /// The complete content, without regard to the requested range.
     IgnoreRange,
-    /// Another range than the requested one.
+    /// A `Content-Range` header that differs from the requested range.
     OtherRange,
-    /// The connection ends before the first byte of an answer.
-    Hang,
+    /// The connection is closed before the first byte of a response.
+    Close,
     /// Bytes that are not HTTP.
     Garbage,
 }
 
-/// Returns the fault of `request`, and counts it.
-pub(super) fn acting(faults: &mut [Fault], request: &Request) -> Option<Action> {
+/// Returns the action of the first fault that applies to `request`, and counts the fault down.
+/// `None` if no fault applies.
+pub(super) fn take_action(faults: &mut [Fault], request: &Request) -> Option<Action> {
     let applies = |fault: &&mut Fault| fault.times > 0 && request.target.contains(&fault.target);
     let fault = faults.iter_mut().find(applies)?;
     fault.times -= 1;

@@ -1,8 +1,8 @@
-//! A hub on loopback: answers like huggingface.co, over real connections, with faults on demand.
+//! A hub on loopback: responds like huggingface.co, over real connections, and injects faults.
 //!
-//! Large files are redirected, as there, to another address (a port of its own here), which must never
-//! see a token. Every request is kept for the tests. Connections end after one answer, so that a fault
-//! affects one request only.
+//! Like huggingface.co, it redirects requests for large files to another address (here: another
+//! port), to which clients must not send a token. The hub logs every request. It closes each
+//! connection after one response, so that a fault affects only one request.
 
 mod answer;
 mod fault;
@@ -15,4 +15,4 @@ mod state;
 pub use fault::{Action, Fault};
 pub use repository::Repository;
 pub use server::Hub;
-pub use state::Logged;
+pub use state::LoggedRequest;

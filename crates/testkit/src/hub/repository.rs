@@ -1,4 +1,4 @@
-//! A repository of the hub, and how the hub lists it.
+//! A repository of the hub, and its representation in the API of the hub.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -6,44 +6,46 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Files of this size and more are large files (Git LFS).
-const LARGE: usize = 100_000;
+/// The size in bytes from which a file is a large file (Git LFS).
+const MIN_LARGE_FILE_BYTES: usize = 100_000;
 
-/// A repository with one commit, which its branch `main` names.
+/// A repository with one commit, to which the branch `main` points.
 #[derive(Debug, Clone)]
 pub struct Repository {
     /// `owner/name`.
     pub name: String,
-    /// The commit.
+    /// The commit hash: 40 hexadecimal digits.
     pub commit: String,
-    /// Whether its licence must be accepted first.
+    /// Whether users must accept the licence before they can read the repository.
     pub gated: bool,
-    /// Whether its large files are offered by xet too.
+    /// Whether the listing offers large files by xet too.
     pub xet: bool,
-    /// By path.
+    /// The files by path.
     pub(super) files: BTreeMap<String, File>,
-    /// Sizes that are listed instead of the true ones.
+    /// Sizes in bytes that the listing shows instead of the real ones, by path.
     listed_bytes: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct File {
     pub(super) content: Arc<Vec<u8>>,
-    /// SHA-256 of a large file; `None` for a small one.
+    /// SHA-256 in hexadecimal. `None` if the file is small.
     pub(super) sha256: Option<String>,
+    /// The git blob id: SHA-1 in hexadecimal.
     pub(super) blob_id: String,
 }
 
 impl File {
     fn of(content: Vec<u8>) -> File {
-        let sha256 = (content.len() >= LARGE).then(|| hex::encode(Sha256::digest(&content)));
+        let sha256 =
+            (content.len() >= MIN_LARGE_FILE_BYTES).then(|| hex::encode(Sha256::digest(&content)));
         let mut git = Sha1::new();
         git.update(format!("blob {}\0", content.len()));
         git.update(&content);
         File { sha256, blob_id: hex::encode(git.finalize()), content: Arc::new(content) }
     }
 
-    /// Returns the `ETag` without its quotes.
+    /// Returns the `ETag` without quotes: SHA-256 of a large file, the git blob id of a small one.
     pub(super) fn etag(&self) -> &str {
         self.sha256.as_deref().unwrap_or(&self.blob_id)
     }
@@ -62,7 +64,7 @@ impl Repository {
         }
     }
 
-    /// Adds all files of `folder`.
+    /// Adds the files in `folder`, without those in its subfolders.
     pub fn with_folder(mut self, folder: &Path) -> Repository {
         for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
             if entry.path().is_file() {
@@ -73,7 +75,7 @@ impl Repository {
         self
     }
 
-    /// Adds a file.
+    /// Adds or replaces a file.
     pub fn with_file(mut self, path: &str, content: Vec<u8>) -> Repository {
         self.files.insert(path.to_owned(), File::of(content));
         self
@@ -85,30 +87,30 @@ impl Repository {
         self
     }
 
-    /// Lists the size of a file as `bytes`.
+    /// Lists a file with the size `bytes` instead of its real size.
     pub fn listing(mut self, path: &str, bytes: u64) -> Repository {
         self.listed_bytes.insert(path.to_owned(), bytes);
         self
     }
 
-    /// Lists another hash for a large file.
+    /// Replaces the SHA-256 of a large file by a wrong one.
     pub fn mislabelled(mut self, path: &str) -> Repository {
         let file = self.files.get_mut(path).expect("the repository has the file");
         file.sha256 = Some("0".repeat(64));
         self
     }
 
-    /// Makes the next commit.
+    /// Replaces the commit by another one.
     pub fn next_commit(self) -> Repository {
         Repository { commit: hex::encode(Sha1::digest(self.commit.as_bytes())), ..self }
     }
 
-    /// Makes the repository gated.
+    /// Marks the repository as gated.
     pub fn gated(self) -> Repository {
         Repository { gated: true, ..self }
     }
 
-    /// Offers large files by xet too.
+    /// Lists large files as available by xet too.
     pub fn xet(self) -> Repository {
         Repository { xet: true, ..self }
     }
@@ -123,12 +125,12 @@ impl Repository {
         &self.files[path].content
     }
 
-    /// Returns the name of a file's content in the cache.
+    /// Returns the `ETag` of a file, which is the name of its blob in the Hugging Face cache.
     pub fn etag(&self, path: &str) -> &str {
         self.files[path].etag()
     }
 
-    /// Returns the answer to `GET /api/models/{name}/tree/{revision}`.
+    /// Returns the entries of the response to `GET /api/models/{name}/tree/{revision}`.
     pub(super) fn tree(&self) -> Vec<serde_json::Value> {
         let entry = |(path, file): (&String, &File)| {
             let bytes = self.listed_bytes.get(path).copied();
@@ -148,7 +150,7 @@ impl Repository {
         self.files.iter().map(entry).collect()
     }
 
-    /// Returns the answer to `GET /api/models/{name}/revision/{revision}`.
+    /// Returns the response to `GET /api/models/{name}/revision/{revision}`.
     pub(super) fn info(&self) -> serde_json::Value {
         let siblings: Vec<serde_json::Value> =
             self.files.keys().map(|path| serde_json::json!({ "rfilename": path })).collect();

@@ -1,19 +1,19 @@
-//! A request of the hub's client.
+//! HTTP requests to the hub.
 
 use std::ops::Range;
 
-/// A request.
+/// An HTTP request without a body.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
     headers: Vec<(String, String)>,
-    /// Whether it was sent to the address of large files.
+    /// Whether the request was sent to the address of large files.
     pub(super) to_storage: bool,
 }
 
 impl Request {
-    /// Parses the head of a request.
+    /// Parses the request line and the headers.
     pub(super) fn parse(head: &str, to_storage: bool) -> Request {
         let mut lines = head.lines();
         let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
@@ -29,12 +29,13 @@ impl Request {
         }
     }
 
-    /// Returns a header by its name in lower case.
+    /// Returns the value of the header `name` (in lower case). `None` if the header is missing.
     pub(super) fn header(&self, name: &str) -> Option<String> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
     }
 
-    /// Returns the requested range of a content of `bytes`; `None` for all of it.
+    /// Returns the requested range of a content of `bytes` bytes. `None` if the request has no
+    /// valid `Range` header.
     pub(super) fn range(&self, bytes: u64) -> Option<Range<u64>> {
         let range = self.header("range")?;
         let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;

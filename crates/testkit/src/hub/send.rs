@@ -1,4 +1,4 @@
-//! Sends answers, with faults or without.
+//! Sends responses, with or without faults.
 
 use super::answer::Answer;
 use super::fault::Action;
@@ -8,10 +8,11 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Bytes that are written at once.
-const WRITTEN_AT_ONCE: usize = 64 << 10;
+/// The number of bytes that are written to the connection at once.
+const BYTES_PER_WRITE: usize = 64 << 10;
 
-/// Sends `answer`, with the fault `action`. Calls `count` with the bytes of the body.
+/// Sends `answer`, changed by the fault `action`. Calls `count` with the number of body bytes after
+/// each write. Ends early when `ended` is set.
 pub(super) fn send(
     stream: &mut TcpStream,
     request: &Request,
@@ -21,12 +22,12 @@ pub(super) fn send(
     ended: &AtomicBool,
 ) -> std::io::Result<()> {
     match action {
-        Some(Action::Hang) => return Ok(()),
+        Some(Action::Close) => return Ok(()),
         Some(Action::Garbage) => {
-            return stream.write_all(b"\x15\x03\x01\x00\x02\x02\x0a no HTTP\r\n\r\n");
+            return stream.write_all(b"\x15\x03\x01\x00\x02\x02\x0a not HTTP\r\n\r\n");
         }
         Some(Action::Unsized(page)) => {
-            let head = "HTTP/1.1 200 Said\r\nConnection: close\r\n\r\n";
+            let head = "HTTP/1.1 200 Test\r\nConnection: close\r\n\r\n";
             return stream.write_all(format!("{head}{page}").as_bytes());
         }
         Some(Action::Status(status, headers, body)) => {
@@ -46,7 +47,7 @@ pub(super) fn send(
         _ => {}
     }
     let length = answer.range.end - answer.range.start;
-    let mut head = format!("HTTP/1.1 {} Said\r\nContent-Length: {length}\r\n", answer.status);
+    let mut head = format!("HTTP/1.1 {} Test\r\nContent-Length: {length}\r\n", answer.status);
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -73,13 +74,18 @@ fn body(
         }
         _ => answer.range.end,
     };
-    let at_once = match action {
+    let bytes_per_write = match action {
         Some(Action::Trickle(rate)) => (*rate / 10).max(1),
-        _ => WRITTEN_AT_ONCE as u64,
+        _ => BYTES_PER_WRITE as u64,
     };
+    if let Some(Action::Hold(released)) = action {
+        while !released.load(Ordering::Relaxed) && !ended.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
     let mut from = answer.range.start;
     while from < end && !ended.load(Ordering::Relaxed) {
-        let to = end.min(from + at_once);
+        let to = end.min(from + bytes_per_write);
         let mut part = answer.body[from as usize..to as usize].to_vec();
         if let Some(Action::FlipAt(at)) = action
             && (from..to).contains(at)

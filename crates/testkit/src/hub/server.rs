@@ -1,35 +1,37 @@
-//! The server of the hub.
+//! The HTTP server of the hub.
 
 use super::answer::answer;
-use super::fault::{Fault, acting};
+use super::fault::{Fault, take_action};
 use super::repository::Repository;
 use super::request::Request;
 use super::send::send;
-use super::state::{Logged, State};
+use super::state::{LoggedRequest, State};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// The first bytes of a client that expects TLS.
+/// The first bytes that a client sends to start TLS.
 const TLS_HANDSHAKE: &[u8] = &[22, 3];
 
-/// The hub, which ends when it is dropped.
+/// A running hub on loopback. It ends when it is dropped.
 pub struct Hub {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     listeners: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+/// The data that the threads of a hub share.
+struct SharedState {
     state: Mutex<State>,
     ended: AtomicBool,
+    /// The address of the API and of small files.
     hub: SocketAddr,
     /// The address of large files.
     storage: SocketAddr,
 }
 
-impl Shared {
+impl SharedState {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,7 +43,7 @@ impl Hub {
         let listen = || TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let (hub, storage) = (listen(), listen());
         let address = |listener: &TcpListener| listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedState {
             state: Mutex::new(State { repositories, ..State::default() }),
             ended: AtomicBool::new(false),
             hub: address(&hub),
@@ -55,40 +57,40 @@ impl Hub {
         Hub { shared, listeners }
     }
 
-    /// Returns the value for `HF_ENDPOINT`.
+    /// Returns the URL of the hub, which is the value for `HF_ENDPOINT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.shared.hub)
     }
 
-    /// Adds a token, with the names of the gated repositories that it may read.
+    /// Adds a valid token, with the names of the gated repositories that it can read.
     pub fn allow(&self, token: &str, repositories: &[&str]) {
         let repositories = repositories.iter().map(|name| (*name).to_owned()).collect();
         self.shared.state().tokens.push((token.to_owned(), repositories));
     }
 
-    /// Adds a fault; of those that apply to a request the first happens.
+    /// Adds a fault. If several faults apply to a request, the one added first takes effect.
     pub fn fault(&self, fault: Fault) {
         self.shared.state().faults.push(fault);
     }
 
-    /// Removes every fault.
+    /// Removes all faults.
     pub fn fix(&self) {
         self.shared.state().faults.clear();
     }
 
-    /// Replaces the repository of the same name.
+    /// Replaces the repository that has the same name.
     pub fn replace(&self, repository: Repository) {
         let mut state = self.shared.state();
         state.repositories.retain(|other| other.name != repository.name);
         state.repositories.push(repository);
     }
 
-    /// Returns the requests so far.
-    pub fn log(&self) -> Vec<Logged> {
+    /// Returns all requests so far, in the order of their arrival.
+    pub fn log(&self) -> Vec<LoggedRequest> {
         self.shared.state().log.clone()
     }
 
-    /// Returns the bytes of bodies that were sent for requests whose target contains `part`.
+    /// Returns the number of body bytes that were sent for requests whose target contains `part`.
     pub fn sent(&self, part: &str) -> u64 {
         let log = self.log();
         log.iter().filter(|logged| logged.target.contains(part)).map(|logged| logged.sent).sum()
@@ -99,7 +101,7 @@ impl Drop for Hub {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         for address in [self.shared.hub, self.shared.storage] {
-            // wakes the listener, which may have ended already
+            // a connection wakes the listener; it fails if the listener has already ended
             let _ = TcpStream::connect(address);
         }
         for listener in self.listeners.drain(..) {
@@ -108,21 +110,22 @@ impl Drop for Hub {
     }
 }
 
-fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
+fn serve(listener: &TcpListener, shared: &Arc<SharedState>) {
     for stream in listener.incoming() {
         if shared.ended.load(Ordering::Relaxed) {
             return;
         }
         let Ok(stream) = stream else { continue };
         let shared = Arc::clone(shared);
-        // the client may close its connection at any time
+        // errors are expected: the client may close its connection at any time
         std::thread::spawn(move || {
             let _ = connection(stream, &shared);
         });
     }
 }
 
-fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+/// Reads one request from a connection, logs it and responds to it.
+fn connection(mut stream: TcpStream, shared: &SharedState) -> std::io::Result<()> {
     let local = stream.local_addr()?;
     let mut head = Vec::new();
     let mut byte = [0];
@@ -138,7 +141,7 @@ fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let request = Request::parse(&String::from_utf8_lossy(&head), local == shared.storage);
     let index = {
         let mut state = shared.state();
-        state.log.push(Logged {
+        state.log.push(LoggedRequest {
             method: request.method.clone(),
             target: request.target.clone(),
             range: request.header("range"),
@@ -149,7 +152,7 @@ fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     };
     let (answer, action) = {
         let mut state = shared.state();
-        let action = acting(&mut state.faults, &request);
+        let action = take_action(&mut state.faults, &request);
         (answer(&state, &request, shared.storage), action)
     };
     let count = |bytes: u64| shared.state().log[index].sent += bytes;

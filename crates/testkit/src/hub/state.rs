@@ -1,29 +1,29 @@
-//! The state of a hub.
+//! The state of a hub: repositories, tokens, faults and logged requests.
 
 use super::fault::Fault;
 use super::repository::Repository;
 
-/// A request, and how much was sent for it.
+/// A request that the hub received.
 #[derive(Debug, Clone)]
-pub struct Logged {
-    /// `GET` or `HEAD`.
+pub struct LoggedRequest {
+    /// The HTTP method: `GET` or `HEAD`.
     pub method: String,
-    /// Path and query.
+    /// The path and the query.
     pub target: String,
-    /// The header `Range`.
+    /// The header `Range`. `None` if the request has none.
     pub range: Option<String>,
-    /// The header `Authorization`.
+    /// The header `Authorization`. `None` if the request has none.
     pub authorization: Option<String>,
-    /// Bytes of the body that were sent.
+    /// The number of body bytes sent in response.
     pub sent: u64,
 }
 
-/// The state of a hub.
+/// The mutable state of a hub.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) repositories: Vec<Repository>,
-    /// Valid tokens, each with the gated repositories that it may read.
+    /// Valid tokens, each with the gated repositories that it can read.
     pub(super) tokens: Vec<(String, Vec<String>)>,
     pub(super) faults: Vec<Fault>,
-    pub(super) log: Vec<Logged>,
+    pub(super) log: Vec<LoggedRequest>,
 }

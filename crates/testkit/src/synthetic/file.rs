@@ -1,5 +1,5 @@
-//! Writes files with all threads at once. Knows no format: a file is a head and tensors at their
-//! positions.
+//! Writes model files with one thread per processor core. The code is independent of the format: a
+//! file consists of a header and of tensors at given offsets.
 
 use super::random_values::RandomValues;
 use crate::random::Random;
@@ -10,49 +10,53 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-/// Told of bytes that are written, and of how many there will be. Called from several threads.
+/// A callback for progress. Its arguments are the bytes written so far and the total bytes. Several
+/// threads call it.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
-/// Bytes that a thread makes and writes at once.
-const PIECE: usize = 1 << 20;
+/// The maximum number of bytes that a thread generates and writes at once.
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// A file that is to be written.
+/// The content of a file to write.
 pub(super) struct NewFile {
-    /// Its path.
+    /// The path of the file.
     pub(super) path: PathBuf,
-    /// What it begins with.
+    /// The bytes before the tensors.
     pub(super) head: Vec<u8>,
-    /// Its tensors.
-    pub(super) tensors: Vec<Placed>,
-    /// Its bytes.
+    /// The tensors, in the order of their offsets.
+    pub(super) tensors: Vec<PlacedTensor>,
+    /// The size of the file in bytes.
     pub(super) bytes: u64,
 }
 
-/// A tensor and its place.
-pub(super) struct Placed {
-    /// Where it begins in the file.
+/// A tensor with its place in a file.
+pub(super) struct PlacedTensor {
+    /// The offset of the data in the file, in bytes.
     pub(super) offset: u64,
-    /// Its bytes.
+    /// The size of the data in bytes.
     pub(super) bytes: u64,
-    /// Its number in the model, which its random values depend on.
+    /// The index of the tensor in the model, part of the seed of its random values.
     pub(super) number: u64,
-    /// What it holds.
+    /// The source of the values.
     pub(super) values: Values,
 }
 
-/// What a tensor holds.
+/// The source of a tensor's values.
 pub(super) enum Values {
-    /// These bytes.
+    /// The encoded values.
     Given(Vec<u8>),
-    /// Random values.
+    /// A generator of random values.
     Random(RandomValues),
 }
 
-/// Writes files of one folder. Until a file is whole its name ends in `.part`.
+/// Writes files to one folder. The name of an incomplete file ends in `.part`.
+///
+/// # Errors
+/// The free disk space is too small, or a file cannot be written. The message names the path.
 pub(super) fn write_files(files: &[NewFile], seed: u64, progress: Progress) -> io::Result<()> {
     let total = files.iter().map(|file| file.bytes).sum();
     if let Some(first) = files.first() {
-        refuse_without_room(&first.path, total)?;
+        check_free_space(&first.path, total)?;
     }
     let written = AtomicU64::new(0);
     let advance = |bytes: u64| {
@@ -64,36 +68,36 @@ pub(super) fn write_files(files: &[NewFile], seed: u64, progress: Progress) -> i
         let part = PathBuf::from(name);
         let outcome = write_file(&part, file, seed, &advance);
         if let Err(error) = outcome.and_then(|()| fs::rename(&part, &file.path)) {
-            // The error that counts is the one that there is already.
+            // Report the first error, not an error of the removal.
             let _ = fs::remove_file(&part);
-            return Err(at(&file.path, error));
+            return Err(with_path(&file.path, error));
         }
     }
     Ok(())
 }
 
-/// Adds the path to an error.
-pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
+/// Adds the path to the message of an error.
+pub(super) fn with_path(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-fn refuse_without_room(path: &Path, bytes: u64) -> io::Result<()> {
+fn check_free_space(path: &Path, bytes: u64) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let room = rustix::fs::statvfs(folder).map_err(|error| at(folder, error.into()))?;
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let space = rustix::fs::statvfs(folder).map_err(|error| with_path(folder, error.into()))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
     if free < bytes {
         return Err(io::Error::new(
             io::ErrorKind::StorageFull,
-            format!("{}: {bytes} bytes are needed, and {free} are free", folder.display()),
+            format!("{}: {bytes} bytes are needed, {free} bytes are free", folder.display()),
         ));
     }
     Ok(())
 }
 
-/// Bytes of a tensor that are made and written at once.
-struct Piece<'a> {
-    tensor: &'a Placed,
+/// A part of a tensor that a thread generates and writes at once.
+struct Chunk<'a> {
+    tensor: &'a PlacedTensor,
     number: u64,
     start: u64,
     bytes: usize,
@@ -109,49 +113,49 @@ fn write_file(
     file.set_len(new.bytes)?;
     file.write_all_at(&new.head, 0)?;
     advance(new.head.len() as u64);
-    let pieces: Vec<Piece> = new.tensors.iter().flat_map(pieces).collect();
-    // In the order of the file, so that the disk sees one long write.
+    let chunks: Vec<Chunk> = new.tensors.iter().flat_map(chunks).collect();
+    // In the order of the file, so that writes to the disk are sequential.
     let next = AtomicUsize::new(0);
     let work = || -> io::Result<()> {
-        let mut buffer = vec![0; PIECE];
-        while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let bytes = &mut buffer[..piece.bytes];
-            piece.make(seed, bytes);
-            file.write_all_at(bytes, piece.tensor.offset + piece.start)?;
-            advance(piece.bytes as u64);
+        let mut buffer = vec![0; CHUNK_BYTES];
+        while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let bytes = &mut buffer[..chunk.bytes];
+            chunk.fill(seed, bytes);
+            file.write_all_at(bytes, chunk.tensor.offset + chunk.start)?;
+            advance(chunk.bytes as u64);
         }
         Ok(())
     };
     thread::scope(|scope| {
         let threads: Vec<_> =
             (0..thread::available_parallelism()?.get()).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().expect("a thread that writes"))
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a writer thread"))
     })
 }
 
-/// Returns the pieces of a tensor, in whole blocks.
-fn pieces(tensor: &Placed) -> impl Iterator<Item = Piece<'_>> {
+/// Returns the chunks of a tensor. Each consists of complete blocks.
+fn chunks(tensor: &PlacedTensor) -> impl Iterator<Item = Chunk<'_>> {
     let unit = match &tensor.values {
         Values::Given(_) => 1,
-        Values::Random(values) => values.unit(),
+        Values::Random(values) => values.block_bytes(),
     };
-    let step = (PIECE / unit * unit) as u64;
+    let step = (CHUNK_BYTES / unit * unit) as u64;
     (0..tensor.bytes.div_ceil(step)).map(move |number| {
         let start = number * step;
-        Piece { tensor, number, start, bytes: step.min(tensor.bytes - start) as usize }
+        Chunk { tensor, number, start, bytes: step.min(tensor.bytes - start) as usize }
     })
 }
 
-impl Piece<'_> {
-    fn make(&self, seed: u64, out: &mut [u8]) {
+impl Chunk<'_> {
+    fn fill(&self, seed: u64, out: &mut [u8]) {
         match &self.tensor.values {
             Values::Given(bytes) => {
                 out.copy_from_slice(&bytes[self.start as usize..][..self.bytes]);
             }
             Values::Random(values) => {
-                let of_tensor = Random::new(seed.wrapping_add(self.tensor.number)).bits();
-                let of_piece = Random::new(of_tensor ^ self.number).bits();
-                values.fill(&mut Random::new(of_piece), out);
+                let tensor_seed = Random::new(seed.wrapping_add(self.tensor.number)).bits();
+                let chunk_seed = Random::new(tensor_seed ^ self.number).bits();
+                values.fill(&mut Random::new(chunk_seed), out);
             }
         }
     }

@@ -1,25 +1,26 @@
-//! GGUF files, version 3 (`ggml/include/gguf.h` of llama.cpp). candle needs all tensors in memory
-//! to write one, so the head is written here.
+//! Writes GGUF files of version 3 (`ggml/include/gguf.h` of llama.cpp) without candle, because
+//! candle needs all tensors in memory.
 
-use super::file::{NewFile, Placed, Progress, Values, write_files};
+use super::file::{NewFile, PlacedTensor, Progress, Values, write_files};
 use super::random_values::floats;
 use super::values::{config, values};
 use crate::gguf::{Experts, GgmlDType, TypeOf, gguf_name, type_number};
-use crate::gguf::{merged, metadata_without_tokenizer, rope_factors};
+use crate::gguf::{merged_expert_name, metadata_without_tokenizer, rope_factors};
 use candle_core::quantized::gguf_file::Value;
 use modelgate_model::{Config, tensors};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// The alignment of the tensors' offsets.
+/// The alignment of the tensor offsets in bytes.
 const ALIGNMENT: u64 = 32;
 
-/// Writes one file of the model that `config_json` describes, without a tokenizer, its tensors of
-/// the types that `dtype` gives them.
+/// Writes a GGUF file without a tokenizer, with random weights for the model that `config_json`
+/// describes. `dtype` selects the type of each tensor.
 ///
 /// # Errors
-/// A config of an unknown kind, too little room, or what the system says, with the path.
+/// The config is not supported, the free disk space is too small, or the file cannot be written.
+/// The message names the path.
 pub fn write_gguf(
     config_json: &str,
     path: &Path,
@@ -32,9 +33,9 @@ pub fn write_gguf(
     let metadata = metadata_without_tokenizer(&config, config_json);
     let mut infos = Vec::new();
     let mut placed = Vec::new();
-    // Offsets count from the end of the head, which is not known yet.
+    // Offsets in the header are relative to its end, which is not known yet.
     let mut offset = 0;
-    for (number, (name, shape)) in (0..).zip(listed(&config, experts)) {
+    for (number, (name, shape)) in (0..).zip(tensor_shapes(&config, experts)) {
         let dtype = dtype(&name, &shape);
         let values = match (name.as_str(), config.rope.scaling) {
             ("rope_freqs.weight", Some(scaling)) => {
@@ -44,7 +45,7 @@ pub fn write_gguf(
         };
         let elements = shape.iter().map(|size| *size as u64).product::<u64>();
         let bytes = elements / dtype.block_size() as u64 * dtype.type_size() as u64;
-        placed.push(Placed { offset, bytes, number, values });
+        placed.push(PlacedTensor { offset, bytes, number, values });
         infos.push(Info { name, shape, dtype, offset });
         offset = (offset + bytes).next_multiple_of(ALIGNMENT);
     }
@@ -55,17 +56,18 @@ pub fn write_gguf(
     write_files(&[file], seed, progress)
 }
 
-/// Returns names and shapes by llama.cpp, in the order of the checkpoint.
-fn listed(config: &Config, experts: Experts) -> Vec<(String, Vec<usize>)> {
+/// Returns the GGUF names and the shapes (rows first) of all tensors, in the order of the
+/// checkpoint.
+fn tensor_shapes(config: &Config, experts: Experts) -> Vec<(String, Vec<usize>)> {
     let mut list: Vec<(String, Vec<usize>)> = Vec::new();
-    // Where in the list the tensor of all experts stands.
-    let mut all: BTreeMap<String, usize> = BTreeMap::new();
+    // The position in the list of each merged tensor, by name.
+    let mut merged: BTreeMap<String, usize> = BTreeMap::new();
     for tensor in tensors(config) {
         let name = gguf_name(&tensor.name);
-        let name = name.unwrap_or_else(|| panic!("no GGUF name for {}", tensor.name));
-        match merged(&name).filter(|_| experts == Experts::Merged) {
+        let name = name.unwrap_or_else(|| panic!("{} has no GGUF name", tensor.name));
+        match merged_expert_name(&name).filter(|_| experts == Experts::Merged) {
             Some((name, _)) => {
-                let at = *all.entry(name.clone()).or_insert_with(|| {
+                let at = *merged.entry(name.clone()).or_insert_with(|| {
                     list.push((name, [&[0], tensor.shape.as_slice()].concat()));
                     list.len() - 1
                 });
@@ -80,7 +82,7 @@ fn listed(config: &Config, experts: Experts) -> Vec<(String, Vec<usize>)> {
     list
 }
 
-/// The entry of a tensor in the head.
+/// The entry of a tensor in the header.
 struct Info {
     name: String,
     shape: Vec<usize>,
@@ -88,7 +90,7 @@ struct Info {
     offset: u64,
 }
 
-/// Returns everything before the tensors.
+/// Returns the bytes of the file before the tensors.
 fn head(metadata: &[(String, Value)], infos: &[Info]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(3u32.to_le_bytes());
@@ -102,7 +104,7 @@ fn head(metadata: &[(String, Value)], infos: &[Info]) -> Vec<u8> {
     for info in infos {
         put_text(&mut out, &info.name);
         out.extend((info.shape.len() as u32).to_le_bytes());
-        // A row's length first.
+        // GGUF stores the row length first.
         info.shape.iter().rev().for_each(|size| out.extend((*size as u64).to_le_bytes()));
         out.extend(type_number(info.dtype).to_le_bytes());
         out.extend(info.offset.to_le_bytes());
@@ -116,7 +118,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// Returns the number of a value's type, of those that metadata without a tokenizer have.
+/// Returns the number of a value's type in `gguf.h`. Supports the types of metadata without a
+/// tokenizer.
 fn kind(value: &Value) -> u32 {
     match value {
         Value::U32(_) => 4,
@@ -124,7 +127,7 @@ fn kind(value: &Value) -> u32 {
         Value::F32(_) => 6,
         Value::String(_) => 8,
         Value::Array(_) => 9,
-        other => panic!("no value to write: {other:?}"),
+        other => panic!("unsupported metadata value: {other:?}"),
     }
 }
 
@@ -139,6 +142,6 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
             out.extend((list.len() as u64).to_le_bytes());
             list.iter().for_each(|value| put_value(out, value));
         }
-        other => panic!("no value to write: {other:?}"),
+        other => panic!("unsupported metadata value: {other:?}"),
     }
 }

@@ -1,9 +1,10 @@
-//! Model files of true shapes and random weights, of any size and in little memory, to try a load
-//! of 141 GB without the weights themselves.
+//! Writes model files with the real tensor shapes and random weights, of any size and in little
+//! memory, for example to test a load of 141 GB without the real weights.
 //!
-//! Values have mean 0 and the variance with which activations keep an ordinary size through all
-//! layers. They depend on the seed only, not on threads or on how tensors are distributed over
-//! files. Unlike the rest of this crate, users call these functions, so they return errors.
+//! The values have mean 0 and a variance that keeps the scale of activations constant through all
+//! layers. They depend only on the seed, not on threads or on the distribution of tensors over
+//! files. These functions return errors, unlike the rest of this crate, because users call them
+//! through the example `synthetic_files`.
 
 mod file;
 mod gguf;

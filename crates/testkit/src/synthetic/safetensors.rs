@@ -1,6 +1,6 @@
-//! Folders as the hub has them: `config.json` and weights in bf16, in shards with an index.
+//! Writes Hugging Face folders: `config.json` and weights in bf16, in shards with an index.
 
-use super::file::{NewFile, Placed, Progress, at, write_files};
+use super::file::{NewFile, PlacedTensor, Progress, with_path, write_files};
 use super::values::{config, values};
 use crate::safetensors_edit::INDEX;
 use candle_core::quantized::GgmlDType;
@@ -10,13 +10,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Writes a folder of the model that `config_json` describes, and gives its weight files: shards of
-/// at most `shard_bytes` bytes of tensors (more where a single tensor has more), or
-/// `model.safetensors` without an index where one suffices. `config.json` comes last, so a folder
-/// that has it is whole.
+/// Writes a folder with random weights for the model that `config_json` describes, and returns the
+/// paths of the weight files. A shard contains at most `shard_bytes` bytes of tensors, or one
+/// larger tensor. If one shard is enough, it is named `model.safetensors` and there is no index.
+/// `config.json` is written last, so a folder that contains it is complete.
 ///
 /// # Errors
-/// A config of an unknown kind, too little room, or what the system says, with the path.
+/// The config is not supported, the free disk space is too small, or a file cannot be written. The
+/// message names the path.
 pub fn write_safetensors(
     config_json: &str,
     dir: &Path,
@@ -25,7 +26,7 @@ pub fn write_safetensors(
     progress: Progress,
 ) -> io::Result<Vec<PathBuf>> {
     let config = config(config_json)?;
-    fs::create_dir_all(dir).map_err(|error| at(dir, error))?;
+    fs::create_dir_all(dir).map_err(|error| with_path(dir, error))?;
     let list: Vec<(u64, TensorShape)> = (0..).zip(tensors(&config)).collect();
     let shards = shards(&list, shard_bytes);
     let count = shards.len();
@@ -42,7 +43,7 @@ pub fn write_safetensors(
     write_files(&files, seed, progress)?;
     let write = |name: &str, text: &str| {
         let path = dir.join(name);
-        fs::write(&path, text).map_err(|error| at(&path, error))
+        fs::write(&path, text).map_err(|error| with_path(&path, error))
     };
     if count > 1 {
         let total: u64 = list.iter().map(|(_, tensor)| bytes(tensor)).sum();
@@ -53,17 +54,17 @@ pub fn write_safetensors(
     Ok(files.into_iter().map(|file| file.path).collect())
 }
 
-/// Returns the bytes of a tensor in bf16.
+/// Returns the size in bytes of a tensor in bf16.
 fn bytes(tensor: &TensorShape) -> u64 {
     2 * tensor.elements()
 }
 
-/// Distributes the tensors in their order over shards of at most so many bytes.
-fn shards(list: &[(u64, TensorShape)], most: u64) -> Vec<&[(u64, TensorShape)]> {
+/// Distributes the tensors, in their order, over shards of at most `max_bytes` bytes.
+fn shards(list: &[(u64, TensorShape)], max_bytes: u64) -> Vec<&[(u64, TensorShape)]> {
     let mut shards = Vec::new();
     let (mut first, mut size) = (0, 0);
     for (at, (_, tensor)) in list.iter().enumerate() {
-        if at > first && size + bytes(tensor) > most {
+        if at > first && size + bytes(tensor) > max_bytes {
             shards.push(&list[first..at]);
             (first, size) = (at, 0);
         }
@@ -80,13 +81,13 @@ fn new_file(path: PathBuf, shard: &[(u64, TensorShape)], config: &Config) -> New
     for (number, tensor) in shard {
         let values = values(&tensor.name, &tensor.shape, GgmlDType::BF16, config);
         let bytes = bytes(tensor);
-        placed.push(Placed { offset, bytes, number: *number, values });
+        placed.push(PlacedTensor { offset, bytes, number: *number, values });
         offset += bytes;
     }
     NewFile { path, head, tensors: placed, bytes: offset }
 }
 
-/// Returns the length of the header and the header.
+/// Returns the length of the JSON header (8 bytes) and the header.
 fn head(shard: &[(u64, TensorShape)]) -> Vec<u8> {
     let mut entries = Map::new();
     entries.insert("__metadata__".into(), json!({ "format": "pt" }));
@@ -99,7 +100,7 @@ fn head(shard: &[(u64, TensorShape)]) -> Vec<u8> {
         offset = end;
     }
     let mut header = Value::Object(entries).to_string().into_bytes();
-    // The format wants the data to begin at a multiple of 8.
+    // The format requires that the data start at a multiple of 8.
     header.resize(header.len().next_multiple_of(8), b' ');
     [&(header.len() as u64).to_le_bytes(), header.as_slice()].concat()
 }

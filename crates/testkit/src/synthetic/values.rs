@@ -7,15 +7,15 @@ use modelgate_model::{Config, role};
 use modelgate_protocol::Role;
 use std::io;
 
-/// Parses a config.
+/// Parses the text of a `config.json`.
 pub(super) fn config(text: &str) -> io::Result<Config> {
     Config::from_json(text)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("config: {error}")))
 }
 
-/// Returns the values of the tensor of that name and shape: ones for a norm, zeros for a bias, and
-/// random values of variance 1 over a row's length for a matrix. A row of the embedding is the
-/// first activation, so its variance is 1, unless it is the output matrix too.
+/// Returns the values of the tensor `name`: ones for a norm, zeros for a bias, and for a matrix
+/// random values with variance 1 / row length. The variance of the embedding is 1, because its rows
+/// are the first activations, unless the embedding is also the output matrix.
 pub(super) fn values(name: &str, shape: &[usize], dtype: GgmlDType, config: &Config) -> Values {
     let sizes: Vec<u64> = shape.iter().map(|size| *size as u64).collect();
     let all = |value: f32| Values::Given(floats(dtype, &vec![value; shape.iter().product()]));

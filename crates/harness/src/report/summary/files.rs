@@ -1,4 +1,4 @@
-//! Where a model's files are from, how they were verified, and what of them was in memory already.
+//! The part of the summary about files: their origin, verification, and fraction in the page cache.
 
 use super::text::line;
 use crate::measurement::Measurement;
@@ -28,7 +28,7 @@ pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     Ok(())
 }
 
-/// How many files of how many bytes, and how they were verified.
+/// Returns the number and size of the files, and how they were verified.
 pub fn files(files: &[FileSeen]) -> String {
     let bytes = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
     let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
@@ -46,7 +46,8 @@ pub fn files(files: &[FileSeen]) -> String {
     format!("{number} of {} ({})", format_bytes(bytes), ways.join(", "))
 }
 
-/// The part of all bytes that was in the page cache, where that is known of all.
+/// Returns the fraction of all bytes that was in the page cache. `None` if it is unknown for a
+/// file.
 fn cached(files: &[FileSeen]) -> Option<f64> {
     let of = |file: &FileSeen| Some(file.page_cache_fraction?.get() * file.bytes as f64);
     let cached: f64 = files.iter().map(of).sum::<Option<f64>>()?;

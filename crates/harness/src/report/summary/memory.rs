@@ -1,4 +1,4 @@
-//! The summary of what a model took in memory, beside what was predicted.
+//! The part of the summary about memory, compared with the prediction.
 
 use super::text::{line, seconds};
 use crate::measurement::{DeviceMemory, ForeignProcess, HostMemory, Measurement, PeakSource};
@@ -75,7 +75,7 @@ fn write_host(out: &mut String, host: &HostMemory) -> std::fmt::Result {
     writeln!(out, "| host, resident | | | | {} (mark) | | | |", format_bytes(host.peak_rss))
 }
 
-/// How a peak was had: from marks that are exact, or from samples.
+/// Returns the source of a peak: exact marks, or samples.
 fn source(source: PeakSource) -> &'static str {
     match source {
         PeakSource::Pool => "mark",
@@ -83,7 +83,7 @@ fn source(source: PeakSource) -> &'static str {
     }
 }
 
-/// By how much `peak` is more than was predicted.
+/// Returns the difference between `peak` and the prediction.
 fn difference(peak: u64, predicted: Option<u64>) -> String {
     let part = predicted.map(|predicted| 100.0 * (peak as f64 / predicted as f64 - 1.0));
     match part.filter(|part| part.is_finite()) {
@@ -92,7 +92,7 @@ fn difference(peak: u64, predicted: Option<u64>) -> String {
     }
 }
 
-/// What a device's figures do not hold, or may not.
+/// Writes what the figures of a device do not contain, or may contain of other processes.
 fn write_reservations(out: &mut String, device: &DeviceMemory) -> std::fmt::Result {
     let name = device.device;
     if let Some(gap) = device.outside_gap_s {

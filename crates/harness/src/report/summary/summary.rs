@@ -1,4 +1,4 @@
-//! The report in Markdown, for a person to read.
+//! The summary: verdict, table of checks, and a section for each model.
 
 use super::text::{cell, line, seconds};
 use super::{files, memory, time};
@@ -9,7 +9,7 @@ use modelgate_model::units::{format_bytes, grouped};
 use modelgate_protocol::{Device, Evidence, Generation};
 use std::fmt::Write;
 
-/// The summary of a report.
+/// Returns the summary of a report in Markdown.
 pub fn summary(report: &Report) -> String {
     let mut text = String::new();
     // writing to a string cannot fail
@@ -49,7 +49,7 @@ fn has_passed(verdict: &Verdict) -> bool {
     verdict.status == Status::Passed
 }
 
-/// The one-line verdict. A model is validated where every check that was planned for it passed.
+/// Returns the verdict in one line. A model is validated if all planned checks passed.
 fn headline(report: &Report) -> String {
     let total = report.models.len();
     let with = |test: &dyn Fn(&ModelReport) -> bool| -> Vec<&ModelReport> {
@@ -264,7 +264,7 @@ fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     writeln!(out)
 }
 
-/// How fast a prompt was taken in and its answer given.
+/// Returns the speed of reading the prompt and of generating the answer.
 fn speed(generation: &Generation) -> String {
     let mut text = String::new();
     if let Some(first) = generation.time_to_first_token_s {

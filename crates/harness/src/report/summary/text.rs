@@ -1,20 +1,20 @@
-//! Text that Markdown shows as it is.
+//! Escapes text for Markdown.
 
 use modelgate_model::units::format_duration;
 use std::time::Duration;
 
 /// Returns seconds with a unit.
 pub(super) fn seconds(value: f64) -> String {
-    // a worker's own figure may be anything finite
+    // the figure of a worker may be any finite number
     format_duration(Duration::try_from_secs_f64(value.max(0.0)).unwrap_or(Duration::MAX))
 }
 
-/// Text in one line, without what Markdown would take for its own.
+/// Returns text in one line, with escaped Markdown characters.
 pub(super) fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('<', "\\<")
 }
 
-/// The same for a table's cell.
+/// Returns text for a cell of a table.
 pub(super) fn cell(text: &str) -> String {
     line(text).replace('|', "\\|")
 }

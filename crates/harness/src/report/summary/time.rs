@@ -1,4 +1,4 @@
-//! The summary of where the time went, and of what each activity reached of its ceiling.
+//! The part of the summary about time, with the fraction of its ceiling that each activity reached.
 
 use super::text::{line, seconds};
 use crate::measurement::Measurement;
@@ -27,7 +27,7 @@ pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     write_activities(out, seen)
 }
 
-/// Whether the driver compiled the kernels in this run, as far as it can be told.
+/// Returns a note on whether the driver compiled the kernels in this run.
 fn kernels(seen: &Measurement) -> &'static str {
     let cached: Vec<_> = seen.devices_seen.iter().filter_map(|d| d.kernels_cached).collect();
     match cached.as_slice() {

@@ -1,12 +1,12 @@
-//! A worker with CUDA, built on the host that needs one.
+//! Builds a worker with CUDA on the host that needs it.
 //!
-//! The harness links no CUDA, so the worker that cargo builds beside it has none either. Where a
-//! GPU is to be used, the worker is built here by a cargo of its own, once for each compute
-//! capability, version of CUDA and state of the sources, and kept for the next run. Knows nothing
-//! of models.
+//! The harness does not link CUDA, so the worker that cargo builds together with it has no CUDA
+//! either. If a model needs a GPU, a separate cargo process builds a worker here, once for each
+//! compute capability, version of CUDA and state of the sources. The worker is kept for later runs.
+//! This module does not know models.
 
-use super::cargo::{self, BuildError, Order};
-use super::kept::Kept;
+use super::cargo::{self, BuildError, BuildInput};
+use super::kept_workers::KeptWorkers;
 use super::nvcc::Nvcc;
 use super::{key, writable};
 use crate::nvidia::Gpu;
@@ -21,32 +21,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// How often a build is started before sources that change meanwhile are given up.
-const ATTEMPTS: usize = 2;
+/// The maximum number of builds if the sources change during the build.
+const MAX_BUILDS: usize = 2;
 
-/// What a build depends on.
+/// The inputs for building workers.
 #[derive(Debug, Clone, Copy)]
 pub struct CudaBuild<'a> {
-    /// Where the sources, the toolkit and the folders for builds are.
+    /// The folders of the sources, of the toolkit and for builds.
     pub settings: &'a BuildSettings,
-    /// The variables that workers inherit.
+    /// The environment variables that workers inherit.
     pub inherited: &'a Variables,
-    /// Signals to this process.
+    /// The signals to this process, which end a build.
     pub interrupt: &'a Interrupt,
 }
 
 impl CudaBuild<'_> {
-    /// Returns a worker for `gpu`: one that was built before from the same sources, else a new one.
-    /// `why` says what the worker at hand lacks.
+    /// Returns a worker for `gpu`: a worker that was built before from the same sources, otherwise
+    /// a new one. `lacks` is the reason why the existing worker cannot be used.
     ///
     /// # Errors
-    /// It cannot be built, with what to do instead.
-    pub fn worker_for(&self, gpu: &Gpu, why: &str) -> Result<BuiltWorker, WorkerError> {
+    /// The worker cannot be built. The hint of the error has the alternatives.
+    pub fn worker_for(&self, gpu: &Gpu, lacks: &str) -> Result<BuiltWorker, WorkerError> {
         let settings = self.settings;
         let cannot_build = |obstacle| {
             let obstacle = if settings.never { BuildObstacle::Forbidden } else { obstacle };
             let (gpu, capability) = (gpu.name.clone(), gpu.compute_capability.clone());
-            WorkerError::CannotBuild { lacks: why.to_owned(), gpu, capability, obstacle }
+            WorkerError::CannotBuild { lacks: lacks.to_owned(), gpu, capability, obstacle }
         };
         let Some(sources) = &settings.sources else {
             return Err(cannot_build(BuildObstacle::NoSources));
@@ -57,10 +57,10 @@ impl CudaBuild<'_> {
             return Err(too_new(nvcc, gpu));
         }
         let hash = key::sources(sources).map_err(unusable("the sources"))?;
-        let folder = writable::writable(&settings.folders);
-        let folder = folder.map_err(unusable("no folder"))?;
+        let folder = writable::first_writable(&settings.folders);
+        let folder = folder.map_err(unusable("the folders for builds"))?;
         let folder = folder.join(key::toolchain(&gpu.compute_capability, &nvcc.version));
-        let kept = Kept::open(folder).map_err(unusable("the folder of builds"))?;
+        let kept = KeptWorkers::open(folder).map_err(unusable("the folder of the build"))?;
         let libraries = nvcc.libraries();
         if let Some(program) = kept.find(&hash) {
             return Ok(BuiltWorker { program, libraries });
@@ -72,12 +72,13 @@ impl CudaBuild<'_> {
         Ok(BuiltWorker { program, libraries })
     }
 
-    /// Builds, unless another process has done so meanwhile, or has failed to.
+    /// Builds the worker, unless another process built it, or failed to, during the wait for the
+    /// lock. Returns its path.
     fn build(
         &self,
         gpu: &Gpu,
         nvcc: &Nvcc,
-        kept: &Kept,
+        kept: &KeptWorkers,
         sources: &Path,
         hash: &str,
     ) -> Result<PathBuf, WorkerError> {
@@ -86,22 +87,23 @@ impl CudaBuild<'_> {
             format!("a worker for compute capability {capability} with CUDA {}", nvcc.version);
         let mut waiting = None;
         let lock = kept.lock(self.interrupt, || {
-            let progress = BuildProgress::new(&format!("another run builds {what}; waiting"));
+            let progress =
+                BuildProgress::new(&format!("waiting for another run, which builds {what}"));
             waiting = Some((SystemTime::now(), progress));
         });
         let waited_since = waiting.map(|(since, _)| since);
         let _lock = lock.map_err(|error| match self.interrupt.signal() {
             Some(signal) => WorkerError::BuildInterrupted(signal),
-            None => unusable("the lock of builds")(error),
+            None => unusable("the lock file of the build")(error),
         })?;
         if let Some(program) = kept.find(hash) {
             return Ok(program);
         }
-        if let Some(noted) = waited_since.and_then(|since| kept.failure_since(hash, since)) {
-            return Err(noted.into());
+        if let Some(recorded) = waited_since.and_then(|since| kept.failure_since(hash, since)) {
+            return Err(recorded.into());
         }
         let (target, log) = (kept.target(), kept.log());
-        let order = Order {
+        let input = BuildInput {
             sources,
             target: &target,
             log: &log,
@@ -110,44 +112,44 @@ impl CudaBuild<'_> {
             variables: &self.settings.variables,
             interrupt: self.interrupt,
         };
-        let result = self.run(&order, &what, hash).and_then(|(built, hash)| {
+        let result = self.run(&input, &what, hash).and_then(|(built, hash)| {
             kept.keep(&built, &hash).map_err(unusable("the built worker"))
         });
         if let Err(error) = &result
             && !error.is_interrupt()
         {
-            kept.note_failure(hash, error);
+            kept.record_failure(hash, error);
         }
         result
     }
 
-    /// Runs cargo on the sources with the hash `hash`, and asks what it has built what that is. Where
-    /// the sources have changed meanwhile it is not known which state was built: they are built again.
-    /// Gives the program and the hash of its sources.
+    /// Runs cargo on the sources with the hash `hash`, and checks the program. If the sources
+    /// changed during the build, the state that was built is unknown, and they are built again.
+    /// Returns the program and the hash of its sources.
     fn run(
         &self,
-        order: &Order<'_>,
+        input: &BuildInput<'_>,
         what: &str,
         hash: &str,
     ) -> Result<(PathBuf, String), WorkerError> {
-        let first = if order.target.is_dir() { "" } else { "; the first build takes minutes" };
-        let mut progress = BuildProgress::new(&format!("building {what}{first}"));
+        let note = if input.target.is_dir() { "" } else { "; the first build takes minutes" };
+        let mut progress = BuildProgress::new(&format!("building {what}{note}"));
         let mut hash = hash.to_owned();
-        for _ in 0..ATTEMPTS {
-            let built = cargo::forget(order).and_then(|()| cargo::build(order, &mut progress));
-            let program = built.map_err(|error| failed(error, order, what))?;
-            let now = key::sources(order.sources).map_err(unusable("the sources"))?;
+        for _ in 0..MAX_BUILDS {
+            let built = cargo::clean(input).and_then(|()| cargo::build(input, &mut progress));
+            let program = built.map_err(|error| failed(error, input, what))?;
+            let now = key::sources(input.sources).map_err(unusable("the sources"))?;
             if now == hash {
-                let built = BuiltWorker { program, libraries: order.nvcc.libraries() };
-                self.check(&built, order.capability)?;
+                let built = BuiltWorker { program, libraries: input.nvcc.libraries() };
+                self.check(&built, input.capability)?;
                 return Ok((built.program, hash));
             }
             hash = now;
         }
-        Err(WorkerError::SourcesChanged { what: what.to_owned(), attempts: ATTEMPTS })
+        Err(WorkerError::SourcesChanged { what: what.to_owned(), attempts: MAX_BUILDS })
     }
 
-    /// A worker is kept only if it says itself that it is what was asked for.
+    /// Checks that the worker reports the requested compute capability.
     fn check(&self, built: &BuiltWorker, capability: &str) -> Result<(), WorkerError> {
         let found = engine_of(built, self.inherited, self.interrupt)?.compute_capability;
         if found.as_deref() == Some(capability) {
@@ -161,12 +163,12 @@ impl CudaBuild<'_> {
     }
 }
 
-/// Returns a function that makes the error for files that cannot be used.
+/// Returns a function that converts an I/O error of the files that `what` describes.
 fn unusable(what: &'static str) -> impl Fn(io::Error) -> WorkerError {
     move |source| WorkerError::BuildFiles { what, source }
 }
 
-/// Minutes of compiling would end in kernels that the driver refuses.
+/// Returns the error for a compiler whose kernels the driver would refuse.
 fn too_new(nvcc: Nvcc, gpu: &Gpu) -> WorkerError {
     WorkerError::ToolkitTooNew {
         nvcc: nvcc.program,
@@ -177,13 +179,14 @@ fn too_new(nvcc: Nvcc, gpu: &Gpu) -> WorkerError {
     }
 }
 
-fn failed(error: BuildError, order: &Order<'_>, what: &str) -> WorkerError {
-    let (what, log) = (what.to_owned(), order.log.to_owned());
+/// Converts an error of cargo. `what` describes the worker.
+fn failed(error: BuildError, input: &BuildInput<'_>, what: &str) -> WorkerError {
+    let (what, log) = (what.to_owned(), input.log.to_owned());
     match error {
         BuildError::Interrupted(signal) => WorkerError::BuildInterrupted(signal),
         BuildError::Io(path, source) => WorkerError::CargoNotStarted { what, path, source },
         BuildError::Failed(status, lines) => {
-            let capability = order.capability.to_owned();
+            let capability = input.capability.to_owned();
             WorkerError::BuildFailed { what, capability, status, lines, log }
         }
         BuildError::NoProgram => WorkerError::NoProgramBuilt { what, log },
@@ -198,8 +201,8 @@ mod tests {
     use std::time::{Duration, Instant};
     use tempfile::TempDir;
 
-    fn program(path: &Path, text: &str) {
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    fn write_program(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
         std::fs::write(path, text).expect("written");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
     }
@@ -210,13 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_ends_cargo_and_its_compilers_and_leaves_no_worker() {
+    fn a_signal_ends_cargo_and_its_compilers_and_no_worker_is_kept() {
         let folder = TempDir::new().expect("a folder");
         let at = |name: &str| folder.path().join(name);
-        program(&at("cuda/bin/nvcc"), "#!/bin/sh\necho 'release 13.0, V13.0.88'\n");
-        // a compiler that a plain signal does not end
+        write_program(&at("cuda/bin/nvcc"), "#!/bin/sh\necho 'release 13.0, V13.0.88'\n");
+        // a compiler that ignores SIGTERM
         let compiler = at("compiler");
-        program(
+        write_program(
             &compiler,
             &format!(
                 "#!/bin/sh\ntrap '' TERM\necho $$ > {0}.new\nmv {0}.new {0}\n\
@@ -225,8 +228,8 @@ mod tests {
             ),
         );
         let text = "#!/bin/sh\ntest \"$1\" = clean && exit\n";
-        program(&at("cargo"), &format!("{text}{} &\nwait\n", compiler.display()));
-        std::fs::create_dir(at("sources")).expect("made");
+        write_program(&at("cargo"), &format!("{text}{} &\nwait\n", compiler.display()));
+        std::fs::create_dir(at("sources")).expect("created");
         let mut variables = Variables::default();
         variables.set(CARGO, at("cargo"));
         variables.set(PATH, "/usr/bin:/bin");
@@ -255,14 +258,14 @@ mod tests {
             let building = scope.spawn(|| build.worker_for(&gpu, "none"));
             let until = Instant::now() + Duration::from_secs(10);
             while !at("pid").is_file() {
-                assert!(Instant::now() < until, "the compiler starts");
+                assert!(Instant::now() < until, "the compiler has not started");
                 std::thread::sleep(Duration::from_millis(2));
             }
             let pid = std::fs::read_to_string(at("pid")).expect("a pid").trim().to_owned();
             assert!(is_alive(&pid));
-            let asked = Instant::now();
-            interrupt.ask(signal_hook::consts::SIGINT);
-            (building.join().expect("it ends"), pid, asked.elapsed())
+            let raised = Instant::now();
+            interrupt.raise(signal_hook::consts::SIGINT);
+            (building.join().expect("no panic"), pid, raised.elapsed())
         });
         let error = result.expect_err("interrupted");
         assert!(matches!(error, WorkerError::BuildInterrupted(_)), "{error:?}");
@@ -270,11 +273,12 @@ mod tests {
         assert!(took < Duration::from_secs(4), "{took:?}");
         let until = Instant::now() + Duration::from_secs(5);
         while is_alive(&pid) {
-            assert!(Instant::now() < until, "the compiler is gone");
+            assert!(Instant::now() < until, "the compiler has not ended");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let kept = Kept::open(at("builds").join("sm_90-cuda-13.0")).expect("opened");
+        let kept = KeptWorkers::open(at("builds").join("sm_90-cuda-13.0")).expect("opened");
         assert_eq!(kept.find(&key::sources(&at("sources")).expect("hashed")), None);
-        kept.lock(&Interrupt::default(), || panic!("still held")).expect("the lock is free");
+        kept.lock(&Interrupt::default(), || panic!("waited for a free lock"))
+            .expect("the lock is free");
     }
 }

@@ -1,12 +1,12 @@
-//! One run of cargo: what it inherits, what is shown of it, and how it is ended.
+//! One run of cargo: its environment, its output, and its end.
 
 use super::nvcc::Nvcc;
 use crate::nvidia::capability_digits;
-use crate::process::{self, Process, Scope};
+use crate::process::{self, KillScope, Process};
 use crate::progress::BuildProgress;
 use crate::settings::variables::{CARGO, CUDA_COMPUTE_CAP, CUDA_FOLDERS, LIBRARY_PATH, NVCC, PATH};
 use crate::signal::Interrupt;
-use crate::workers::built::{WORKER_NAME, appended};
+use crate::workers::built::{WORKER_NAME, append_folder};
 use modelgate_hub::Variables;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,14 +16,15 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The time for what cargo printed to arrive after its end.
+/// How long the output may take to arrive after the end of cargo.
 const GRACE: Duration = Duration::from_secs(1);
-/// Lines of its output that a failure repeats.
+/// The maximum number of output lines in the message of a failure.
 const MAX_LINES: usize = 12;
 /// The prefix of the variables that cargo sets for the programs that it runs.
 const CARGO_PREFIX: &str = "CARGO";
-/// What of it is the user's own: where cargo keeps its files and how it reaches registries.
-const USERS: [&str; 6] = [
+/// Prefixes of the variables of cargo that the user sets: the folder of its files and the access to
+/// registries. A build inherits them.
+const INHERITED: [&str; 6] = [
     "CARGO_HOME",
     "CARGO_NET_",
     "CARGO_HTTP_",
@@ -31,10 +32,11 @@ const USERS: [&str; 6] = [
     "CARGO_REGISTRIES_",
     "CARGO_SOURCE_",
 ];
-/// What else a build has no business with: what says how this run is to be. Tokens go by themselves.
+/// Prefixes of other variables that a build must not inherit, because they configure this run.
+/// Variables with tokens are removed separately.
 const NOT_INHERITED: [&str; 2] = ["NEXTEST", "MODELGATE_"];
 
-/// The packages of the sources that a worker is built from.
+/// The packages from which a worker is built.
 const PACKAGES: [&str; 6] = [
     "modelgate",
     "modelgate-engine",
@@ -44,110 +46,111 @@ const PACKAGES: [&str; 6] = [
     "modelgate-protocol",
 ];
 
-/// What is to be built.
-pub(super) struct Order<'a> {
-    /// The sources.
+/// The inputs of a build by cargo.
+pub(super) struct BuildInput<'a> {
+    /// The folder of the sources.
     pub(super) sources: &'a Path,
-    /// Cargo's target folder.
+    /// The target folder of cargo.
     pub(super) target: &'a Path,
-    /// Where all that is printed goes.
+    /// The file for the complete output.
     pub(super) log: &'a Path,
     /// The compute capability, such as `9.0`.
     pub(super) capability: &'a str,
-    /// CUDA's compiler.
+    /// The CUDA compiler.
     pub(super) nvcc: &'a Nvcc,
-    /// The variables of this process.
+    /// The environment variables of this process.
     pub(super) variables: &'a Variables,
-    /// Signals to it.
+    /// The signals to this process, which end the build.
     pub(super) interrupt: &'a Interrupt,
 }
 
-/// Why there is no worker.
+/// The reason why a build has no worker as its result.
 #[derive(Debug)]
 pub(super) enum BuildError {
-    /// Cargo, or its log, cannot be started or read.
+    /// Cargo cannot be started, or its log file cannot be created. The path is that of the file.
     Io(PathBuf, io::Error),
-    /// Cargo ended with this status, and this is the end of what it printed.
+    /// Cargo failed with this status (`None` if it is unknown) and these last lines of output.
     Failed(Option<ExitStatus>, Vec<String>),
-    /// Cargo ended well and named no worker.
+    /// Cargo succeeded, but did not report the path of the worker.
     NoProgram,
-    /// A signal came.
+    /// The signal with this number arrived.
     Interrupted(i32),
 }
 
-/// Makes cargo forget what it built of these sources before: it goes by times of modification, and
-/// a tree that was copied or checked out may hold other contents with older ones.
+/// Runs `cargo clean` for the packages of the worker. Cargo compares modification times, and a tree
+/// that was copied or checked out may have other contents with older times.
 ///
 /// # Errors
-/// A signal came, or cargo cannot be started.
-pub(super) fn forget(order: &Order<'_>) -> Result<(), BuildError> {
-    let cargo = program(order);
-    let mut command = command(&cargo, order);
-    command.args(["clean", "--release", "--locked", "--target-dir"]).arg(order.target);
+/// A signal arrived, or cargo cannot be started.
+pub(super) fn clean(input: &BuildInput<'_>) -> Result<(), BuildError> {
+    let cargo = program(input);
+    let mut command = command(&cargo, input);
+    command.args(["clean", "--release", "--locked", "--target-dir"]).arg(input.target);
     for package in PACKAGES {
         command.args(["--package", package]);
     }
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut cargo = start(command, cargo)?;
-    // in an empty folder there is nothing to forget, and it fails
-    wait(&mut cargo, order.interrupt, || {}).map(drop)
+    // `cargo clean` fails in an empty target folder, which has nothing to clean
+    wait(&mut cargo, input.interrupt, || {}).map(drop)
 }
 
-fn program(order: &Order<'_>) -> PathBuf {
-    order.variables.get(CARGO).map_or(PathBuf::from("cargo"), PathBuf::from)
+/// Returns the path of cargo.
+fn program(input: &BuildInput<'_>) -> PathBuf {
+    input.variables.get(CARGO).map_or(PathBuf::from("cargo"), PathBuf::from)
 }
 
-/// Cargo, in the folder of the sources and with variables of its own.
-fn command(cargo: &Path, order: &Order<'_>) -> Command {
+/// Returns the command of cargo, in the folder of the sources and with the variables of a build.
+fn command(cargo: &Path, input: &BuildInput<'_>) -> Command {
     let mut command = Command::new(cargo);
     command
-        .current_dir(order.sources)
+        .current_dir(input.sources)
         .env_clear()
-        .envs(variables(order.variables, order.nvcc, order.capability).iter())
+        .envs(variables(input.variables, input.nvcc, input.capability).iter())
         .stdin(Stdio::null());
     command
 }
 
-/// Builds the worker and gives the program as cargo left it.
+/// Builds the worker, and returns its path.
 ///
 /// # Errors
-/// See [`BuildError`]. Cargo and what it started are gone then.
+/// See [`BuildError`]. Cargo and its children have ended when the function returns.
 pub(super) fn build(
-    order: &Order<'_>,
+    input: &BuildInput<'_>,
     progress: &mut BuildProgress,
 ) -> Result<PathBuf, BuildError> {
-    let at_log = |error| BuildError::Io(order.log.to_owned(), error);
-    let log = File::create(order.log).map_err(at_log)?;
-    let cargo = program(order);
-    let mut command = command(&cargo, order);
+    let log_error = |error| BuildError::Io(input.log.to_owned(), error);
+    let log = File::create(input.log).map_err(log_error)?;
+    let cargo = program(input);
+    let mut command = command(&cargo, input);
     command
         .args(["build", "--release", "--locked", "--features", "cuda", "--bin", WORKER_NAME])
         .args(["--message-format", "json-render-diagnostics", "--target-dir"])
-        .arg(order.target)
+        .arg(input.target)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut cargo = start(command, cargo)?;
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    read_output(&mut cargo, log, &seen);
-    let status = wait(&mut cargo, order.interrupt, || {
-        let step = lock(&seen).step.clone();
+    let output = Arc::new(Mutex::new(CargoOutput::default()));
+    read_output(&mut cargo, log, &output);
+    let status = wait(&mut cargo, input.interrupt, || {
+        let step = lock(&output).step.clone();
         progress.step(&step);
     })?;
     cargo.join_readers(GRACE);
-    let seen = lock(&seen);
+    let output = lock(&output);
     if !status.is_some_and(|status| status.success()) {
-        return Err(BuildError::Failed(status, seen.lines.iter().cloned().collect()));
+        return Err(BuildError::Failed(status, output.lines.iter().cloned().collect()));
     }
-    seen.program.clone().ok_or(BuildError::NoProgram)
+    output.program.clone().ok_or(BuildError::NoProgram)
 }
 
-/// Starts cargo in a process group of its own: its compilers are ended with it.
+/// Starts cargo in its own process group, so that its compilers end with it.
 fn start(command: Command, cargo: PathBuf) -> Result<Process, BuildError> {
-    Process::start(command, Scope::Group).map_err(|error| BuildError::Io(cargo, error))
+    Process::start(command, KillScope::Group).map_err(|error| BuildError::Io(cargo, error))
 }
 
-/// Waits until cargo ends; `watch` is called meanwhile. Where a signal comes, dropping the process ends
-/// cargo.
+/// Waits until cargo ends, and calls `watch` repeatedly. If a signal arrives, dropping the process
+/// ends cargo.
 fn wait(
     cargo: &mut Process,
     interrupt: &Interrupt,
@@ -162,72 +165,72 @@ fn wait(
     })
 }
 
-/// What cargo has printed so far.
+/// The output of cargo so far.
 #[derive(Default)]
-struct Seen {
-    /// What it does, such as `Compiling serde v1.0`.
+struct CargoOutput {
+    /// The current step, such as `Compiling serde v1.0.228`.
     step: String,
-    /// The last lines.
+    /// The last [`MAX_LINES`] lines that are not empty.
     lines: VecDeque<String>,
-    /// The worker.
+    /// The path of the worker. `None` until cargo reports it.
     program: Option<PathBuf>,
 }
 
-fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(output: &Mutex<CargoOutput>) -> std::sync::MutexGuard<'_, CargoOutput> {
+    output.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes in what cargo prints: messages for programs on its standard output, everything for people on
-/// its standard error.
-fn read_output(cargo: &mut Process, mut log: File, seen: &Arc<Mutex<Seen>>) {
-    let (at_program, at_line) = (Arc::clone(seen), Arc::clone(seen));
+/// Reads the output of cargo: JSON messages on standard output, text on standard error.
+fn read_output(cargo: &mut Process, mut log: File, output: &Arc<Mutex<CargoOutput>>) {
+    let (of_stdout, of_stderr) = (Arc::clone(output), Arc::clone(output));
     cargo.read_stdout(process::lines(move |line| {
         if let Some(program) = executable(line) {
-            lock(&at_program).program = Some(program);
+            lock(&of_stdout).program = Some(program);
         }
     }));
     cargo.read_stderr(process::lines(move |line| {
-        // a log on a full disk is no reason to end a build
+        // a log that cannot be written, for example on a full disk, does not end the build
         let _ = writeln!(log, "{line}");
-        let mut seen = lock(&at_line);
+        let mut output = lock(&of_stderr);
         if let Some(step) = step(line) {
-            seen.step = step.to_owned();
+            output.step = step.to_owned();
         }
         if !line.trim().is_empty() {
-            seen.lines.push_back(line.to_owned());
+            output.lines.push_back(line.to_owned());
         }
-        if seen.lines.len() > MAX_LINES {
-            seen.lines.pop_front();
+        if output.lines.len() > MAX_LINES {
+            output.lines.pop_front();
         }
     }));
 }
 
-/// The worker that a message of cargo's names.
+/// Returns the path of the worker from a JSON message of cargo. `None` for other messages.
 fn executable(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let is_worker = message["target"]["name"] == WORKER_NAME;
     message["executable"].as_str().filter(|_| is_worker).map(PathBuf::from)
 }
 
-/// What cargo does, where a line of its says so: `   Compiling serde v1.0.228`.
+/// Returns the step in a line of cargo such as `   Compiling serde v1.0.228`. `None` for other
+/// lines.
 fn step(line: &str) -> Option<&str> {
     let words = line.trim_start();
     let verb = words.split(' ').next()?;
     let is_status = line.starts_with(' ') && verb.ends_with("ing");
-    // a folder in parentheses is of no interest
+    // the step does not contain the folder in parentheses
     is_status.then(|| words.split(" (").next().unwrap_or(words))
 }
 
-/// The variables of cargo: those of this process, without what the cargo that runs the tests has
-/// set for them, and with what CUDA's build scripts need.
-fn variables(own: &Variables, nvcc: &Nvcc, capability: &str) -> Variables {
-    let mut variables = own.clone();
-    let secrets = own.secret_names();
+/// Returns the environment variables for cargo: those of this process, without the variables that
+/// cargo sets for tests, and with the variables that the build scripts of CUDA need.
+fn variables(process: &Variables, nvcc: &Nvcc, capability: &str) -> Variables {
+    let mut variables = process.clone();
+    let secrets = process.secret_names();
     variables.remove(|name| {
-        let users = USERS.iter().any(|prefix| name.starts_with(prefix));
-        let not_inherited = NOT_INHERITED.iter().any(|prefix| name.starts_with(prefix));
+        let is_inherited = INHERITED.iter().any(|prefix| name.starts_with(prefix));
+        let is_excluded = NOT_INHERITED.iter().any(|prefix| name.starts_with(prefix));
         let is_secret = secrets.iter().any(|secret| secret == name);
-        name.starts_with(CARGO_PREFIX) && !users || not_inherited || is_secret
+        name.starts_with(CARGO_PREFIX) && !is_inherited || is_excluded || is_secret
     });
     variables.set("CARGO_TERM_COLOR", "never");
     variables.set("CARGO_TERM_PROGRESS_WHEN", "never");
@@ -242,11 +245,11 @@ fn variables(own: &Variables, nvcc: &Nvcc, capability: &str) -> Variables {
     {
         variables.set(LIBRARY_PATH, folders);
     }
-    // some build scripts know nothing but PATH
+    // some build scripts use only PATH
     let folder = nvcc.program.parent().unwrap_or(Path::new("/"));
     let path = variables.get(PATH).map(std::ffi::OsStr::to_owned).unwrap_or_default();
     if !std::env::split_paths(&path).any(|place| place == folder) {
-        let path = appended(Some(&path), folder.as_os_str());
+        let path = append_folder(Some(&path), folder.as_os_str());
         variables.set(PATH, path);
     }
     variables
@@ -261,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn cargo_inherits_the_user_s_variables_and_not_those_of_the_tests() {
+    fn cargo_inherits_the_variables_of_the_user_and_not_those_of_tests() {
         let mut own = Variables::default();
-        let gone = [
+        let removed = [
             "CARGO",
             "CARGO_MANIFEST_DIR",
             "CARGO_PKG_NAME",
@@ -277,7 +280,7 @@ mod tests {
             "HF_TOKEN",
             "HUGGINGFACE_HUB_TOKEN",
         ];
-        let stays = [
+        let inherited = [
             "CARGO_HOME",
             "CARGO_NET_OFFLINE",
             "CARGO_HTTP_PROXY",
@@ -288,42 +291,50 @@ mod tests {
             "https_proxy",
             "HF_HOME",
         ];
-        for name in gone.iter().chain(&stays) {
+        for name in removed.iter().chain(&inherited) {
             own.set(name, "value");
         }
         let variables = variables(&own, &nvcc(), "9.0");
-        for name in gone {
+        for name in removed {
             assert_eq!(variables.get(name), None, "{name}");
         }
-        for name in stays {
-            assert_eq!(variables.get(name).and_then(|value| value.to_str()), Some("value"));
+        for name in inherited {
+            assert_eq!(
+                variables.get(name).and_then(|value| value.to_str()),
+                Some("value"),
+                "{name}"
+            );
         }
     }
 
     #[test]
-    fn build_scripts_are_told_where_cuda_is_unless_the_user_has_said_so() {
+    fn build_scripts_get_the_folder_of_cuda_unless_the_user_set_it() {
         let text = |variables: &Variables, name: &str| {
             variables.get(name).map(|value| value.to_string_lossy().into_owned())
         };
         let mut own = Variables::default();
         own.set("PATH", "/bin");
         own.set("CUDA_COMPUTE_CAP", "70");
-        let told = variables(&own, &nvcc(), "9.0");
-        assert_eq!(text(&told, "CUDA_COMPUTE_CAP").as_deref(), Some("90"), "the GPU's");
-        assert_eq!(text(&told, "CUDA_HOME").as_deref(), Some("/cuda"));
-        assert_eq!(text(&told, "NVCC").as_deref(), Some("/cuda/bin/nvcc"));
-        assert_eq!(text(&told, "PATH").as_deref(), Some("/bin:/cuda/bin"));
+        let for_cargo = variables(&own, &nvcc(), "9.0");
+        assert_eq!(
+            text(&for_cargo, "CUDA_COMPUTE_CAP").as_deref(),
+            Some("90"),
+            "the compute capability of the GPU"
+        );
+        assert_eq!(text(&for_cargo, "CUDA_HOME").as_deref(), Some("/cuda"));
+        assert_eq!(text(&for_cargo, "NVCC").as_deref(), Some("/cuda/bin/nvcc"));
+        assert_eq!(text(&for_cargo, "PATH").as_deref(), Some("/bin:/cuda/bin"));
         own.set("PATH", "/cuda/bin:/bin");
         own.set("CUDA_HOME", "/mine");
         own.set("LIBRARY_PATH", "/mine/lib");
-        let told = variables(&own, &nvcc(), "9.0");
-        assert_eq!(text(&told, "CUDA_HOME").as_deref(), Some("/mine"));
-        assert_eq!(text(&told, "LIBRARY_PATH").as_deref(), Some("/mine/lib"));
-        assert_eq!(text(&told, "PATH").as_deref(), Some("/cuda/bin:/bin"));
+        let for_cargo = variables(&own, &nvcc(), "9.0");
+        assert_eq!(text(&for_cargo, "CUDA_HOME").as_deref(), Some("/mine"));
+        assert_eq!(text(&for_cargo, "LIBRARY_PATH").as_deref(), Some("/mine/lib"));
+        assert_eq!(text(&for_cargo, "PATH").as_deref(), Some("/cuda/bin:/bin"));
     }
 
     #[test]
-    fn cargo_s_lines_become_steps() {
+    fn lines_of_cargo_become_steps() {
         let rows = [
             ("   Compiling serde v1.0.228", Some("Compiling serde v1.0.228")),
             ("   Compiling modelgate v0.1.0 (/w/modelgate)", Some("Compiling modelgate v0.1.0")),
@@ -339,15 +350,15 @@ mod tests {
     }
 
     #[test]
-    fn the_worker_is_what_cargo_names_so() {
-        let of = |name: &str| {
+    fn the_worker_is_the_executable_in_the_messages_of_cargo() {
+        let message = |name: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","target":{{"name":"{name}"}},"executable":"/t/w"}}"#
             )
         };
-        assert_eq!(executable(&of("modelgate-worker")), Some("/t/w".into()));
-        assert_eq!(executable(&of("other")), None);
+        assert_eq!(executable(&message("modelgate-worker")), Some("/t/w".into()));
+        assert_eq!(executable(&message("other")), None);
         assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
-        assert_eq!(executable("words of a build script"), None);
+        assert_eq!(executable("output of a build script"), None);
     }
 }

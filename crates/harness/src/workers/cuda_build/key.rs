@@ -1,12 +1,12 @@
-//! What a build depends on, as a name: another compute capability, another CUDA or other sources
-//! are another build.
+//! The names of the folders of builds, from their inputs: a different compute capability, CUDA
+//! version or source is a different build.
 
 use crate::nvidia::capability_digits;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Files beside `src` and `crates` that decide what is built.
+/// The files next to `src` and `crates` that affect a build.
 const FILES: [&str; 6] = [
     "Cargo.toml",
     "Cargo.lock",
@@ -15,17 +15,18 @@ const FILES: [&str; 6] = [
     "rust-toolchain",
     "rust-toolchain.toml",
 ];
-/// Folders of sources.
+/// The folders with the sources.
 const FOLDERS: [&str; 2] = ["src", "crates"];
-/// Folders inside them that no program is built from.
+/// Names of folders inside [`FOLDERS`] that do not affect a program.
 const NOT_BUILT: [&str; 4] = ["tests", "benches", "examples", "target"];
 
-/// The name of the folder for builds of `capability`, such as `9.0`, by CUDA `cuda`.
+/// Returns the name of the folder for builds for the compute capability `capability` with the CUDA
+/// version `cuda`: `sm_90-cuda-13.0` for `9.0` and `13.0`.
 pub(super) fn toolchain(capability: &str, cuda: &str) -> String {
     format!("sm_{}-cuda-{cuda}", capability_digits(capability))
 }
 
-/// A hash of the sources in `root`: names and contents.
+/// Returns a hash of the names and contents of the sources in `root`, in 16 hexadecimal digits.
 ///
 /// # Errors
 /// A file cannot be read; the error names it.
@@ -38,9 +39,10 @@ pub(super) fn sources(root: &Path) -> io::Result<String> {
     files.sort();
     let mut hash = Sha256::new();
     for path in files {
-        let content = std::fs::read(&path).map_err(|error| named(&path, &error))?;
+        let content = std::fs::read(&path).map_err(|error| with_path(&path, &error))?;
         let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_encoded_bytes();
-        // lengths, so that no name can be read as another file's content
+        // lengths are hashed too, so that a name cannot be confused with the content of another
+        // file
         for part in [name, &content] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
@@ -49,18 +51,20 @@ pub(super) fn sources(root: &Path) -> io::Result<String> {
     Ok(hex::encode(&hash.finalize()[..8]))
 }
 
+/// Appends the files in `folder` and its subfolders to `files`. A folder that does not exist has no
+/// files.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| named(folder, &error))?,
+        entries => entries.map_err(|error| with_path(folder, &error))?,
     };
     for entry in entries {
-        let entry = entry.map_err(|error| named(folder, &error))?;
+        let entry = entry.map_err(|error| with_path(folder, &error))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let kind = entry.file_type().map_err(|error| named(&entry.path(), &error))?;
+        let kind = entry.file_type().map_err(|error| with_path(&entry.path(), &error))?;
         if name.starts_with('.') {
-            continue; // what editors leave
+            continue; // temporary files of editors
         }
         if kind.is_dir() {
             if !NOT_BUILT.contains(&&*name) {
@@ -73,7 +77,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+/// Adds the path to the message of an error.
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -84,7 +89,7 @@ mod tests {
 
     fn write(root: &Path, path: &str, content: &str) {
         let path = root.join(path);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
         std::fs::write(path, content).expect("written");
     }
 
@@ -95,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_counts_and_nothing_else() {
+    fn only_files_of_the_build_change_the_hash() {
         let folder = TempDir::new().expect("a folder");
         let root = folder.path();
         write(root, "Cargo.toml", "[package]");
         write(root, "src/lib.rs", "//! a");
         let mut last = sources(root).expect("hashed");
-        let counts = [
+        let hashed = [
             ("src/lib.rs", "//! b"),
             ("src/bin/worker.rs", ""),
             ("Cargo.lock", "version = 4"),
@@ -112,7 +117,7 @@ mod tests {
             ("crates/engine/kernels/rope.cuh", ""),
             (".cargo/config.toml", ""),
         ];
-        for (path, content) in counts {
+        for (path, content) in hashed {
             write(root, path, content);
             let next = sources(root).expect("hashed");
             assert_ne!(next, last, "{path}");
@@ -127,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_not_a_content() {
+    fn the_hash_separates_names_and_contents() {
         let (one, other) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
         write(one.path(), "src/a", "b");
         write(other.path(), "src/ab", "");
@@ -135,10 +140,10 @@ mod tests {
         assert_ne!(hash(&one), hash(&other));
     }
 
-    /// The worker's crates are these; a file that one of them takes in from elsewhere would have
-    /// to be hashed too.
+    /// If a crate of the worker embedded a file from another folder, that file would have to be
+    /// hashed too.
     #[test]
-    fn the_worker_embeds_nothing_from_outside_its_sources() {
+    fn the_worker_embeds_no_file_from_outside_its_sources() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut files = Vec::new();
         for part in ["src/bin", "crates/engine", "crates/model", "crates/protocol"] {

@@ -1,8 +1,8 @@
-//! A worker with CUDA, built on the host that needs one.
+//! Builds workers with CUDA on the host that needs them.
 
 mod build;
 mod cargo;
-mod kept;
+mod kept_workers;
 mod key;
 mod nvcc;
 mod writable;

@@ -1,6 +1,6 @@
-//! CUDA's compiler on this host, and the libraries that come with it.
+//! The CUDA compiler of this host, with its libraries.
 
-use crate::process::{self, NoAnswer};
+use crate::process::{self, RunError};
 use crate::settings::variables::{CUDA_FOLDERS, NVCC, PATH};
 use crate::signal::{self, Interrupt};
 use modelgate_hub::Variables;
@@ -9,76 +9,82 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The compiler's name.
+/// The name of the compiler program.
 const NAME: &str = "nvcc";
-/// The time for the compiler to say its version.
-const LIMIT: Duration = Duration::from_secs(30);
-/// The most bytes that it prints for that.
-const MAX_ANSWER_BYTES: usize = 16 << 10;
-/// A library that every toolkit has, and every worker with CUDA needs.
-const RUNTIME: &str = "libcudart.so";
+/// How long the compiler may take to print its version.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// The maximum length of that output in bytes.
+const MAX_OUTPUT_BYTES: usize = 16 << 10;
+/// The start of the file name of a library that every toolkit contains and every worker with CUDA
+/// needs.
+const RUNTIME_LIBRARY: &str = "libcudart.so";
 
-/// An installed compiler.
+/// An installed CUDA compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Nvcc {
-    /// The program.
+    /// The path of the compiler.
     pub(super) program: PathBuf,
-    /// CUDA's version, such as `13.0`.
+    /// The version of CUDA, such as `13.0`.
     pub(super) version: String,
-    /// The toolkit's folder.
+    /// The folder of the toolkit.
     pub(super) root: PathBuf,
 }
 
 impl Nvcc {
-    /// Finds it where the kernels' build scripts do: `NVCC`, `PATH`, the variables that name a
-    /// toolkit, then the toolkit at `usual`.
+    /// Finds the compiler in the order of the build scripts of the kernels: `NVCC`, `PATH`, the
+    /// variables that name a toolkit, then the toolkit in the folder `default_toolkit`.
     ///
     /// # Errors
-    /// It is nowhere, or does not tell its version; the message says where was looked.
+    /// There is no compiler, or it does not print its version. The message lists the searched
+    /// folders.
     pub(super) fn find(
         variables: &Variables,
-        usual: &Path,
+        default_toolkit: &Path,
         interrupt: &Interrupt,
     ) -> Result<Nvcc, String> {
         let named = variables.get(NVCC).map(PathBuf::from);
         let path = variables.get(PATH).unwrap_or_default();
         let in_path = std::env::split_paths(path).map(|folder| folder.join(NAME));
         let toolkits = CUDA_FOLDERS.iter().filter_map(|name| variables.get(name));
-        let in_toolkits =
-            toolkits.map(Path::new).chain([usual]).map(|folder| folder.join("bin").join(NAME));
+        let in_toolkits = toolkits
+            .map(Path::new)
+            .chain([default_toolkit])
+            .map(|folder| folder.join("bin").join(NAME));
         let program = named
             .into_iter()
             .chain(in_path)
             .chain(in_toolkits)
-            .find(|place| place.is_file())
+            .find(|path| path.is_file())
             .ok_or_else(|| {
                 format!(
-                    "{NAME}, CUDA's compiler, is not in PATH, $CUDA_HOME/bin, $CUDA_PATH/bin or \
+                    "the CUDA compiler {NAME} is not in PATH, $CUDA_HOME/bin, $CUDA_PATH/bin or \
                      {}",
-                    usual.join("bin").display()
+                    default_toolkit.join("bin").display()
                 )
             })?;
         let version = version(&program, variables, interrupt)?;
-        // a link in a folder of programs leads to the toolkit
+        // the program in PATH may be a symlink into the toolkit
         let real = program.canonicalize().unwrap_or_else(|_| program.clone());
         let root = real.ancestors().nth(2).unwrap_or(Path::new("/")).to_owned();
         Ok(Nvcc { program, version, root })
     }
 
-    /// The folder of the libraries that programs need at run time; `None` if they are with the
-    /// system's.
+    /// Returns the folder of the libraries that programs need at run time. `None` if the toolkit
+    /// does not contain them, because they are system libraries.
     pub(super) fn libraries(&self) -> Option<PathBuf> {
         self.library_folders().find(|folder| has_runtime(folder))
     }
 
-    /// Folders for the linker. A host without the driver's development files has a stub of
-    /// libcuda in the toolkit.
+    /// Returns the search path of the linker. It contains the stub of libcuda in the toolkit, which
+    /// a host without the development files of the driver needs. `None` if the toolkit has no
+    /// libraries.
     pub(super) fn link_path(&self) -> Option<OsString> {
         let folder = self.libraries()?;
         let folders = [folder.clone(), folder.join("stubs")];
         std::env::join_paths(folders.iter().filter(|folder| folder.is_dir())).ok()
     }
 
+    /// Returns the possible folders of the libraries.
     fn library_folders(&self) -> impl Iterator<Item = PathBuf> {
         let arch = if cfg!(target_arch = "aarch64") { "sbsa" } else { std::env::consts::ARCH };
         ["lib64".to_owned(), "lib".to_owned(), format!("targets/{arch}-linux/lib")]
@@ -86,48 +92,57 @@ impl Nvcc {
             .map(|folder| self.root.join(folder))
     }
 
-    /// Whether the kernels that this compiler makes are too new for a driver that knows CUDA up
-    /// to `driver`: a driver does not read the intermediate code of a later toolkit.
-    pub(super) fn is_newer_than(&self, driver: &str) -> bool {
-        match (numbers(&self.version), numbers(driver)) {
+    /// Returns whether a driver that supports CUDA up to `driver_cuda` refuses the kernels of this
+    /// compiler: a driver does not read the PTX of a later toolkit.
+    pub(super) fn is_newer_than(&self, driver_cuda: &str) -> bool {
+        match (numbers(&self.version), numbers(driver_cuda)) {
             (Some(own), Some(driver)) => own > driver,
             _ => false,
         }
     }
 }
 
+/// Returns whether the folder contains the CUDA runtime library.
 fn has_runtime(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(RUNTIME))
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with(RUNTIME_LIBRARY))
     })
 }
 
+/// Runs the compiler, and returns its version.
 fn version(program: &Path, variables: &Variables, interrupt: &Interrupt) -> Result<String, String> {
     let shown = program.display();
     let secrets = variables.secret_names();
     let mut command = Command::new(program);
     let inherited = variables.iter().filter(|(name, _)| !secrets.contains(name));
     command.arg("--version").env_clear().envs(inherited);
-    let answer = process::ask(command, LIMIT, MAX_ANSWER_BYTES, interrupt);
-    let answer = answer.map_err(|reason| match reason {
-        NoAnswer::NotStarted(error) => format!("{shown} cannot be started: {error}"),
-        NoAnswer::TooLate => {
-            format!("{shown} --version did not end within {} s", LIMIT.as_secs())
+    let output = process::run(command, TIME_LIMIT, MAX_OUTPUT_BYTES, interrupt);
+    let output = output.map_err(|reason| match reason {
+        RunError::NotStarted(error) => format!("{shown} cannot be started: {error}"),
+        RunError::TimedOut => {
+            format!("{shown} --version did not end within {} s", TIME_LIMIT.as_secs())
         }
-        NoAnswer::Interrupted(signal) => format!("{} ended the run", signal::name(signal)),
+        RunError::Interrupted(signal) => format!("{} ended the run", signal::name(signal)),
     })?;
-    release(&answer.stdout).ok_or_else(|| {
-        let status = answer.status.map_or("unknown".to_owned(), |status| status.to_string());
-        format!("{shown} --version ({status}) names no release of CUDA: {}", answer.stdout.trim())
+    release(&output.stdout).ok_or_else(|| {
+        let status = output.status.map_or("unknown".to_owned(), |status| status.to_string());
+        format!(
+            "the output of {shown} --version ({status}) has no release of CUDA: {:?}",
+            output.stdout.trim()
+        )
     })
 }
 
-/// The release in what the compiler prints: `Cuda compilation tools, release 13.0, V13.0.88`.
+/// Returns the release in the output of the compiler, such as `13.0` from `Cuda compilation tools,
+/// release 13.0, V13.0.88`.
 fn release(text: &str) -> Option<String> {
     let release = text.split("release ").nth(1)?.split([',', '\n']).next()?.trim();
     numbers(release).map(|_| release.to_owned())
 }
 
+/// Returns the major and minor number of a version.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let (major, minor) = version.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
@@ -141,7 +156,7 @@ mod tests {
 
     fn toolkit(version: &str) -> TempDir {
         let folder = TempDir::new().expect("a folder");
-        std::fs::create_dir(folder.path().join("bin")).expect("made");
+        std::fs::create_dir(folder.path().join("bin")).expect("created");
         let program = folder.path().join("bin/nvcc");
         let text = format!(
             "#!/bin/sh\necho 'nvcc: NVIDIA (R) Cuda compiler driver'\n\
@@ -152,16 +167,16 @@ mod tests {
         folder
     }
 
-    fn find(all: &[(&str, &Path)]) -> Result<Nvcc, String> {
+    fn find(variables_set: &[(&str, &Path)]) -> Result<Nvcc, String> {
         let mut variables = Variables::default();
-        for (name, value) in all {
+        for (name, value) in variables_set {
             variables.set(name, value.as_os_str());
         }
         Nvcc::find(&variables, Path::new("/nowhere"), &Interrupt::default())
     }
 
     #[test]
-    fn it_is_found_in_the_order_of_the_kernels_build_scripts() {
+    fn the_compiler_is_found_in_the_order_of_the_build_scripts() {
         let (first, second, third) = (toolkit("13.0"), toolkit("12.8"), toolkit("12.4"));
         let path = first.path().join("bin");
         let all = [("CUDA_PATH", third.path()), ("CUDA_HOME", second.path()), ("PATH", &path)];
@@ -175,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_those_beside_the_compiler_that_a_link_leads_to() {
+    fn libraries_are_found_next_to_the_target_of_a_symlink() {
         let toolkit = toolkit("13.0");
         let links = TempDir::new().expect("a folder");
         let program = toolkit.path().join("bin/nvcc");
@@ -184,7 +199,7 @@ mod tests {
         assert_eq!(nvcc.libraries(), None);
         assert_eq!(nvcc.link_path(), None);
         let lib = toolkit.path().canonicalize().expect("a path").join("lib");
-        std::fs::create_dir_all(lib.join("stubs")).expect("made");
+        std::fs::create_dir_all(lib.join("stubs")).expect("created");
         std::fs::write(lib.join("libcudart.so.13"), "").expect("written");
         assert_eq!(nvcc.libraries(), Some(lib.clone()));
         let expected = format!("{0}:{0}/stubs", lib.display());
@@ -192,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_release_is_no_compiler() {
+    fn a_program_without_a_release_is_not_a_compiler() {
         let toolkit = toolkit("unknown");
         let error = find(&[("CUDA_HOME", toolkit.path())]).expect_err("refused");
-        assert!(error.contains("names no release of CUDA"), "{error}");
+        assert!(error.contains("has no release of CUDA"), "{error}");
     }
 
     #[test]
-    fn a_driver_reads_what_is_not_newer() {
+    fn a_toolkit_is_newer_than_a_driver_with_a_lower_version() {
         let nvcc = |version: &str| Nvcc {
             program: "nvcc".into(),
             version: version.into(),

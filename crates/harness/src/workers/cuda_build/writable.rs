@@ -1,18 +1,18 @@
-//! A folder that can be written.
+//! Selects a writable folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Returns the first of `folders` that can be written; it is made if it does not exist.
+/// Returns the first of `folders` that can be written, and creates it if it does not exist.
 ///
 /// # Errors
-/// None can; the error names each, and why.
-pub(super) fn writable(folders: &[PathBuf]) -> io::Result<&Path> {
+/// No folder can be written. The message lists each folder with the reason.
+pub(super) fn first_writable(folders: &[PathBuf]) -> io::Result<&Path> {
     let mut reasons = Vec::new();
     for folder in folders {
-        let tried = std::fs::create_dir_all(folder)
+        let attempt = std::fs::create_dir_all(folder)
             .and_then(|()| tempfile::Builder::new().prefix(".writable-").tempfile_in(folder));
-        match tried {
+        match attempt {
             Ok(_) => return Ok(folder),
             Err(error) => reasons.push(format!("{}: {error}", folder.display())),
         }
@@ -26,15 +26,15 @@ mod tests {
     use tempfile::TempDir;
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_passed_over() {
+    fn a_folder_that_is_not_writable_is_skipped() {
         let folder = TempDir::new().expect("a folder");
-        // a file in the way stops root as well
+        // a file in place of the folder stops root too
         let blocked = folder.path().join("file/target");
         std::fs::write(folder.path().join("file"), "").expect("written");
-        let free = folder.path().join("free");
-        let folders = [blocked.clone(), free.clone()];
-        assert_eq!(writable(&folders).expect("the second"), free);
-        let error = writable(&folders[..1]).expect_err("none").to_string();
+        let usable = folder.path().join("free");
+        let folders = [blocked.clone(), usable.clone()];
+        assert_eq!(first_writable(&folders).expect("the second folder is writable"), usable);
+        let error = first_writable(&folders[..1]).expect_err("no folder is writable").to_string();
         assert!(error.contains(&blocked.display().to_string()), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! From events to the record of a worker: each event is a fragment of it. What a worker reports of device
-//! memory is only one of two views, and is kept for the account at its end.
+//! Builds the record of a worker from its events. The device memory that the worker reports is
+//! collected, and combined with the readings of the driver at the end.
 
 use super::error::Cause;
 use crate::measurement::{Phase, WorkerRecord};
@@ -9,52 +9,55 @@ use modelgate_protocol::{
 };
 use std::time::Instant;
 
-/// What an event meant.
-pub(super) enum Step {
-    /// Something new was seen.
+/// The effect of an event.
+pub(super) enum EventEffect {
+    /// The worker made progress.
     Advanced,
-    /// Progress that stands where it stood.
+    /// The event repeats the progress of the event before.
     SameProgress,
-    /// The worker is done.
+    /// The worker completed all requests.
     Done,
-    /// The worker cannot go on.
+    /// The worker reported a failure.
     Failed(Failure),
-    /// The event cannot be.
+    /// The protocol does not allow the event.
     Refused(Cause),
 }
 
-impl Step {
-    /// Returns the step for an event that the protocol does not allow.
-    fn refused(message: impl Into<String>) -> Step {
-        Step::Refused(Cause::Protocol(message.into()))
+impl EventEffect {
+    /// Returns the effect of an event that the protocol does not allow.
+    fn refused(message: impl Into<String>) -> EventEffect {
+        EventEffect::Refused(Cause::Protocol(message.into()))
     }
 }
 
-/// A record in the making.
-pub(super) struct Fold<'a> {
+/// The record of a worker under construction.
+pub(super) struct RecordBuilder<'a> {
     record: WorkerRecord,
-    /// The GPUs that the worker is to use.
+    /// The GPUs assigned to the worker.
     gpus: &'a [Assigned],
-    /// What it said of their memory.
+    /// The reports of device memory that the worker sent.
     marks: Vec<Mark>,
     spawned: Instant,
     phase: PhaseName,
     stage: Stage,
     phase_began: Instant,
-    greeted: bool,
-    /// Whether the load has begun.
-    loading: bool,
+    /// Whether `hello` has arrived.
+    has_hello: bool,
+    /// Whether the load has started. It stays true after the load.
+    load_started: bool,
+    /// Whether the load has completed.
     loaded: bool,
-    events: u64,
+    event_count: u64,
     progress: Option<Progress>,
 }
 
-/// Events beyond this are a flood; the largest models have some ten thousand tensors.
+/// The maximum number of events of a worker. The largest models have some ten thousand tensors.
 const MAX_EVENTS: u64 = 5_000_000;
 
-impl<'a> Fold<'a> {
-    pub(super) fn new(gpus: &'a [Assigned], spawned: Instant) -> Fold<'a> {
-        Fold {
+impl<'a> RecordBuilder<'a> {
+    /// Creates the record of a worker that was started at `spawned` with the GPUs `gpus`.
+    pub(super) fn new(gpus: &'a [Assigned], spawned: Instant) -> RecordBuilder<'a> {
+        RecordBuilder {
             record: WorkerRecord::default(),
             gpus,
             marks: Vec::new(),
@@ -62,67 +65,72 @@ impl<'a> Fold<'a> {
             phase: PhaseName::Start,
             stage: Stage::Start,
             phase_began: spawned,
-            greeted: false,
-            loading: false,
+            has_hello: false,
+            load_started: false,
             loaded: false,
-            events: 0,
+            event_count: 0,
             progress: None,
         }
     }
 
-    /// Returns the stage that the worker is in.
+    /// Returns the current stage of the worker.
     pub(super) fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// Takes an event in that arrived `at`.
-    pub(super) fn take(&mut self, event: Event, at: Instant) -> Step {
-        if !self.greeted && !matches!(event, Event::Hello { .. }) {
-            return Step::refused("the worker's first event is no hello");
+    /// Adds an event that arrived at `at`.
+    pub(super) fn add(&mut self, event: Event, at: Instant) -> EventEffect {
+        if !self.has_hello && !matches!(event, Event::Hello { .. }) {
+            return EventEffect::refused("the first event of the worker is not `hello`");
         }
-        self.events += 1;
-        if self.events > MAX_EVENTS {
-            return Step::refused(format!("the worker sent more than {MAX_EVENTS} events"));
+        self.event_count += 1;
+        if self.event_count > MAX_EVENTS {
+            return EventEffect::refused(format!(
+                "the worker sent too many events: expected at most {MAX_EVENTS}"
+            ));
         }
         if self.loaded && matches!(event, Event::Loaded | Event::Tensor(_)) {
-            // so it was not true, and neither is the time
+            // the first `loaded` was sent too early, so its time is wrong
             self.record.load_s = None;
-            return Step::refused("a tensor or a second `loaded` came after `loaded`");
+            return EventEffect::refused(
+                "order of events: a `tensor` or a second `loaded` followed `loaded`",
+            );
         }
-        if let Some(message) = self.out_of_place(&event) {
-            return Step::refused(message);
+        if let Some(message) = self.order_violation(&event) {
+            return EventEffect::refused(message);
         }
         let since_spawn = self.seconds(at);
-        let told = match &event {
+        let opened = match &event {
             Event::Device(device) => Some((device.device, &device.uuid)),
             Event::DeviceMemory(memory) => Some((memory.device, &memory.uuid)),
             _ => None,
         };
-        if let Some((device, uuid)) = told
-            && let Err(cause) = self.is_expected(device, uuid)
+        if let Some((device, uuid)) = opened
+            && let Err(cause) = self.check_device(device, uuid)
         {
-            return Step::Refused(cause);
+            return EventEffect::Refused(cause);
         }
         let record = &mut self.record;
         match event {
             Event::Hello { protocol, engine } => {
                 if protocol != PROTOCOL_VERSION {
-                    return Step::refused(format!(
-                        "the worker speaks protocol {protocol}, this harness {PROTOCOL_VERSION}"
+                    return EventEffect::refused(format!(
+                        "protocol version of the worker: expected {PROTOCOL_VERSION}, found \
+                         {protocol}"
                     ));
                 }
-                self.greeted = true;
+                self.has_hello = true;
                 record.engine = Some(engine);
             }
             Event::Phase { name } => {
-                self.loading |= name == PhaseName::Load;
+                self.load_started |= name == PhaseName::Load;
                 self.begin(name, at);
             }
             Event::Progress(progress) => {
                 let same = self.progress == Some(progress);
                 self.progress = Some(progress);
                 if same {
-                    return Step::SameProgress;
+                    return EventEffect::SameProgress;
                 }
             }
             Event::Model { architecture, parameters, context, config, parts, devices } => {
@@ -134,7 +142,7 @@ impl<'a> Fold<'a> {
                 record.devices = devices;
             }
             Event::Tensor(tensor) => {
-                self.loading = true;
+                self.load_started = true;
                 record.tensors.push(tensor);
             }
             Event::Omitted(omitted) => record.omitted.push(omitted),
@@ -144,27 +152,27 @@ impl<'a> Fold<'a> {
             Event::Device(device) => {
                 replace(&mut record.devices_seen, device, |a, b| a.device == b.device);
             }
-            // what the measuring of ceilings takes is not the model's
+            // memory used to measure ceilings does not belong to the model
             Event::DeviceMemory(_) if self.phase == PhaseName::Ceilings => {}
             Event::DeviceMemory(memory) => {
                 self.marks.push(Mark { t_s: since_spawn.get(), memory });
             }
             Event::Ceiling(ceiling) => record.ceilings.push(ceiling),
             Event::Loaded => {
-                (self.loading, self.loaded) = (true, true);
+                (self.load_started, self.loaded) = (true, true);
                 record.load_s = Some(since_spawn);
             }
             Event::Generation(generation) => record.generations.push(generation),
             Event::Perplexity(perplexity) => record.perplexity = Some(perplexity),
             Event::Agreement(agreement) => record.agreement = Some(agreement),
-            Event::Failure(failure) => return Step::Failed(failure),
-            Event::Done => return Step::Done,
+            Event::Failure(failure) => return EventEffect::Failed(failure),
+            Event::Done => return EventEffect::Done,
         }
-        Step::Advanced
+        EventEffect::Advanced
     }
 
-    /// Closes the last phase and adds the one from the worker's last event to its reaping. Returns the
-    /// record, and what the worker reported of device memory.
+    /// Closes the last phase, and adds the phase `unload` from the last event until the worker was
+    /// reaped. Returns the record, and the reports of device memory.
     pub(super) fn finish(
         mut self,
         last_event: Instant,
@@ -175,15 +183,17 @@ impl<'a> Fold<'a> {
         (self.record, self.marks)
     }
 
-    /// Why `event` cannot come now. What would let a worker take memory unseen, or call a GPU full
-    /// that it never opened, is no matter of taste.
-    fn out_of_place(&self, event: &Event) -> Option<String> {
+    /// Returns why `event` is not allowed now. `None` if it is allowed. An event in a wrong order
+    /// would hide memory, or report the memory of a GPU that the worker did not open.
+    fn order_violation(&self, event: &Event) -> Option<String> {
         match event {
             Event::Phase { name: PhaseName::Start | PhaseName::Unload } => {
-                Some("the phases start and unload are the harness's own".into())
+                Some("the worker must not send the phases `start` and `unload`".into())
             }
             Event::Phase { name: PhaseName::Ceilings } if !self.loaded => Some(
-                "the phase ceilings, in which memory is not counted, began before `loaded`".into(),
+                "order of events: the phase `ceilings`, in which memory is not counted, began \
+                 before `loaded`"
+                    .into(),
             ),
             Event::Phase { .. }
             | Event::Generation(_)
@@ -191,19 +201,24 @@ impl<'a> Fold<'a> {
             | Event::Agreement(_)
                 if self.phase == PhaseName::Ceilings =>
             {
-                Some("work on the model came after the phase ceilings, which is the last".into())
+                Some(
+                    "order of events: work on the model followed the phase `ceilings`, which must \
+                     be the last"
+                        .into(),
+                )
             }
-            Event::Device(seen) if self.loading => {
-                Some(format!("{} was opened after the load had begun", seen.device))
-            }
+            Event::Device(seen) if self.load_started => Some(format!(
+                "order of events: {} was opened after the start of the load",
+                seen.device
+            )),
             Event::Loaded => self.unopened().map(|device| {
-                format!("tensors are said to be on {device}, which the worker never said to open")
+                format!("{device}: the worker reports tensors on this device, but did not open it")
             }),
             _ => None,
         }
     }
 
-    /// A GPU on which a tensor is said to be and of which there was no word before.
+    /// Returns a GPU with tensors that the worker did not open. `None` if there is none.
     fn unopened(&self) -> Option<Device> {
         let record = &self.record;
         let is_open = |device| record.devices_seen.iter().any(|seen| seen.device == device);
@@ -212,19 +227,23 @@ impl<'a> Fold<'a> {
         devices.find(|device| is_used(*device) && !is_open(*device))
     }
 
-    /// Refuses a device that is not the one that the worker was given under this name.
-    fn is_expected(&self, device: Device, uuid: &str) -> Result<(), Cause> {
-        let given = self.gpus.iter().find(|assigned| assigned.device == device);
-        if given.is_some_and(|assigned| assigned.gpu.uuid.eq_ignore_ascii_case(uuid)) {
+    /// Checks that the worker opened an assigned GPU.
+    ///
+    /// # Errors
+    /// The GPU is not the one that is assigned as `device`.
+    fn check_device(&self, device: Device, uuid: &str) -> Result<(), Cause> {
+        let assigned = self.gpus.iter().find(|assigned| assigned.device == device);
+        if assigned.is_some_and(|assigned| assigned.gpu.uuid.eq_ignore_ascii_case(uuid)) {
             return Ok(());
         }
-        let expected = match given {
+        let expected = match assigned {
             Some(assigned) => format!("expected {} ({})", assigned.gpu.uuid, assigned.gpu.name),
-            None => "which it was not given".to_owned(),
+            None => "which is not assigned to it".to_owned(),
         };
         Err(Cause::WrongDevice { device, uuid: uuid.to_owned(), expected })
     }
 
+    /// Closes the current phase, and begins the phase `name`.
     fn begin(&mut self, name: PhaseName, at: Instant) {
         self.close(at);
         self.stage = stage(&name).unwrap_or(self.stage);
@@ -232,6 +251,7 @@ impl<'a> Fold<'a> {
         self.phase_began = at;
     }
 
+    /// Adds the current phase, which ended at `at`, to the record.
     fn close(&mut self, at: Instant) {
         let phase = Phase {
             name: self.phase.clone(),
@@ -241,11 +261,13 @@ impl<'a> Fold<'a> {
         self.record.phases.push(phase);
     }
 
+    /// Returns the seconds from the start of the worker until `at`.
     fn seconds(&self, at: Instant) -> Finite {
         Finite::seconds(at.saturating_duration_since(self.spawned))
     }
 }
 
+/// Replaces the item of `list` that is the same as `item`, or appends `item`.
 fn replace<T>(list: &mut Vec<T>, item: T, same: impl Fn(&T, &T) -> bool) {
     match list.iter_mut().find(|old| same(old, &item)) {
         Some(old) => *old = item,
@@ -253,8 +275,8 @@ fn replace<T>(list: &mut Vec<T>, item: T, same: impl Fn(&T, &T) -> bool) {
     }
 }
 
-/// Returns the stage that a phase belongs to; `None` for the phases of other engines, which stay in the
-/// stage that they began in.
+/// Returns the stage of a phase. `None` for phases that other engines add: they belong to the stage
+/// in which they begin.
 fn stage(phase: &PhaseName) -> Option<Stage> {
     Some(match phase {
         PhaseName::Start | PhaseName::Device | PhaseName::Kernels => Stage::Start,
