@@ -548,7 +548,7 @@ fn process_faults() -> Vec<FaultCase> {
             FaultCase::new(
                 "a worker that sends an invalid event",
                 Kind::Protocol,
-                &["no event"],
+                &["not an event"],
                 &["protocol"],
             ),
             "#!/bin/sh\necho nonsense >&3\nsleep 60",

@@ -107,7 +107,7 @@ fn cases() -> Vec<DefectCase> {
             "a synthetic variant with unknown shapes",
             "repo = \"some-owner/Some-Model\"\nsynthetic = true\n",
             ":6:13:",
-            &["shapes of some-owner/Some-Model are not known", "Qwen2.5-Omni-7B", "config.json"],
+            &["shapes of some-owner/Some-Model are not built in", "Qwen2.5-Omni-7B", "config.json"],
         ),
         case(
             "a synthetic variant of a GGUF file",

@@ -45,7 +45,7 @@ fn an_invalid_tensor_inventory_fails_load() {
         ("    yield \"model.norm\", [hidden]\n", "", "model.norm.weight"),
         ("\"model.norm\", [hidden]", "\"lm_head\", [vocabulary, hidden]", "is duplicated"),
         ("device=\"cpu\", nmse", "device=\"cuda:0\", nmse", "is on cuda:0, expected on cpu"),
-        ("tell(\"loaded\")", "tell(\"loaded\")\ntell(\"loaded\")", "came after `loaded`"),
+        ("tell(\"loaded\")", "tell(\"loaded\")\ntell(\"loaded\")", "followed `loaded`"),
     ];
     for (from, to, message_part) in cases {
         let ended = run_changed(from, to, "");

@@ -131,12 +131,12 @@ fn a_worker_that_exits_without_an_event_is_reported() {
 #[test]
 fn invalid_events_are_reported() {
     let cases = [
-        ("echo nonsense >&3", "a line that is no event"),
-        ("echo '{\"event\": \"loaded\"}' >&3", "first event is no hello"),
+        ("echo nonsense >&3", "a line is not an event"),
+        ("echo '{\"event\": \"loaded\"}' >&3", "the first event of the worker is not `hello`"),
         (
             "echo '{\"event\": \"hello\", \"protocol\": 99, \"engine\": {\"name\": \"x\", \
              \"version\": \"1\", \"build\": \"b\", \"compute_capability\": null}}' >&3",
-            "speaks protocol 99",
+            "found 99",
         ),
     ];
     for (body, message_part) in cases {
@@ -199,7 +199,7 @@ fn a_missing_library_is_reported_with_its_origin() {
     let run = Run::manifest(&entry("a", &fixture("tiny/llama"), "q8_0", ""));
     let ended = run.env("MODELGATE_WORKER", program.path()).run();
     let message = ended.assert_only_fails("a", Check::Load, Status::Blocked);
-    assert!(message.contains("does not find libcublas.so.13"), "{message}");
+    assert!(message.contains("the library libcublas.so.13 was not found"), "{message}");
     let hint = ended.verdict("a", Check::Load).hint.clone().unwrap_or_default();
     assert!(hint.contains("CUDA toolkit"), "{hint}");
 }

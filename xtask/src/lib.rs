@@ -18,4 +18,4 @@ pub use finding::Finding;
 pub use reference::{Page, pages};
 pub use repository::{Manifest, Repository};
 pub use source::Source;
-pub use tokens::{Token, LexError};
+pub use tokens::{LexError, Token};

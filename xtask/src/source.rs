@@ -1,6 +1,6 @@
 //! The tokens of a source file.
 
-use crate::tokens::{Token, LexError, lex, without_tests};
+use crate::tokens::{LexError, Token, lex, without_tests};
 
 /// A Rust source file.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
-//! Compares the first layers of a model on its device with the same layers on the CPU: that random
-//! weights give numbers says little, that two implementations give the same ones says much.
+//! Compares the first layers of a model on its device with the same layers on the CPU. Finite outputs
+//! of random weights prove little; equal outputs of two implementations prove much more.
 
 use crate::compute_device::ComputeDevice;
 use crate::decoder::{Decoder, KvCache};
@@ -10,16 +10,18 @@ use candle_core::Result;
 use modelgate_model::{COMPARED_LAYERS, Config, tensors};
 use modelgate_protocol::{Agreement, Failure, Finite, Stage};
 
-/// Tokens that are evaluated at once, and after them one by one: a device has other kernels for
-/// these.
-const AT_ONCE: usize = 24;
-const ONE_BY_ONE: usize = 24;
-/// The quantile of the tokens' errors that is reported for a mixture of experts. A token whose router
-/// almost equally prefers two experts may go to another one on the device, and differs wholly without
-/// a defect; a defective expert is used by more tokens than the quantile leaves out.
+/// The number of tokens that are evaluated in one batch.
+const BATCH_TOKENS: usize = 24;
+/// The number of tokens that are evaluated one by one after the batch. A device has separate kernels
+/// for single tokens.
+const SINGLE_TOKENS: usize = 24;
+/// The quantile of the errors per token that is reported for a mixture of experts. If the router scores
+/// two experts almost equally, the device may select the other expert for a token, whose output then
+/// differs completely without a defect. A defective expert affects more tokens than the quantile
+/// excludes.
 const EXPERTS_QUANTILE: f64 = 0.75;
 
-/// The first layers of a model, its embedding and its output matrix.
+/// The first layers of a model with its embedding and its output matrix.
 pub(crate) struct Prefix {
     config: Config,
     weights: WeightMap,
@@ -28,7 +30,7 @@ pub(crate) struct Prefix {
 }
 
 impl Prefix {
-    /// Returns the prefix of a model, which shares the weights.
+    /// Returns the first layers of a model. The weights are shared with the model, not copied.
     pub(crate) fn of(
         config: &Config,
         weights: &WeightMap,
@@ -46,10 +48,10 @@ impl Prefix {
         }
     }
 
-    /// Evaluates a few tokens on both devices.
+    /// Evaluates the same tokens on `device` and on the CPU, and returns how much the logits differ.
     ///
     /// # Errors
-    /// The engine fails.
+    /// The engine fails on one of the devices, or memory cannot be allocated.
     pub(crate) fn compare(
         &self,
         device: &ComputeDevice,
@@ -61,20 +63,21 @@ impl Prefix {
         let on_host = on_host.collect::<Result<WeightMap>>().map_err(&internal)?;
         let expected = self.logits(on_host, &ComputeDevice::Cpu).map_err(&internal)?;
         let quantile = if self.config.experts.is_some() { EXPERTS_QUANTILE } else { 1.0 };
-        let part = |range: std::ops::Range<usize>| {
+        let part_error = |range: std::ops::Range<usize>| {
             agreement_error(found.get(range.clone()), expected.get(range), quantile)
         };
-        let error = part(0..AT_ONCE).max(part(AT_ONCE..AT_ONCE + ONE_BY_ONE));
+        let error =
+            part_error(0..BATCH_TOKENS).max(part_error(BATCH_TOKENS..BATCH_TOKENS + SINGLE_TOKENS));
         Ok(Agreement {
             layers: self.config.layers as u32,
-            tokens: (AT_ONCE + ONE_BY_ONE) as u32,
+            tokens: (BATCH_TOKENS + SINGLE_TOKENS) as u32,
             relative_error: Finite::new(error),
         })
     }
 
-    /// Returns the logits of all tokens.
+    /// Evaluates the test tokens on `device`, and returns their logits: one row for each token.
     fn logits(&self, weights: WeightMap, device: &ComputeDevice) -> Result<Vec<Vec<f32>>> {
-        let count = AT_ONCE + ONE_BY_ONE;
+        let count = BATCH_TOKENS + SINGLE_TOKENS;
         let cache = KvCache::new(&self.config, count, &device.candle());
         let cache = cache.map_err(|error| candle_core::Error::Msg(format!("{error:?}")))?;
         let mut decoder =
@@ -83,18 +86,18 @@ impl Prefix {
         let step = (vocabulary / count).max(1);
         let tokens: Vec<u32> =
             (0..count).map(|number| (number * step % vocabulary) as u32).collect();
-        let at_once = if decoder.has_single_steps() { AT_ONCE } else { count };
-        let hidden = decoder.hidden(&tokens[..at_once], 0, &|_| {})?;
+        let batch = if decoder.has_single_steps() { BATCH_TOKENS } else { count };
+        let hidden = decoder.hidden(&tokens[..batch], 0, &|_| {})?;
         let mut logits: Vec<Vec<f32>> = decoder.logits(&hidden)?.to_vec2()?;
-        for (position, token) in tokens.iter().enumerate().skip(at_once) {
+        for (position, token) in tokens.iter().enumerate().skip(batch) {
             logits.extend(decoder.next(*token, position)?.to_vec2::<f32>()?);
         }
         Ok(logits)
     }
 }
 
-/// Returns a quantile of the relative errors of some tokens; infinite if an error is not finite or the
-/// tokens differ in number.
+/// Returns a quantile of the relative errors per token. It is infinite if an error is not finite, if
+/// the numbers of tokens differ, or if there are no tokens.
 fn agreement_error(
     found: Option<&[Vec<f32>]>,
     expected: Option<&[Vec<f32>]>,
@@ -116,7 +119,7 @@ mod tests {
     use super::agreement_error;
 
     #[test]
-    fn a_few_tokens_of_experts_may_differ_and_none_of_others() {
+    fn a_quantile_below_one_tolerates_a_few_different_tokens() {
         let right = vec![vec![1.0f32, 2.0, 3.0]; 32];
         let error = |wrong: usize, quantile| {
             let mut found = right.clone();
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_no_agreement() {
+    fn incomparable_logits_have_an_infinite_error() {
         let right = [vec![1.0f32], vec![2.0]];
         let with = |value: f32| [vec![value], vec![2.0]];
         let (not_a_number, infinite) = (with(f32::NAN), with(f32::INFINITY));

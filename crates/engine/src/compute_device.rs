@@ -1,22 +1,22 @@
-//! The device that a model runs on: the host's processor, or a CUDA device.
+//! The device on which a model runs: the CPU of the host, or a CUDA device.
 
 use crate::cuda::Gpu;
 use crate::failures;
 use modelgate_protocol::{Device, Failure, FailureKind};
 
-/// The device that a model runs on, opened.
+/// An open device on which a model runs.
 #[derive(Debug, Clone)]
 pub(crate) enum ComputeDevice {
-    /// The host's processor and memory.
+    /// The CPU of the host, with host memory.
     Cpu,
-    /// A CUDA device.
+    /// A CUDA device, with device memory.
     Cuda(Gpu),
 }
 
 impl ComputeDevice {
-    /// Opens the first of these devices, of whose memory at most `limit` bytes may be taken. No
-    /// other device of the list replaces it: a model that runs on another device than requested is
-    /// not the model that was requested.
+    /// Opens the first device of the list. At most `limit` bytes of its memory are allocated for
+    /// tensors. If it cannot be opened, the other devices of the list are not tried: the results
+    /// would describe a device that was not requested.
     ///
     /// # Errors
     /// The device cannot be opened, or the list is empty.
@@ -26,13 +26,13 @@ impl ComputeDevice {
             Some(Device::Cuda(ordinal)) => Gpu::open(*ordinal, limit).map(ComputeDevice::Cuda),
             None => Err(failures::start(
                 FailureKind::NoDevice,
-                "the request has no device",
-                "set device = \"cpu\" or \"cuda\"",
+                "request: the list of devices is empty",
+                "set `device = \"cpu\"`; or set `device = \"cuda\"`",
             )),
         }
     }
 
-    /// Returns candle's handle of the device.
+    /// Returns the device as a candle device.
     pub(crate) fn candle(&self) -> candle_core::Device {
         match self {
             ComputeDevice::Cpu => candle_core::Device::Cpu,
@@ -40,7 +40,7 @@ impl ComputeDevice {
         }
     }
 
-    /// Returns the CUDA device; `None` for the host's processor.
+    /// Returns the CUDA device. `None` if the device is the CPU.
     pub(crate) fn gpu(&self) -> Option<&Gpu> {
         match self {
             ComputeDevice::Cpu => None,
@@ -54,12 +54,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_device_is_a_substitute_for_another() {
+    fn only_the_first_listed_device_is_opened() {
         assert!(ComputeDevice::open(&[Device::Cpu, Device::Cuda(0)], None).is_ok());
         for devices in [vec![Device::Cuda(9), Device::Cpu], vec![]] {
-            let failure = ComputeDevice::open(&devices, None).expect_err("refused");
+            let failure = ComputeDevice::open(&devices, None).expect_err("no device is opened");
             let expected = match cfg!(feature = "cuda") && !devices.is_empty() {
-                // a host without a driver fails differently
+                // the kind depends on whether the host has a driver
                 true => [FailureKind::NoDevice, FailureKind::DeviceMismatch],
                 false => [FailureKind::NoDevice; 2],
             };

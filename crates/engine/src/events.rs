@@ -1,6 +1,6 @@
-//! Where the engine sends its events.
+//! The callback to which the engine sends its events.
 
 use modelgate_protocol::Event;
 
-/// Receives events. Called from several threads at once while a model loads.
+/// A callback that receives events. Several threads call it concurrently while a model loads.
 pub type Events<'a> = &'a (dyn Fn(Event) + Sync);

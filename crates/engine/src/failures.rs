@@ -1,13 +1,13 @@
-//! Makes failures of the protocol, in one place so that they read alike.
+//! Creates the failures of the protocol in one place, so that their wording is uniform.
 
 use modelgate_protocol::{Failure, FailureKind, Stage};
 use std::io;
 use std::path::Path;
 
-/// The hint for a file that is not what it should be.
+/// The hint for a file whose content is not as expected.
 pub(crate) const FETCH_AGAIN: &str = "download the file again, and compare its size and checksum";
 
-/// Makes a failure while loading.
+/// Creates a failure of the load stage.
 pub(crate) fn load(
     kind: FailureKind,
     message: impl Into<String>,
@@ -16,7 +16,8 @@ pub(crate) fn load(
     Failure::new(Stage::Load, kind, message, hint)
 }
 
-/// Makes a failure before the first word about the model: devices, kernels, the request.
+/// Creates a failure of the start stage, before the model is read: a failure of the device, of the
+/// kernels or of the request.
 pub(crate) fn start(
     kind: FailureKind,
     message: impl Into<String>,
@@ -25,7 +26,7 @@ pub(crate) fn start(
     Failure::new(Stage::Start, kind, message, hint)
 }
 
-/// Makes a failure while generating or measuring the perplexity.
+/// Creates a failure of the generate stage, which includes the measurement of the perplexity.
 pub(crate) fn generate(
     kind: FailureKind,
     message: impl Into<String>,
@@ -34,62 +35,64 @@ pub(crate) fn generate(
     Failure::new(Stage::Generate, kind, message, hint)
 }
 
-/// Makes the failure for a file that violates its format.
+/// Creates the failure for a file that violates its format. `what` describes the violation.
 pub(crate) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Failure {
     load(FailureKind::Corrupt, format!("{}: {what}", path.display()), FETCH_AGAIN)
 }
 
-/// Makes the failure for a file that cannot be opened or read.
+/// Creates the failure for a file that cannot be opened or read.
 pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
     let message = format!("{}: {error}", path.display());
     match error.kind() {
         io::ErrorKind::NotFound => load(
             FailureKind::NotFound,
             message,
-            "check the path of the model, or download it \
-                                                  again",
+            "check the path of the model; or download the model again",
         ),
         io::ErrorKind::InvalidData => corrupt(path, error),
         io::ErrorKind::UnexpectedEof => load(
             FailureKind::Corrupt,
-            format!("{}: the file ended while it was read", path.display()),
+            format!("{}: the file ended before all expected bytes were read", path.display()),
             FETCH_AGAIN,
         ),
         io::ErrorKind::PermissionDenied => load(
             FailureKind::Io,
             message,
-            "give the user of this process the permission to read the file",
+            "give the user of this process permission to read the file",
         ),
         _ => load(FailureKind::Io, message, "check the disk and the file system"),
     }
 }
 
-/// Makes the failure for host memory that cannot be allocated.
+/// Creates the failure for `bytes` bytes of host memory that cannot be allocated. `what` names their
+/// purpose.
 pub(crate) fn host_memory(bytes: u64, what: &str) -> Failure {
     load(
         FailureKind::HostMemory,
-        format!("{bytes} bytes of host memory for {what} cannot be allocated"),
-        "use a smaller context, a quantization with fewer bits, or a host with more memory",
+        format!("host memory for {what}: cannot allocate {bytes} bytes"),
+        "use a smaller context; or use a quantization with fewer bits; or use a host with more \
+         memory",
     )
 }
 
-/// Makes the failure for device memory that cannot be allocated.
+/// Creates the failure for device memory that cannot be allocated. `what` describes the error.
 pub(crate) fn device_memory(stage: Stage, what: impl std::fmt::Display) -> Failure {
     Failure::new(
         stage,
         FailureKind::DeviceMemory,
         format!("device memory ran out: {what}"),
-        "use a smaller context or a quantization with fewer bits, end other processes on the \
-         device, or use a device with more memory",
+        "use a smaller context; or use a quantization with fewer bits; or end other processes on \
+         the device; or use a device with more memory",
     )
 }
 
-/// Makes a failure of a tokenizer or a chat template.
+/// Creates a failure of a tokenizer or a chat template.
 pub(crate) fn tokenizer(stage: Stage, message: impl Into<String>, hint: &str) -> Failure {
     Failure::new(stage, FailureKind::Tokenizer, message, hint)
 }
 
-/// Returns a function that makes failures of unexpected errors of candle.
+/// Returns a function that converts errors of candle to failures: to `device_memory` if device memory
+/// ran out, otherwise to `internal`.
 pub(crate) fn internal(stage: Stage) -> impl Fn(candle_core::Error) -> Failure {
     move |error| {
         let text = error.to_string();

@@ -1,4 +1,4 @@
-//! Answers chats: greedily, twice, with measurements. Judges nothing.
+//! Answers chats by greedy decoding, twice each, and measures the answers. Does not judge the results.
 
 use crate::events::Events;
 use crate::failures;
@@ -12,11 +12,11 @@ use modelgate_protocol::{
 };
 use std::time::{Duration, Instant};
 
-/// Answers one chat twice, each time from an empty cache.
+/// Answers one chat twice, each time from an empty KV cache.
 ///
 /// # Errors
-/// The template refuses the chat, prompt and answer do not fit the context, or the engine fails.
-/// Logits that are not finite are no error: they are counted, and end the answer.
+/// The template rejects the chat, the prompt and the answer do not fit in the context, or the engine
+/// fails. Logits that are not finite are not an error: they are counted, and end the answer.
 pub fn answer(
     model: &mut Model,
     request: &GenerationRequest,
@@ -24,11 +24,11 @@ pub fn answer(
 ) -> Result<Generation, Failure> {
     let (inputs, prompt_tokens) = prompt(model, request)?;
     let max_tokens = request.max_tokens as usize;
-    refuse(model, &request.name, prompt_tokens.len(), max_tokens)?;
+    check_lengths(model, &request.name, prompt_tokens.len(), max_tokens)?;
     let total = 2 * (prompt_tokens.len() + max_tokens) as u64;
     let progress = ProgressReporter::new(ProgressUnit::Tokens, total, events);
-    let first = run(model, &prompt_tokens, max_tokens, &progress)?;
-    let second = run(model, &prompt_tokens, max_tokens, &progress)?;
+    let first = answer_once(model, &prompt_tokens, max_tokens, &progress)?;
+    let second = answer_once(model, &prompt_tokens, max_tokens, &progress)?;
     progress.finish();
     Ok(Generation {
         name: request.name.clone(),
@@ -45,7 +45,8 @@ pub fn answer(
     })
 }
 
-/// Returns the prompt as it was rendered, and its tokens.
+/// Returns the rendered prompt and its tokens. If the request has tokens instead of messages, there is
+/// no rendered prompt.
 fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Vec<u32>), Failure> {
     if request.tokens.is_empty() {
         let prompt = model.render(&request.messages)?;
@@ -57,20 +58,20 @@ fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Ve
         Some(token) => Err(failures::generate(
             FailureKind::Tokenizer,
             format!(
-                "token {token} of \"{}\" is not below the size of the vocabulary, \
-                     {vocabulary}",
+                "\"{}\": expected token IDs below the vocabulary size {vocabulary}, found {token}",
                 request.name
             ),
-            "use token IDs below the size of the vocabulary",
+            "use token IDs below the vocabulary size",
         )),
     }
 }
 
-/// Refuses an empty prompt, and a prompt and answer that do not fit the context.
-fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(), Failure> {
+/// Checks that the prompt has tokens, and that the prompt and the answer fit in the context. `prompt`
+/// and `answer` are their lengths in tokens.
+fn check_lengths(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(), Failure> {
     if prompt == 0 {
         let message = format!(
-            "the prompt of \"{name}\" has no tokens in {}",
+            "\"{name}\": the tokenizer {} encodes the prompt to 0 tokens",
             model.tokenizer_path().display()
         );
         return Err(failures::tokenizer(Stage::Generate, message, "add a message to the chat"));
@@ -81,34 +82,38 @@ fn refuse(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(),
     Err(failures::generate(
         FailureKind::ContextLength,
         format!(
-            "\"{name}\": a prompt of {prompt} tokens and an answer of up to {answer} do not fit a \
-             context of {} positions",
+            "\"{name}\": a prompt of {prompt} tokens and an answer of up to {answer} tokens do not \
+             fit in a context of {} positions",
             model.context()
         ),
-        format!("set context to at least {}, or use a lower max_tokens", prompt + answer),
+        format!("set `context` to at least {}; or set a lower `max_tokens`", prompt + answer),
     ))
 }
 
 /// One answer and its measurements.
-struct Run {
+struct Answer {
     tokens: Vec<u32>,
+    /// The natural logarithm of the probability of each token.
     logprobs: Vec<Option<Finite>>,
+    /// The number of logits that were not finite.
     nonfinite: u64,
+    /// The time to the first token. `None` if there is no token.
     first_token: Option<Duration>,
+    /// The rate of the tokens after the first one. `None` if there are none.
     tokens_per_s: Option<Finite>,
     finish_reason: FinishReason,
 }
 
-/// Answers once, from an empty cache.
-fn run(
+/// Answers once, from an empty KV cache.
+fn answer_once(
     model: &mut Model,
     prompt: &[u32],
     max_tokens: usize,
     progress: &ProgressReporter,
-) -> Result<Run, Failure> {
+) -> Result<Answer, Failure> {
     model.reset();
     let mut sampler = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
-    let mut run = Run {
+    let mut answer = Answer {
         tokens: Vec::new(),
         logprobs: Vec::new(),
         nonfinite: 0,
@@ -118,29 +123,32 @@ fn run(
     };
     let begin = Instant::now();
     let (mut input, mut position) = (prompt.to_vec(), 0);
-    while run.tokens.len() < max_tokens {
+    while answer.tokens.len() < max_tokens {
         let logits = model.next(&input, position, progress)?;
-        let Some(token) = run.choose(&mut sampler, &logits)? else { break };
-        run.first_token.get_or_insert_with(|| begin.elapsed());
+        let Some(token) = answer.append_likeliest(&mut sampler, &logits)? else { break };
+        answer.first_token.get_or_insert_with(|| begin.elapsed());
         if model.stop_tokens().contains(&token) {
-            run.finish_reason = FinishReason::Stop;
+            answer.finish_reason = FinishReason::Stop;
             break;
         }
         position += input.len();
         input = vec![token];
     }
-    if let Some(first) = run.first_token {
-        let (later, decoding) = (run.tokens.len().saturating_sub(1), begin.elapsed() - first);
+    if let Some(first) = answer.first_token {
+        let (later, decoding) = (answer.tokens.len().saturating_sub(1), begin.elapsed() - first);
         model.count_prefill(prompt.len(), first);
         model.count_decode(prompt.len(), later, decoding);
-        run.tokens_per_s = Finite::new(later as f64 / decoding.as_secs_f64()).filter(|_| later > 0);
+        answer.tokens_per_s =
+            Finite::new(later as f64 / decoding.as_secs_f64()).filter(|_| later > 0);
     }
-    Ok(run)
+    Ok(answer)
 }
 
-impl Run {
-    /// Appends the likeliest token; returns `None` if a logit is not finite.
-    fn choose(
+impl Answer {
+    /// Appends the token with the highest logit, and returns it. `None` if a logit is not finite.
+    ///
+    /// `logits` has the shape (vocabulary).
+    fn append_likeliest(
         &mut self,
         sampler: &mut LogitsProcessor,
         logits: &Tensor,

@@ -1,9 +1,9 @@
-//! The engine: loads a model and generates with it inside a worker. The only crate that knows
-//! candle.
+//! The engine: loads a model and generates with it inside a worker process. The only crate that
+//! depends on candle.
 //!
-//! [`run_worker`] is the whole worker: one request in, events out. [`Model`] is the same without a
-//! process around it, for tests and benchmarks. Nothing here knows what a right answer, a fast load
-//! or too much memory would be: the engine measures, the harness judges.
+//! [`run_worker`] is the complete worker: it reads one request and writes events. [`Model`] offers
+//! the same operations without a process, for tests and benchmarks. The engine only measures; the
+//! harness decides whether an answer is correct, a load fast enough and the memory use acceptable.
 
 mod agreement;
 mod blocks;

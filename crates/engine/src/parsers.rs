@@ -1,46 +1,46 @@
-//! The parsers of a model's files, each by itself, for tests and fuzzers with hostile files.
-//! [`crate::Model::load`] uses the same ones. Must not know what is hostile about a file.
+//! The parsers of a model's files as separate functions, for tests and fuzzers with malformed files.
+//! [`crate::Model::load`] uses the same parsers, so these functions add no checks of their own.
 
 use crate::formats::{Gguf, Source, SourceTensor, format_of, open_safetensors};
 use crate::text::{ChatTemplate, TextCodec};
 use modelgate_model::Config;
 use modelgate_protocol::{DType, Failure, Message, ModelFiles};
 
-/// A tensor as it is in its file.
+/// A tensor in the form in which it is stored in its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorBytes {
-    /// Its name.
+    /// The name of the tensor in the file, for example `model.norm.weight`.
     pub name: String,
-    /// Sizes, rows first.
+    /// The sizes of the dimensions, the outermost (rows) first.
     pub shape: Vec<usize>,
-    /// The type of its values.
+    /// The type of the stored values.
     pub dtype: DType,
-    /// All its bytes.
+    /// All bytes of the tensor, little-endian, in the order of the file.
     pub bytes: Vec<u8>,
 }
 
-/// Returns every tensor of safetensors files, in the order of their names.
+/// Returns all tensors of safetensors files, sorted by name.
 ///
 /// # Errors
-/// What is wrong with which file.
+/// A file is missing, unreadable or invalid. The failure names the file and the defect.
 pub fn safetensors(files: &ModelFiles) -> Result<Vec<TensorBytes>, Failure> {
-    all(&open_safetensors(files)?)
+    read_all(&open_safetensors(files)?)
 }
 
-/// Returns the config of GGUF files, and every tensor in the order of their names.
+/// Returns the config of GGUF files and all their tensors, sorted by name.
 ///
 /// # Errors
-/// What is wrong with which file.
+/// A file is missing, unreadable or invalid. The failure names the file and the defect.
 pub fn gguf(files: &ModelFiles) -> Result<(Config, Vec<TensorBytes>), Failure> {
     let gguf = Gguf::open(&files.root, &files.weights)?;
-    Ok((gguf.config, all(&gguf.source)?))
+    Ok((gguf.config, read_all(&gguf.source)?))
 }
 
-/// Returns the token ids of a text, and the text that they are decoded to, by `tokenizer.json` or the
-/// weight files.
+/// Encodes `text` with the tokenizer of `tokenizer.json` or of the weight files. Returns the token IDs
+/// and the text to which they are decoded.
 ///
 /// # Errors
-/// What is wrong with which file.
+/// A file is missing, unreadable or invalid. The failure names the file and the defect.
 pub fn tokenizer(files: &ModelFiles, text: &str) -> Result<(Vec<u32>, String), Failure> {
     let embedded = format_of(files.format).embedded_text(files)?;
     let codec = TextCodec::read(files, embedded.as_deref())?;
@@ -49,10 +49,11 @@ pub fn tokenizer(files: &ModelFiles, text: &str) -> Result<(Vec<u32>, String), F
     Ok((ids, text))
 }
 
-/// Returns a chat as the model's template renders it.
+/// Renders a chat with the chat template of the model.
 ///
 /// # Errors
-/// What is wrong with which file, or why the template cannot render the chat.
+/// A file is missing, unreadable or invalid, or the template cannot render the chat. The failure names
+/// the file and the defect.
 pub fn chat(files: &ModelFiles, messages: &[Message]) -> Result<String, Failure> {
     let embedded = format_of(files.format).embedded_text(files)?;
     let template = ChatTemplate::open(files, embedded.as_deref())?;
@@ -62,12 +63,12 @@ pub fn chat(files: &ModelFiles, messages: &[Message]) -> Result<String, Failure>
 }
 
 /// Reads all tensors.
-fn all(source: &Source) -> Result<Vec<TensorBytes>, Failure> {
-    let whole = |(name, tensor): (&String, &SourceTensor)| {
+fn read_all(source: &Source) -> Result<Vec<TensorBytes>, Failure> {
+    let read = |(name, tensor): (&String, &SourceTensor)| {
         let mut bytes = vec![0; tensor.bytes as usize];
         source.read(tensor, 0, &mut bytes)?;
         let SourceTensor { shape, dtype, .. } = tensor.clone();
         Ok(TensorBytes { name: name.clone(), shape, dtype, bytes })
     };
-    source.tensors.iter().map(whole).collect()
+    source.tensors.iter().map(read).collect()
 }

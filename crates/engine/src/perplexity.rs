@@ -1,4 +1,4 @@
-//! The perplexity of a text: exp of the mean negative log likelihood of its tokens.
+//! The perplexity of a text: `exp` of the mean negative log-likelihood of its tokens.
 
 use crate::events::Events;
 use crate::failures;
@@ -10,25 +10,29 @@ use modelgate_model::PREFILL_CHUNK;
 use modelgate_protocol::{Failure, Finite, Perplexity, ProgressUnit, Stage};
 use sha2::{Digest, Sha256};
 
-/// Computes the perplexity of `text`, with the special tokens that the tokenizer puts before every text.
-/// A text longer than the context is cut into windows, each of which begins with those tokens.
+/// Computes the perplexity of `text`, with the special tokens that the tokenizer puts before every
+/// text. A text that is longer than the context is split into windows, each of which begins with those
+/// tokens. If the tokenizer adds none, each window begins with the first token of the text.
 ///
 /// # Errors
-/// The text has fewer than two tokens, the context has no room for two, or the engine fails.
+/// The text has fewer than two tokens, the context has no position after the leading tokens, or the
+/// engine fails.
 pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perplexity, Failure> {
     let tokens = model.encode(text, true)?;
     let mut lead = model.encode("", true)?;
-    // some tokenizers also append tokens to a text, which are not part of its beginning
+    // some tokenizers also append tokens to a text, which must not be at its beginning
     lead.truncate(tokens.iter().zip(&lead).take_while(|(a, b)| a == b).count());
     let room = model.context().saturating_sub(lead.len().max(1));
     if tokens.len() < 2 || room == 0 {
         let message = format!(
-            "the text has {} tokens in {}, and the context has {} positions; expected at least two",
+            "perplexity: expected a text of at least 2 tokens and a context of at least {} \
+             positions, found {} tokens (tokenizer {}) and {} positions",
+            lead.len().max(1) + 1,
             tokens.len(),
             model.tokenizer_path().display(),
             model.context()
         );
-        let hint = "use a longer text, or a longer context";
+        let hint = "use a longer text; or use a longer context";
         return Err(failures::tokenizer(Stage::Generate, message, hint));
     }
     if lead.is_empty() {
@@ -50,7 +54,8 @@ pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perpl
     })
 }
 
-/// Returns the sum of the negative log likelihoods of all tokens of a window but the first.
+/// Returns the sum of the negative log-likelihoods, in nats, of all tokens of a window except the
+/// first.
 fn window_loss(
     model: &mut Model,
     window: &[u32],
@@ -61,7 +66,7 @@ fn window_loss(
     for (number, chunk) in window.chunks(PREFILL_CHUNK).enumerate() {
         let start = number * PREFILL_CHUNK;
         let hidden = model.hidden(chunk, start, progress)?;
-        // the token that each position predicts: the next one, if there is one
+        // each position predicts the next token; the last position of a window has no target
         let targets = &window[start + 1..window.len().min(start + chunk.len() + 1)];
         for (part, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
             let rows = hidden

@@ -1,7 +1,7 @@
-//! The thread pool that a model is evaluated on.
+//! The thread pool on which a model is evaluated.
 
-/// Runs `work` on a thread of rayon's global pool, where each of its many products forks without
-/// waking another thread and waiting for it first.
+/// Runs `work` on a thread of rayon's global pool. The many products inside `work` then fork directly;
+/// from another thread, each of them would first have to wake a thread of the pool and wait for it.
 pub(crate) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }

@@ -1,6 +1,6 @@
-//! Hostile manifests: a thousand mutations, and cases that random mutations do not reach. Each is an error or a
-//! manifest that says what the text says, within five seconds and a gigabyte. A test binary of its own,
-//! since its allocator gives no more than that.
+//! Tests of hostile manifests: a thousand mutations, and cases that random mutations do not reach.
+//! The result of each is an error, or a manifest with the values of the text, within five seconds
+//! and a gigabyte. This is a separate test binary, because its allocator enforces the limit.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,14 +15,15 @@ use toml::{Table, Value};
 #[global_allocator]
 static MEMORY: Limited = Limited;
 
-/// The allocator counts for the process: one test at a time.
-static TURN: Mutex<()> = Mutex::new(());
+/// A lock that lets one test run at a time, because the allocator counts for the process.
+static ONE_TEST: Mutex<()> = Mutex::new(());
 
-fn parsed(name: &str, text: &str) -> Result<Manifest, ManifestError> {
+/// Parses `text` within the limits, and checks the form of an error. `name` is the case.
+fn parse_within_limits(name: &str, text: &str) -> Result<Manifest, ManifestError> {
     peak();
     let outcome = within_limits(name, || Manifest::parse(text, "hostile.toml", None));
     let bytes = peak();
-    assert!(bytes <= MAX_BYTES, "{name} took {bytes} bytes");
+    assert!(bytes <= MAX_BYTES, "{name}: allocated {bytes} bytes, expected at most {MAX_BYTES}");
     if let Err(error) = &outcome {
         let shown = error.to_string();
         assert!(shown.contains("hostile.toml"), "{name}: {shown}");
@@ -32,8 +33,8 @@ fn parsed(name: &str, text: &str) -> Result<Manifest, ManifestError> {
     outcome
 }
 
-/// Compares a manifest with its text, read as TOML alone.
-fn compared(case: &str, manifest: &Manifest, text: &str) {
+/// Compares a manifest with its text, which is read with a plain TOML parser.
+fn assert_matches_text(case: &str, manifest: &Manifest, text: &str) {
     let table: Table = text.parse().unwrap_or_else(|error| panic!("{case}: {error}"));
     assert_eq!(table["schema"].as_integer(), Some(1), "{case}");
     let entries = table["model"].as_array().unwrap();
@@ -76,7 +77,8 @@ fn compared(case: &str, manifest: &Manifest, text: &str) {
     }
 }
 
-const SOUND: &str = r#"schema = 1
+/// A valid manifest.
+const VALID: &str = r#"schema = 1
 [[model]]
 id = "a"
 path = "models/a"
@@ -103,18 +105,19 @@ expect = ["3", "three"]
 "#;
 
 #[test]
-fn a_thousand_mutations_of_a_manifest() {
-    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    compared("as it is", &parsed("as it is", SOUND).unwrap(), SOUND);
+fn a_mutated_manifest_is_refused_or_has_the_values_of_its_text() {
+    let _lock = ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let manifest = parse_within_limits("unchanged", VALID).unwrap();
+    assert_matches_text("unchanged", &manifest, VALID);
     let mut outcomes: BTreeMap<(Mutation, bool), u64> = BTreeMap::new();
     for number in 0..1000 {
-        let fields = decimals(SOUND.as_bytes());
-        let (mutation, bytes) = mutated(SOUND.as_bytes(), SOUND.len(), &fields, number);
+        let fields = decimals(VALID.as_bytes());
+        let (mutation, bytes) = mutated(VALID.as_bytes(), VALID.len(), &fields, number);
         let case = format!("mutation {number} ({mutation:?})");
         let loaded = match std::str::from_utf8(&bytes) {
-            Ok(text) => {
-                parsed(&case, text).map(|manifest| compared(&case, &manifest, text)).is_ok()
-            }
+            Ok(text) => parse_within_limits(&case, text)
+                .map(|manifest| assert_matches_text(&case, &manifest, text))
+                .is_ok(),
             Err(_) => {
                 let path = tempfile::NamedTempFile::new().unwrap();
                 std::fs::write(path.path(), &bytes).unwrap();
@@ -128,33 +131,29 @@ fn a_thousand_mutations_of_a_manifest() {
     println!("{outcomes:?}");
     for mutation in [Mutation::Cut, Mutation::Flip, Mutation::Length] {
         for loaded in [false, true] {
-            assert!(outcomes.contains_key(&(mutation, loaded)), "{mutation:?}: never {loaded}");
+            assert!(
+                outcomes.contains_key(&(mutation, loaded)),
+                "{mutation:?}: no mutation with loaded = {loaded}"
+            );
         }
     }
 }
 
 #[test]
-fn manifests_that_would_take_more_than_they_have() {
-    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+fn manifests_that_need_too_much_memory_or_time_are_refused() {
+    let _lock = ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner);
     const DEPTH: usize = 100_000;
-    let with = |more: &str| SOUND.replacen("[[model]]", &format!("{more}\n[[model]]"), 1);
-    let entry = |more: &str| SOUND.replacen("id = \"a\"", &format!("id = \"a\"\n{more}"), 1);
+    let with = |addition: &str| VALID.replacen("[[model]]", &format!("{addition}\n[[model]]"), 1);
+    let entry =
+        |addition: &str| VALID.replacen("id = \"a\"", &format!("id = \"a\"\n{addition}"), 1);
     let devices: Vec<String> = (0..60_000).map(|n| format!("\"cuda:{n}\"")).collect();
-    let listed = SOUND.replacen("\"cuda:0\"", &devices.join(","), 1);
+    let listed = VALID.replacen("\"cuda:0\"", &devices.join(","), 1);
     let models: String = (0..12_000)
         .map(|n| format!("[[model]]\nid=\"m{n}\"\npath=\"p\"\nquantization=\"q4_k\"\nexpect.ram={{max=\"1GB\"}}\n"))
         .collect();
-    for (name, text, words) in [
-        (
-            "lists within lists",
-            with(&format!("a = {}1{}", "[".repeat(DEPTH), "]".repeat(DEPTH))),
-            "",
-        ),
-        (
-            "tables within tables",
-            with(&format!("a = {}1{}", "{a=".repeat(DEPTH), "}".repeat(DEPTH))),
-            "",
-        ),
+    for (name, text, expected) in [
+        ("nested lists", with(&format!("a = {}1{}", "[".repeat(DEPTH), "]".repeat(DEPTH))), ""),
+        ("nested tables", with(&format!("a = {}1{}", "{a=".repeat(DEPTH), "}".repeat(DEPTH))), ""),
         ("a dotted key", with(&format!("a{} = 1", ".a".repeat(DEPTH))), ""),
         ("a dotted key of an entry", entry(&format!("expect{} = 1", ".a".repeat(DEPTH))), ""),
         ("a dotted header", with(&format!("[a{}]", ".a".repeat(DEPTH))), ""),
@@ -173,22 +172,26 @@ fn manifests_that_would_take_more_than_they_have() {
         ("a long unknown key", with(&format!("{} = 1", "a".repeat(900_000))), "unknown key"),
         (
             "a long id",
-            SOUND.replacen("\"a\"", &format!("\"{}\"", "a".repeat(900_000)), 1),
+            VALID.replacen("\"a\"", &format!("\"{}\"", "a".repeat(900_000)), 1),
             "id \"aaa",
         ),
-        ("a long number", SOUND.replacen("2048", &"9".repeat(900_000), 1), ""),
-        ("a long duration", SOUND.replacen("45min", &"1h ".repeat(300_000), 1), ""),
-        ("a long size", SOUND.replacen("1.5GB", &"1".repeat(900_000), 1), "\"111"),
-        ("a long manifest", format!("{SOUND}#{}", " ".repeat(1 << 20)), "more than 1048576 bytes"),
-        ("one entry twice", format!("{SOUND}{}", &SOUND["schema = 1\n".len()..]), "is duplicated"),
+        ("a long number", VALID.replacen("2048", &"9".repeat(900_000), 1), ""),
+        ("a long duration", VALID.replacen("45min", &"1h ".repeat(300_000), 1), ""),
+        ("a long size", VALID.replacen("1.5GB", &"1".repeat(900_000), 1), "\"111"),
+        ("a long manifest", format!("{VALID}#{}", " ".repeat(1 << 20)), "more than 1048576 bytes"),
+        (
+            "a duplicated entry",
+            format!("{VALID}{}", &VALID["schema = 1\n".len()..]),
+            "is duplicated",
+        ),
     ] {
-        let error = parsed(name, &text).expect_err(name);
-        assert!(error.message.contains(words), "{name}: {error}");
+        let error = parse_within_limits(name, &text).expect_err(name);
+        assert!(error.message.contains(expected), "{name}: {error}");
     }
-    let manifest = parsed("many models", &format!("schema = 1\n{models}")).unwrap();
+    let manifest = parse_within_limits("many models", &format!("schema = 1\n{models}")).unwrap();
     assert_eq!(manifest.models.len(), 12_000);
-    // what has no end
-    let error =
-        within_limits("/dev/zero", || Manifest::open("/dev/zero".as_ref())).expect_err("no end");
+    // a file without an end
+    let error = within_limits("/dev/zero", || Manifest::open("/dev/zero".as_ref()))
+        .expect_err("a file without an end");
     assert!(error.message.contains("more than"), "{error}");
 }

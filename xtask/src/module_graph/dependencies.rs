@@ -220,7 +220,10 @@ mod tests {
     #[test]
     fn names_in_tests_comments_and_strings_are_not_dependencies() {
         assert_eq!(dependencies_of_a("#[cfg(test)] mod tests { use crate::b::B; }"), [""; 0]);
-        assert_eq!(dependencies_of_a("#[cfg(test)] use crate::b::B; /// crate::b::B\n fn f() {}"), [""; 0]);
+        assert_eq!(
+            dependencies_of_a("#[cfg(test)] use crate::b::B; /// crate::b::B\n fn f() {}"),
+            [""; 0]
+        );
         assert_eq!(dependencies_of_a("fn f() { other::b::B; b.c(); \"crate::b::B\"; }"), [""; 0]);
     }
 

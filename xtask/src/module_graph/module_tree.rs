@@ -131,7 +131,11 @@ impl<'a> ModuleTree<'a> {
             let module = self.add(name, self.modules[place.module].file, Some(place.module));
             self.declare(place.module, name, Definition::Module(module));
             let children = format!("{}/{name}", place.children);
-            self.fill(&ModulePlace { module, declared_in: children.clone(), children }, tokens, view);
+            self.fill(
+                &ModulePlace { module, declared_in: children.clone(), children },
+                tokens,
+                view,
+            );
             return;
         }
         let candidates = match item.path() {

@@ -31,7 +31,7 @@ impl Admission {
     /// # Errors
     /// The first reason against the load.
     pub fn admit(&self, spec: &LoadSpec, rooms: &[DeviceRoom]) -> Result<(), Refusal> {
-        let refusal = unoptimised(parameters(&spec.config), self.unoptimised)
+        let refusal = unoptimised_refusal(parameters(&spec.config), self.unoptimised)
             .or_else(|| bounds_refusal(spec, self.bounds))
             .or_else(|| host_refusal(spec, &predict(spec), self.host_memory))
             .or_else(|| device_refusal(spec, rooms));

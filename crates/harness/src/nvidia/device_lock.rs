@@ -2,7 +2,7 @@
 //!
 //! A lock is `flock` on a file in `/tmp` (independent of `TMPDIR`), named after the UUID of the
 //! GPU: the same file for every user and program version. The operating system releases the lock
-//! when its describe_holder ends for any reason. The describe_holder writes its process id into the file. Containers
+//! when its holder ends for any reason. The holder writes its process id into the file. Containers
 //! that do not share `/tmp` do not see each other's locks.
 
 use super::assign::Assigned;
@@ -106,7 +106,7 @@ fn hold_one(
 enum GiveUp {
     Io(io::Error),
     Interrupted(i32),
-    /// Another run still holds the lock, with a description of the describe_holder.
+    /// Another run still holds the lock, with a description of the holder.
     Busy(String),
 }
 
@@ -152,7 +152,7 @@ fn sign(file: &mut File) -> io::Result<()> {
     write!(file, "{}", std::process::id())
 }
 
-/// Returns a description of the describe_holder. Every user can write the file, so only a number is used.
+/// Returns a description of the holder. Every user can write the file, so only a number is used.
 fn describe_holder(file: &File) -> String {
     let mut buffer = [0; MAX_HOLDER_BYTES];
     let read = file.read_at(&mut buffer, 0).unwrap_or(0);
@@ -218,7 +218,7 @@ mod tests {
         assert!(take(folder.path(), &["GPU-2"], 0).is_ok(), "another GPU is free");
         other.kill().expect("killed");
         other.wait().expect("reaped");
-        assert!(take(folder.path(), &["GPU-1"], 0).is_ok(), "a dead describe_holder holds nothing");
+        assert!(take(folder.path(), &["GPU-1"], 0).is_ok(), "a dead holder holds nothing");
     }
 
     #[test]

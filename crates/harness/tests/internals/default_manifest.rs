@@ -1,4 +1,4 @@
-//! What users rely on in the manifests that come with the project.
+//! Tests of the manifests that come with the project: their models, devices and quantizations.
 
 use modelgate_harness::embedded::bundled;
 use modelgate_harness::manifest::{DeviceChoice, Manifest, Model, Source};
@@ -6,7 +6,7 @@ use modelgate_protocol::Device;
 use modelgate_testkit::workers::fixture;
 
 fn default_manifest() -> Manifest {
-    Manifest::parse(bundled::MANIFEST, bundled::MANIFEST_NAME, None).expect("sound")
+    Manifest::parse(bundled::MANIFEST, bundled::MANIFEST_NAME, None).expect("a valid manifest")
 }
 
 fn is_on(model: &Model, device: Device) -> bool {
@@ -14,7 +14,7 @@ fn is_on(model: &Model, device: Device) -> bool {
 }
 
 #[test]
-fn the_default_manifest_has_tiny_models_on_the_cpu_and_primary_models_with_variants() {
+fn the_default_manifest_has_tiny_models_on_the_cpu_and_primary_models_on_a_gpu() {
     let manifest = default_manifest();
     let (tiny, primary): (Vec<&Model>, Vec<&Model>) =
         manifest.models.iter().partition(|model| model.source.repo().is_none());
@@ -34,9 +34,9 @@ fn the_default_manifest_has_tiny_models_on_the_cpu_and_primary_models_with_varia
 }
 
 #[test]
-fn the_manifest_for_a_gpu_has_the_same_tiny_models() {
+fn the_gpu_manifest_has_the_tiny_models_of_the_default_manifest() {
     let path = fixture("manifests/tiny-cuda.toml");
-    let on_gpu = Manifest::open(&path).expect("sound");
+    let on_gpu = Manifest::open(&path).expect("a valid manifest");
     let on_cpu = default_manifest();
     let tiny = on_cpu.models.iter().filter(|model| model.source.repo().is_none());
     let tiny: Vec<&Model> = tiny.collect();
@@ -52,10 +52,10 @@ fn the_manifest_for_a_gpu_has_the_same_tiny_models() {
         let (Source::Local { path: file }, Source::Local { path: embedded }) =
             (&model.source, &expected.source)
         else {
-            panic!("{} is local", model.id);
+            panic!("{}: not a local model", model.id);
         };
         let folder = path.parent().expect("a folder");
-        let there = folder.join(file).canonicalize().expect("the model");
-        assert_eq!(there, fixture("").join(embedded).canonicalize().expect("the model"));
+        let model_path = folder.join(file).canonicalize().expect("the model");
+        assert_eq!(model_path, fixture("").join(embedded).canonicalize().expect("the model"));
     }
 }

@@ -1,6 +1,6 @@
-//! Models on GPUs, where there is none: the harness is the real one, the inventory and the readings
-//! of the driver are the test's, and the worker is a script that keeps a book of what it takes, from
-//! which the readings are read.
+//! Tests of models on simulated GPUs. The harness is real; the list of GPUs and the readings of the
+//! driver are simulated. The worker is a script that writes the device memory that it simulates to
+//! a ledger file, from which the readings come.
 
 use crate::support::settings;
 use modelgate_harness::check::{Check, Status, Verdict};
@@ -23,16 +23,16 @@ use tempfile::TempDir;
 
 const MB: u64 = 1_000_000;
 const GIB: u64 = 1 << 30;
-/// In use before anybody comes.
+/// The device memory in use before the worker starts, in bytes.
 const BEFORE: u64 = 100 * MB;
-/// What the worker's context takes.
+/// The device memory of the CUDA context of the worker, in bytes.
 const CONTEXT: u64 = 500 * MB;
-/// What the worker reserves for the model.
+/// The device memory that the worker reserves for the model, in bytes.
 const RESERVED: u64 = 2 * GIB;
-/// The process that the driver shows beside the worker.
+/// The id of another process on the GPU.
 const OTHER: u32 = 1_000_000_007;
 
-/// The worker's book, in front of `made_up.py`.
+/// Python code in front of `made_up.py`, which writes the ledger.
 const PRELUDE: &str = r#"
 import time
 BEFORE, CONTEXT, RESERVED, GIB, OTHER = @CONSTANTS@
@@ -40,14 +40,14 @@ PAUSE = 0.2
 ENGINE = {"name": "scripted", "version": "1", "build": "python", "compute_capability": "9.0",
           "cuda": "13.0"}
 
-def book(own, *others, unowned=0):
-    """Writes down what is in use: by this process, by others, and by no process."""
+def record(own, *others, unowned=0):
+    """Write the memory in use by this process, by other processes, and by no process."""
     rows = ([[os.getpid(), own]] if own else []) + [list(other) for other in others]
     used = BEFORE + unowned + sum(row[1] for row in rows)
-    with open("@BOOK@.new", "w", encoding="utf-8") as file:
+    with open("@LEDGER@.new", "w", encoding="utf-8") as file:
         json.dump({"used": used, "processes": rows}, file)
-    os.replace("@BOOK@.new", "@BOOK@")
-    time.sleep(PAUSE)  # so that it is seen
+    os.replace("@LEDGER@.new", "@LEDGER@")
+    time.sleep(PAUSE)  # until the harness has sampled it
 
 def memory(reserved, reserved_peak, outside, outside_peak):
     tell("device_memory", device="cuda:0", uuid=UUID, reserved=reserved,
@@ -61,47 +61,47 @@ UUID = os.environ["CUDA_VISIBLE_DEVICES"]
 print("visible:", UUID, os.environ["CUDA_DEVICE_ORDER"])
 "#;
 
-/// What the worker does before its first tensor: it opens the device, then loads.
-const OPEN: &str = r#"book(CONTEXT)
+/// The code of the worker before its first tensor: it opens the device, and starts the load.
+const OPEN: &str = r#"record(CONTEXT)
 tell("device", device="cuda:0", uuid=UUID, name="GPU", compute_capability="9.0",
      total=80 * GIB, baseline=BEFORE + CONTEXT, kernels_cached=None)
 memory(0, 0, BEFORE + CONTEXT, BEFORE + CONTEXT)
-book(CONTEXT + RESERVED)
+record(CONTEXT + RESERVED)
 "#;
 
-/// What it tells when all is resident, and once more at its end.
-const TOLD: &str = "memory(RESERVED, RESERVED, BEFORE + CONTEXT, BEFORE + CONTEXT)\n";
+/// The report of device memory that the worker sends after the load, and again at the end.
+const RESIDENT: &str = "memory(RESERVED, RESERVED, BEFORE + CONTEXT, BEFORE + CONTEXT)\n";
 
-/// What it does last: it measures what the hardware can do at most, for which it takes more than
-/// for the model.
+/// The last code of the worker: it measures the ceilings of the hardware, for which it uses more
+/// memory than for the model.
 const CEILINGS: &str = r#"tell("phase", name="ceilings")
 ballast = b"x" * (300 * 10 ** 6)
-book(CONTEXT + 2 * RESERVED)
+record(CONTEXT + 2 * RESERVED)
 memory(0, 2 * RESERVED, BEFORE + 2 * CONTEXT, BEFORE + 2 * CONTEXT)
 tell("ceiling", name="device_memory", device="cuda:0", bytes_per_s=1e12)
 "#;
 
-/// The GPU as the book shows it.
-struct Book(PathBuf);
+/// The readings of the driver, from the ledger file at this path.
+struct Ledger(PathBuf);
 
-impl Book {
+impl Ledger {
     fn read(&self) -> serde_json::Value {
-        let text = std::fs::read_to_string(&self.0).expect("the book");
+        let text = std::fs::read_to_string(&self.0).expect("the ledger");
         serde_json::from_str(&text).expect("JSON")
     }
 }
 
-impl Readings for Book {
+impl Readings for Ledger {
     fn memory(&self, _: &str) -> Option<MemoryReading> {
         Some(MemoryReading { used: self.read()["used"].as_u64()?, total: 80 * GIB })
     }
 
     fn processes(&self, _: &str) -> Option<Vec<ProcessUse>> {
-        let book = self.read();
+        let ledger = self.read();
         let process = |row: &serde_json::Value| {
             Some(ProcessUse { pid: u32::try_from(row[0].as_u64()?).ok()?, used: row[1].as_u64() })
         };
-        book["processes"].as_array()?.iter().map(process).collect()
+        ledger["processes"].as_array()?.iter().map(process).collect()
     }
 
     fn name(&self, pid: u32) -> Option<String> {
@@ -109,7 +109,7 @@ impl Readings for Book {
     }
 }
 
-/// A host with one GPU, a worker, and a model that is to live there.
+/// A simulated host with one GPU, a scripted worker, and a manifest with one model on the GPU.
 struct Scene {
     folder: TempDir,
     _worker: Script,
@@ -120,25 +120,25 @@ struct Scene {
 }
 
 impl Scene {
-    /// The worker does `open` before it loads, `told` when it has loaded, and `end` when it was
-    /// asked to end. `more` is added to the manifest's entry.
-    fn new(open: &str, told: &str, end: &str, more: &str) -> Scene {
+    /// Creates a scene whose worker runs the Python code `open` before the load, `loaded` after the
+    /// load, and `end` after the request to end. `settings_toml` is added to the manifest entry.
+    fn new(open: &str, loaded: &str, end: &str, settings_toml: &str) -> Scene {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let uuid = format!("GPU-test-{}-{number}", std::process::id());
         let folder = TempDir::new().expect("a folder");
-        let book = folder.path().join("book");
-        std::fs::write(&book, format!("{{\"used\": {BEFORE}, \"processes\": []}}"))
-            .expect("a book");
+        let ledger = folder.path().join("ledger");
+        std::fs::write(&ledger, format!("{{\"used\": {BEFORE}, \"processes\": []}}"))
+            .expect("a ledger");
         let prelude = PRELUDE
-            .replace("@BOOK@", &book.display().to_string())
+            .replace("@LEDGER@", &ledger.display().to_string())
             .replace("@CONSTANTS@", &format!("{BEFORE}, {CONTEXT}, {RESERVED}, {GIB}, {OTHER}"));
-        let (events, engine, load, loaded, done, wait) = (
+        let (events, engine, load, after_load, done, wait) = (
             format!("{prelude}\nevents = os.fdopen"),
             "engine = ENGINE or {".to_owned(),
             format!("{open}\ntell(\"phase\", name=\"load\")"),
-            format!("{told}\ntell(\"loaded\")"),
-            format!("{TOLD}{CEILINGS}tell(\"done\")"),
+            format!("{loaded}\ntell(\"loaded\")"),
+            format!("{RESIDENT}{CEILINGS}tell(\"done\")"),
             format!("sys.stdin.read()\n{end}  #"),
         );
         let worker = made_up_with(&[
@@ -147,30 +147,31 @@ impl Scene {
             ("device=\"cpu\", nmse", "device=\"cuda:0\", nmse"),
             ("devices=[\"cpu\"]", "devices=[\"cuda:0\"]"),
             ("tell(\"phase\", name=\"load\")", &load),
-            ("tell(\"loaded\")", &loaded),
+            ("tell(\"loaded\")", &after_load),
             ("tell(\"done\")", &done),
             ("sys.stdin.read()  #", &wait),
         ]);
         let text = format!(
             "schema = 1\n[[model]]\nid = \"m\"\npath = \"{}\"\nquantization = \"q8_0\"\n\
              device = \"cuda\"\nexpect.vram = {{ min = \"2GB\", max = \"3GB\" }}\n\
-             expect.ram = {{ max = \"1GB\" }}\n{more}",
+             expect.ram = {{ max = \"1GB\" }}\n{settings_toml}",
             fixture("tiny/llama").display()
         );
         let manifest = folder.path().join("models.toml");
         Scene {
             host: host(&uuid),
             settings: settings(worker.path()),
-            manifest: Manifest::parse(&text, "models.toml", Some(manifest)).expect("sound"),
+            manifest: Manifest::parse(&text, "models.toml", Some(manifest))
+                .expect("a valid manifest"),
             interrupt: Interrupt::default(),
             _worker: worker,
             folder,
         }
     }
 
-    /// One in which all is as it should be.
-    fn sound() -> Scene {
-        Scene::new(OPEN, TOLD, "book(0)", "")
+    /// Creates a scene in which all checks pass.
+    fn passing() -> Scene {
+        Scene::new(OPEN, RESIDENT, "record(0)", "")
     }
 
     fn job(&self) -> ModelJob {
@@ -178,7 +179,7 @@ impl Scene {
     }
 
     fn measure(&self) -> Measurement {
-        let readings: Arc<dyn Readings> = Arc::new(Book(self.folder.path().join("book")));
+        let readings: Arc<dyn Readings> = Arc::new(Ledger(self.folder.path().join("ledger")));
         let context = RunContext {
             settings: &self.settings,
             host: &self.host,
@@ -198,7 +199,7 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         for gpu in &self.host.gpus {
-            // not there where no lock was taken
+            // the file does not exist if no lock was taken
             let _ = std::fs::remove_file(format!("/tmp/modelgate-{}.lock", gpu.uuid));
         }
     }
@@ -226,29 +227,31 @@ fn host(uuid: &str) -> Host {
     }
 }
 
+/// Returns the memory of the first GPU of a measurement.
 fn device(measurement: &Measurement) -> &DeviceMemory {
-    let said = (&measurement.failure, &measurement.worker_stderr);
-    measurement.memory.devices.first().unwrap_or_else(|| panic!("a device: {said:?}"))
+    let reasons = (&measurement.failure, &measurement.worker_stderr);
+    measurement.memory.devices.first().unwrap_or_else(|| panic!("no device: {reasons:?}"))
 }
 
-/// Asserts that the model was refused, with a message that says all this.
-fn refused(measurement: &Measurement, kind: FailureKind, says: &[&str]) {
+/// Asserts that the measurement failed with this kind, and with a message that contains all
+/// `parts`.
+fn assert_refused(measurement: &Measurement, kind: FailureKind, parts: &[&str]) {
     let failure = measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, kind, "{failure}");
-    for part in says {
+    for part in parts {
         assert!(failure.message.contains(part), "expected {part:?} in {failure}");
     }
     assert!(!failure.hint.is_empty());
 }
 
 #[test]
-fn a_model_s_memory_is_told_from_both_sides() {
-    let scene = Scene::sound();
+fn the_device_memory_of_a_model_is_measured_by_the_worker_and_the_driver() {
+    let scene = Scene::passing();
     let measurement = scene.measure();
     assert_eq!(measurement.outcome, Outcome::Measured, "{:?}", measurement.failure);
     let uuid = &scene.host.gpus[0].uuid;
-    let seen = format!("visible: {uuid} PCI_BUS_ID");
-    assert!(measurement.worker_stderr.contains(&seen), "{}", measurement.worker_stderr);
+    let visible = format!("visible: {uuid} PCI_BUS_ID");
+    assert!(measurement.worker_stderr.contains(&visible), "{}", measurement.worker_stderr);
     let figures = device(&measurement);
     assert_eq!((figures.device, &figures.uuid), (Device::Cuda(0), uuid));
     assert_eq!((figures.before, figures.after_unload), (BEFORE, Some(BEFORE)));
@@ -260,14 +263,14 @@ fn a_model_s_memory_is_told_from_both_sides() {
     let sum = prediction.weights + prediction.kv_cache + prediction.activations + CONTEXT;
     assert_eq!((prediction.device_peak, figures.predicted_peak), (sum, Some(sum)));
     let timeline = &measurement.memory.timeline;
-    for (name, most) in
+    for (name, peak) in
         [("cuda:0_used", BEFORE + CONTEXT + RESERVED), ("cuda:0_worker", CONTEXT + RESERVED)]
     {
         let series = &timeline.series[name];
         assert_eq!(series.len(), timeline.t_s.len());
-        assert_eq!(series.iter().max(), Some(&most), "{name}");
+        assert_eq!(series.iter().max(), Some(&peak), "{name}");
     }
-    // the measuring of ceilings takes hundreds of MB, which are not the model's
+    // the measurement of ceilings uses hundreds of MB, which do not belong to the model
     let host = measurement.memory.host.as_ref().expect("host memory");
     assert!(host.peak_private < 200 * MB && host.peak_rss < 200 * MB, "{host:?}");
     assert_eq!(measurement.ceilings.len(), 1);
@@ -276,7 +279,7 @@ fn a_model_s_memory_is_told_from_both_sides() {
     assert!(verdict.observed.contains("shorter than 3 ms can be missed"), "{}", verdict.observed);
 }
 
-/// `scene` with another GPU before its own, which is `cuda:1` now, and asked for as such.
+/// Adds another GPU before the GPU of `scene`, which becomes `cuda:1`, and requests `cuda:1`.
 fn on_the_second_gpu(mut scene: Scene) -> Scene {
     let first = Gpu { uuid: "GPU-of-another".into(), ..scene.host.gpus[0].clone() };
     scene.host.gpus.insert(0, first);
@@ -285,13 +288,13 @@ fn on_the_second_gpu(mut scene: Scene) -> Scene {
 }
 
 #[test]
-fn a_worker_counts_the_gpus_that_it_is_shown_and_reports_say_what_was_asked_for() {
+fn a_worker_counts_its_visible_gpus_and_the_report_has_the_requested_names() {
     let open = format!("print('devices:', request['devices'])\n{OPEN}");
-    let scene = on_the_second_gpu(Scene::new(&open, TOLD, "book(0)", ""));
+    let scene = on_the_second_gpu(Scene::new(&open, RESIDENT, "record(0)", ""));
     let measurement = scene.measure();
     assert_eq!(measurement.outcome, Outcome::Measured, "{:?}", measurement.failure);
-    let said = &measurement.worker_stderr;
-    assert!(said.contains("devices: ['cuda:0']"), "{said}");
+    let output = &measurement.worker_stderr;
+    assert!(output.contains("devices: ['cuda:0']"), "{output}");
     let (figures, second) = (device(&measurement), Device::Cuda(1));
     assert_eq!((figures.device, &figures.uuid), (second, &scene.host.gpus[1].uuid));
     assert_eq!(figures.peak, CONTEXT + RESERVED);
@@ -304,40 +307,40 @@ fn a_worker_counts_the_gpus_that_it_is_shown_and_reports_say_what_was_asked_for(
 }
 
 #[test]
-fn a_failure_in_a_worker_s_names_says_what_they_stand_for() {
-    let told = "tell('failure', stage='load', kind='device_memory', message='cuda:0 is full', \
-                hint='less')\n";
-    let scene = on_the_second_gpu(Scene::new(OPEN, told, "", ""));
-    let says = ["cuda:0 is full (cuda:0 of the worker is cuda:1)"];
-    refused(&scene.measure(), FailureKind::DeviceMemory, &says);
-    let scene = Scene::new(OPEN, told, "", "");
+fn device_names_in_a_failure_of_the_worker_are_explained_if_they_differ() {
+    let failure = "tell('failure', stage='load', kind='device_memory', message='cuda:0 is full', \
+                   hint='less')\n";
+    let scene = on_the_second_gpu(Scene::new(OPEN, failure, "", ""));
+    let parts = ["cuda:0 is full (cuda:0 of the worker is cuda:1)"];
+    assert_refused(&scene.measure(), FailureKind::DeviceMemory, &parts);
+    let scene = Scene::new(OPEN, failure, "", "");
     let failure = scene.measure().failure.expect("a failure");
     assert_eq!(failure.message, "cuda:0 is full");
 }
 
 #[test]
-fn what_another_process_takes_during_the_load_is_flagged_and_not_counted() {
-    let told = "book(CONTEXT + RESERVED, (OTHER, 2 * GIB))\n\
-                memory(RESERVED, RESERVED, *[BEFORE + CONTEXT + 2 * GIB] * 2)\n";
-    let scene = Scene::new(OPEN, told, "book(0, (OTHER, 2 * GIB))", "");
+fn memory_of_another_process_during_the_load_is_reported_and_not_counted() {
+    let loaded = "record(CONTEXT + RESERVED, (OTHER, 2 * GIB))\n\
+                  memory(RESERVED, RESERVED, *[BEFORE + CONTEXT + 2 * GIB] * 2)\n";
+    let scene = Scene::new(OPEN, loaded, "record(0, (OTHER, 2 * GIB))", "");
     let measurement = scene.measure();
     let figures = device(&measurement);
     assert_eq!(figures.peak, CONTEXT + RESERVED);
     assert_eq!((figures.foreign_peak, figures.after_unload), (2 * GIB, Some(BEFORE)));
     let verdict = scene.verdict(&measurement);
     assert_eq!(verdict.status, Status::Passed, "{verdict:?}");
-    let says = format!("not counted: intruder (process {OTHER}) 2.15 GB");
-    assert!(verdict.observed.contains(&says), "{}", verdict.observed);
+    let expected = format!("not counted: intruder (process {OTHER}) 2.15 GB");
+    assert!(verdict.observed.contains(&expected), "{}", verdict.observed);
 }
 
 #[test]
-fn where_the_worker_cannot_be_told_apart_the_check_fails() {
-    // the ids that the driver shows are another namespace's
-    let open = OPEN.replace("book(CONTEXT", "book(0, (5000001, CONTEXT)").replace(
+fn the_memory_check_fails_if_the_worker_cannot_be_identified_among_the_processes() {
+    // the driver reports process ids of another namespace
+    let open = OPEN.replace("record(CONTEXT", "record(0, (5000001, CONTEXT)").replace(
         "(5000001, CONTEXT) + RESERVED)",
         "(5000001, CONTEXT + RESERVED), (5000002, 2 * GIB))",
     );
-    let scene = Scene::new(&open, TOLD, "book(0)", "");
+    let scene = Scene::new(&open, RESIDENT, "record(0)", "");
     let measurement = scene.measure();
     assert!(!device(&measurement).per_process);
     let verdict = scene.verdict(&measurement);
@@ -347,8 +350,8 @@ fn where_the_worker_cannot_be_told_apart_the_check_fails() {
 }
 
 #[test]
-fn memory_that_is_not_given_back_fails_the_check() {
-    let scene = Scene::new(OPEN, TOLD, "PAUSE = 0\nbook(0, unowned=GIB)", "");
+fn device_memory_that_is_not_released_fails_the_check() {
+    let scene = Scene::new(OPEN, RESIDENT, "PAUSE = 0\nrecord(0, unowned=GIB)", "");
     let measurement = scene.measure();
     let verdict = scene.verdict(&measurement);
     assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
@@ -357,7 +360,7 @@ fn memory_that_is_not_given_back_fails_the_check() {
 }
 
 #[test]
-fn a_crash_keeps_what_was_seen_of_the_device() {
+fn the_device_memory_before_a_crash_is_reported() {
     let scene = Scene::new(OPEN, "os.abort()", "", "");
     let measurement = scene.measure();
     assert_eq!(measurement.outcome, Outcome::Crashed, "{:?}", measurement.failure);
@@ -367,101 +370,109 @@ fn a_crash_keeps_what_was_seen_of_the_device() {
 }
 
 #[test]
-fn another_gpu_than_the_one_that_was_given_is_refused() {
+fn a_worker_that_opens_a_gpu_other_than_the_assigned_one_is_refused() {
     let open = OPEN.replace("uuid=UUID", "uuid=\"GPU-of-another\"");
-    let scene = Scene::new(&open, TOLD, "book(0)", "");
+    let scene = Scene::new(&open, RESIDENT, "record(0)", "");
     let uuid = &scene.host.gpus[0].uuid;
-    let says = ["cuda:0: the worker opened GPU-of-another", &format!("expected {uuid}")];
-    refused(&scene.measure(), FailureKind::DeviceMismatch, &says);
+    let parts = ["cuda:0: the worker opened GPU-of-another", &format!("expected {uuid}")];
+    assert_refused(&scene.measure(), FailureKind::DeviceMismatch, &parts);
 }
 
 #[test]
-fn a_worker_that_could_take_memory_unseen_is_refused() {
-    let again = OPEN.replace("memory(0, 0", "# memory(0, 0");
+fn a_worker_whose_order_of_events_would_hide_memory_is_refused() {
+    let open_again = OPEN.replace("memory(0, 0", "# memory(0, 0");
     let (begin, rest) = OPEN.split_once("tell(").expect("a device");
     let (_, unopened) = rest.split_once("memory(").expect("a mark");
     let unopened = format!("{begin}memory({unopened}");
-    let resumes = format!("{TOLD}tell(\"loaded\")\n{CEILINGS}tell(\"phase\", name=\"generate\")\n");
-    for (open, told, says) in [
+    let resumed =
+        format!("{RESIDENT}tell(\"loaded\")\n{CEILINGS}tell(\"phase\", name=\"generate\")\n");
+    for (open, loaded, part) in [
         (
             OPEN,
-            format!("{CEILINGS}{TOLD}"),
+            format!("{CEILINGS}{RESIDENT}"),
             "`ceilings`, in which memory is not counted, began before",
         ),
-        (OPEN, format!("{again}{TOLD}"), "cuda:0 was opened after the load had begun"),
-        (&unopened, TOLD.to_owned(), "tensors are said to be on cuda:0, which the worker never"),
-        (OPEN, resumes, "work on the model came after the phase ceilings"),
+        (OPEN, format!("{open_again}{RESIDENT}"), "cuda:0 was opened after the start of the load"),
+        (&unopened, RESIDENT.to_owned(), "cuda:0: the worker reports tensors on this device, but"),
+        (OPEN, resumed, "work on the model followed the phase `ceilings`"),
     ] {
-        let measurement = Scene::new(open, &told, "book(0)", "").measure();
-        refused(&measurement, FailureKind::Protocol, &[says]);
+        let measurement = Scene::new(open, &loaded, "record(0)", "").measure();
+        assert_refused(&measurement, FailureKind::Protocol, &[part]);
     }
 }
 
 #[test]
-fn a_worker_or_driver_that_does_not_suit_is_refused_before_it_loads() {
-    let other = |change: fn(&mut Gpu), says: &[&str]| {
-        let mut scene = Scene::sound();
+fn a_worker_for_another_gpu_or_a_newer_driver_is_refused_before_the_load() {
+    let assert_mismatch = |change: fn(&mut Gpu), parts: &[&str]| {
+        let mut scene = Scene::passing();
         change(&mut scene.host.gpus[0]);
         let measurement = scene.measure();
-        refused(&measurement, FailureKind::DeviceMismatch, says);
-        assert_eq!(measurement.worker_exit, None, "no model was given to it");
+        assert_refused(&measurement, FailureKind::DeviceMismatch, parts);
+        assert_eq!(measurement.worker_exit, None, "the worker was started with a model");
     };
-    other(|gpu| gpu.compute_capability = "8.0".into(), &["capability 9.0", "has 8.0"]);
-    other(|gpu| gpu.cuda = "12.4".into(), &["built with CUDA 13.0", "driver 580.1", "up to 12.4"]);
+    assert_mismatch(|gpu| gpu.compute_capability = "8.0".into(), &["capability 9.0", "has 8.0"]);
+    assert_mismatch(
+        |gpu| gpu.cuda = "12.4".into(),
+        &["built with CUDA 13.0", "driver 580.1", "up to 12.4"],
+    );
 }
 
 #[test]
-fn a_hidden_gpu_is_missing_with_its_cause() {
-    let mut scene = Scene::sound();
+fn a_gpu_hidden_by_cuda_visible_devices_is_reported_with_the_cause() {
+    let mut scene = Scene::passing();
     scene.settings.visible_devices = Some("-1".into());
-    let says = ["m needs the GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 of them"];
-    refused(&scene.measure(), FailureKind::NoDevice, &says);
+    let parts = ["m needs the GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 of them"];
+    assert_refused(&scene.measure(), FailureKind::NoDevice, &parts);
 }
 
 #[test]
-fn a_model_that_cannot_fit_is_refused_with_the_arithmetic() {
-    // weights alone are more: no worker is started
-    let mut scene = Scene::sound();
+fn a_model_larger_than_the_device_memory_is_refused_with_the_calculation() {
+    // the weights alone exceed the limit: no worker is started
+    let mut scene = Scene::passing();
     scene.settings.vram_limit = Some(MB);
     let measurement = scene.measure();
-    let says = ["parameters in q8_0 take 2.79 MB", "MODELGATE_VRAM_LIMIT allows 1.00 MB"];
-    refused(&measurement, FailureKind::DeviceMemory, &says);
+    let parts = ["parameters in q8_0 take 2.79 MB", "MODELGATE_VRAM_LIMIT allows 1.00 MB"];
+    assert_refused(&measurement, FailureKind::DeviceMemory, &parts);
     assert_eq!(measurement.worker_exit, None);
-    // with what the device takes before the first weight it is too much
+    // the weights and the device memory before the first weight exceed the limit
     scene.settings.vram_limit = Some(500 * MB);
     let measurement = scene.measure();
-    let says = ["500 MB before the first weight", "500 MB are available"];
-    refused(&measurement, FailureKind::DeviceMemory, &says);
+    let parts = ["500 MB before the first weight", "500 MB are available"];
+    assert_refused(&measurement, FailureKind::DeviceMemory, &parts);
     assert_eq!(measurement.failure.as_ref().map(|failure| failure.stage), Some(Stage::Prepare));
     assert!(measurement.worker_exit.is_some() && measurement.tensors.list.is_empty());
     scene.settings.vram_limit = Some(900_000 * MB);
-    assert_eq!(scene.measure().outcome, Outcome::Measured, "more than there is, is no limit");
+    assert_eq!(
+        scene.measure().outcome,
+        Outcome::Measured,
+        "a limit above the device memory has no effect"
+    );
 }
 
 #[test]
-fn a_model_that_the_host_cannot_hold_is_refused_before_a_worker_starts() {
-    let mut scene = Scene::sound();
+fn a_model_larger_than_the_host_memory_is_refused_before_a_worker_starts() {
+    let mut scene = Scene::passing();
     scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cpu]);
     scene.host.ram_bytes = 20 * MB;
     let measurement = scene.measure();
-    let says =
+    let parts =
         ["does not fit into the host memory", "2.79 MB of weights in q8_0", "the host has 20.0 MB"];
-    refused(&measurement, FailureKind::HostMemory, &says);
+    assert_refused(&measurement, FailureKind::HostMemory, &parts);
     assert_eq!(measurement.failure.as_ref().map(|failure| failure.stage), Some(Stage::Prepare));
     assert_eq!(measurement.worker_exit, None);
 }
 
 #[test]
-fn a_gpu_that_another_run_measures_on_is_busy() {
-    let scene = Scene::new(OPEN, &format!("time.sleep(3)\n{TOLD}"), "book(0)", "");
-    let mut second = Scene::new(OPEN, TOLD, "book(0)", "stall = \"500ms\"\n");
+fn a_gpu_that_another_run_uses_is_reported_as_busy() {
+    let scene = Scene::new(OPEN, &format!("time.sleep(3)\n{RESIDENT}"), "record(0)", "");
+    let mut second = Scene::new(OPEN, RESIDENT, "record(0)", "stall = \"500ms\"\n");
     second.host = host(&scene.host.gpus[0].uuid);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| scene.measure());
         std::thread::sleep(Duration::from_millis(1500));
         let process = format!("another run (process {})", std::process::id());
-        let says = ["is held by", process.as_str(), "m waited for 500 ms"];
-        refused(&second.measure(), FailureKind::DeviceBusy, &says);
+        let parts = ["is held by", process.as_str(), "m waited for 500 ms"];
+        assert_refused(&second.measure(), FailureKind::DeviceBusy, &parts);
         assert_eq!(first.join().expect("no panic").outcome, Outcome::Measured);
     });
 }

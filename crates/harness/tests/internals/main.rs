@@ -1,4 +1,5 @@
-//! The harness with parts of a host that this one does not have: GPUs, toolkits, memory.
+//! Tests of the harness with simulated parts of a host (GPUs, a CUDA toolkit, host memory), and of
+//! its committed data: manifests, schemas and tensor lists.
 
 mod default_manifest;
 mod gpus;

@@ -1,5 +1,6 @@
-//! The build of a worker with CUDA, with programs that stand in for cargo and nvcc: they write down
-//! what they are asked and told, and what they build is a worker that says what it was built for.
+//! Tests of the build of a worker with CUDA, with scripts in place of cargo and nvcc. The
+//! script for cargo records its arguments and environment, and builds a script that reports the
+//! requested compute capability as its engine.
 
 use crate::support::settings;
 use modelgate_harness::host::Host;
@@ -20,10 +21,10 @@ use std::process::Command;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// What cargo is asked to do.
+/// The first arguments of a build by cargo.
 const ARGUMENTS: &str = "build --release --locked --features cuda --bin modelgate-worker";
 
-/// The packages that a worker is built from.
+/// The packages from which a worker is built.
 const PACKAGES: [&str; 6] = [
     "modelgate",
     "modelgate-engine",
@@ -33,41 +34,44 @@ const PACKAGES: [&str; 6] = [
     "modelgate-protocol",
 ];
 
-/// A host with sources, cargo, a CUDA toolkit, a worker without CUDA, and GPUs.
-struct Place {
+/// A simulated host with sources, cargo, a CUDA toolkit and a worker without CUDA.
+struct BuildHost {
     folder: TempDir,
     build: BuildSettings,
     inherited: Variables,
     interrupt: Interrupt,
 }
 
-impl Place {
-    fn new() -> Place {
+impl BuildHost {
+    fn new() -> BuildHost {
         let folder = TempDir::new().expect("a folder");
-        let mut place = Place {
+        let mut build_host = BuildHost {
             folder,
             build: BuildSettings::default(),
             inherited: Variables::from_process(),
             interrupt: Interrupt::default(),
         };
-        place.build.sources = Some(place.at("sources"));
-        place.build.folders = vec![place.at("builds")];
-        place.build.toolkit = place.at("no-toolkit");
-        place.write("sources/Cargo.toml", "[package]\nname = \"modelgate\"\n");
-        place.write("sources/Cargo.lock", "version = 4\n");
-        place.write("sources/src/lib.rs", "//! A library.\n");
-        place.write("sources/crates/engine/src/kernels.cu", "// kernels\n");
-        place.program("cuda/bin/nvcc", "echo 'Cuda compilation tools, release 13.0, V13.0.88'");
-        place.write("cuda/lib/libcudart.so.13", "");
-        place.program("at-hand", &says(None));
-        let cargo = CARGO.replace("PLACE", &place.at("").display().to_string());
-        place.program("bin/cargo", &cargo);
-        place.build.variables.set("CARGO", place.at("bin/cargo"));
-        place.build.variables.set("CUDA_HOME", place.at("cuda"));
-        place.build.variables.set("PATH", "/usr/bin:/bin");
-        // the compiler of this host, if it has one, has no part in this
-        place.build.variables.set("NVCC", place.at("cuda/bin/nvcc"));
-        place
+        build_host.build.sources = Some(build_host.at("sources"));
+        build_host.build.folders = vec![build_host.at("builds")];
+        build_host.build.toolkit = build_host.at("no-toolkit");
+        build_host.write("sources/Cargo.toml", "[package]\nname = \"modelgate\"\n");
+        build_host.write("sources/Cargo.lock", "version = 4\n");
+        build_host.write("sources/src/lib.rs", "//! A library.\n");
+        build_host.write("sources/crates/engine/src/kernels.cu", "// kernels\n");
+        build_host.write_program(
+            "cuda/bin/nvcc",
+            "echo 'Cuda compilation tools, release 13.0, V13.0.88'",
+        );
+        build_host.write("cuda/lib/libcudart.so.13", "");
+        build_host.write_program("existing", &worker_script(None));
+        let cargo = CARGO.replace("PLACE", &build_host.at("").display().to_string());
+        build_host.write_program("bin/cargo", &cargo);
+        build_host.build.variables.set("CARGO", build_host.at("bin/cargo"));
+        build_host.build.variables.set("CUDA_HOME", build_host.at("cuda"));
+        build_host.build.variables.set("PATH", "/usr/bin:/bin");
+        // keeps a real compiler of this host out of the test
+        build_host.build.variables.set("NVCC", build_host.at("cuda/bin/nvcc"));
+        build_host
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -76,13 +80,14 @@ impl Place {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.at(name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
         std::fs::write(path, text).expect("written");
     }
 
-    /// Written by a process of its own: what this one has open for writing while another thread
-    /// starts a program cannot be started itself.
-    fn program(&self, name: &str, text: &str) {
+    /// Writes a shell script, with a separate process: Linux does not start a program that a
+    /// process has open for writing, and a child process of another thread would inherit the open
+    /// file.
+    fn write_program(&self, name: &str, text: &str) {
         let text_file = format!("{name}.text");
         self.write(&text_file, &format!("#!/bin/sh\n{text}\n"));
         let status = Command::new("install")
@@ -97,32 +102,35 @@ impl Place {
         CudaBuild { settings: &self.build, inherited: &self.inherited, interrupt: &self.interrupt }
     }
 
-    /// What `built` says of itself.
+    /// Returns the engine that `built` reports.
     fn engine(&self, built: &BuiltWorker) -> Engine {
-        engine_of(built, &self.inherited, &self.interrupt).expect("it starts")
+        engine_of(built, &self.inherited, &self.interrupt).expect("the worker reports its engine")
     }
 
+    /// Returns a worker for compute capability 9.0, which is built if it does not exist.
     fn worker(&self) -> Result<BuiltWorker, Failure> {
         self.build()
-            .worker_for(&gpu("9.0"), "the worker at hand has no CUDA")
+            .worker_for(&gpu("9.0"), "the existing worker has no CUDA")
             .map_err(|error| error.to_failure())
     }
 
-    /// Two workers that are asked for at the same time.
-    fn two_workers_at_once(&self) -> (Result<BuiltWorker, Failure>, Result<BuiltWorker, Failure>) {
+    /// Returns the results of two requests for the same worker at the same time.
+    fn two_concurrent_workers(
+        &self,
+    ) -> (Result<BuiltWorker, Failure>, Result<BuiltWorker, Failure>) {
         std::thread::scope(|scope| {
             let (one, other) = (scope.spawn(|| self.worker()), scope.spawn(|| self.worker()));
-            (one.join().expect("it ends"), other.join().expect("it ends"))
+            (one.join().expect("no panic"), other.join().expect("no panic"))
         })
     }
 
-    /// The command lines that cargo has seen.
-    fn calls(&self) -> Vec<String> {
+    /// Returns the arguments of each build by cargo.
+    fn builds(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.at("calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The workers for the models of a manifest on a host with these GPUs.
+    /// Returns the workers for the models of a manifest on `host`.
     fn workers(&self, models: &str, worker: &WorkerSettings, host: &Host) -> Workers {
         let manifest = manifest(models);
         let first_gpu = |model| {
@@ -133,17 +141,19 @@ impl Place {
         Workers::prepare(manifest.models.iter().filter_map(first_gpu), worker, &self.build())
     }
 
-    fn at_hand(&self) -> WorkerSettings {
+    /// Returns settings with the existing worker, which has no CUDA.
+    fn existing_worker(&self) -> WorkerSettings {
         WorkerSettings {
             named: None,
-            built: vec![self.at("at-hand")],
+            built: vec![self.at("existing")],
             variables: self.inherited.clone(),
         }
     }
 }
 
-/// Stands in for cargo. Files of these names make it fail, die in the middle of writing, or work
-/// while the sources are edited. It has nothing to clean.
+/// The script in place of cargo. `PLACE` is the folder of the host. Its behaviour depends on
+/// the files `slow`, `edits` (change the sources during the build), `fails`, `forgets` (report no
+/// compute capability) and `dies` (end with an incomplete program). `cargo clean` fails.
 const CARGO: &str = r##"if [ "$1" = clean ]; then echo "$*" >> PLACE/cleans; exit 101; fi
 echo "$*" >> PLACE/calls
 env > PLACE/environment
@@ -175,9 +185,9 @@ if [ -e PLACE/dies ]; then kill -9 $$; fi
 echo "echo '{\"name\":\"x\",\"version\":\"1\",\"build\":\"x\",\"compute_capability\":$capability}'" >> "$worker"
 "##;
 
-/// The text of a worker that says what it was built for.
-fn says(capability: Option<&str>) -> String {
-    let capability = capability.map_or("null".to_owned(), |of| format!("\"{of}\""));
+/// Returns the text of a worker that reports this compute capability.
+fn worker_script(capability: Option<&str>) -> String {
+    let capability = capability.map_or("null".to_owned(), |value| format!("\"{value}\""));
     format!(r#"echo '{{"name":"x","version":"1","build":"x","compute_capability":{capability}}}'"#)
 }
 
@@ -202,9 +212,9 @@ fn host(capabilities: &[&str]) -> Host {
     }
 }
 
-/// The GPUs that a model on `device` gets.
+/// Returns the GPUs that are assigned to a model on `device`.
 fn assigned(device: Device, host: &Host) -> Vec<Assigned> {
-    assign(&[device], "m", host.gpus(), None).expect("it is there")
+    assign(&[device], "m", host.gpus(), None).expect("a GPU")
 }
 
 fn manifest(models: &str) -> Manifest {
@@ -219,232 +229,236 @@ fn model(id: &str, device: &str) -> String {
     )
 }
 
-/// Asserts that the failure names all three ways out.
-fn has_ways_out(failure: &Failure) {
+/// Asserts that the hint of the failure has all three solutions.
+fn assert_hint_has_solutions(failure: &Failure) {
     assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
-    let ways = ["CUDA toolkit", "MODELGATE_WORKER", "cargo build --release --features cuda"];
-    for way in ways {
-        assert!(failure.hint.contains(way), "{way}: {failure:?}");
+    let solutions = ["CUDA toolkit", "MODELGATE_WORKER", "cargo build --release --features cuda"];
+    for solution in solutions {
+        assert!(failure.hint.contains(solution), "{solution}: {failure:?}");
     }
     assert!(failure.message.contains("compute capability 9.0"), "{failure:?}");
-    assert!(failure.message.starts_with("the worker at hand has no CUDA"), "{failure:?}");
+    assert!(failure.message.starts_with("the existing worker has no CUDA"), "{failure:?}");
 }
 
 #[test]
 fn a_worker_is_built_once_and_kept() {
-    let place = Place::new();
-    let built = place.worker().expect("built");
-    let calls = place.calls();
-    assert_eq!(calls.len(), 1);
-    let target = place.at("builds/sm_90-cuda-13.0/target");
-    assert!(calls[0].starts_with(ARGUMENTS), "{calls:?}");
-    assert!(calls[0].ends_with(&format!("--target-dir {}", target.display())), "{calls:?}");
-    let folder = std::fs::read_to_string(place.at("folder")).expect("noted");
-    let sources = place.at("sources").canonicalize().expect("a path");
+    let build_host = BuildHost::new();
+    let built = build_host.worker().expect("built");
+    let builds = build_host.builds();
+    assert_eq!(builds.len(), 1);
+    let target = build_host.at("builds/sm_90-cuda-13.0/target");
+    assert!(builds[0].starts_with(ARGUMENTS), "{builds:?}");
+    assert!(builds[0].ends_with(&format!("--target-dir {}", target.display())), "{builds:?}");
+    let folder = std::fs::read_to_string(build_host.at("folder")).expect("a recorded call");
+    let sources = build_host.at("sources").canonicalize().expect("a path");
     assert_eq!(Path::new(folder.trim()), sources);
-    assert!(!built.program.starts_with(&target), "cargo's own file is not the one that is used");
-    let cuda = place.at("cuda").canonicalize().expect("a path");
+    assert!(!built.program.starts_with(&target), "the worker is not in the target folder of cargo");
+    let cuda = build_host.at("cuda").canonicalize().expect("a path");
     assert_eq!(built.libraries, Some(cuda.join("lib")));
-    let engine = place.engine(&built);
+    let engine = build_host.engine(&built);
     assert_eq!(engine.compute_capability.as_deref(), Some("9.0"));
 
-    assert_eq!(place.worker(), Ok(built.clone()), "the second run has it");
-    assert_eq!(place.calls().len(), 1, "without a word to cargo");
+    assert_eq!(build_host.worker(), Ok(built.clone()), "the second run finds the worker");
+    assert_eq!(build_host.builds().len(), 1, "the second run does not start cargo");
     std::fs::remove_dir_all(&target).expect("removed");
-    assert_eq!(place.worker(), Ok(built), "and needs nothing of cargo's");
+    assert_eq!(build_host.worker(), Ok(built), "the worker does not need the target folder");
 }
 
 #[test]
-fn another_state_of_the_sources_is_another_worker() {
-    let place = Place::new();
-    let first = place.worker().expect("built");
-    place.write("sources/crates/engine/src/kernels.cu", "// better kernels\n");
-    let second = place.worker().expect("built");
+fn changed_sources_lead_to_another_worker() {
+    let build_host = BuildHost::new();
+    let first = build_host.worker().expect("built");
+    build_host.write("sources/crates/engine/src/kernels.cu", "// better kernels\n");
+    let second = build_host.worker().expect("built");
     assert_ne!(first.program, second.program);
-    assert_eq!(place.calls().len(), 2);
-    place.write("sources/tests/suite_product/main.rs", "//! No part of a worker.\n");
-    assert_eq!(place.worker(), Ok(second));
-    place.write("sources/crates/engine/src/kernels.cu", "// kernels\n");
-    assert_eq!(place.worker(), Ok(first), "the way back costs nothing");
-    assert_eq!(place.calls().len(), 2);
+    assert_eq!(build_host.builds().len(), 2);
+    build_host.write("sources/tests/suite_product/main.rs", "//! Not a source of a worker.\n");
+    assert_eq!(build_host.worker(), Ok(second));
+    build_host.write("sources/crates/engine/src/kernels.cu", "// kernels\n");
+    assert_eq!(build_host.worker(), Ok(first), "the earlier worker is kept");
+    assert_eq!(build_host.builds().len(), 2);
 }
 
 #[test]
-fn cargo_does_not_go_by_the_times_of_files() {
-    let place = Place::new();
-    place.worker().expect("built");
-    let cleans = std::fs::read_to_string(place.at("cleans")).expect("noted");
-    let target = place.at("builds/sm_90-cuda-13.0/target");
+fn cargo_cleans_all_packages_of_the_worker_before_a_build() {
+    let build_host = BuildHost::new();
+    build_host.worker().expect("built");
+    let cleans = std::fs::read_to_string(build_host.at("cleans")).expect("a recorded call");
+    let target = build_host.at("builds/sm_90-cuda-13.0/target");
     let packages: String = PACKAGES.iter().map(|package| format!(" --package {package}")).collect();
     let expected =
         format!("clean --release --locked --target-dir {}{packages}\n", target.display());
     assert_eq!(cleans, expected);
-    // each is a package of this workspace, and nothing else that a worker is built from is
+    // the list has all packages of this workspace from which a worker is built
     let tree = tree(&["--features", "cuda"]);
-    let ours = tree.lines().filter(|line| line.starts_with("modelgate"));
-    let ours: BTreeSet<&str> = ours.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(ours, BTreeSet::from(PACKAGES));
+    let packages = tree.lines().filter(|line| line.starts_with("modelgate"));
+    let packages: BTreeSet<&str> = packages.filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(packages, BTreeSet::from(PACKAGES));
 }
 
 #[test]
 fn sources_that_change_during_a_build_are_built_again() {
-    let place = Place::new();
-    place.write("edits", "once");
-    let built = place.worker().expect("built");
-    assert_eq!(place.calls().len(), 2);
-    assert_eq!(place.worker(), Ok(built), "it is that of the sources as they are now");
-    assert_eq!(place.calls().len(), 2);
+    let build_host = BuildHost::new();
+    build_host.write("edits", "once");
+    let built = build_host.worker().expect("built");
+    assert_eq!(build_host.builds().len(), 2);
+    assert_eq!(build_host.worker(), Ok(built), "the worker is built from the current sources");
+    assert_eq!(build_host.builds().len(), 2);
 
-    let place = Place::new();
-    place.write("edits", "always");
-    let failure = place.worker().expect_err("no worker");
+    let build_host = BuildHost::new();
+    build_host.write("edits", "always");
+    let failure = build_host.worker().expect_err("no worker");
     assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
-    assert!(failure.message.contains("the sources changed while"), "{failure:?}");
-    assert_eq!(place.calls().len(), 2);
-    std::fs::remove_file(place.at("edits")).expect("removed");
-    place.worker().expect("built");
-    assert_eq!(place.calls().len(), 3, "nothing was kept");
+    assert!(failure.message.contains("the sources changed during each of 2 builds"), "{failure:?}");
+    assert_eq!(build_host.builds().len(), 2);
+    std::fs::remove_file(build_host.at("edits")).expect("removed");
+    build_host.worker().expect("built");
+    assert_eq!(build_host.builds().len(), 3, "no worker was kept");
 }
 
 #[test]
-fn another_capability_or_cuda_is_another_worker() {
-    let place = Place::new();
-    let hopper = place.worker().expect("built");
-    let ada = place.build().worker_for(&gpu("8.9"), "no CUDA").expect("built");
-    let engine = place.engine(&ada);
+fn another_compute_capability_or_cuda_version_leads_to_another_worker() {
+    let build_host = BuildHost::new();
+    let hopper = build_host.worker().expect("built");
+    let ada = build_host.build().worker_for(&gpu("8.9"), "no CUDA").expect("built");
+    let engine = build_host.engine(&ada);
     assert_eq!(engine.compute_capability.as_deref(), Some("8.9"));
-    place.program("cuda/bin/nvcc", "echo 'Cuda compilation tools, release 12.8, V12.8.93'");
-    let older = place.worker().expect("built");
-    assert_eq!(place.calls().len(), 3);
+    build_host
+        .write_program("cuda/bin/nvcc", "echo 'Cuda compilation tools, release 12.8, V12.8.93'");
+    let older = build_host.worker().expect("built");
+    assert_eq!(build_host.builds().len(), 3);
     assert!(hopper.program != ada.program && hopper.program != older.program);
 }
 
 #[test]
-fn two_starts_at_once_build_once() {
-    let place = Place::new();
-    place.write("slow", "");
-    let (one, other) = place.two_workers_at_once();
+fn two_concurrent_requests_build_once() {
+    let build_host = BuildHost::new();
+    build_host.write("slow", "");
+    let (one, other) = build_host.two_concurrent_workers();
     assert!(one.is_ok(), "{one:?}");
     assert_eq!(one, other);
-    assert_eq!(place.calls().len(), 1);
+    assert_eq!(build_host.builds().len(), 1);
 }
 
 #[test]
-fn two_starts_at_once_fail_once() {
-    let place = Place::new();
-    place.write("slow", "");
-    place.write("fails", "");
-    let (one, other) = place.two_workers_at_once();
+fn two_concurrent_requests_share_a_failed_build() {
+    let build_host = BuildHost::new();
+    build_host.write("slow", "");
+    build_host.write("fails", "");
+    let (one, other) = build_host.two_concurrent_workers();
     assert!(one.is_err(), "{one:?}");
     assert_eq!(one, other);
-    assert_eq!(place.calls().len(), 1);
+    assert_eq!(build_host.builds().len(), 1);
 }
 
 #[test]
-fn a_build_that_fails_says_its_last_words_and_is_tried_again() {
-    let place = Place::new();
-    place.write("fails", "");
-    let failure = place.worker().expect_err("no worker");
+fn a_failed_build_is_reported_with_its_last_output_and_retried_by_the_next_run() {
+    let build_host = BuildHost::new();
+    build_host.write("fails", "");
+    let failure = build_host.worker().expect_err("no worker");
     assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
     assert!(
         failure.message.ends_with("note: number 16\nerror: linking with cc failed"),
         "{failure:?}"
     );
-    assert!(!failure.message.contains("number 1\n"), "not all of it: {failure:?}");
-    let log = place.at("builds/sm_90-cuda-13.0/build.log");
+    assert!(
+        !failure.message.contains("number 1\n"),
+        "the message has only the last lines: {failure:?}"
+    );
+    let log = build_host.at("builds/sm_90-cuda-13.0/build.log");
     assert!(failure.hint.contains(&log.display().to_string()), "{failure:?}");
     let log = std::fs::read_to_string(log).expect("a log");
     assert!(log.contains("Compiling stand-in") && log.contains("number 1\n"), "{log}");
-    std::fs::remove_file(place.at("fails")).expect("removed");
-    place.worker().expect("built");
-    assert_eq!(place.calls().len(), 2);
+    std::fs::remove_file(build_host.at("fails")).expect("removed");
+    build_host.worker().expect("built");
+    assert_eq!(build_host.builds().len(), 2);
 }
 
 #[test]
-fn what_a_killed_build_leaves_is_not_used() {
-    let place = Place::new();
-    place.write("dies", "");
-    let failure = place.worker().expect_err("no worker");
+fn an_incomplete_program_of_a_killed_build_is_not_used() {
+    let build_host = BuildHost::new();
+    build_host.write("dies", "");
+    let failure = build_host.worker().expect_err("no worker");
     assert!(failure.message.contains("signal: 9"), "{failure:?}");
-    let left = place.at("builds/sm_90-cuda-13.0/target/release/modelgate-worker");
-    assert!(left.is_file(), "half a worker is there");
-    std::fs::remove_file(place.at("dies")).expect("removed");
-    let built = place.worker().expect("built");
-    assert_eq!(place.calls().len(), 2);
-    place.engine(&built);
+    let incomplete = build_host.at("builds/sm_90-cuda-13.0/target/release/modelgate-worker");
+    assert!(incomplete.is_file(), "the incomplete program exists");
+    std::fs::remove_file(build_host.at("dies")).expect("removed");
+    let built = build_host.worker().expect("built");
+    assert_eq!(build_host.builds().len(), 2);
+    build_host.engine(&built);
 }
 
 #[test]
-fn a_worker_that_says_something_else_than_was_asked_for_is_not_kept() {
-    let place = Place::new();
-    place.write("forgets", "");
-    let failure = place.worker().expect_err("refused");
-    assert!(failure.message.contains("says that it was built for none"), "{failure:?}");
-    std::fs::remove_file(place.at("forgets")).expect("removed");
-    place.worker().expect("built");
-    assert_eq!(place.calls().len(), 2);
+fn a_worker_that_reports_another_compute_capability_is_not_kept() {
+    let build_host = BuildHost::new();
+    build_host.write("forgets", "");
+    let failure = build_host.worker().expect_err("refused");
+    assert!(failure.message.contains("expected 9.0, found none"), "{failure:?}");
+    std::fs::remove_file(build_host.at("forgets")).expect("removed");
+    build_host.worker().expect("built");
+    assert_eq!(build_host.builds().len(), 2);
 }
 
 #[test]
-fn without_a_compiler_there_are_three_ways_out() {
-    let mut place = Place::new();
-    std::fs::remove_dir_all(place.at("cuda")).expect("removed");
-    place.build.variables.set("PATH", place.at("bin"));
-    let failure = place.worker().expect_err("no compiler");
-    assert!(failure.message.contains("nvcc, CUDA's compiler, is not in PATH"), "{failure:?}");
-    has_ways_out(&failure);
-    assert_eq!(place.calls().len(), 0);
+fn a_missing_compiler_is_reported_with_three_solutions() {
+    let mut build_host = BuildHost::new();
+    std::fs::remove_dir_all(build_host.at("cuda")).expect("removed");
+    build_host.build.variables.set("PATH", build_host.at("bin"));
+    let failure = build_host.worker().expect_err("no compiler");
+    assert!(failure.message.contains("the CUDA compiler nvcc is not in PATH"), "{failure:?}");
+    assert_hint_has_solutions(&failure);
+    assert_eq!(build_host.builds().len(), 0);
 }
 
 #[test]
-fn never_means_that_nothing_is_built() {
-    let mut place = Place::new();
-    place.build.never = true;
-    let failure = place.worker().expect_err("forbidden");
+fn no_worker_is_built_if_builds_are_forbidden() {
+    let mut build_host = BuildHost::new();
+    build_host.build.never = true;
+    let failure = build_host.worker().expect_err("forbidden");
     assert!(failure.message.contains("MODELGATE_BUILD=never"), "{failure:?}");
-    has_ways_out(&failure);
+    assert_hint_has_solutions(&failure);
     assert!(failure.hint.starts_with("unset MODELGATE_BUILD"), "{failure:?}");
-    assert_eq!(place.calls().len(), 0);
-    place.build.never = false;
-    let built = place.worker();
-    place.build.never = true;
-    assert_eq!(place.worker(), built, "what is there already is used");
+    assert_eq!(build_host.builds().len(), 0);
+    build_host.build.never = false;
+    let built = build_host.worker();
+    build_host.build.never = true;
+    assert_eq!(build_host.worker(), built, "a finished worker is used");
 }
 
 #[test]
-fn without_sources_nothing_can_be_built() {
-    let mut place = Place::new();
-    place.build.sources = None;
-    let failure = place.worker().expect_err("no sources");
+fn missing_sources_are_reported_with_three_solutions() {
+    let mut build_host = BuildHost::new();
+    build_host.build.sources = None;
+    let failure = build_host.worker().expect_err("no sources");
     assert!(failure.message.contains("the sources are not on this host"), "{failure:?}");
-    has_ways_out(&failure);
-    assert_eq!(place.calls().len(), 0);
+    assert_hint_has_solutions(&failure);
+    assert_eq!(build_host.builds().len(), 0);
 }
 
 #[test]
 fn a_toolkit_that_is_newer_than_the_driver_is_refused_before_the_build() {
-    let place = Place::new();
+    let build_host = BuildHost::new();
     let old = Gpu { cuda: "12.4".into(), driver: "550.54.15".into(), ..gpu("9.0") };
-    let failure = place.build().worker_for(&old, "no CUDA").expect_err("refused").to_failure();
+    let failure = build_host.build().worker_for(&old, "no CUDA").expect_err("refused").to_failure();
     assert_eq!(failure.kind, FailureKind::DeviceMismatch);
     for part in ["CUDA 13.0", "550.54.15", "12.4"] {
         assert!(failure.message.contains(part), "{failure:?}");
     }
-    assert_eq!(place.calls().len(), 0);
+    assert_eq!(build_host.builds().len(), 0);
 }
 
 #[test]
-fn cargo_gets_an_environment_of_its_own() {
-    let mut place = Place::new();
-    place.build.variables.remove(|name| name == "CUDA_HOME");
+fn cargo_gets_the_environment_of_a_build_without_test_variables() {
+    let mut build_host = BuildHost::new();
+    build_host.build.variables.remove(|name| name == "CUDA_HOME");
     for name in ["CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR", "CARGO_PKG_NAME", "MODELGATE_DEVICE"] {
-        place.build.variables.set(name, "of the tests");
+        build_host.build.variables.set(name, "of the tests");
     }
-    place.build.variables.set("CARGO_HOME", "/home/user/.cargo");
-    place.worker().expect("built");
-    let text = std::fs::read_to_string(place.at("environment")).expect("noted");
+    build_host.build.variables.set("CARGO_HOME", "/home/user/.cargo");
+    build_host.worker().expect("built");
+    let text = std::fs::read_to_string(build_host.at("environment")).expect("a recorded call");
     assert!(!text.contains("of the tests"), "{text}");
-    let cuda = place.at("cuda").canonicalize().expect("a path");
+    let cuda = build_host.at("cuda").canonicalize().expect("a path");
     let expected = [
         "CARGO_HOME=/home/user/.cargo".to_owned(),
         "CUDA_COMPUTE_CAP=90".to_owned(),
@@ -452,92 +466,99 @@ fn cargo_gets_an_environment_of_its_own() {
         format!("LIBRARY_PATH={}/lib", cuda.display()),
     ];
     for line in expected {
-        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        assert!(text.lines().any(|found| found == line), "expected {line:?} in {text}");
     }
 }
 
 #[test]
-fn models_on_gpus_get_their_worker_and_others_the_one_at_hand() {
-    let place = Place::new();
+fn models_on_gpus_get_a_worker_for_the_gpu_and_other_models_the_existing_worker() {
+    let build_host = BuildHost::new();
     let host = host(&["9.0", "8.9"]);
     let models = ["cpu", "cuda", "cuda:1", "cuda:0", "cuda:7"];
     let models: String =
         models.iter().enumerate().map(|(n, device)| model(&format!("m{n}"), device)).collect();
-    let workers = place.workers(&models, &place.at_hand(), &host);
-    assert_eq!(place.calls().len(), 2, "one for each capability, none for a GPU that is not there");
-    let of = |device| {
+    let workers = build_host.workers(&models, &build_host.existing_worker(), &host);
+    assert_eq!(
+        build_host.builds().len(),
+        2,
+        "one build per compute capability, and none for a missing GPU"
+    );
+    let worker_on = |device| {
         let built = workers.for_gpus(&assigned(device, &host)).expect("a worker");
-        let engine = place.engine(&built);
+        let engine = build_host.engine(&built);
         (built, engine.compute_capability)
     };
-    assert_eq!(of(Device::Cuda(0)).1.as_deref(), Some("9.0"));
-    assert_eq!(of(Device::Cuda(1)).1.as_deref(), Some("8.9"));
-    assert_eq!(of(Device::Cpu), (BuiltWorker::at(place.at("at-hand")), None));
+    assert_eq!(worker_on(Device::Cuda(0)).1.as_deref(), Some("9.0"));
+    assert_eq!(worker_on(Device::Cuda(1)).1.as_deref(), Some("8.9"));
+    assert_eq!(worker_on(Device::Cpu), (BuiltWorker::at(build_host.at("existing")), None));
 }
 
 #[test]
-fn nothing_is_built_that_no_model_needs() {
-    let place = Place::new();
-    place.workers(&model("m", "cpu"), &place.at_hand(), &host(&["9.0"]));
-    place.workers(&model("m", "cuda"), &place.at_hand(), &host(&[]));
-    place.program("at-hand", &says(Some("9.0")));
+fn no_worker_is_built_if_no_model_needs_one() {
+    let build_host = BuildHost::new();
+    build_host.workers(&model("m", "cpu"), &build_host.existing_worker(), &host(&["9.0"]));
+    build_host.workers(&model("m", "cuda"), &build_host.existing_worker(), &host(&[]));
+    build_host.write_program("existing", &worker_script(Some("9.0")));
     let host = host(&["9.0"]);
-    let workers = place.workers(&model("m", "cuda"), &place.at_hand(), &host);
+    let workers = build_host.workers(&model("m", "cuda"), &build_host.existing_worker(), &host);
     assert_eq!(
         workers.for_gpus(&assigned(Device::Cuda(0), &host)).expect("a worker"),
-        BuiltWorker::at(place.at("at-hand")),
-        "a worker that fits is used as it is"
+        BuiltWorker::at(build_host.at("existing")),
+        "a suitable worker is used without a build"
     );
-    // a worker that the user names is the user's word, whatever it says
-    place.program("named", &says(Some("8.0")));
-    let named = WorkerSettings { named: Some(place.at("named")), ..place.at_hand() };
-    let workers = place.workers(&model("m", "cuda"), &named, &host);
+    // a worker that the user names is used without a check of its compute capability
+    build_host.write_program("named", &worker_script(Some("8.0")));
+    let named =
+        WorkerSettings { named: Some(build_host.at("named")), ..build_host.existing_worker() };
+    let workers = build_host.workers(&model("m", "cuda"), &named, &host);
     assert_eq!(
         workers.for_gpus(&assigned(Device::Cuda(0), &host)).expect("a worker"),
-        BuiltWorker::at(place.at("named"))
+        BuiltWorker::at(build_host.at("named"))
     );
-    assert_eq!(place.calls(), [""; 0]);
+    assert_eq!(build_host.builds(), [""; 0]);
 }
 
 #[test]
-fn a_worker_at_hand_for_another_gpu_is_replaced() {
-    let place = Place::new();
-    place.program("at-hand", &says(Some("8.0")));
+fn an_existing_worker_for_another_gpu_is_replaced() {
+    let build_host = BuildHost::new();
+    build_host.write_program("existing", &worker_script(Some("8.0")));
     let host = host(&["9.0"]);
-    let workers = place.workers(&model("m", "cuda"), &place.at_hand(), &host);
+    let workers = build_host.workers(&model("m", "cuda"), &build_host.existing_worker(), &host);
     let built = workers.for_gpus(&assigned(Device::Cuda(0), &host)).expect("built");
-    assert_ne!(built.program, place.at("at-hand"));
-    assert_eq!(place.calls().len(), 1);
+    assert_ne!(built.program, build_host.at("existing"));
+    assert_eq!(build_host.builds().len(), 1);
 }
 
 #[test]
-fn a_model_without_a_worker_fails_with_the_reason() {
-    let mut place = Place::new();
-    place.build.never = true;
-    let settings = Settings { worker: place.at_hand(), ..settings(&place.at("at-hand")) };
+fn a_model_without_a_worker_fails_with_the_cause() {
+    let mut build_host = BuildHost::new();
+    build_host.build.never = true;
+    let settings =
+        Settings { worker: build_host.existing_worker(), ..settings(&build_host.at("existing")) };
     let host = host(&["9.0"]);
     let manifest = manifest(&model("m", "cuda"));
-    let workers = place.workers(&model("m", "cuda"), &settings.worker, &host);
+    let workers = build_host.workers(&model("m", "cuda"), &settings.worker, &host);
     let readings: Arc<dyn Readings> = Arc::new(NvmlReadings::open());
     let context = RunContext {
         settings: &settings,
         host: &host,
         workers: &workers,
         readings: &readings,
-        scratch: place.folder.path(),
-        interrupt: &place.interrupt,
+        scratch: build_host.folder.path(),
+        interrupt: &build_host.interrupt,
     };
     let measurement = measure(&ModelJob::plan(&manifest.models[0], &manifest), &context);
     assert_eq!(measurement.outcome, Outcome::Failed);
     let failure = measurement.failure.expect("a failure");
     assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
-    let at_hand = place.at("at-hand").display().to_string();
+    let existing = build_host.at("existing").display().to_string();
     let expected =
-        format!("{at_hand} (engine x) was built without CUDA; NVIDIA H200 needs a worker for");
+        format!("{existing} (engine x) was built without CUDA; NVIDIA H200 needs a worker for");
     assert!(failure.message.contains(&expected), "{failure:?}");
 }
 
-/// The tree of packages and their features that the worker is built from.
+/// Returns the packages from which the worker is built, with their features, as `cargo tree` prints
+/// them.
 fn tree(features: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -551,7 +572,7 @@ fn tree(features: &[&str]) -> String {
 }
 
 #[test]
-fn the_feature_brings_cuda_and_nothing_else_does() {
+fn only_the_feature_cuda_enables_the_cuda_packages() {
     let features_of = |tree: &str, package: &str| -> Option<Vec<String>> {
         let line = tree.lines().find(|line| line.starts_with(&format!("{package} v")))?;
         let features = line.rsplit_once('[')?.1.split(']').next()?;

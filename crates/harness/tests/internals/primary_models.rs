@@ -1,33 +1,35 @@
-//! The primary models on paper: the shapes that our code makes of the embedded configs are those
-//! of transformers' own models, built on the meta device (`fixtures/golden/primary_tensors.py`).
+//! Tests of the tensor names and shapes that are computed from the embedded configs of the primary
+//! models. The expected values come from the models of transformers, created on the meta device
+//! (`fixtures/golden/primary_tensors.py`).
 
 use modelgate_harness::embedded::known;
 use modelgate_model::{parameters, tensors};
 use modelgate_testkit::workers::fixture;
 use std::collections::BTreeMap;
 
-/// Compares names and shapes; `prefix` is that of the part that is loaded.
-fn agrees(repo: &str, golden: &str, prefixes: &[&str], count: u64) {
-    let config = known::config(repo).expect("embedded").expect("a sound config");
+/// Compares the parameter count, and the names and shapes of the tensors. `prefixes` selects the
+/// tensors of the loaded part of the model.
+fn assert_tensors_match(repo: &str, golden: &str, prefixes: &[&str], count: u64) {
+    let config = known::config(repo).expect("an embedded config").expect("a valid config");
     assert_eq!(parameters(&config), count);
-    let ours: BTreeMap<String, Vec<usize>> =
+    let computed: BTreeMap<String, Vec<usize>> =
         tensors(&config).into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
     let text = std::fs::read_to_string(fixture(&format!("golden/tensors/{golden}.json")))
         .expect("golden data");
     let golden: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let list = golden.get("tensors").unwrap_or(&golden);
-    let theirs: BTreeMap<String, Vec<usize>> =
+    let expected: BTreeMap<String, Vec<usize>> =
         serde_json::from_value(list.clone()).expect("shapes");
-    let theirs: BTreeMap<_, _> = theirs
+    let expected: BTreeMap<_, _> = expected
         .into_iter()
         .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
         .collect();
-    assert_eq!(ours, theirs);
+    assert_eq!(computed, expected);
 }
 
 #[test]
-fn llama_70b() {
-    agrees(
+fn the_tensors_of_llama_70b_match_transformers() {
+    assert_tensors_match(
         "meta-llama/Llama-3.1-70B-Instruct",
         "llama-3.1-70b-instruct",
         &["model.", "lm_head."],
@@ -36,8 +38,8 @@ fn llama_70b() {
 }
 
 #[test]
-fn mixtral_8x22b() {
-    agrees(
+fn the_tensors_of_mixtral_8x22b_match_transformers() {
+    assert_tensors_match(
         "mistralai/Mixtral-8x22B-Instruct-v0.1",
         "mixtral-8x22b-instruct-v0.1",
         &["model.", "lm_head."],
@@ -46,8 +48,8 @@ fn mixtral_8x22b() {
 }
 
 #[test]
-fn qwen_omni_7b_text() {
-    agrees(
+fn the_text_tensors_of_qwen_omni_7b_match_transformers() {
+    assert_tensors_match(
         "Qwen/Qwen2.5-Omni-7B",
         "qwen2.5-omni-7b",
         &["thinker.model.", "thinker.lm_head."],

@@ -1,7 +1,7 @@
-//! The committed schema of reports: it is that of the type, and the committed reports follow it.
-//! `UPDATE_SCHEMAS=1 cargo test -p modelgate-harness schemas` writes it anew.
+//! Tests of the committed JSON schema of reports: it matches the type [`Report`], and the committed
+//! reports match it. `UPDATE_SCHEMAS=1 cargo test -p modelgate-harness schemas` regenerates it.
 
-use crate::summary::on_a_gpu;
+use crate::summary::gpu_report;
 use modelgate_harness::report::Report;
 use modelgate_testkit::workers::project;
 use schemars::schema_for;
@@ -9,31 +9,33 @@ use schemars::schema_for;
 const SCHEMA: &str = "schemas/report.json";
 
 #[test]
-fn the_schema_is_that_of_the_type() {
+fn the_committed_schema_matches_the_report_type() {
     let path = project(SCHEMA);
-    let fresh = serde_json::to_string_pretty(&schema_for!(Report)).expect("a schema") + "\n";
+    let expected = serde_json::to_string_pretty(&schema_for!(Report)).expect("a schema") + "\n";
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
-        std::fs::write(&path, &fresh).expect("the schema is written");
+        std::fs::write(&path, &expected).expect("the schema cannot be written");
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        committed == fresh,
-        "{SCHEMA} is not the schema of the type; UPDATE_SCHEMAS=1 writes it anew"
+        committed == expected,
+        "{SCHEMA}: not the schema of the type; set UPDATE_SCHEMAS=1 to regenerate it"
     );
 }
 
-/// Asserts that `report` follows the schema, by an implementation that knows nothing of the types.
-fn follows(name: &str, report: &serde_json::Value) {
+/// Asserts that the report `name` matches the schema, with a validator that is independent of the
+/// types.
+fn assert_matches_schema(name: &str, report: &serde_json::Value) {
     let text = std::fs::read_to_string(project(SCHEMA)).expect("the committed schema");
     let schema = serde_json::from_str(&text).expect("the schema is JSON");
-    let validator = jsonschema::validator_for(&schema).expect("the schema is a schema");
+    let validator = jsonschema::validator_for(&schema).expect("a valid schema");
     let errors: Vec<String> = validator.iter_errors(report).map(|e| e.to_string()).collect();
     assert!(errors.is_empty(), "{name}: {errors:?}");
 }
 
 #[test]
-fn reports_follow_it() {
-    follows("a report", &serde_json::to_value(on_a_gpu()).expect("a report is JSON"));
+fn reports_match_the_schema() {
+    let report = serde_json::to_value(gpu_report()).expect("a report is JSON");
+    assert_matches_schema("a report", &report);
     let folder = project("docs/benchmarks/h200");
     let entries = std::fs::read_dir(&folder).expect("reference reports");
     let paths = entries.flatten().map(|entry| entry.path());
@@ -42,6 +44,9 @@ fn reports_follow_it() {
     assert!(!reports.is_empty(), "{}", folder.display());
     for path in reports {
         let text = std::fs::read_to_string(&path).expect("a report");
-        follows(&path.display().to_string(), &serde_json::from_str(&text).expect("JSON"));
+        assert_matches_schema(
+            &path.display().to_string(),
+            &serde_json::from_str(&text).expect("JSON"),
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! How the summary of a report reads.
+//! Tests of the Markdown summary of a report.
 
 use modelgate_harness::admission::Prediction;
 use modelgate_harness::check::{Check, Status, Verdict};
@@ -16,13 +16,13 @@ use modelgate_protocol::{
 use std::collections::BTreeMap;
 
 #[test]
-fn the_summary_of_a_synthetic_model_on_a_gpu_reads_so() {
-    insta::assert_snapshot!("summary_gpu", summary(&on_a_gpu()));
+fn the_summary_of_a_synthetic_model_on_a_gpu_matches_the_snapshot() {
+    insta::assert_snapshot!("summary_gpu", summary(&gpu_report()));
 }
 
 #[test]
-fn a_model_of_random_weights_says_so_whatever_its_id_is() {
-    let mut report = on_a_gpu();
+fn a_model_with_random_weights_is_marked_as_synthetic_for_any_id() {
+    let mut report = gpu_report();
     report.models[0].identity.id = "llama".into();
     let text = summary(&report);
     assert!(text.starts_with("1 of 1 models validated, 1 of them synthetic\n"), "{text}");
@@ -39,8 +39,8 @@ fn finite(value: f64) -> Finite {
     Finite::new(value).expect("finite")
 }
 
-/// A report made up of round figures.
-pub(crate) fn on_a_gpu() -> Report {
+/// Returns a report on a synthetic model on a GPU, with invented round values.
+pub(crate) fn gpu_report() -> Report {
     let planned = [Check::Load, Check::MemoryRange, Check::Generation, Check::Quantization];
     let passed = |check| Verdict { status: Status::Passed, ..Verdict::not_selected(check) };
     Report {
@@ -88,13 +88,14 @@ pub(crate) fn on_a_gpu() -> Report {
                 quantization: Scheme::Q4K,
                 evidence: Evidence::Synthetic,
             },
-            measurement: seen_on_a_gpu(),
+            measurement: gpu_measurement(),
             checks: planned.into_iter().map(passed).collect(),
         }],
     }
 }
 
-fn seen_on_a_gpu() -> Measurement {
+/// Returns a measurement on a GPU with invented round values.
+fn gpu_measurement() -> Measurement {
     let names = [
         PhaseName::Start,
         PhaseName::Device,
@@ -115,7 +116,7 @@ fn seen_on_a_gpu() -> Measurement {
         busy_s: finite(busy_s),
         ceiling_bytes_per_s: ceiling.map(finite),
     };
-    let mut seen = Measurement {
+    let mut measurement = Measurement {
         outcome: Outcome::Measured,
         requested_devices: vec![Device::Cuda(0)],
         devices: vec![Device::Cuda(0)],
@@ -151,7 +152,7 @@ fn seen_on_a_gpu() -> Measurement {
         agreement: Some(Agreement { layers: 2, tokens: 16, relative_error: Some(finite(0.0125)) }),
         ..Measurement::empty()
     };
-    seen.memory.devices = vec![DeviceMemory {
+    measurement.memory.devices = vec![DeviceMemory {
         device: Device::Cuda(0),
         uuid: "GPU-1".into(),
         before: 1_000_000,
@@ -173,7 +174,7 @@ fn seen_on_a_gpu() -> Measurement {
         samples: 700,
         longest_gap_s: Some(finite(0.012)),
     }];
-    seen.memory.host = Some(HostMemory {
+    measurement.memory.host = Some(HostMemory {
         before: 20_000_000,
         after_load: Some(400_000_000),
         peak_private: 450_000_000,
@@ -184,7 +185,7 @@ fn seen_on_a_gpu() -> Measurement {
         samples: 700,
         longest_gap_s: finite(0.012),
     });
-    seen.memory.prediction = Some(Prediction {
+    measurement.memory.prediction = Some(Prediction {
         weights: 39_700_000_000,
         kv_cache: 700_000_000,
         activations: 100_000_000,
@@ -194,5 +195,5 @@ fn seen_on_a_gpu() -> Measurement {
         device_peak: 41_000_000_000,
         disk: 141_000_000_000,
     });
-    seen
+    measurement
 }

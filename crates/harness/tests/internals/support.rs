@@ -1,10 +1,11 @@
-//! Settings of a run that takes nothing from the process's environment but its variables.
+//! Settings for tests, which are independent of most environment variables.
 
 use modelgate_harness::settings::{Environment, Settings};
 use modelgate_hub::Variables;
 use std::path::{Path, PathBuf};
 
-/// Settings with that worker.
+/// Returns settings with the worker `worker` and without access to the hub. Only `PATH` and `HOME`
+/// come from the environment.
 pub(crate) fn settings(worker: &Path) -> Settings {
     let mut variables = Variables::default();
     for name in ["PATH", "HOME"] {
@@ -14,5 +15,5 @@ pub(crate) fn settings(worker: &Path) -> Settings {
     variables.set("HF_HUB_OFFLINE", "1");
     let environment =
         Environment { variables, exe: PathBuf::from("modelgate"), temp_dir: std::env::temp_dir() };
-    Settings::resolve(&environment).expect("sound settings")
+    Settings::resolve(&environment).expect("valid settings")
 }
