@@ -1,4 +1,19 @@
-//! The command line.
+//! The command line of modelgate, which checks whether language models load and work on this host.
+//!
+//! # Layout
+//!
+//! - [`modelgate_harness`]: plans, runs and judges; its page shows the flow of data, with an example.
+//! - [`modelgate_engine`]: loads a model and generates, inside the program `modelgate-worker`.
+//! - `modelgate_protocol`, `modelgate_model`, `modelgate_hub`: what both share, and the files of models.
+//!
+//! `ARCHITECTURE.md` describes the dependencies and the invariants.
+//!
+//! # Example
+//!
+//! ```text
+//! modelgate run tiny-llama                 # the five checks of one bundled model
+//! modelgate prefetch owner/name --verify   # the files of a model, without running it
+//! ```
 
 use clap::{Parser, Subcommand};
 use modelgate_harness::run::{PrefetchOptions, prefetch, run};

@@ -13,7 +13,7 @@ pub struct Host {
     pub id: String,
     /// The host name. Empty if the operating system does not report it.
     pub hostname: String,
-    /// The operating system and the kernel, such as `Linux 6.8 Ubuntu, kernel 6.8.0`.
+    /// The operating system and the kernel, with their versions.
     pub os: String,
     /// The model name of the processor. Empty if it is unknown.
     pub cpu: String,

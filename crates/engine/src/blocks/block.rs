@@ -1,4 +1,5 @@
-//! Types whose values are their bytes in a file, and views of one as the other.
+//! Types whose bytes in a file are valid values in memory, and conversions between slices of such
+//! values and slices of bytes.
 
 use candle_core::quantized::GgmlType;
 use candle_core::quantized::k_quants::{
@@ -8,26 +9,26 @@ use candle_core::quantized::k_quants::{
 use modelgate_protocol::DType;
 use std::alloc::Layout;
 
-// Blocks and values are read from files byte by byte, and the files are little-endian.
+// The bytes of files are used as values without conversion, and the files are little-endian.
 const _: () = assert!(cfg!(target_endian = "little"));
 
-/// A type whose values can be read from a file as they are.
+/// A type whose values can be read from a file without conversion.
 ///
 /// # Safety
-/// Every pattern of bits, all zeros included, must be a value, and there must be no padding.
+/// Every bit pattern, including all zeros, must be a valid value, and the type must have no padding.
 pub(crate) unsafe trait Block: GgmlType + 'static {}
 
-// SAFETY: a float has a value for every pattern of bits.
+// SAFETY: every bit pattern is a float, and a float has no padding.
 unsafe impl Block for f32 {}
-// SAFETY: as above.
+// SAFETY: every bit pattern is a float, and a float has no padding.
 unsafe impl Block for half::f16 {}
-// SAFETY: as above.
+// SAFETY: every bit pattern is a float, and a float has no padding.
 unsafe impl Block for half::bf16 {}
 
 macro_rules! blocks {
     ($($block:ty),*) => {$(
-        // SAFETY: a `repr(C)` struct of integers and f16, of the size that candle asserts to be
-        // the sum of its fields' sizes.
+        // SAFETY: a `repr(C)` struct of integers and f16; candle asserts that its size is the sum of
+        // the sizes of its fields, so it has no padding.
         unsafe impl Block for $block {}
     )*};
 }
@@ -36,7 +37,8 @@ blocks!(
     BlockQ6K
 );
 
-/// Calls `$call` with the block type of a quantized `DType` as its generic argument.
+/// Evaluates `$call` with `$block` as the block type of the quantized type `$dtype`, or `$otherwise` if
+/// the type has no blocks.
 macro_rules! with_block {
     ($dtype:expr, $block:ident => $call:expr, else $otherwise:expr) => {{
         use candle_core::quantized::k_quants as blocks;
@@ -64,55 +66,56 @@ macro_rules! with_block {
 }
 pub(crate) use with_block;
 
-/// Allocates `count` zeros; returns `None` if there is no memory. The pages come zeroed from the
-/// system and are first touched by the threads that fill them, which share that work.
+/// Allocates `count` zeros. `None` if the memory cannot be allocated. The operating system provides
+/// zeroed pages on first access, so this cost is shared by the threads that fill them.
 pub(crate) fn zeroed<T: Block>(count: usize) -> Option<Vec<T>> {
     if count == 0 {
         return Some(Vec::new());
     }
     let layout = Layout::array::<T>(count).ok()?;
-    // SAFETY: the size is not zero, since neither `count` nor any `Block` is of size zero.
+    // SAFETY: the size is not zero, since neither `count` nor the size of any `Block` is zero.
     let start = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<T>();
     if start.is_null() {
         return None;
     }
-    // SAFETY: allocated just now by the global allocator with the layout of `count` values of T,
-    // all of which are initialised, since all zeros are a value of every `Block`.
+    // SAFETY: allocated above by the global allocator with the layout of `count` values of T, all of
+    // which are initialized, since all zeros are a valid value of every `Block`.
     Some(unsafe { Vec::from_raw_parts(start, count, count) })
 }
 
-/// Views blocks as bytes, to read them.
+/// Returns the bytes of blocks.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn bytes<T: Block>(blocks: &[T]) -> &[u8] {
-    // SAFETY: the slice covers these bytes, and they have no padding, as `Block` promises; the
-    // borrow is passed on.
+    // SAFETY: the slice covers exactly these bytes, which have no padding, as `Block` requires. The
+    // result borrows `blocks`.
     unsafe { std::slice::from_raw_parts(blocks.as_ptr().cast::<u8>(), size_of_val(blocks)) }
 }
 
-/// Views blocks as bytes, to read a file into them.
+/// Returns the bytes of blocks, so that a file can be read into them.
 pub(crate) fn bytes_mut<T: Block>(blocks: &mut [T]) -> &mut [u8] {
     let size = std::mem::size_of_val(blocks);
-    // SAFETY: the slice covers these bytes, they have no padding, and whatever is written to them
-    // is a value of T, as `Block` promises; the borrow is passed on.
+    // SAFETY: the slice covers exactly these bytes, which have no padding, and any bytes are a valid
+    // value of T, as `Block` requires. The result borrows `blocks`.
     unsafe { std::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast::<u8>(), size) }
 }
 
-/// Views bytes as blocks, to write them; returns `None` if the bytes are not aligned to whole
-/// blocks.
+/// Returns bytes as blocks that can be written. `None` if the bytes are not aligned for blocks, or are
+/// not a multiple of the block size.
 pub(crate) fn blocks_mut<T: Block>(bytes: &mut [u8]) -> Option<&mut [T]> {
-    // SAFETY: every pattern of bits is a value of T, as `Block` promises.
+    // SAFETY: every bit pattern is a valid value of T, as `Block` requires.
     match unsafe { bytes.align_to_mut::<T>() } {
         ([], blocks, []) => Some(blocks),
         _ => None,
     }
 }
 
-/// Returns the values of blocks of type `dtype` in order; empty for a type without blocks.
+/// Dequantizes blocks of type `dtype`. The result is in the order of the blocks, and is empty for a
+/// type without blocks.
 pub(crate) fn dequantized(dtype: &DType, bytes: &[u8]) -> Vec<f32> {
     fn values<T: Block>(bytes: &[u8]) -> Vec<f32> {
         let mut blocks = zeroed::<T>(bytes.len() / size_of::<T>()).unwrap_or_default();
-        let whole = size_of_val(blocks.as_slice());
-        bytes_mut(&mut blocks).copy_from_slice(&bytes[..whole]);
+        let block_bytes = size_of_val(blocks.as_slice());
+        bytes_mut(&mut blocks).copy_from_slice(&bytes[..block_bytes]);
         let mut out = vec![0f32; blocks.len() * T::BLCK_SIZE];
         T::to_float(&blocks, &mut out);
         out

@@ -1,15 +1,15 @@
-//! Conversions between candle's names of ggml's types and those of the protocol.
+//! Conversions between the ggml types of candle and the types of the protocol.
 
 use super::with_block;
 use candle_core::quantized::{GgmlDType, GgmlType};
 use modelgate_protocol::DType;
 
-/// Returns candle's name of a block type; `None` for a type without blocks.
+/// Converts a type of the protocol to candle's type. `None` if the type has no blocks.
 pub(crate) fn to_ggml(dtype: &DType) -> Option<GgmlDType> {
     with_block!(dtype, B => Some(B::DTYPE), else None)
 }
 
-/// Returns the protocol's name of a type of candle's.
+/// Converts a type of candle to the type of the protocol.
 pub(crate) fn from_ggml(dtype: GgmlDType) -> DType {
     match dtype {
         GgmlDType::F32 => DType::F32,

@@ -1,5 +1,5 @@
-//! Values and quantized blocks as they lie in files and in memory: the types whose bytes can be read
-//! from a file as they are, and their names in candle and in the protocol.
+//! Values and quantized blocks: the types whose bytes can be read from a file without conversion, and
+//! the corresponding types of candle and of the protocol.
 
 mod block;
 mod dtype;

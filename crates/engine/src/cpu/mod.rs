@@ -1,4 +1,4 @@
-//! Arithmetic on the host's processor with quantized blocks: products with them, and quantizing.
+//! Arithmetic with quantized blocks on the CPU of the host: matrix products and quantization.
 
 pub(crate) mod product;
 pub(crate) mod quantize;

@@ -1,12 +1,12 @@
-//! A clock that runs while at least one thread works on something.
+//! A clock that runs while at least one thread works on an activity.
 
 use modelgate_protocol::{Activity, ActivityName, Finite};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The wall-clock time in which at least one thread was busy with something, and the bytes that were
-/// handled in it.
+/// The wall-clock time during which at least one thread was busy with an activity, and the bytes that
+/// were processed in that time.
 #[derive(Default)]
 pub(crate) struct BusyClock {
     bytes: AtomicU64,
@@ -15,13 +15,16 @@ pub(crate) struct BusyClock {
 
 #[derive(Default)]
 struct Clock {
-    active: usize,
-    since: Option<Instant>,
+    /// The number of threads that work now.
+    active_threads: usize,
+    /// The start of the current busy period. `None` if no thread works.
+    busy_since: Option<Instant>,
+    /// The sum of the previous busy periods.
     total: Duration,
 }
 
 impl BusyClock {
-    /// Runs `work` on `bytes` bytes while the clock runs.
+    /// Runs `work`, which processes `bytes` bytes, while the clock runs.
     pub(crate) fn during<T>(&self, bytes: u64, work: impl FnOnce() -> T) -> T {
         self.enter();
         let result = work();
@@ -30,7 +33,7 @@ impl BusyClock {
         result
     }
 
-    /// Adds work on `bytes` bytes that was timed elsewhere.
+    /// Adds `bytes` bytes and a busy time that the caller has measured.
     pub(crate) fn add(&self, bytes: u64, busy: Duration) {
         self.clock().total += busy;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -38,23 +41,23 @@ impl BusyClock {
 
     fn enter(&self) {
         let mut clock = self.clock();
-        clock.active += 1;
-        if clock.active == 1 {
-            clock.since = Some(Instant::now());
+        clock.active_threads += 1;
+        if clock.active_threads == 1 {
+            clock.busy_since = Some(Instant::now());
         }
     }
 
     fn leave(&self) {
         let mut clock = self.clock();
-        clock.active -= 1;
-        if clock.active == 0
-            && let Some(since) = clock.since.take()
+        clock.active_threads -= 1;
+        if clock.active_threads == 0
+            && let Some(since) = clock.busy_since.take()
         {
             clock.total += since.elapsed();
         }
     }
 
-    /// Returns the work as the activity `name`; `None` if there was no work.
+    /// Returns the bytes and the busy time as the activity `name`. `None` if no bytes were processed.
     pub(crate) fn activity(&self, name: ActivityName) -> Option<Activity> {
         let bytes = self.bytes.load(Ordering::Relaxed);
         (bytes > 0).then(|| Activity {
@@ -65,7 +68,7 @@ impl BusyClock {
         })
     }
 
-    /// Locks the clock. A thread that panicked while it held the lock left a usable clock.
+    /// Locks the clock. The clock stays usable if a thread panicked while it held the lock.
     fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,15 +79,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlapping_work_counts_once() {
+    fn overlapping_work_is_counted_once() {
         let busy = BusyClock::default();
-        let nap = Duration::from_millis(60);
+        let duration = Duration::from_millis(60);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| busy.during(10, || std::thread::sleep(nap)));
+                scope.spawn(|| busy.during(10, || std::thread::sleep(duration)));
             }
         });
-        let activity = busy.activity(ActivityName::Read).expect("something was done");
+        let activity = busy.activity(ActivityName::Read).expect("the activity has bytes");
         assert_eq!(activity.bytes, 40);
         assert!(activity.busy_s.get() >= 0.06, "{:?}", activity.busy_s);
         assert!(activity.busy_s.get() < 0.20, "{:?}", activity.busy_s);

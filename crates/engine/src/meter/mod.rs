@@ -1,4 +1,4 @@
-//! Measures how long the engine is busy with something, and reports how far it is.
+//! Measures the busy time of the engine's activities, and reports their progress.
 
 mod busy;
 mod progress;

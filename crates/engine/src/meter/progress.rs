@@ -1,4 +1,4 @@
-//! Reports progress a few times a second.
+//! Reports progress several times per second.
 
 use crate::events::Events;
 use modelgate_protocol::{Event, Progress, ProgressUnit};
@@ -6,40 +6,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The shortest time between two reports.
-const INTERVAL: Duration = Duration::from_millis(50);
+/// The minimum time between two reports.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Counts what is done and reports it at most once in [`INTERVAL`].
+/// A counter of completed units that is reported at most once per [`MIN_INTERVAL`].
 pub(crate) struct ProgressReporter<'a> {
     unit: ProgressUnit,
     total: u64,
     done: AtomicU64,
-    last: Mutex<Instant>,
+    /// The time of the last report.
+    last_report: Mutex<Instant>,
     events: Events<'a>,
 }
 
 impl<'a> ProgressReporter<'a> {
-    /// Creates a reporter of `total` units, with no progress yet.
+    /// Creates a reporter for `total` units, none of which is completed.
     pub(crate) fn new(unit: ProgressUnit, total: u64, events: Events<'a>) -> ProgressReporter<'a> {
-        let (done, last) = (AtomicU64::new(0), Mutex::new(Instant::now()));
-        ProgressReporter { unit, total, done, last, events }
+        let (done, last_report) = (AtomicU64::new(0), Mutex::new(Instant::now()));
+        ProgressReporter { unit, total, done, last_report, events }
     }
 
-    /// Adds `more` units that are done.
+    /// Adds `more` completed units, and reports the progress if the last report is old enough.
     pub(crate) fn advance(&self, more: u64) {
         self.done.fetch_add(more, Ordering::Relaxed);
-        // locked while the report is sent, so that reports never go back
-        if let Ok(mut last) = self.last.try_lock()
-            && last.elapsed() >= INTERVAL
+        // locked while the report is sent, so that the reported progress never decreases
+        if let Ok(mut last_report) = self.last_report.try_lock()
+            && last_report.elapsed() >= MIN_INTERVAL
         {
-            *last = Instant::now();
+            *last_report = Instant::now();
             self.report();
         }
     }
 
-    /// Reports the progress, however short the time since the last report.
+    /// Reports the progress, even if the last report was less than [`MIN_INTERVAL`] ago.
     pub(crate) fn finish(&self) {
-        let _last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let _last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
         self.report();
     }
 

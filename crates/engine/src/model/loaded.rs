@@ -1,4 +1,4 @@
-//! A loaded model, and what can be asked of it.
+//! The loaded model: evaluates tokens, renders chats, encodes and decodes text.
 
 use crate::agreement::Prefix;
 use crate::compute_device::ComputeDevice;
@@ -16,26 +16,27 @@ use modelgate_protocol::{Agreement, Failure, Message, ProgressUnit, Stage};
 use std::path::Path;
 use std::time::Duration;
 
-/// Rows of hidden states whose logits are computed at once: logits of a large vocabulary take more
-/// memory than a whole layer.
+/// The maximum number of rows of hidden states whose logits are computed in one product. With a
+/// large vocabulary, the logits of more rows would take more memory than a layer.
 pub(crate) const LOGIT_ROWS: usize = 32;
 
-/// A loaded model.
+/// A model whose weights are resident on one device.
 pub struct Model {
     pub(super) config: Config,
     pub(super) decoder: Decoder,
-    /// `None` for a synthetic model, whose tokens stand for nothing.
+    /// `None` for a synthetic model, whose token ids have no meaning.
     pub(super) text: Option<ModelText>,
     pub(super) stop_tokens: Vec<u32>,
-    /// The first layers of a synthetic model on a device.
+    /// The first layers of the model, for the comparison with the CPU. `None` unless the model is
+    /// synthetic and on a GPU.
     pub(super) prefix: Option<Prefix>,
     pub(super) traffic: Traffic,
     pub(super) device: ComputeDevice,
 }
 
 impl Model {
-    /// Evaluates a chunk of tokens at the end of the context, which allocates all the memory that a
-    /// prompt will ever need, and forgets it.
+    /// Evaluates one chunk of tokens at the end of the context, so that all memory for prompts and
+    /// single tokens is allocated. Then resets the model.
     ///
     /// # Errors
     /// The memory cannot be allocated.
@@ -49,7 +50,7 @@ impl Model {
             let rows = hidden.narrow(0, 0, LOGIT_ROWS.min(count)).map_err(&internal)?;
             self.logits(&rows).map(drop)?;
             let last = self.context() - 1;
-            // twice: the first is recorded, the second allocates the memory of the recording
+            // the first call records the launches, the second allocates the memory of the recording
             for _ in 0..if self.decoder.has_single_steps() { 2 } else { 0 } {
                 self.decoder.next(0, last).map_err(&internal)?;
             }
@@ -62,8 +63,8 @@ impl Model {
         }
     }
 
-    /// Compares the first layers with the same on the CPU; returns `None` for models that are not
-    /// compared.
+    /// Compares the first layers with the same layers on the CPU. `None` if this model is not
+    /// compared, see [`Model::prefix`].
     ///
     /// # Errors
     /// The engine fails.
@@ -72,46 +73,47 @@ impl Model {
         self.prefix.as_ref().map(compare).transpose()
     }
 
-    /// Counts a prompt of `tokens` tokens that took so long.
-    pub(crate) fn count_prefill(&self, tokens: usize, took: Duration) {
-        self.traffic.count_prefill(tokens, took);
+    /// Adds the evaluation of a prompt of `tokens` tokens to the traffic counters.
+    pub(crate) fn count_prefill(&self, tokens: usize, duration: Duration) {
+        self.traffic.count_prefill(tokens, duration);
     }
 
-    /// Counts tokens that were decoded one by one after `start` others.
-    pub(crate) fn count_decode(&self, start: usize, tokens: usize, took: Duration) {
-        self.traffic.count_decode(start, tokens, took);
+    /// Adds `tokens` tokens, which were decoded one by one from position `start` on, to the traffic
+    /// counters.
+    pub(crate) fn count_decode(&self, start: usize, tokens: usize, duration: Duration) {
+        self.traffic.count_decode(start, tokens, duration);
     }
 
-    /// Sends how many bytes prompts and answers moved.
+    /// Sends the traffic counters as activity events.
     pub(crate) fn report_traffic(&self, events: Events) {
         self.traffic.report(events);
     }
 
-    /// Returns the config that the files have.
+    /// Returns the config of the model, as read from its files.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Returns the number of positions that the KV cache can hold.
+    /// Returns the number of positions of the KV cache.
     pub fn context(&self) -> usize {
         self.decoder.positions()
     }
 
-    /// Returns the token ids that end an answer.
+    /// Returns the token ids that end an answer, sorted.
     pub fn stop_tokens(&self) -> &[u32] {
         &self.stop_tokens
     }
 
-    /// Forgets all tokens that were evaluated.
+    /// Empties the KV cache: the next token is evaluated at position 0.
     pub fn reset(&mut self) {
         self.decoder.reset();
     }
 
-    /// Returns the logits (n, vocabulary) of all `tokens` at positions `start` on; those before must
-    /// have been evaluated already.
+    /// Evaluates `tokens` from position `start` on, and returns their logits (n, vocabulary). All
+    /// positions before `start` must have been evaluated.
     ///
     /// # Errors
-    /// Tokens beyond the context, or without those before them.
+    /// A token is beyond the context, or a position before `start` was not evaluated.
     pub fn forward(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
         let internal = failures::internal(Stage::Generate);
         in_pool(|| {
@@ -124,18 +126,20 @@ impl Model {
         })
     }
 
-    /// Returns the logits (vocabulary) of what follows `tokens` at positions `start` on; those before
-    /// must have been evaluated already. On a device the next call may overwrite them.
+    /// Evaluates `tokens` from position `start` on, and returns the logits (vocabulary) of the next
+    /// token. All positions before `start` must have been evaluated. On a device, the next call may
+    /// overwrite the logits.
     ///
     /// # Errors
-    /// Tokens beyond the context, or without those before them.
+    /// A token is beyond the context, or a position before `start` was not evaluated.
     pub fn last_logits(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
         let total = tokens.len() as u64;
         let progress = ProgressReporter::new(ProgressUnit::Tokens, total, &|_| {});
         self.next(tokens, start, &progress)
     }
 
-    /// Returns the logits of what follows `tokens` at positions `start` on.
+    /// Evaluates `tokens` from position `start` on, and returns the logits (vocabulary) of the next
+    /// token.
     pub(crate) fn next(
         &mut self,
         tokens: &[u32],
@@ -146,7 +150,7 @@ impl Model {
             && self.decoder.has_single_steps()
         {
             progress.advance(1);
-            // in the pool, whose threads outlive what is recorded on them
+            // the threads of the pool outlive the recording that is made on them
             let logits =
                 in_pool(|| self.decoder.next(*token, start).and_then(|logits| logits.squeeze(0)));
             return logits.map_err(failures::internal(Stage::Generate));
@@ -168,7 +172,8 @@ impl Model {
         })
     }
 
-    /// Returns the hidden states of at most [`PREFILL_CHUNK`] tokens.
+    /// Evaluates at most [`PREFILL_CHUNK`] tokens from position `start` on, and returns their
+    /// hidden states (n, hidden size).
     pub(crate) fn hidden(
         &mut self,
         tokens: &[u32],
@@ -179,42 +184,42 @@ impl Model {
         self.decoder.hidden(tokens, start, &advance).map_err(failures::internal(Stage::Generate))
     }
 
-    /// Returns the logits of at most [`LOGIT_ROWS`] hidden states.
+    /// Returns the logits (n, vocabulary) of at most [`LOGIT_ROWS`] hidden states (n, hidden size).
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Vec<Vec<f32>>, Failure> {
         let logits = self.decoder.logits(hidden).and_then(|logits| logits.to_vec2::<f32>());
         logits.map_err(failures::internal(Stage::Generate))
     }
 
-    /// Renders the prompt that asks for an answer to `messages`, by the model's chat template.
+    /// Renders `messages` with the chat template of the model, up to the beginning of the answer.
     ///
     /// # Errors
-    /// There is no template, or it refuses the messages.
+    /// The template is missing, or rejects the messages.
     pub fn render(&self, messages: &[Message]) -> Result<Prompt, Failure> {
         self.text()?.render(messages)
     }
 
-    /// Encodes a prompt: the special tokens that the template wrote are special, the same characters
-    /// in a message are not.
+    /// Encodes a prompt. Special tokens that the template wrote are encoded as add_special tokens; the
+    /// same characters in a message are encoded as plain text.
     ///
     /// # Errors
-    /// The tokenizer cannot encode it.
+    /// The tokenizer cannot encode the prompt.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
         self.text()?.codec().encode_prompt(prompt)
     }
 
-    /// Encodes `text`, in which nothing is special; `special` adds the special tokens that the
-    /// tokenizer puts around every text.
+    /// Encodes `text` as plain text, also where it contains the name of a add_special token.
+    /// `add_special` adds the add_special tokens that the tokenizer puts around every text.
     ///
     /// # Errors
-    /// The tokenizer cannot encode it.
-    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, Failure> {
-        self.text()?.codec().encode(text, special)
+    /// The tokenizer cannot encode the text.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Failure> {
+        self.text()?.codec().encode(text, add_special)
     }
 
-    /// Decodes token ids, without special tokens; empty for a synthetic model.
+    /// Decodes token ids and omits add_special tokens. Returns an empty text for a synthetic model.
     ///
     /// # Errors
-    /// The tokenizer cannot decode them.
+    /// The tokenizer cannot decode the ids.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, Failure> {
         match &self.text {
             Some(text) => text.codec().decode(tokens),
@@ -230,7 +235,8 @@ impl Model {
         })
     }
 
-    /// Returns the tokenizer's file, for messages.
+    /// Returns the path of the tokenizer's file for messages. For a synthetic model it is a
+    /// placeholder.
     pub(crate) fn tokenizer_path(&self) -> &Path {
         self.text.as_ref().map_or(Path::new(SYNTHETIC_FILE), |text| text.codec().path())
     }

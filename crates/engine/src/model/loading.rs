@@ -1,4 +1,4 @@
-//! Loads a model.
+//! Loads a model from the files of a request.
 
 use super::loaded::Model;
 use super::rope_frequencies::rope_frequencies;
@@ -15,15 +15,15 @@ use crate::traffic::Traffic;
 use modelgate_model::Config;
 use modelgate_protocol::{Event, Evidence, Failure, FailureKind, Request, Stage};
 
-/// The most tokens that go through candle's kernels for vectors at once.
+/// The maximum number of tokens that candle multiplies with its kernels for vectors.
 const MAX_VECTORS: usize = 8;
 
 impl Model {
-    /// Loads the model that `request` names to the first of its devices, and sends an event for every
-    /// tensor. Does not check the request's protocol version, and generates nothing.
+    /// Loads the model of `request` to the first device of the request, and sends an event for
+    /// every tensor. Does not check the protocol version, and generates nothing.
     ///
     /// # Errors
-    /// Names the file, the tensor, what was expected and what was found.
+    /// The failure names the file, the tensor, and the expected and the found value.
     pub fn load(request: &Request, events: Events) -> Result<Model, Failure> {
         let device = ComputeDevice::open(&request.devices, request.device_limit)?;
         if let Some(gpu) = device.gpu() {
@@ -32,10 +32,10 @@ impl Model {
         Model::load_to(&device, request, events)
     }
 
-    /// Loads the model that `request` names to a device that is open.
+    /// Loads the model of `request` to an open device.
     ///
     /// # Errors
-    /// As for [`Model::load`].
+    /// See [`Model::load`].
     pub(crate) fn load_to(
         device: &ComputeDevice,
         request: &Request,
@@ -51,7 +51,8 @@ impl Model {
         refuse_context(context, &config)?;
         let text = match request.evidence {
             Evidence::Real => {
-                // fails before the weights are loaded, which may take half an hour
+                // a missing template is reported before the weights are loaded, which may take half
+                // an hour
                 let chats =
                     request.generations.iter().any(|generation| generation.tokens.is_empty());
                 Some(ModelText::open(files, embedded.as_deref(), &config, chats)?)
@@ -60,7 +61,8 @@ impl Model {
         };
         let stop_tokens = match request.evidence {
             Evidence::Real => stop_tokens(files.generation_config.as_deref(), &config)?,
-            // random weights generate one by chance, and only the time of an answer matters
+            // random weights may generate a stop token by chance and end an answer, whose duration
+            // is the result
             Evidence::Synthetic => Vec::new(),
         };
         let plan = Plan::new(format, &opened, request.quantization, on_device)?;
@@ -98,7 +100,7 @@ impl Model {
     }
 }
 
-/// Refuses a context that the model was not made for.
+/// Reports a context of 0 positions, or of more positions than the model supports.
 fn refuse_context(context: u32, config: &Config) -> Result<(), Failure> {
     if context == 0 || context as usize > config.max_positions {
         return Err(failures::load(

@@ -1,4 +1,4 @@
-//! A loaded model: files in, a decoder with its tokenizer out.
+//! Builds a model from its files: a decoder with its weights, its tokenizer and its chat template.
 
 mod loaded;
 mod loading;

@@ -1,4 +1,4 @@
-//! RoPE's frequencies of a model.
+//! The RoPE frequencies of a model.
 
 use crate::decoder::inverse_frequencies;
 use crate::failures;
@@ -7,8 +7,8 @@ use crate::weights::WeightMap;
 use modelgate_model::Config;
 use modelgate_protocol::{Failure, FailureKind, Stage};
 
-/// Returns RoPE's frequencies, and takes the tensor of factors on them out of the weights if the files
-/// have one.
+/// Returns the inverse frequencies of RoPE. If the files contain a tensor of factors on them,
+/// removes it from the weights and applies it.
 ///
 /// # Errors
 /// A factor is not a positive number.

@@ -1,4 +1,4 @@
-//! The tokens that end an answer.
+//! The token ids that end an answer.
 
 use crate::failures;
 use modelgate_model::Config;
@@ -7,10 +7,11 @@ use modelgate_protocol::Failure;
 use serde_json::Value;
 use std::path::Path;
 
-/// Returns the stop tokens of `generation_config.json`, if there is one, and those of the config.
+/// Returns the stop tokens of the config and of `generation_config.json`, if `path` is given,
+/// sorted and without duplicates.
 ///
 /// # Errors
-/// The file cannot be read, or holds something that is not a token id.
+/// The file cannot be read, or its `eos_token_id` contains a value that is not a token id.
 pub(super) fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u32>, Failure> {
     let mut tokens = config.stop_tokens.clone();
     if let Some(path) = path {
@@ -22,7 +23,7 @@ pub(super) fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u3
         };
         for id in ids {
             let token = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let no_token = || {
+            let invalid = || {
                 failures::corrupt(
                     path,
                     format!(
@@ -31,7 +32,7 @@ pub(super) fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u3
                     ),
                 )
             };
-            tokens.push(token.ok_or_else(no_token)?);
+            tokens.push(token.ok_or_else(invalid)?);
         }
     }
     tokens.sort_unstable();

@@ -1,4 +1,4 @@
-//! Text: tokenizers, chat templates, and both of one model.
+//! Text of a model: its tokenizer and its chat template.
 
 mod chat;
 mod model_text;

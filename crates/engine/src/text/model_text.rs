@@ -13,22 +13,21 @@ pub(crate) struct ModelText {
 }
 
 impl ModelText {
-    /// Opens the tokenizer and the chat template among the model's files, or else those that the
-    /// weight files hold. A model without a template can be opened; `chats` is whether it will be
-    /// needed.
+    /// Opens the tokenizer and the chat template, which are files of the model or parts of its
+    /// weight files (`embedded`). `needs_template` is whether the chat template will be used.
     ///
     /// # Errors
-    /// The tokenizer is missing, not sound, or not the model's; or the template is, if it will be
-    /// needed.
+    /// The tokenizer is missing, is invalid, or belongs to another model. If `needs_template`, also if the
+    /// template is missing or invalid.
     pub(crate) fn open(
         files: &ModelFiles,
         embedded: Option<&dyn EmbeddedText>,
         config: &Config,
-        chats: bool,
+        needs_template: bool,
     ) -> Result<ModelText, Failure> {
         let codec = TextCodec::open(files, embedded, config)?;
         let template = ChatTemplate::open(files, embedded);
-        if let (Err(failure), true) = (&template, chats) {
+        if let (Err(failure), true) = (&template, needs_template) {
             return Err(failure.clone());
         }
         Ok(ModelText { codec, template })
@@ -39,10 +38,10 @@ impl ModelText {
         &self.codec
     }
 
-    /// Renders the prompt that asks for an answer to `messages`.
+    /// Renders `messages`, up to the beginning of the answer.
     ///
     /// # Errors
-    /// There is no template, or it refuses the messages.
+    /// The template is missing or invalid, or rejects the messages.
     pub(crate) fn render(&self, messages: &[Message]) -> Result<Prompt, Failure> {
         match &self.template {
             Ok(template) => template.render(messages, self.codec.special()),

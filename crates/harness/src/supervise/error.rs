@@ -1,4 +1,4 @@
-//! Why a worker ended before it completed all requests.
+//! The errors for a worker that ended before it completed all requests.
 
 use crate::reportable::Reportable;
 use crate::signal;
@@ -12,13 +12,13 @@ use std::time::Duration;
 /// The error number of `fork` if a memory limit is exceeded.
 const ENOMEM: i32 = 12;
 
-/// Why a worker did not complete its requests, if it did not report a failure.
+/// The end of a worker that did not complete its requests, and did not report a failure itself.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
 pub(crate) struct SuperviseError {
-    /// The stage of the worker.
+    /// The stage in which the worker ended.
     pub(crate) stage: Stage,
-    /// The cause.
+    /// The cause of the end.
     pub(crate) cause: Cause,
 }
 
@@ -46,10 +46,10 @@ pub(crate) enum Cause {
     /// The loader did not find a library of the worker.
     #[error(transparent)]
     MissingLibrary(MissingLibrary),
-    /// The allocator of its runtime refused an allocation.
+    /// The runtime of the worker refused an allocation of host memory and printed this line.
     #[error("an allocation of host memory failed: {line}")]
     AllocationRefused { line: String },
-    /// The kernel killed it because host memory ran out.
+    /// The kernel killed the worker because host memory ran out.
     #[error(
         "the kernel killed the worker because host memory ran out: the control group counted an \
          out-of-memory kill"

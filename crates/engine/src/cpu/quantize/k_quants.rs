@@ -1,51 +1,53 @@
-//! Quantizes values to blocks of q4_k, q5_k and q6_k as ggml's reference quantizers do
+//! Quantizes values to blocks of q4_k, q5_k and q6_k like ggml's reference quantizers
 //! (`quantize_row_q4_K_ref`, `_q5_K_ref` and `_q6_K_ref` in `ggml-quants.c`, llama.cpp).
 //!
-//! A block holds 256 values in runs of 32 or 16. Each run has a scale, and in q4_k and q5_k a
-//! minimum, in whole steps of an f16 of the block. If a run's scale rounds to zero steps its quants
-//! mean nothing: here they are 0, in ggml the last candidates of its search.
+//! A block has 256 values in runs of 32 or 16. Each run has a scale, and in q4_k and q5_k also a
+//! minimum. Both are stored as integer multiples (steps) of an f16 factor of the block. If the scale
+//! of a run rounds to zero steps, its quants have no effect: here they are 0, in ggml they are those
+//! of the last candidate of the search.
 //!
-//! Knows bytes, and no type of candle. `scale_min_search` and `scale_search` find the scales; the
-//! caller checks whether f16 holds them by reading the values back.
+//! The code operates on bytes, not on types of candle. `scale_min_search` and `scale_search` find the
+//! scales. The caller reads the values back to check that the f16 factors are finite.
 
 use super::run_batch::{LANES, nearest, transposed};
 use super::scale_min_search::{Candidates, ScaleMin, best_scale_min};
 use super::scale_search::{HALF, best_scales};
 use half::f16;
 
-/// Values in a block.
+/// The number of values in a block.
 const BLOCK: usize = 256;
 
-/// A type of blocks: how values become their bytes.
+/// A block type, with the conversion of values to the bytes of its blocks.
 pub(super) trait BlockFormat {
-    /// Bytes of a block.
+    /// The number of bytes of a block.
     const BYTES: usize;
-    /// Values in a run.
+    /// The number of values in a run.
     const RUN: usize;
 
-    /// Writes as many blocks as `LANES` runs make, or fewer.
+    /// Writes the blocks of at most `LANES` runs.
     fn write(values: &[f32], blocks: &mut [u8]);
 }
 
-/// Writes finite `values`, a whole number of blocks, as `blocks`.
+/// Quantizes finite `values` to the bytes `blocks`. The number of values is a multiple of [`BLOCK`].
 pub(super) fn write<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: this processor has AVX2.
         return unsafe { write_with_avx2::<F>(values, blocks) };
     }
-    write_plainly::<F>(values, blocks);
+    write_portable::<F>(values, blocks);
 }
 
-/// Runs the same code in wider registers: the same bytes, half as fast again.
+/// Writes the same bytes as [`write_portable`]. It is about 1.5 times as fast, since the compiler uses
+/// wider registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn write_with_avx2<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
-    write_plainly::<F>(values, blocks);
+    write_portable::<F>(values, blocks);
 }
 
 #[inline(always)]
-fn write_plainly<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
+fn write_portable<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
     let values_at_once = LANES * F::RUN;
     let blocks = blocks.chunks_mut(values_at_once / BLOCK * F::BYTES);
     for (values, blocks) in values.chunks(values_at_once).zip(blocks) {
@@ -53,7 +55,8 @@ fn write_plainly<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
     }
 }
 
-/// Blocks of f16 scale, f16 minimum, steps of both, and quants of 4 bits.
+/// The q4_k block: f16 factor of the scales, f16 factor of the minima, 8 scales and 8 minima in 6 bits
+/// each, and 256 quants in 4 bits.
 pub(super) struct Q4K;
 
 impl BlockFormat for Q4K {
@@ -70,7 +73,7 @@ impl BlockFormat for Q4K {
     }
 }
 
-/// As q4_k, with the fifth bits of all quants before the others.
+/// The q5_k block: the layout of q4_k, with the fifth bits of all quants before their low 4 bits.
 pub(super) struct Q5K;
 
 impl BlockFormat for Q5K {
@@ -91,7 +94,8 @@ impl BlockFormat for Q5K {
     }
 }
 
-/// Writes the first 16 bytes of blocks; `write_quants` writes the others.
+/// Quantizes values to blocks with scales and minima. Writes the first 16 bytes of each block, and
+/// calls `write_quants` with the 8 runs of 32 quants for the other bytes.
 #[inline(always)]
 fn write_with_minima<const BYTES: usize>(
     values: &[f32],
@@ -125,15 +129,16 @@ fn write_with_minima<const BYTES: usize>(
     }
 }
 
-/// Returns the f16 of which the largest of `scales` is 63 steps, and all of them in steps.
+/// Returns the f16 factor that maps the largest of `scales` to 63 steps, and all scales in steps.
 #[inline(always)]
 fn in_steps(scales: &[f32; 8]) -> (f16, [u8; 8]) {
-    let most = scales.iter().fold(0f32, |most, scale| if *scale > most { *scale } else { most });
-    let inverse = if most > 0.0 { 63.0 / most } else { 0.0 };
-    (f16::from_f32(most / 63.0), scales.map(|scale| nearest(inverse * scale).min(63.0) as u8))
+    let max = scales.iter().fold(0f32, |max, scale| if *scale > max { *scale } else { max });
+    let inverse = if max > 0.0 { 63.0 / max } else { 0.0 };
+    (f16::from_f32(max / 63.0), scales.map(|scale| nearest(inverse * scale).min(63.0) as u8))
 }
 
-/// Writes the low 4 bits of quants: a byte has those of one run, and above them those of the next.
+/// Writes the low 4 bits of quants: a byte has those of one run in its lower half, and those of the
+/// next run in its upper half.
 #[inline(always)]
 fn write_nibbles(quants: &[[u8; 32]; 8], bytes: &mut [u8]) {
     for (runs, bytes) in quants.as_chunks::<2>().0.iter().zip(bytes.as_chunks_mut::<32>().0) {
@@ -143,7 +148,8 @@ fn write_nibbles(quants: &[[u8; 32]; 8], bytes: &mut [u8]) {
     }
 }
 
-/// Blocks of the low 4 bits of quants, their high 2 bits, steps of the scales, and f16 scale.
+/// The q6_k block: the low 4 bits of 256 quants, their high 2 bits, 16 scales as signed bytes, and the
+/// f16 factor of the scales.
 pub(super) struct Q6K;
 
 impl BlockFormat for Q6K {
@@ -165,12 +171,12 @@ impl BlockFormat for Q6K {
 #[inline(always)]
 fn write_q6_k(values: &[f32; BLOCK], scales: &[f32; 16], block: &mut [u8; 210]) {
     block.fill(0);
-    // NaN is kept, so that the caller sees it.
-    let farther = |most: f32, scale: f32| {
-        if scale.is_nan() || scale.abs() > most.abs() { scale } else { most }
+    // NaN is preserved, so that the caller detects it.
+    let farther = |farthest: f32, scale: f32| {
+        if scale.is_nan() || scale.abs() > farthest.abs() { scale } else { farthest }
     };
-    let most = scales.iter().fold(0f32, |most, scale| farther(most, *scale));
-    let inverse = -128.0 / most;
+    let farthest = scales.iter().fold(0f32, |farthest, scale| farther(farthest, *scale));
+    let inverse = -128.0 / farthest;
     let scale = f16::from_f32(1.0 / inverse);
     if scale.to_f32() == 0.0 {
         return;
@@ -196,10 +202,10 @@ fn write_q6_k(values: &[f32; BLOCK], scales: &[f32; 16], block: &mut [u8; 210]) 
     }
 }
 
-/// Converts an integer of 0 to 255 to a byte, by operations that vector registers have.
+/// Converts an integral float from 0 to 255 to a byte with operations that can be vectorized.
 #[inline(always)]
 fn byte(value: f32) -> u8 {
-    // The last bits of a float between 2^23 and 2^24 are its whole part.
+    // The low bits of a float between 2^23 and 2^24 are its integer part.
     (value + 8_388_608.0).to_bits() as u8
 }
 
@@ -211,18 +217,18 @@ mod tests {
         (0..2304).map(|n| ((n * n) as f32).sin() * ((n / 100) as f32).exp2()).collect()
     }
 
-    fn plainly<F: BlockFormat>(values: &[f32]) -> Vec<u8> {
+    fn portable_blocks<F: BlockFormat>(values: &[f32]) -> Vec<u8> {
         let mut blocks = vec![0; values.len() / BLOCK * F::BYTES];
-        write_plainly::<F>(values, &mut blocks);
+        write_portable::<F>(values, &mut blocks);
         blocks
     }
 
     #[test]
-    fn wider_registers_change_nothing() {
+    fn avx2_and_portable_code_write_the_same_bytes() {
         fn check<F: BlockFormat>() {
             let mut blocks = vec![0; values().len() / BLOCK * F::BYTES];
             write::<F>(&values(), &mut blocks);
-            assert_eq!(blocks, plainly::<F>(&values()));
+            assert_eq!(blocks, portable_blocks::<F>(&values()));
         }
         check::<Q4K>();
         check::<Q5K>();
@@ -230,10 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_the_same_alone_and_among_others() {
+    fn a_block_does_not_depend_on_its_neighbors() {
         fn check<F: BlockFormat>() {
-            let alone = values().chunks(BLOCK).flat_map(plainly::<F>).collect::<Vec<_>>();
-            assert_eq!(alone, plainly::<F>(&values()));
+            let alone = values().chunks(BLOCK).flat_map(portable_blocks::<F>).collect::<Vec<_>>();
+            assert_eq!(alone, portable_blocks::<F>(&values()));
         }
         check::<Q4K>();
         check::<Q5K>();

@@ -1,10 +1,12 @@
-//! Quantizes f32 values to blocks and reads them back, on all cores, with the error that it makes.
+//! Quantizes f32 values to blocks on all cores, and measures the quantization error by reading the
+//! blocks back.
 //!
-//! Blocks are those of ggml's reference quantizers. Of q4_k, q5_k and q6_k candle has earlier
-//! versions, which lose more; its others still equal ggml's, bit for bit.
+//! The blocks equal those of ggml's reference quantizers. candle's quantizers for q4_k, q5_k and q6_k
+//! are earlier versions with larger errors, so this module has its own. candle's other quantizers
+//! equal ggml's, bit for bit.
 //!
-//! Blocks depend on no value outside them, so rows may be cut into chunks and converted by many
-//! threads with the same result, bit for bit, as by one. Knows no file and no model.
+//! A block depends only on its own values. Rows can therefore be split into chunks and converted by
+//! several threads with the same result, bit for bit, as by one thread.
 
 mod k_quants;
 mod rows;

@@ -1,23 +1,24 @@
-//! Batches of runs, on which the searches for scales operate: each step is done for many runs of
-//! values at once, one run a lane.
+//! Batches of runs for the searches of scales. Each step of a search processes many runs of values
+//! together, with one run per lane.
 //!
-//! ggml's sums depend on their order, so the sum of a run cannot be split among the parts of a
-//! vector register; the sums of many runs, each in ggml's order, can. Rust neither reorders nor
-//! fuses float operations, so the result is the same, bit for bit, on every processor.
+//! The result of a sum depends on the order of its terms, and ggml's order must be kept. The sum of
+//! one run therefore cannot be split across the lanes of a vector register. The sums of many runs,
+//! each in ggml's order, can be computed in parallel. Rust neither reorders nor fuses float operations,
+//! so the result is the same, bit for bit, on every processor.
 //!
-//! There are more lanes than a register has, for LLVM to keep the loops over lanes as loops and
-//! make vectors of them. It does that for loops without branches over arrays in memory.
+//! A batch has more lanes than a vector register, so that LLVM keeps the loops over lanes as loops and
+//! vectorizes them. LLVM vectorizes loops over arrays in memory that have no branches.
 
-/// Runs of a batch.
+/// The number of runs in a batch.
 pub(super) const LANES: usize = 32;
 
-/// One number for each run.
+/// One number for each run of a batch.
 pub(super) type Lanes = [f32; LANES];
 
-/// Runs of `LENGTH` values, transposed: a row has the values of all runs at one position.
+/// A batch of runs of `LENGTH` values, transposed: a row has the values of all runs at one position.
 pub(super) type Rows<const LENGTH: usize> = [Lanes; LENGTH];
 
-/// Transposes the runs of `LENGTH` in `values`, at most `LANES`. The lanes that are left are 0.
+/// Transposes the runs of `LENGTH` values in `values`, at most `LANES` runs. Unused lanes are 0.
 #[inline(always)]
 pub(super) fn transposed<const LENGTH: usize>(values: &[f32]) -> Rows<LENGTH> {
     let mut rows = [[0.0; LANES]; LENGTH];
@@ -29,15 +30,15 @@ pub(super) fn transposed<const LENGTH: usize>(values: &[f32]) -> Rows<LENGTH> {
     rows
 }
 
-/// Rounds a value within 2^22 of zero to the nearest integer, halves to even.
+/// Rounds a value between -2^22 and 2^22 to the nearest integer, and ties to even.
 #[inline(always)]
 pub(super) fn nearest(value: f32) -> f32 {
-    // Floats from 2^23 to 2^24 have no fraction, and this is the middle between the two.
+    // Floats from 2^23 to 2^24 have no fraction. This is 1.5 times 2^23, the middle of that range.
     const NO_FRACTION: f32 = 12_582_912.0;
     (value + NO_FRACTION) - NO_FRACTION
 }
 
-/// Clamps `value`; returns `max` if it is NaN.
+/// Clamps `value` to the range from `min` to `max`. NaN becomes `max`.
 #[inline(always)]
 pub(super) fn clamp(min: f32, max: f32, value: f32) -> f32 {
     let value = if value < max { value } else { max };

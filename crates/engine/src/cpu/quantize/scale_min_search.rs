@@ -1,49 +1,49 @@
-//! Searches the scale and the minimum of runs of 32 values, for q4_k and q5_k, as ggml's
-//! `make_qkx2_quants` does (`ggml-quants.c`, llama.cpp).
+//! Finds the scale and the minimum of runs of 32 values for q4_k and q5_k, like `make_qkx2_quants` of
+//! ggml (`ggml-quants.c`, llama.cpp).
 //!
-//! A candidate divides the range of a run into some number of steps and rounds the values to them.
-//! A line is fitted to these quants by weighted least squares. The best line wins. Knows neither
-//! bytes nor f16.
+//! Each candidate divides the range of a run into a number of steps and rounds the values to these
+//! steps. A line is fitted to the resulting quants by weighted least squares. The search returns the
+//! line with the least error, in f32.
 
 use super::run_batch::{LANES, Lanes, Rows, clamp, nearest};
 
-/// Values in a run.
+/// The number of values in a run.
 const LENGTH: usize = 32;
 
 /// The candidates of a search.
 pub(super) struct Candidates {
-    /// The highest quant; the lowest is 0.
+    /// The highest quant. The lowest is 0.
     pub(super) levels: f32,
-    /// By how many steps the first candidate differs from `levels`.
+    /// The number of steps of the first candidate, relative to `levels`.
     pub(super) first: f32,
-    /// The number of candidates, each of 0.1 steps more than the one before.
+    /// The number of candidates. Each has 0.1 steps more than the previous one.
     pub(super) count: u8,
 }
 
-/// A line for each run: its values are about `scale * quant + minimum`.
+/// A line for each run, which approximates its values by `scale * quant + minimum`.
 pub(super) struct ScaleMin {
-    /// The value of one step of a quant: 0 or more.
+    /// The difference between the values of adjacent quants, at least 0.
     pub(super) scale: Lanes,
-    /// The value of quant 0: 0 or less.
+    /// The value of quant 0, at most 0.
     pub(super) minimum: Lanes,
 }
 
-/// Returns the best lines for finite values.
+/// Returns the lines with the least weighted squared error for finite values.
 #[inline(always)]
 pub(super) fn best_scale_min(values: &Rows<LENGTH>, candidates: &Candidates) -> ScaleMin {
-    let weighted = Weighted::new(values);
+    let weighted = WeightedValues::new(values);
     let (lowest, highest) = ranges(values);
     let mut quants = [[0.0; LANES]; LENGTH];
     let mut inverse = [0.0; LANES];
     let mut best = ScaleMin { scale: [0.0; LANES], minimum: lowest };
-    // If all values are the same and not above 0, there is no range: the inverse is infinite, the
-    // scale 0, and the error 0, so that no candidate is better.
+    // If all values are equal and not above 0, the range is empty. The inverse is then infinite, the
+    // scale 0 and the error 0, so that no candidate is better.
     for lane in 0..LANES {
         inverse[lane] = candidates.levels / (highest[lane] - lowest[lane]);
         best.scale[lane] = 1.0 / inverse[lane];
     }
     weighted.round(&inverse, &lowest, candidates.levels, &mut quants);
-    let mut least = weighted.error(&quants, &best);
+    let mut min_error = weighted.error(&quants, &best);
     for candidate in 0..candidates.count {
         let steps = candidates.first + 0.1 * f32::from(candidate) + candidates.levels;
         for lane in 0..LANES {
@@ -53,8 +53,8 @@ pub(super) fn best_scale_min(values: &Rows<LENGTH>, candidates: &Candidates) -> 
         let line = weighted.fit(&sums);
         let error = weighted.error(&quants, &line);
         for lane in 0..LANES {
-            let better = error[lane] < least[lane];
-            least[lane] = if better { error[lane] } else { least[lane] };
+            let better = error[lane] < min_error[lane];
+            min_error[lane] = if better { error[lane] } else { min_error[lane] };
             best.scale[lane] = if better { line.scale[lane] } else { best.scale[lane] };
             best.minimum[lane] = if better { line.minimum[lane] } else { best.minimum[lane] };
         }
@@ -62,7 +62,7 @@ pub(super) fn best_scale_min(values: &Rows<LENGTH>, candidates: &Candidates) -> 
     best
 }
 
-/// Returns the lowest value of each run, or 0 if that is above it, and the highest.
+/// Returns the minimum of each run and 0, and the highest value of each run.
 #[inline(always)]
 fn ranges(values: &Rows<LENGTH>) -> (Lanes, Lanes) {
     let mut lowest = [0.0; LANES];
@@ -76,25 +76,30 @@ fn ranges(values: &Rows<LENGTH>) -> (Lanes, Lanes) {
     (lowest, highest)
 }
 
-/// Values and the weight of each one's error: the farther from zero, the larger.
-struct Weighted<'a> {
+/// The values of a batch, with a weight for the error of each value. A weight increases with the
+/// magnitude of its value.
+struct WeightedValues<'a> {
     values: &'a Rows<LENGTH>,
     weights: Rows<LENGTH>,
-    /// The sums of the weights, and of their products with values.
+    /// The sum of the weights of each run.
     w: Lanes,
+    /// The sum of the products of weights and values of each run.
     wx: Lanes,
 }
 
-/// Weighted sums of quants, of their squares, and of their products with values.
+/// Weighted sums over each run.
 struct Sums {
+    /// The sum of the quants.
     q: Lanes,
+    /// The sum of the squares of the quants.
     qq: Lanes,
+    /// The sum of the products of quants and values.
     qx: Lanes,
 }
 
-impl Weighted<'_> {
+impl WeightedValues<'_> {
     #[inline(always)]
-    fn new(values: &Rows<LENGTH>) -> Weighted<'_> {
+    fn new(values: &Rows<LENGTH>) -> WeightedValues<'_> {
         let mut mean = [0.0; LANES];
         for x in values {
             for lane in 0..LANES {
@@ -113,10 +118,11 @@ impl Weighted<'_> {
                 wx[lane] += weights[lane] * x[lane];
             }
         }
-        Weighted { values, weights, w, wx }
+        WeightedValues { values, weights, w, wx }
     }
 
-    /// Rounds the values to quants.
+    /// Rounds the values to quants, where `inverse` is the number of steps per unit and `minimum` is
+    /// the value of quant 0. Writes the quants to `quants`, and returns their sums.
     #[inline(always)]
     fn round(
         &self,
@@ -140,8 +146,8 @@ impl Weighted<'_> {
         sums
     }
 
-    /// Returns the lines of least error for given quants; NaN if there is none. A line whose minimum
-    /// would be above 0 goes through 0 instead.
+    /// Returns the lines with the least error for given quants, from their sums. A line is NaN if it is
+    /// not determined. A line whose minimum would be above 0 goes through 0 instead.
     #[inline(always)]
     fn fit(&self, sums: &Sums) -> ScaleMin {
         let mut line = ScaleMin { scale: [0.0; LANES], minimum: [0.0; LANES] };
@@ -159,7 +165,8 @@ impl Weighted<'_> {
         line
     }
 
-    /// Returns the weighted squared error of quants on lines.
+    /// Returns the weighted squared error of each run, if its quants are converted to values by its
+    /// line.
     #[inline(always)]
     fn error(&self, quants: &Rows<LENGTH>, line: &ScaleMin) -> Lanes {
         let mut sum = [0.0; LANES];

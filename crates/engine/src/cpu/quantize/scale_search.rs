@@ -1,21 +1,21 @@
-//! Searches the scale of runs of 16 values, for q6_k, as ggml's `make_qx_quants` does
-//! (`ggml-quants.c`, llama.cpp).
+//! Finds the scale of runs of 16 values for q6_k, like `make_qx_quants` of ggml (`ggml-quants.c`,
+//! llama.cpp).
 //!
-//! A candidate sets the value farthest from zero to some number of steps and rounds all values to
-//! steps. For these quants the scale of least squared error is computed, weighted by the squares of
-//! the values. The best one wins. Knows neither bytes nor f16.
+//! Each candidate maps the value farthest from zero to a number of steps and rounds all values to
+//! steps. For the resulting quants, the scale with the least squared error is computed, weighted by
+//! the squares of the values. The search returns the best scale, in f32.
 
 use super::run_batch::{LANES, Lanes, Rows, clamp, nearest};
 
-/// Values in a run.
+/// The number of values in a run.
 const LENGTH: usize = 16;
 
-/// Quants are from `-HALF` to `HALF - 1`.
+/// Half of the number of quants, which range from `-HALF` to `HALF - 1`.
 pub(super) const HALF: f32 = 32.0;
 
-/// Returns the best scales for finite values, which are about `scale * quant`. The value farthest
-/// from zero has a quant near `-HALF`, so a run's scale has the opposite sign of that value. A scale
-/// is not finite if f32 cannot hold the weighted sums.
+/// Returns the scales that best approximate finite values by `scale * quant`. The value farthest from
+/// zero has a quant near `-HALF`, so the scale of a run has the opposite sign of that value. A scale
+/// is not finite if the weighted sums exceed the range of f32.
 #[inline(always)]
 pub(super) fn best_scales(values: &Rows<LENGTH>) -> Lanes {
     let mut farthest = [0f32; LANES];
@@ -46,13 +46,16 @@ pub(super) fn best_scales(values: &Rows<LENGTH>) -> Lanes {
     best
 }
 
-/// Weighted sums of the products of quants with values, and of the squares of quants.
+/// Weighted sums over each run.
 struct Sums {
+    /// The sum of the products of quants and values.
     qx: Lanes,
+    /// The sum of the squares of the quants.
     qq: Lanes,
 }
 
-/// Rounds the values to quants of which the value farthest from zero is `steps`.
+/// Rounds the values to quants in a scale in which `farthest` is `steps` quants, and returns the sums
+/// of these quants.
 #[inline(always)]
 fn round(values: &Rows<LENGTH>, farthest: &Lanes, steps: f32) -> Sums {
     let mut sums = Sums { qx: [0.0; LANES], qq: [0.0; LANES] };

@@ -1,11 +1,11 @@
-//! The output of a template, of bounded length.
+//! The output buffer of a template, with a maximum length.
 
 use std::io::{self, Write};
 
-/// The longest prompt that a template may write.
+/// The maximum length of a prompt, and of each `tojson` in it.
 const MAX_OUTPUT_BYTES: usize = 4 << 20;
 
-/// Accepts at most [`MAX_OUTPUT_BYTES`] bytes.
+/// An output buffer that accepts at most [`MAX_OUTPUT_BYTES`] bytes.
 #[derive(Default)]
 pub(super) struct BoundedOutput(pub(super) Vec<u8>);
 

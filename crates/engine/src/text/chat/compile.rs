@@ -1,31 +1,33 @@
-//! Compiles a template.
+//! Compiles a chat template.
 
 use super::environment::environment;
-use super::generation_tags::without_generation;
+use super::generation_tags::without_generation_tags;
 use super::render_thread::run_bounded;
 use minijinja::Environment;
 use modelgate_protocol::Failure;
 
-/// The name of the template in its environment.
+/// The name of the chat template in its environment.
 pub(super) const NAME: &str = "chat";
 
-/// Returns an environment with the template of that text. `unsound` makes the failure of a text that is
-/// not a template.
+/// Compiles the template `text`, and returns an environment that contains it as [`NAME`].
+///
+/// # Errors
+/// `invalid` converts the error of a text that is not a template to a failure.
 pub(super) fn compiled(
     text: String,
-    unsound: impl Fn(String) -> Failure,
+    invalid: impl Fn(String) -> Failure,
 ) -> Result<Environment<'static>, Failure> {
     let compile = move || {
         let mut environment = environment();
         environment
-            .add_template_owned(NAME, without_generation(&text))
+            .add_template_owned(NAME, without_generation_tags(&text))
             .map_err(|error| with_causes(&error))?;
         Ok(environment)
     };
-    run_bounded(compile, unsound)
+    run_bounded(compile, invalid)
 }
 
-/// Formats an error and its causes on one line.
+/// Formats an error and its causes in one line.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,8 +1,9 @@
-//! Tags that only transformers knows.
+//! The Jinja tags that transformers adds.
 
-/// Replaces the tags that mark for transformers what a model has generated (`AssistantTracker`). They
-/// render what is between them, in a scope of its own.
-pub(super) fn without_generation(template: &str) -> String {
+/// Replaces the tags `generation` and `endgeneration` by `with` and `endwith`. In transformers they
+/// mark the text that a model has generated (`AssistantTracker`); they render their content in a
+/// separate scope.
+pub(super) fn without_generation_tags(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(at) = rest.find("{%") {

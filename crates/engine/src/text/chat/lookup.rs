@@ -1,4 +1,4 @@
-//! Finds a model's chat template.
+//! Finds the chat template of a model.
 
 use crate::failures;
 use crate::formats::EmbeddedText;
@@ -6,16 +6,20 @@ use modelgate_model::small_file::{read_json, read_text};
 use modelgate_protocol::{Failure, ModelFiles, Stage};
 use std::path::Path;
 
-/// The longest template. Those of the supported families have up to 5 KB. The library's compiler takes the
-/// square of the longest chain such as `a ~ a ~ a`: a second for one of this length, a minute for six
-/// times that.
+/// The maximum length of a template. Templates of the supported families have up to 5 KB. The time
+/// of minijinja's compiler grows with the square of the longest chain such as `a ~ a ~ a`: a chain
+/// of this length takes a second, a chain of six times this length takes a minute.
 pub(super) const MAX_TEMPLATE_BYTES: usize = 32 << 10;
 
-/// The name of the template for chats in a list of templates.
-const DEFAULT: &str = "default";
+/// The name of the template for chats in a list of named templates.
+const CHAT_TEMPLATE_NAME: &str = "default";
 
-/// Returns the template's text and its file: one of the model's files, or else one that `embedded` has.
-/// `config` is the content of `tokenizer_config.json`.
+/// Returns the text of the template and the path of its file. Searches the files of the model
+/// first, then the text in the weight files (`embedded`). `config` is the content of
+/// `tokenizer_config.json`.
+///
+/// # Errors
+/// A file cannot be read, or there is no template.
 pub(super) fn find(
     files: &ModelFiles,
     config: &serde_json::Value,
@@ -64,18 +68,19 @@ pub(super) fn find(
     ))
 }
 
-/// Reads and parses one of the files that may hold a template.
+/// Reads and parses a JSON file that may contain a template.
 pub(super) fn parsed(path: &Path) -> Result<serde_json::Value, Failure> {
     read_json(path).map_err(|error| unreadable(path, &error))
 }
 
-/// Returns the value of `chat_template`, which is a text or a list of named ones.
+/// Returns the value of `chat_template`, which is a text or a list of named templates. `None` if
+/// there is no template for chats.
 fn template_in(config: &serde_json::Value) -> Option<String> {
     let template = &config["chat_template"];
     if let Some(text) = template.as_str() {
         return Some(text.to_owned());
     }
-    let named = template.as_array()?.iter().find(|entry| entry["name"] == DEFAULT)?;
+    let named = template.as_array()?.iter().find(|entry| entry["name"] == CHAT_TEMPLATE_NAME)?;
     named["template"].as_str().map(str::to_owned)
 }
 

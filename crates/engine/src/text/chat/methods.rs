@@ -1,18 +1,18 @@
-//! Python's methods of texts and lists, by minijinja's own contributions, at a price. The library
-//! consumes fuel for the result of a method after the call; here it is consumed before the call, for
-//! what the method reads and may make.
+//! Python's methods of strings and lists, implemented by `minijinja-contrib`, with a bound on their
+//! cost. minijinja consumes fuel for the result of a method after the call. This module consumes
+//! fuel before the call, for the bytes that the method reads and the bytes that it may create.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-/// Bytes that a step of the template's virtual machine pays for, as in the library.
+/// The bytes that one unit of fuel pays for, the same as in minijinja.
 const BYTES_PER_STEP: u64 = 64;
 
-/// Memory of a piece of a text that is split.
+/// The memory of one part of a string that is split, in bytes.
 const BYTES_PER_PIECE: u64 = 48;
 
-/// Calls a method that the library itself does not implement.
+/// Calls a method that minijinja itself does not implement.
 pub(super) fn call(
     state: &mut State,
     value: &Value,
@@ -21,8 +21,8 @@ pub(super) fn call(
 ) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
         if method == "count" && args.iter().any(is_container) {
-            // comparing them may take too long
-            return Err(cannot("count of lists or objects in a list"));
+            // comparing the elements may take too long
+            return Err(unsupported("count of lists or objects in a list"));
         }
         return unknown_method_callback(state, value, method, args);
     };
@@ -37,8 +37,8 @@ pub(super) fn call(
             };
             read.saturating_add((places as u64).saturating_mul(length(new)))
         }
-        ("format", _) => read.saturating_add(formatted(text, args)?),
-        // the filter does the same, and consumes fuel for each item
+        ("format", _) => read.saturating_add(max_formatted_bytes(text, args)?),
+        // the filter has the same result, and consumes fuel for each item
         ("join", [list]) => return state.apply_filter("join", &[list.clone(), value.clone()]),
         _ => read,
     };
@@ -46,9 +46,9 @@ pub(super) fn call(
     unknown_method_callback(state, value, method, args)
 }
 
-/// Returns the bytes that a format may make: every number in it may be a width, and every brace the
-/// longest argument.
-fn formatted(format: &str, args: &[Value]) -> Result<u64, Error> {
+/// Returns the maximum length of a max_formatted_bytes string in bytes. Each number in the format may be a
+/// width, and each brace or percent sign may insert the longest argument.
+fn max_formatted_bytes(format: &str, args: &[Value]) -> Result<u64, Error> {
     let mut longest = 0;
     for arg in args {
         let values: Vec<Value> = match Kwargs::try_from(arg.clone()) {
@@ -56,8 +56,8 @@ fn formatted(format: &str, args: &[Value]) -> Result<u64, Error> {
             Err(_) => vec![arg.clone()],
         };
         if values.iter().any(is_container) {
-            // writing them out may take too long
-            return Err(cannot("format of lists or objects"));
+            // formatting them may take too long
+            return Err(unsupported("format of lists or objects"));
         }
         let length = |value: &Value| value.as_str().map_or(64, str::len) as u64;
         longest = values.iter().map(length).fold(longest, u64::max);
@@ -73,6 +73,6 @@ fn is_container(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain)
 }
 
-fn cannot(what: &str) -> Error {
+fn unsupported(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("{what} is not supported in a chat template"))
 }

@@ -1,8 +1,8 @@
-//! Chats to prompts, by the model's own chat template, as transformers renders it
+//! Renders chats to prompts with the chat template of the model, as transformers does
 //! (`utils/chat_template_utils.py`).
 //!
-//! A template comes with the model's files, from their publisher, who is not trusted: it gets access to
-//! nothing, a bounded number of steps, a bounded output, and bounds on its time and memory.
+//! A template is part of the model's files, and its publisher is not trusted. It has no access to
+//! files or variables, and its steps, output, time and memory are bounded.
 
 mod bounded_output;
 mod compile;

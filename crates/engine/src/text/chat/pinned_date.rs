@@ -1,10 +1,10 @@
-//! The date that templates get: always the same, so that the same chat always makes the same prompt. It
-//! is the default of Llama 3.1's template.
+//! The date that templates get. It is constant, so that the same chat always renders to the same
+//! prompt: 26 July 2024, the default of Llama 3.1's template.
 
 use minijinja::{Error, ErrorKind};
 
-/// The date, by the codes of `strftime`.
-const TODAY: [(char, &str); 10] = [
+/// The parts of the date by the codes of `strftime`.
+const DATE: [(char, &str); 10] = [
     ('d', "26"),
     ('m', "07"),
     ('Y', "2024"),
@@ -17,7 +17,10 @@ const TODAY: [(char, &str); 10] = [
     ('%', "%"),
 ];
 
-/// Formats the date as `strftime` does.
+/// Formats the date as `strftime` does, with midnight as the time of day.
+///
+/// # Errors
+/// The format contains an unsupported code.
 pub(super) fn pinned_date(format: &str) -> Result<String, Error> {
     let mut out = String::new();
     let mut letters = format.chars();
@@ -27,7 +30,7 @@ pub(super) fn pinned_date(format: &str) -> Result<String, Error> {
             continue;
         }
         let code = letters.next().unwrap_or('%');
-        match TODAY.iter().find(|(known, _)| *known == code) {
+        match DATE.iter().find(|(known, _)| *known == code) {
             Some((_, text)) => out.push_str(text),
             // the time of day is midnight
             None if "HMS".contains(code) => out.push_str("00"),

@@ -1,7 +1,9 @@
-//! Runs a template on a thread with a stack for what a template can nest, and abandons it if it takes too
-//! much time or memory. The library bounds steps and the depth of blocks and brackets, but neither chains
-//! such as `a.b.b.b`, nor nested values, nor the cost of writing out or comparing a value that holds
-//! another many times. Knows no template.
+//! Runs a template on a thread with a large stack, and abandons the thread if it takes too much
+//! time or memory. minijinja bounds the steps of a template and the depth of its blocks and
+//! brackets. It bounds neither chains such as `a.b.b.b`, nor nested values, nor the cost of
+//! formatting or comparing a value that contains the same value many times.
+//!
+//! This module does not depend on templates: it runs any function.
 
 use crate::failures;
 use modelgate_protocol::Failure;
@@ -9,25 +11,26 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// The size of the stack, of which only the used part is resident. Without optimization a level of the
-/// template engine takes several times as much.
+/// The size of the stack. Only the used part is resident. Without optimization, a level of the
+/// template engine takes several times as much stack.
 const STACK_BYTES: usize = if cfg!(debug_assertions) { 4 << 30 } else { 512 << 20 };
 
-/// The longest time. A chat of a hundred turns takes milliseconds.
+/// The maximum time. A chat of 100 turns takes milliseconds.
 const MAX_TIME: Duration = Duration::from_secs(3);
 
-/// The most bytes by which the process may grow meanwhile. A template's fuel pays for a quarter of it.
+/// The maximum growth of the process in bytes while the thread runs. The fuel of a template limits
+/// its values to a quarter of this.
 const MAX_GROWTH: u64 = 256 << 20;
 
-/// The time between two checks of both.
-const INTERVAL: Duration = Duration::from_millis(5);
+/// The time between two checks of the time and the memory.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Runs `work` on such a thread. If it takes too much time or memory the thread goes on: it ends with the
-/// process, and a worker ends at an error.
+/// Runs `work` on a new thread. If it takes too much time or memory, returns an error and leaves
+/// the thread running until the process ends; a worker ends after an error.
 ///
 /// # Errors
-/// `failed` makes the failure of an error of `work`, and of exceeding a bound. There may also be no memory
-/// for the stack, for which the template is not to blame.
+/// `work` fails or exceeds a bound: `failed` converts the message to a failure. The memory of the
+/// stack cannot be allocated: the failure does not blame the template.
 pub(super) fn run_bounded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
     failed: impl Fn(String) -> Failure,
@@ -37,11 +40,11 @@ pub(super) fn run_bounded<T: Send + 'static>(
     Builder::new()
         .name("chat-template".into())
         .stack_size(STACK_BYTES)
-        // the receiver is gone if the thread was abandoned
+        // if the thread was abandoned, the receiver no longer exists
         .spawn(move || drop(sender.send(work())))
         .map_err(|_| failures::host_memory(STACK_BYTES as u64, "the stack of a chat template"))?;
     loop {
-        match outcome.recv_timeout(INTERVAL) {
+        match outcome.recv_timeout(CHECK_INTERVAL) {
             Ok(outcome) => return outcome.map_err(failed),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(failed("the template engine panicked".into()));
@@ -57,7 +60,7 @@ pub(super) fn run_bounded<T: Send + 'static>(
     }
 }
 
-/// Returns the bytes of the process's private memory; 0 if the system does not report them.
+/// Returns the private memory of the process in bytes. 0 if the system does not report it.
 fn private_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes = status

@@ -1,4 +1,4 @@
-//! A model's chat template.
+//! The chat template of a model.
 
 use super::bounded_output::BoundedOutput;
 use super::compile::{NAME, compiled, with_causes};
@@ -15,20 +15,21 @@ use modelgate_protocol::{Failure, Message, ModelFiles, Stage};
 const HINT: &str = "check the roles of the messages and their order, and compare the template \
                     with that of the publisher";
 
-/// A model's chat template.
+/// A compiled chat template.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
-    /// By their names.
+    /// The special tokens by variable, such as `bos_token`.
     special_tokens: Value,
-    /// The file, for messages.
+    /// The path of the template's file, for messages.
     source: String,
 }
 
 impl ChatTemplate {
-    /// Finds the template among the model's files, or else in its weight files.
+    /// Finds and compiles the template, which is one of the model's files or part of its weight
+    /// files.
     ///
     /// # Errors
-    /// There is none, or it is not sound.
+    /// The template is missing or invalid.
     pub(crate) fn open(
         files: &ModelFiles,
         embedded: Option<&dyn EmbeddedText>,
@@ -46,17 +47,17 @@ impl ChatTemplate {
             );
             return Err(failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN));
         }
-        let environment = compiled(text, |why| {
-            let message = format!("the chat template in {source} is not valid: {why}");
+        let environment = compiled(text, |reason| {
+            let message = format!("the chat template in {source} is not valid: {reason}");
             failures::tokenizer(Stage::Generate, message, HINT)
         })?;
         Ok(ChatTemplate { environment, special_tokens: special_tokens(&config), source })
     }
 
-    /// Renders the prompt that asks for an answer to `messages`.
+    /// Renders `messages`, up to the beginning of the answer.
     ///
     /// # Errors
-    /// The template refuses the messages, or exceeds its bounds.
+    /// The template rejects the messages, or exceeds a bound.
     pub(crate) fn render(
         &self,
         messages: &[Message],
@@ -83,12 +84,12 @@ impl ChatTemplate {
                 .map_err(|error| with_causes(&error))?;
             String::from_utf8(out.0).map_err(|error| error.to_string())
         };
-        Ok(special.prompt(&run_bounded(render, |why| self.cannot_render(why))?))
+        Ok(special.prompt(&run_bounded(render, |reason| self.render_failure(reason))?))
     }
 
-    fn cannot_render(&self, why: String) -> Failure {
+    fn render_failure(&self, reason: String) -> Failure {
         let message =
-            format!("the chat template in {} cannot render this chat: {why}", self.source);
+            format!("the chat template in {} cannot render this chat: {reason}", self.source);
         failures::tokenizer(Stage::Generate, message, HINT)
     }
 }
@@ -99,7 +100,8 @@ mod tests {
     use modelgate_protocol::ContentPart;
     use serde_json::json;
 
-    /// Renders a template with the special tokens `<s>`, `</s>` and `[SEP]`.
+    /// Renders a template with the special tokens `<s>`, `</s>` and `[SEP]`. The parts of `content`
+    /// are separated by `|`.
     fn rendered(template: &str, content: &str) -> Result<Prompt, String> {
         let token = |name: &str| json!({ "content": name, "special": true });
         let added = ["<s>", "</s>", "[SEP]"].map(token);
@@ -111,9 +113,9 @@ mod tests {
             "pad_token": null,
             "additional_special_tokens": ["[SEP]"],
         });
-        let unsound = |why: String| failures::tokenizer(Stage::Generate, why, HINT);
+        let invalid = |reason: String| failures::tokenizer(Stage::Generate, reason, HINT);
         let environment =
-            compiled(template.to_owned(), unsound).map_err(|failure| failure.message)?;
+            compiled(template.to_owned(), invalid).map_err(|failure| failure.message)?;
         let template = ChatTemplate {
             environment,
             special_tokens: special_tokens(&config),
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_templates_use_is_there() {
+    fn variables_and_functions_of_transformers_are_available() {
         assert_eq!(render("{{ bos_token }}{{ messages[0].content }}").as_deref(), Ok("<s>a<b>"));
         assert_eq!(render("{{ messages[0]['role'].upper() }}").as_deref(), Ok("USER"));
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}").as_deref(), Ok("26 Jul 2024"));
@@ -148,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn json_is_as_python_writes_it() {
+    fn tojson_writes_json_like_python() {
         let value = "{'b': [1, {}, 'é\u{1F600}'], 'a': []}";
         let json = |options: &str| render(&format!("{{{{ {value} | tojson({options}) }}}}"));
-        // what json.dumps returns for the same options
+        // the results of json.dumps with the same options
         for (options, expected) in [
             ("", r#"{"b": [1, {}, "é😀"], "a": []}"#),
             ("ensure_ascii=true", r#"{"b": [1, {}, "\u00e9\ud83d\ude00"], "a": []}"#),
@@ -169,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn special_tokens_have_their_names() {
+    fn special_tokens_are_available_as_variables() {
         let template = "{{ bos_token }}{{ eos_token }}{{ additional_special_tokens[0] }}\
                         {{ pad_token is defined }}";
         assert_eq!(render(template).as_deref(), Ok("<s></s>[SEP]False"));
     }
 
     #[test]
-    fn bounds_of_what_was_generated_render_what_is_between() {
+    fn generation_tags_render_their_content() {
         let template = "a {%- generation -%} b{% set x = 1 %} {% endgeneration %} {{ x }}c\
                         {%generation%}{{ messages | length }}{%+ endgeneration +%}";
         assert_eq!(render(template).as_deref(), Ok("ab  c1"));
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_cannot_write_a_special_token() {
+    fn characters_of_a_special_token_in_a_message_are_not_marked() {
         let prompt = |template: &str, content: &str| {
             let prompt = rendered(template, content).expect("a prompt");
             (prompt.text().to_owned(), prompt.marked().replace('\u{10FFFF}', "^"))
@@ -194,7 +196,7 @@ mod tests {
         let (text, marked) = prompt(template, " <s>a</s></s> ");
         assert_eq!(text, "<s>[SEP]<s>a</s></s></s>");
         assert_eq!(marked, "^<s>^[SEP]<s>a</s></s>^</s>");
-        // templates process the text of a message without its guards
+        // a template processes the text of a message without guards
         let (text, _) = prompt("{{ messages[0].content.split('</s>')[-1] }}", "a</s>b");
         assert_eq!(text, "b");
         let (_, marked) = prompt("{{ messages | tojson(ensure_ascii=true) }}</s>", "é<s>");
@@ -206,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_of_the_template_is_the_message() {
+    fn an_exception_of_the_template_is_reported() {
         let error = render("{{ raise_exception('roles must alternate') }}").expect_err("refused");
         assert!(error.contains("roles must alternate"), "{error}");
     }
 
     #[test]
-    fn a_template_without_end_is_stopped() {
+    fn an_endless_template_is_stopped() {
         let error = render(
             "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}\
                             {% endfor %}",

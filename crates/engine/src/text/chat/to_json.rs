@@ -1,4 +1,4 @@
-//! The filter `tojson` of transformers' templates: JSON in Python's layout.
+//! The filter `tojson` of transformers' templates: JSON in the format of Python's `json.dumps`.
 
 use super::bounded_output::BoundedOutput;
 use crate::text::tokenizer::is_reserved;
@@ -8,10 +8,13 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
 
-/// The widest step of indentation.
+/// The maximum indentation of one level, in bytes.
 const MAX_INDENT: usize = 16;
 
-/// Writes JSON as Python's `json.dumps` with transformers' defaults.
+/// Returns `value` as JSON, in the format of `json.dumps` with the defaults of transformers.
+///
+/// # Errors
+/// An option is invalid or unknown, or the JSON is too long.
 pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<Value> = options.get("indent")?;
     let indent = match indent.filter(|indent| !indent.is_none()) {
@@ -31,26 +34,34 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
         match options.get::<Option<Vec<String>>>("separators")? {
             None => None,
             Some(pair) => match <[String; 2]>::try_from(pair) {
-                Ok([item, key]) => Some((item, key)),
+                Ok([item_separator, key_separator]) => Some((item_separator, key_separator)),
                 Err(_) => {
                     let what = "separators of tojson are not two";
                     return Err(Error::new(ErrorKind::InvalidOperation, what));
                 }
             },
         };
-    let item = if indent.is_some() { "," } else { ", " };
-    let (item, key) = separators.unwrap_or((item.into(), ": ".into()));
-    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let item_separator = if indent.is_some() { "," } else { ", " };
+    let (item_separator, key_separator) =
+        separators.unwrap_or((item_separator.into(), ": ".into()));
+    let ascii_only = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
     let unserializable =
         |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
     let mut out = BoundedOutput::default();
-    let format = PythonJson { indent, item, key, ascii, depth: 0, filled: false };
+    let format = PythonJson {
+        indent,
+        item_separator,
+        key_separator,
+        ascii_only,
+        depth: 0,
+        has_items: false,
+    };
     let mut writer = serde_json::Serializer::with_formatter(&mut out, format);
     if sorted {
-        // serde_json's objects have the order of their keys; a value that holds another many times may
-        // not fit in memory once it is written out, so it is written with a bound first
+        // serde_json sorts the keys of its objects. The first pass has a bound, because a value
+        // that contains the same value many times may not fit in memory as text.
         let mut plain = BoundedOutput::default();
         serde_json::to_writer(&mut plain, &value).map_err(unserializable)?;
         let value: serde_json::Value = serde_json::from_slice(&plain.0).map_err(unserializable)?;
@@ -58,46 +69,46 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
     } else {
         value.serialize(&mut writer).map_err(unserializable)?;
     }
-    // marked safe, so that nothing escapes it again
+    // marked as safe, so that it is not escaped again
     Ok(Value::from_safe_string(String::from_utf8_lossy(&out.0).into_owned()))
 }
 
-/// A formatter of JSON in Python's layout.
+/// A formatter that writes JSON in the format of Python.
 struct PythonJson {
-    /// The indentation of each level; `None` for all on one line.
+    /// The indentation of each level. `None` for JSON in one line.
     indent: Option<String>,
-    /// Follows each item.
-    item: String,
-    /// Follows each key.
-    key: String,
-    /// Whether everything but ASCII is escaped.
-    ascii: bool,
+    /// The separator between items.
+    item_separator: String,
+    /// The separator between a key_separator and its value.
+    key_separator: String,
+    /// Whether characters outside of ASCII are escaped.
+    ascii_only: bool,
     depth: usize,
-    /// Whether the list or object that is being closed is not empty.
-    filled: bool,
+    /// Whether the list or object that is being written has an element.
+    has_items: bool,
 }
 
 impl PythonJson {
     fn open<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth += 1;
-        self.filled = false;
+        self.has_items = false;
         w.write_all(bracket)
     }
 
     fn close<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth -= 1;
-        if self.filled {
+        if self.has_items {
             self.new_line(w)?;
         }
-        self.filled = true;
+        self.has_items = true;
         w.write_all(bracket)
     }
 
     fn next<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
         if !first {
-            w.write_all(self.item.as_bytes())?;
+            w.write_all(self.item_separator.as_bytes())?;
         }
-        self.filled = true;
+        self.has_items = true;
         self.new_line(w)
     }
 
@@ -138,7 +149,7 @@ impl Formatter for PythonJson {
     }
 
     fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        w.write_all(self.key.as_bytes())
+        w.write_all(self.key_separator.as_bytes())
     }
 
     fn write_string_fragment<W: ?Sized + Write>(
@@ -146,11 +157,11 @@ impl Formatter for PythonJson {
         w: &mut W,
         text: &str,
     ) -> io::Result<()> {
-        if !self.ascii {
+        if !self.ascii_only {
             return w.write_all(text.as_bytes());
         }
         for letter in text.chars() {
-            // reserved characters must be found again later
+            // reserved characters are not escaped, so that they can be found in the output
             if (' '..='~').contains(&letter) || is_reserved(letter) {
                 write!(w, "{letter}")?;
                 continue;
