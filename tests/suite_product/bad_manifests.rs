@@ -119,7 +119,7 @@ fn cases() -> Vec<DefectCase> {
             "an unknown kind of evidence",
             "path = \"x\"\nevidence = \"syntetic\"\n",
             ":6:12:",
-            &["\"real\" or \"synthetic\"", "the nearest is \"synthetic\""],
+            &["\"real\" or \"synthetic\"", "use \"synthetic\""],
         ),
         case(
             "a repository of random weights",
@@ -214,7 +214,7 @@ fn cases() -> Vec<DefectCase> {
             name: "unknown quantization",
             models: HEAD.replace("q8_0", "q4k") + "path = \"x\"\n",
             place: ":4:16:",
-            message_parts: &["\"q4k\" is not supported", "the nearest is \"q4_k\""],
+            message_parts: &["\"q4k\" is not supported", "use \"q4_k\""],
         },
         DefectCase {
             name: "another library's quantization",

@@ -242,6 +242,6 @@ fn a_malformed_memory_limit_is_a_usage_error() {
 fn an_unknown_build_setting_is_a_usage_error() {
     let ended = Run::bundled().env("MODELGATE_BUILD", "off").run();
     assert_eq!(ended.code, Some(2), "{}", ended.output());
-    assert!(ended.stderr.contains("MODELGATE_BUILD=off: no such choice"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("expected never"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("MODELGATE_BUILD=off: unknown value"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("set it to never"), "{}", ended.stderr);
 }

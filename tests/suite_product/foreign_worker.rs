@@ -63,7 +63,7 @@ fn implausible_quantization_errors_and_perplexity_texts_fail() {
     ended.assert_only_fails("made-up", Check::Quantization, Status::Passed);
     let ended = run_changed("tokens=1000, value", "tokens=1, value", "");
     let message = ended.assert_only_fails("made-up", Check::Generation, Status::Passed);
-    assert!(message.contains("of 1 tokens"), "{message}");
+    assert!(message.contains("covers 1 tokens"), "{message}");
 }
 
 #[test]

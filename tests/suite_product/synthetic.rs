@@ -169,7 +169,11 @@ fn synthetic_weights_need_no_quantization_error() {
 fn a_generation_that_differs_from_the_request_fails_only_generation() {
     let (_folder, models) = tiny_entry();
     for (from, to, message_part) in [
-        ("prompt_tokens=fixed or [1, 2]", "prompt_tokens=[1, 2]", "not the 512 requested ones"),
+        (
+            "prompt_tokens=fixed or [1, 2]",
+            "prompt_tokens=[1, 2]",
+            "differ from the 512 requested tokens",
+        ),
         ("[3] * generation[\"max_tokens\"]", "[3] * 9", "9 tokens were generated, expected 64"),
         ("nonfinite_logits=0", "nonfinite_logits=7", "7 logits are NaN or infinite"),
         ("repeated_identically=True", "repeated_identically=False", "in the second run"),
@@ -210,7 +214,7 @@ fn on_a_gpu_the_first_layers_must_agree_with_the_cpu() {
     assert_eq!(agrees.status, Status::Passed, "{agrees:?}");
     for (event, message_part) in [
         (String::new(), "no prefix of the model was compared"),
-        (agreement(2, "0.2"), "differ from the CPU's by 0.200"),
+        (agreement(2, "0.2"), "differ from those of the CPU by 0.200"),
         (agreement(2, "None"), "NaN or infinity"),
         (agreement(1, "0.01"), "expected 2 layers"),
     ] {

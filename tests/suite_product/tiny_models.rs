@@ -83,5 +83,5 @@ fn omitted_parts_are_listed_in_verdict_and_summary() {
     assert!(load.observed.contains("vision tower"), "{}", load.observed);
     let summary = ended.summary.as_deref().expect("a summary");
     assert!(summary.contains("Parts: text."), "{summary}");
-    assert!(summary.contains("Left out: audio tower"), "{summary}");
+    assert!(summary.contains("Omitted: audio tower"), "{summary}");
 }

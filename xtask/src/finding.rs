@@ -5,8 +5,8 @@ use std::fmt;
 /// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The path of a file or a folder, for example `src/main.rs`, or a path with a line, for example
-    /// `src/main.rs:3`.
+    /// The path of a file or a folder, for example `src/main.rs`, or a path with a line, for
+    /// example `src/main.rs:3`.
     pub place: String,
     /// The description of the violation.
     pub message: String,

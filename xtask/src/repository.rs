@@ -26,8 +26,8 @@ impl Manifest {
         if self.folder == "." { file.to_owned() } else { format!("{}/{file}", self.folder) }
     }
 
-    /// Returns the names of the packages that the package depends on, with all kinds of dependencies
-    /// and for all targets.
+    /// Returns the names of the packages that the package depends on, with all kinds of
+    /// dependencies and for all targets.
     pub fn dependencies(&self) -> Vec<&str> {
         let mut names = Vec::new();
         let targets = self.table.get("target").and_then(toml::Value::as_table);

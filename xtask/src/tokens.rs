@@ -136,8 +136,8 @@ fn convert(stream: TokenStream) -> Vec<Token> {
     tokens
 }
 
-/// Returns the documentation in an attribute `doc = ".."`, to which the lexer converts doc comments.
-/// `None` if it is another attribute.
+/// Returns the documentation in an attribute `doc = ".."`, to which the lexer converts doc
+/// comments. `None` if it is another attribute.
 fn doc(attribute: &[Token]) -> Option<Token> {
     match attribute {
         [name, Token::Mark('='), Token::Literal { text, line }] if name.is_word("doc") => {
@@ -147,8 +147,8 @@ fn doc(attribute: &[Token]) -> Option<Token> {
     }
 }
 
-/// Splits leading attributes and documentation from the other tokens. Returns the tokens between the
-/// brackets of each attribute, and the other tokens.
+/// Splits leading attributes and documentation from the other tokens. Returns the tokens between
+/// the brackets of each attribute, and the other tokens.
 pub(crate) fn attributes(tokens: &[Token]) -> (Vec<&[Token]>, &[Token]) {
     let mut attributes = Vec::new();
     let mut rest = tokens;
@@ -168,8 +168,8 @@ pub(crate) fn attributes(tokens: &[Token]) -> (Vec<&[Token]>, &[Token]) {
     }
 }
 
-/// Returns the tokens without items, statements and fields that have the attribute `#[cfg(test)]` or
-/// `#[test]`.
+/// Returns the tokens without items, statements and fields that have the attribute `#[cfg(test)]`
+/// or `#[test]`.
 pub(crate) fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let mut kept = Vec::new();
     let mut rest = tokens;
@@ -255,8 +255,8 @@ pub(crate) fn without_visibility(tokens: &[Token]) -> &[Token] {
     }
 }
 
-/// Returns whether a group after `pub` is `(crate)`, `(super)`, `(self)` or `(in ..)`, and not the type
-/// of a tuple field.
+/// Returns whether a group after `pub` is `(crate)`, `(super)`, `(self)` or `(in ..)`, and not the
+/// type of a tuple field.
 pub(crate) fn is_restriction(group: &Token) -> bool {
     match group.group(Delimiter::Parenthesis) {
         Some([word]) => matches!(word.word(), Some("crate" | "super" | "self")),

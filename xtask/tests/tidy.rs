@@ -17,14 +17,14 @@ fn assert_none(findings: &[Finding]) {
     assert!(lines.is_empty(), "{} findings:\n{}", lines.len(), lines.join("\n"));
 }
 
-/// Applies a rule that looks at one crate to all crates.
+/// Applies a rule for one crate to all crates.
 fn in_every_crate(rule: fn(&[xtask::Source], &str) -> Vec<Finding>) -> Vec<Finding> {
     let folders = REPOSITORY.source_folders();
     folders.iter().flat_map(|folder| rule(&REPOSITORY.sources, folder)).collect()
 }
 
 #[test]
-fn modules_form_no_cycles() {
+fn modules_have_no_cycles() {
     assert_none(&in_every_crate(rules::module_cycles));
 }
 
@@ -34,37 +34,37 @@ fn every_file_belongs_to_a_module() {
 }
 
 #[test]
-fn declaring_files_hold_no_logic() {
+fn declaring_files_contain_no_logic() {
     assert_none(&in_every_crate(rules::declaring_files));
 }
 
 #[test]
-fn the_product_test_is_one_call_into_the_harness() {
+fn the_test_target_models_is_one_call_into_the_harness() {
     assert_none(&rules::product_test(&REPOSITORY.sources));
 }
 
 #[test]
-fn the_harness_names_no_engine() {
+fn the_harness_does_not_depend_on_an_engine() {
     assert_none(&rules::harness_layer(&REPOSITORY.sources, &REPOSITORY.members));
 }
 
 #[test]
-fn checks_do_not_import_the_quantization_rule() {
+fn checks_do_not_use_the_quantization_rule() {
     assert_none(&rules::check_layer(&REPOSITORY.sources));
 }
 
 #[test]
-fn failures_are_created_at_the_boundary() {
+fn failures_are_created_only_at_the_boundary() {
     assert_none(&rules::failure_boundary(&REPOSITORY.sources));
 }
 
 #[test]
-fn unsafe_code_stays_in_its_places() {
+fn unsafe_code_is_only_in_allowed_places() {
     assert_none(&rules::unsafe_code(&REPOSITORY.sources));
 }
 
 #[test]
-fn nothing_is_marked_as_ignored() {
+fn no_test_is_marked_as_ignored() {
     assert_none(&rules::ignored(&REPOSITORY.sources));
 }
 
@@ -80,7 +80,7 @@ fn default_members_are_all_members() {
 }
 
 #[test]
-fn texts_have_no_puzzling_phrases() {
+fn texts_do_not_contain_replaced_phrases() {
     assert_none(&rules::phrases(&REPOSITORY.documents));
 }
 
@@ -90,12 +90,12 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn the_reference_pages_are_current() {
+fn the_reference_pages_are_up_to_date() {
     let pages = pages(&root(), &REPOSITORY.sources).expect("the schemas are readable");
     assert_none(&rules::reference_pages(&pages, &REPOSITORY.documents));
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn link_targets_exist() {
     assert_none(&rules::links(&REPOSITORY.documents, &|path| root().join(path).exists()));
 }

@@ -1,5 +1,5 @@
-//! Compares the first layers of a model on its device with the same layers on the CPU. Finite outputs
-//! of random weights prove little; equal outputs of two implementations prove much more.
+//! Compares the first layers of a model on its device with the same layers on the CPU. Finite
+//! outputs of random weights prove little; equal outputs of two implementations prove much more.
 
 use crate::compute_device::ComputeDevice;
 use crate::decoder::{Decoder, KvCache};
@@ -12,13 +12,13 @@ use modelgate_protocol::{Agreement, Failure, Finite, Stage};
 
 /// The number of tokens that are evaluated in one batch.
 const BATCH_TOKENS: usize = 24;
-/// The number of tokens that are evaluated one by one after the batch. A device has separate kernels
-/// for single tokens.
+/// The number of tokens that are evaluated one by one after the batch. A device has separate
+/// kernels for single tokens.
 const SINGLE_TOKENS: usize = 24;
-/// The quantile of the errors per token that is reported for a mixture of experts. If the router scores
-/// two experts almost equally, the device may select the other expert for a token, whose output then
-/// differs completely without a defect. A defective expert affects more tokens than the quantile
-/// excludes.
+/// The quantile of the errors per token that is reported for a mixture of experts. If the router
+/// scores two experts almost equally, the device may select the other expert for a token, whose
+/// output then differs completely without a defect. A defective expert affects more tokens than the
+/// quantile excludes.
 const EXPERTS_QUANTILE: f64 = 0.75;
 
 /// The first layers of a model with its embedding and its output matrix.
@@ -38,17 +38,18 @@ impl Prefix {
         layout: RopeLayout,
     ) -> Prefix {
         let config = Config { layers: config.layers.min(COMPARED_LAYERS), ..config.clone() };
-        let shared = |name: String| Some((name.clone(), weights.get(&name)?.clone()));
+        let shared_weight = |name: String| Some((name.clone(), weights.get(&name)?.clone()));
         let names = tensors(&config).into_iter().map(|tensor| tensor.name);
         Prefix {
-            weights: names.filter_map(shared).collect(),
+            weights: names.filter_map(shared_weight).collect(),
             frequencies: frequencies.to_vec(),
             layout,
             config,
         }
     }
 
-    /// Evaluates the same tokens on `device` and on the CPU, and returns how much the logits differ.
+    /// Evaluates the same tokens on `device` and on the CPU, and returns how much the logits
+    /// differ.
     ///
     /// # Errors
     /// The engine fails on one of the devices, or memory cannot be allocated.
@@ -96,8 +97,8 @@ impl Prefix {
     }
 }
 
-/// Returns a quantile of the relative errors per token. It is infinite if an error is not finite, if
-/// the numbers of tokens differ, or if there are no tokens.
+/// Returns a quantile of the relative errors per token. It is infinite if an error is not finite,
+/// if the numbers of tokens differ, or if there are no tokens.
 fn agreement_error(
     found: Option<&[Vec<f32>]>,
     expected: Option<&[Vec<f32>]>,

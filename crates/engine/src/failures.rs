@@ -64,8 +64,8 @@ pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
-/// Creates the failure for `bytes` bytes of host memory that cannot be allocated. `what` names their
-/// purpose.
+/// Creates the failure for `bytes` bytes of host memory that cannot be allocated. `what` names
+/// their purpose.
 pub(crate) fn host_memory(bytes: u64, what: &str) -> Failure {
     load(
         FailureKind::HostMemory,
@@ -91,8 +91,8 @@ pub(crate) fn tokenizer(stage: Stage, message: impl Into<String>, hint: &str) ->
     Failure::new(stage, FailureKind::Tokenizer, message, hint)
 }
 
-/// Returns a function that converts errors of candle to failures: to `device_memory` if device memory
-/// ran out, otherwise to `internal`.
+/// Returns a function that converts errors of candle to failures: to `device_memory` if device
+/// memory ran out, otherwise to `internal`.
 pub(crate) fn internal(stage: Stage) -> impl Fn(candle_core::Error) -> Failure {
     move |error| {
         let text = error.to_string();

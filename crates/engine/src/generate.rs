@@ -1,4 +1,5 @@
-//! Answers chats by greedy decoding, twice each, and measures the answers. Does not judge the results.
+//! Answers chats by greedy decoding, twice each, and measures the answers. Does not judge the
+//! results.
 
 use crate::events::Events;
 use crate::failures;
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 /// Answers one chat twice, each time from an empty KV cache.
 ///
 /// # Errors
-/// The template rejects the chat, the prompt and the answer do not fit in the context, or the engine
-/// fails. Logits that are not finite are not an error: they are counted, and end the answer.
+/// The template rejects the chat, the prompt and the answer do not fit in the context, or the
+/// engine fails. Logits that are not finite are not an error: they are counted, and end the answer.
 pub fn answer(
     model: &mut Model,
     request: &GenerationRequest,
@@ -45,8 +46,8 @@ pub fn answer(
     })
 }
 
-/// Returns the rendered prompt and its tokens. If the request has tokens instead of messages, there is
-/// no rendered prompt.
+/// Returns the rendered prompt and its tokens. If the request has tokens instead of messages, there
+/// is no rendered prompt.
 fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Vec<u32>), Failure> {
     if request.tokens.is_empty() {
         let prompt = model.render(&request.messages)?;
@@ -66,8 +67,8 @@ fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Ve
     }
 }
 
-/// Checks that the prompt has tokens, and that the prompt and the answer fit in the context. `prompt`
-/// and `answer` are their lengths in tokens.
+/// Checks that the prompt has tokens, and that the prompt and the answer fit in the context.
+/// `prompt` and `answer` are their lengths in tokens.
 fn check_lengths(model: &Model, name: &str, prompt: usize, answer: usize) -> Result<(), Failure> {
     if prompt == 0 {
         let message = format!(

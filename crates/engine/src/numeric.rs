@@ -1,7 +1,7 @@
 //! Numeric functions that several modules use.
 
-/// Returns the L2 norm of `found - expected`, divided by the L2 norm of `expected`. The result is NaN
-/// if the lengths differ.
+/// Returns the L2 norm of `found - expected`, divided by the L2 norm of `expected`. The result is
+/// NaN if the lengths differ.
 pub(crate) fn relative_error<T: Copy + Into<f64>>(found: &[f32], expected: &[T]) -> f64 {
     let square = |value: f64| value * value;
     let pairs = found.iter().zip(expected);
@@ -10,8 +10,8 @@ pub(crate) fn relative_error<T: Copy + Into<f64>>(found: &[f32], expected: &[T])
     if found.len() == expected.len() { (difference / norm).sqrt() } else { f64::NAN }
 }
 
-/// Returns the natural logarithm of the softmax probability of `token`, computed in f64. The result is
-/// NaN if the token has no logit.
+/// Returns the natural logarithm of the softmax probability of `token`, computed in f64. The result
+/// is NaN if the token has no logit.
 pub(crate) fn log_probability(logits: &[f32], token: u32) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let largest = f64::from(largest);

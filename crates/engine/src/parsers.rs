@@ -1,5 +1,6 @@
-//! The parsers of a model's files as separate functions, for tests and fuzzers with malformed files.
-//! [`crate::Model::load`] uses the same parsers, so these functions add no checks of their own.
+//! The parsers of a model's files as separate functions, for tests and fuzzers with malformed
+//! files. [`crate::Model::load`] uses the same parsers, so these functions add no checks of their
+//! own.
 
 use crate::formats::{Gguf, Source, SourceTensor, format_of, open_safetensors};
 use crate::text::{ChatTemplate, TextCodec};
@@ -36,8 +37,8 @@ pub fn gguf(files: &ModelFiles) -> Result<(Config, Vec<TensorBytes>), Failure> {
     Ok((gguf.config, read_all(&gguf.source)?))
 }
 
-/// Encodes `text` with the tokenizer of `tokenizer.json` or of the weight files. Returns the token IDs
-/// and the text to which they are decoded.
+/// Encodes `text` with the tokenizer of `tokenizer.json` or of the weight files. Returns the token
+/// IDs and the text to which they are decoded.
 ///
 /// # Errors
 /// A file is missing, unreadable or invalid. The failure names the file and the defect.
@@ -52,8 +53,8 @@ pub fn tokenizer(files: &ModelFiles, text: &str) -> Result<(Vec<u32>, String), F
 /// Renders a chat with the chat template of the model.
 ///
 /// # Errors
-/// A file is missing, unreadable or invalid, or the template cannot render the chat. The failure names
-/// the file and the defect.
+/// A file is missing, unreadable or invalid, or the template cannot render the chat. The failure
+/// names the file and the defect.
 pub fn chat(files: &ModelFiles, messages: &[Message]) -> Result<String, Failure> {
     let embedded = format_of(files.format).embedded_text(files)?;
     let template = ChatTemplate::open(files, embedded.as_deref())?;

@@ -11,8 +11,8 @@ use modelgate_protocol::{Failure, Finite, Perplexity, ProgressUnit, Stage};
 use sha2::{Digest, Sha256};
 
 /// Computes the perplexity of `text`, with the special tokens that the tokenizer puts before every
-/// text. A text that is longer than the context is split into windows, each of which begins with those
-/// tokens. If the tokenizer adds none, each window begins with the first token of the text.
+/// text. A text that is longer than the context is split into windows, each of which begins with
+/// those tokens. If the tokenizer adds none, each window begins with the first token of the text.
 ///
 /// # Errors
 /// The text has fewer than two tokens, the context has no position after the leading tokens, or the
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 pub fn perplexity(model: &mut Model, text: &str, events: Events) -> Result<Perplexity, Failure> {
     let tokens = model.encode(text, true)?;
     let mut lead = model.encode("", true)?;
-    // some tokenizers also append tokens to a text, which must not be at its beginning
+    // some tokenizers also append tokens to a text; `lead` keeps only those at its beginning
     lead.truncate(tokens.iter().zip(&lead).take_while(|(a, b)| a == b).count());
     let room = model.context().saturating_sub(lead.len().max(1));
     if tokens.len() < 2 || room == 0 {

@@ -15,18 +15,21 @@ use crate::weights::{allocate_blocks, has_fused_kernel};
 use candle_core::{Result, Tensor, bail};
 use modelgate_protocol::{DType, Failure, FailureKind, Stage};
 
-/// The number of rows of the test matrix: not a power of two, and more than one tile of the kernels.
+/// The number of rows of the test matrix: not a power of two, and more than one tile of the
+/// kernels.
 const ROWS: usize = 192;
-/// The number of columns of the test matrix: not a power of two, and more than one tile of the kernels.
+/// The number of columns of the test matrix: not a power of two, and more than one tile of the
+/// kernels.
 const COLUMNS: usize = 768;
-/// The numbers of tokens to test: one token uses the kernels for vectors, many use those for matrices.
+/// The numbers of tokens to test: one token uses the kernels for vectors, many use those for
+/// matrices.
 const TOKEN_COUNTS: [usize; 2] = [1, 40];
-/// The maximum relative error. The kernels round activations to 8 bits in blocks of 32, which causes
-/// errors of 4e-3 to 8e-3.
+/// The maximum relative error. The kernels round activations to 8 bits in blocks of 32, which
+/// causes errors of 4e-3 to 8e-3.
 const MAX_RELATIVE_ERROR: f64 = 2.5e-2;
 
-/// Compares the device with the CPU for each quantized type of `dtypes`: products with a matrix, lookups
-/// of its rows and, if the type has kernels for mixtures of experts, products with experts.
+/// Compares the device with the CPU for each quantized type of `dtypes`: products with a matrix,
+/// lookups of its rows and, if the type has kernels for mixtures of experts, products with experts.
 ///
 /// # Errors
 /// `device_wrong` with the type and the difference, or the failure of an operation.
@@ -84,8 +87,9 @@ fn differences(gpu: &Gpu, dtype: &DType) -> Result<Vec<(&'static str, f64)>> {
     Ok(differences)
 }
 
-/// Returns the differences for two experts, each of which is one half of the rows of the matrix: of all
-/// tokens with the second expert, and of each token with one selected expert by the fused kernel.
+/// Returns the differences for two experts, each of which is one half of the rows of the matrix: of
+/// all tokens with the second expert, and of each token with one selected expert by the fused
+/// kernel.
 fn expert_differences(
     gpu: &Gpu,
     dtype: &DType,

@@ -22,8 +22,8 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Creates the counters of a model with these weights. `on_device` says whether the KV cache is in
-    /// device memory.
+    /// Creates the counters of a model with these weights. `on_device` says whether the KV cache is
+    /// in device memory.
     pub(crate) fn of(config: &Config, weights: &WeightMap, on_device: bool) -> Traffic {
         let (mut active_bytes, mut all_bytes) = (0, 0);
         for (name, weight) in weights {
@@ -63,8 +63,8 @@ impl Traffic {
         self.decode.add(tokens as u64 * self.active_bytes + positions * self.position_bytes, took);
     }
 
-    /// Sends the counts as one activity event each for prefill and decode. Omits an activity without
-    /// bytes.
+    /// Sends the counts as one activity event each for prefill and decode. Omits an activity
+    /// without bytes.
     pub(crate) fn report(&self, events: Events) {
         let clocks = [(&self.prefill, ActivityName::Prefill), (&self.decode, ActivityName::Decode)];
         for (busy, name) in clocks {

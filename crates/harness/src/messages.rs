@@ -63,7 +63,7 @@ fn gpu_errors() {
         missing(MissingGpu::Hidden {
             variable: "1".into(),
             shown: 1,
-            cut: "it names 1 of the host's 2".into(),
+            cut: "it lists 1 of the 2 GPUs of the host".into(),
         }),
         missing(MissingGpu::TooFew(1)),
         GpuError::MigMode { model: model(), device, gpu: gpu() },

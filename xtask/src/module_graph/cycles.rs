@@ -13,8 +13,8 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Creates the graph of `dependencies`. `node` returns the node of a file; files without a node are
-    /// omitted.
+    /// Creates the graph of `dependencies`. `node` returns the node of a file; files without a node
+    /// are omitted.
     pub(crate) fn of<'d>(
         dependencies: impl IntoIterator<Item = &'d Dependency>,
         node: impl Fn(&str) -> Option<String>,
@@ -31,8 +31,8 @@ impl Graph {
         graph
     }
 
-    /// Returns a shortest cycle through each node of a cycle, without duplicates. Each is formatted as
-    /// `a.rs -> b.rs (Name) -> a.rs (Other)`: `a.rs` uses `Name` from `b.rs`.
+    /// Returns a shortest cycle through each node of a cycle, without duplicates. Each is formatted
+    /// as `a.rs -> b.rs (Name) -> a.rs (Other)`: `a.rs` uses `Name` from `b.rs`.
     pub(crate) fn cycles(&self) -> Vec<String> {
         let cycles: BTreeSet<Vec<&str>> =
             self.edges.keys().filter_map(|node| self.shortest_cycle(node)).collect();

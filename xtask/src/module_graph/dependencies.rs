@@ -53,8 +53,8 @@ impl ModuleTree<'_> {
         dependencies
     }
 
-    /// Resolves a path in the code of the module `scope`. A path of one word is resolved only through
-    /// glob imports: it may be a variable, and imports by name are counted separately.
+    /// Resolves a path in the code of the module `scope`. A path of one word is resolved only
+    /// through glob imports: it may be a variable, and imports by name are counted separately.
     fn named(&self, scope: usize, path: &[String]) -> Vec<Target> {
         match path {
             [word] => match word.as_str() {

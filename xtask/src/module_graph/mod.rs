@@ -1,5 +1,5 @@
-//! Dependencies between the files of a crate: the module tree, the resolution of names, and the cycles
-//! between files.
+//! Dependencies between the files of a crate: the module tree, the resolution of names, and the
+//! cycles between files.
 
 mod cycles;
 mod dependencies;

@@ -106,14 +106,14 @@ impl Paths {
     }
 }
 
-/// Returns whether the word `use` starts an import, and not `use<..>`, which captures lifetimes. `next`
-/// is the token after it.
+/// Returns whether the word `use` starts an import, and not `use<..>`, which captures lifetimes.
+/// `next` is the token after it.
 fn is_import(next: Option<&Token>) -> bool {
     !matches!(next, None | Some(Token::Mark('<')))
 }
 
-/// Returns whether `word` after the tokens `before` starts a path. A field, a method, a later segment
-/// of a path and a macro variable do not.
+/// Returns whether `word` after the tokens `before` starts a path. A field, a method, a later
+/// segment of a path and a macro variable do not.
 fn starts_path(before: &[Token], word: &str) -> bool {
     match before {
         [.., Token::PathSeparator] => false,

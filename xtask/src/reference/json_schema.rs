@@ -68,7 +68,8 @@ fn section(schema: &Value) -> String {
     text
 }
 
-/// Returns the constant property that identifies a variant of a tagged enum. `None` if there is none.
+/// Returns the constant property that identifies a variant of a tagged enum. `None` if there is
+/// none.
 fn tag(variant: &Value) -> Option<&str> {
     let properties = variant["properties"].as_object()?;
     properties.values().find_map(|property| property["const"].as_str())

@@ -18,8 +18,8 @@ fn escaped(cell: &str) -> String {
     words.join(" ").replace('|', "\\|")
 }
 
-/// Returns the text of a doc comment without links to Rust items, which do not work on a page: `[`A`]`
-/// becomes `A` in backticks.
+/// Returns the text of a doc comment without links to Rust items, which do not work on a page:
+/// `[`A`]` becomes `A` in backticks.
 pub(super) fn without_links(text: &str) -> String {
     let text = text.replace("[`crate::", "[`");
     let mut rest = text.as_str();

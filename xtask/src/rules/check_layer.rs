@@ -1,5 +1,5 @@
-//! Checks do not import the quantization rule: a check that asked the rule which tensors are
-//! quantized would agree with whatever the rule says.
+//! Checks do not use the quantization rule of the engine. A check that used it could not find a
+//! wrong rule.
 
 use crate::finding::Finding;
 use crate::module_graph::{Import, Path, Paths};
@@ -7,48 +7,50 @@ use crate::source::Source;
 
 const FOLDER: &str = "crates/harness/src/check";
 const MODEL: &str = "modelgate_model";
-/// The names that state the rule.
-const RULE: [&str; 4] = ["residence", "Placement", "float_dtype", "role"];
+/// The items of the crate `modelgate_model` that implement the rule.
+const RULE_NAMES: [&str; 4] = ["residence", "Placement", "float_dtype", "role"];
 
-/// Reports where the harness's checks name the quantization rule of the crate `modelgate_model`.
+/// Reports the checks of the harness that use the quantization rule of the crate `modelgate_model`.
 pub fn check_layer(sources: &[Source]) -> Vec<Finding> {
     let checks: Vec<&Source> = sources.iter().filter(|source| source.is_in(FOLDER)).collect();
     if checks.is_empty() {
-        return vec![Finding::new(FOLDER, "has no sources")];
+        return vec![Finding::new(FOLDER, "contains no sources")];
     }
-    let of_file = |source: &&Source| {
+    let in_file = |source: &&Source| {
         let named = rule_names(&Paths::of(&source.code));
         let path = source.path.clone();
         named.into_iter().map(move |name| Finding::new(&path, format!("names {name}")))
     };
-    checks.iter().flat_map(of_file).collect()
+    checks.iter().flat_map(in_file).collect()
 }
 
-/// Returns the paths that lead to the rule, directly or through an import.
+/// Returns the paths that refer to the rule, directly or through an import.
 fn rule_names(paths: &Paths) -> Vec<String> {
     let mut found = Vec::new();
     for import in &paths.imports {
-        let path = full(&import.path, &paths.imports);
+        let path = full_path(&import.path, &paths.imports);
         if path[0] != MODEL {
             continue;
         }
-        if path[1..].iter().any(|segment| RULE.contains(&segment.as_str())) {
+        if path[1..].iter().any(|segment| RULE_NAMES.contains(&segment.as_str())) {
             found.push(path.join("::"));
         } else if import.name.is_none() {
             found.push(format!("{}::*", path.join("::")));
         }
     }
     for path in paths.paths.iter().filter(|path| path.len() > 1) {
-        let path = full(path, &paths.imports);
-        if path[0] == MODEL && path[1..].iter().any(|segment| RULE.contains(&segment.as_str())) {
+        let path = full_path(path, &paths.imports);
+        if path[0] == MODEL
+            && path[1..].iter().any(|segment| RULE_NAMES.contains(&segment.as_str()))
+        {
             found.push(path.join("::"));
         }
     }
     found
 }
 
-/// Puts the path of an import in place of the name that a path begins with.
-fn full(path: &[String], imports: &[Import]) -> Path {
+/// Returns a path whose first segment is replaced by the path of its import.
+fn full_path(path: &[String], imports: &[Import]) -> Path {
     let of_model = |import: &&Import| {
         import.path[0] == MODEL && import.name.as_ref() == Some(&path[0]) && path[0] != MODEL
     };
@@ -68,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_is_reported_however_it_is_named() {
+    fn uses_of_the_rule_are_reported() {
         let residence = ["names modelgate_model::residence"];
         assert_eq!(found("use modelgate_model::{Mix, residence};"), residence);
         assert_eq!(found("use modelgate_model::residence as placed;"), residence);

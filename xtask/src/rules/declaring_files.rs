@@ -1,4 +1,4 @@
-//! `mod.rs` and `lib.rs` declare modules and what they pass on; logic has files with names.
+//! `mod.rs` and `lib.rs` contain only declarations and reexports; logic is in other files.
 
 use crate::finding::Finding;
 use crate::items::items;
@@ -25,8 +25,7 @@ fn add_findings(path: &str, tokens: &[Token], findings: &mut Vec<Finding>) {
         match item.keyword {
             "fn" | "impl" | "struct" | "enum" | "union" | "trait" => {
                 let name = item.name.map_or(String::new(), |name| format!(" {name}"));
-                let message =
-                    format!("holds `{}{name}`, which belongs in a file of its own", item.keyword);
+                let message = format!("contains `{}{name}`: move it to another file", item.keyword);
                 findings.push(Finding::at_line(path, item.line, message));
             }
             "mod" => {
@@ -53,7 +52,7 @@ mod tests {
         assert_eq!(reported("pub(crate) async fn f() {}"), 1);
         assert_eq!(reported("mod b { struct C; }"), 1);
         assert_eq!(reported("struct D; impl D {} enum E {} trait F {} union G { h: u8 }"), 5);
-        let expected = ["src/lib.rs:2: holds `fn f`, which belongs in a file of its own"];
+        let expected = ["src/lib.rs:2: contains `fn f`: move it to another file"];
         assert_eq!(found("src/lib.rs", "mod a;\nfn f() {}"), expected);
     }
 

@@ -1,10 +1,10 @@
-//! `cargo test` tests every member: the default members are all members.
+//! The default members of the workspace are all members, so that `cargo test` tests all of them.
 
 use crate::finding::Finding;
 use crate::repository::{Manifest, strings};
 use std::collections::BTreeSet;
 
-/// Reports members that are no default members, and the reverse.
+/// Reports members that are not default members, and default members that are not members.
 pub fn default_members(workspace: &Manifest) -> Vec<Finding> {
     let members: BTreeSet<&str> = strings(workspace, "members").into_iter().collect();
     let defaults: BTreeSet<&str> = strings(workspace, "default-members").into_iter().collect();
@@ -23,7 +23,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_no_default_member_is_reported() {
+    fn a_member_that_is_not_a_default_member_is_reported() {
         let one = ["b is not in both members and default-members"];
         assert_eq!(found("[workspace]\nmembers = ['a', 'b']\ndefault-members = ['a']"), one);
         assert_eq!(found("[workspace]\nmembers = ['b']"), one);

@@ -1,22 +1,22 @@
-//! Failures of the protocol are created at the boundary: where a typed error of the harness is
-//! reported, and where the engine fails. What creates them elsewhere loses the error's type and source.
+//! Failures of the protocol are created only at the boundary: where the harness reports a typed
+//! error, and where the engine fails. Other code would lose the type and the source of the error.
 
 use crate::finding::Finding;
 use crate::module_graph::Paths;
 use crate::source::Source;
 
-/// The files that create failures.
+/// The files that may create failures.
 const BOUNDARY: [&str; 4] = [
     "crates/harness/src/reportable.rs",
     "crates/engine/src/failures.rs",
     "crates/engine/src/cuda/driver_failures.rs",
     "crates/engine/src/worker/process.rs",
 ];
-/// The crate that declares them.
+/// The crate that declares failures.
 const PROTOCOL: &str = "crates/protocol/src";
 
-/// Reports the library code that calls `Failure::new` in any other file, and files of the boundary that
-/// do not exist.
+/// Reports library code outside the boundary that calls `Failure::new`, and files of the boundary
+/// that do not exist.
 pub fn failure_boundary(sources: &[Source]) -> Vec<Finding> {
     let missing = BOUNDARY.iter().filter(|path| sources.iter().all(|source| source.path != **path));
     let missing = missing.map(|path| Finding::new(*path, "does not exist"));
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_created_elsewhere_is_reported() {
+    fn a_failure_that_is_created_outside_the_boundary_is_reported() {
         let expected = ["crates/harness/src/a.rs: creates a Failure"];
         for text in [
             "fn f() { Failure::new(stage, kind, \"what\", \"how\") }",
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_the_boundary_and_of_tests_are_not_reported() {
+    fn failures_in_the_boundary_and_in_tests_are_not_reported() {
         let text = "fn f() { Failure::new() }";
         for path in ["crates/harness/tests/a.rs", "crates/protocol/src/a.rs", BOUNDARY[0]] {
             assert_eq!(reported(path, text), [""; 0], "{path}");

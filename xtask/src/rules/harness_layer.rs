@@ -1,4 +1,4 @@
-//! The harness knows no engine: neither the engine crate nor what that is built on.
+//! The harness does not depend on an engine: neither on the engine crate nor on candle.
 
 use crate::finding::Finding;
 use crate::repository::Manifest;
@@ -6,25 +6,25 @@ use crate::source::Source;
 use crate::tokens::{Token, flat};
 
 const FOLDER: &str = "crates/harness";
-/// Where the build of a worker for GPUs lists the packages that it is made of.
+/// The folder with the build of a worker for GPUs, which lists the packages to build.
 const PACKAGE_LISTS: &str = "crates/harness/src/workers/cuda_build";
 
-/// Reports the engine's or candle's name in the code of the harness and in its manifest. Literals
-/// of `workers/cuda_build` are exempt, for the names of packages that a build is made of.
+/// Reports names of the engine crate or of candle in the code and the manifest of the harness.
+/// Literals in `workers/cuda_build` are exempt, because they name the packages to build.
 pub fn harness_layer(sources: &[Source], members: &[Manifest]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Some(manifest) = members.iter().find(|member| member.folder == FOLDER) else {
-        return vec![Finding::new(FOLDER, "is no member of the workspace")];
+        return vec![Finding::new(FOLDER, "is not a member of the workspace")];
     };
     for name in manifest.dependencies().into_iter().filter(|name| names_engine(name)) {
         findings.push(Finding::new(manifest.path("Cargo.toml"), format!("depends on {name}")));
     }
     for source in sources.iter().filter(|source| source.is_in(&manifest.path("src"))) {
-        let literals_count = !source.is_in(PACKAGE_LISTS);
+        let checks_literals = !source.is_in(PACKAGE_LISTS);
         for token in flat(&source.tokens) {
             let (text, line) = match token {
                 Token::Word { text, line } => (text, *line),
-                Token::Literal { text, line } if literals_count => (text, *line),
+                Token::Literal { text, line } if checks_literals => (text, *line),
                 _ => continue,
             };
             if names_engine(text) {
@@ -35,7 +35,7 @@ pub fn harness_layer(sources: &[Source], members: &[Manifest]) -> Vec<Finding> {
     findings
 }
 
-/// Says whether a word or a literal contains the name of the engine crate or of candle's crates.
+/// Returns whether a word or a literal contains the name of the engine crate or of candle.
 pub(super) fn names_engine(text: &str) -> bool {
     ["modelgate_engine", "modelgate-engine", "candle"].iter().any(|name| text.contains(name))
 }
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_reported() {
+    fn names_of_an_engine_are_reported() {
         let path = "crates/harness/src/a.rs";
         assert_eq!(
             reported(path, "\nuse candle_core::Tensor;", ""),

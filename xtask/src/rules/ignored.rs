@@ -1,11 +1,12 @@
-//! Nothing is marked as ignored: `--include-ignored`, which runs gated models, would run it.
+//! No test is marked as ignored, because `--include-ignored`, which selects gated models, would run
+//! it.
 
 use crate::finding::Finding;
 use crate::source::Source;
 use crate::tokens::{Token, flat};
 use proc_macro2::Delimiter;
 
-/// Reports examples of documentation and tests that are marked as ignored.
+/// Reports ignored tests and ignored examples in documentation.
 pub fn ignored(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in sources {
@@ -14,13 +15,13 @@ pub fn ignored(sources: &[Source]) -> Vec<Finding> {
             if let Token::Doc { text, line } = token
                 && has_ignored_example(text)
             {
-                let message = "holds an example marked `ignore`; mark it `text`";
+                let message = "contains an example marked `ignore`: mark it `text`";
                 findings.push(Finding::at_line(&source.path, *line, message));
             }
         }
         for pair in tokens.windows(2) {
             if let [Token::Mark('#'), Token::Group { delimiter: Delimiter::Bracket, tokens }] = pair
-                && let Some(line) = ignores(tokens)
+                && let Some(line) = ignoring_line(tokens)
             {
                 findings.push(Finding::at_line(&source.path, line, "ignores a test"));
             }
@@ -29,7 +30,7 @@ pub fn ignored(sources: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// Says whether a line, or a block of lines, of documentation opens an example that is ignored.
+/// Returns whether a line or a block of documentation starts an ignored example.
 fn has_ignored_example(literal: &str) -> bool {
     let text = literal.trim_matches('"').replace("\\n", "\n");
     text.lines().map(|line| line.trim_start_matches([' ', '\t', '*'])).any(|line| {
@@ -41,8 +42,9 @@ fn has_ignored_example(literal: &str) -> bool {
     })
 }
 
-/// Returns the line of an attribute that ignores a test, always or on a condition.
-fn ignores(attribute: &[Token]) -> Option<usize> {
+/// Returns the line of an attribute that ignores a test, with or without a condition. `None` if the
+/// attribute does not ignore a test.
+fn ignoring_line(attribute: &[Token]) -> Option<usize> {
     match attribute {
         [Token::Word { text, line }, ..] if text == "ignore" => Some(*line),
         [Token::Word { text, line }, Token::Group { tokens, .. }] if text == "cfg_attr" => {
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn ignored_examples_are_reported() {
-        let expected = ["a.rs:2: holds an example marked `ignore`; mark it `text`"];
+        let expected = ["a.rs:2: contains an example marked `ignore`: mark it `text`"];
         assert_eq!(found("/// An example:\n/// ```ignore\n/// f();\n/// ```\nfn f() {}"), expected);
         for text in [
             "//! ```rust,ignore\n//! ```",
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn other_uses_of_the_word_are_not_reported() {
+    fn other_uses_of_the_word_ignore_are_not_reported() {
         let text = "/// Ignore ```this```, and:\n/// ```no_run\n/// ignore();\n/// ```
                     #[inline] fn ignore() { let text = \"```ignore\"; x[ignore] }";
         assert_eq!(found(text), [""; 0]);

@@ -1,10 +1,10 @@
-//! Links in Markdown lead to files and headings that exist.
+//! The targets of links in Markdown exist.
 
 use crate::document::Document;
 use crate::finding::Finding;
 
-/// Reports every relative link in a Markdown document whose target does not exist. `exists` says whether
-/// a path from the root of the repository is a file or a folder.
+/// Reports the relative links in Markdown documents whose file or heading does not exist. `exists`
+/// returns whether a path from the root of the repository exists.
 pub fn links(documents: &[Document], exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let pages = documents.iter().filter(|document| document.path.ends_with(".md"));
     pages.flat_map(|page| in_page(page, documents, exists)).collect()
@@ -18,7 +18,7 @@ fn in_page(page: &Document, documents: &[Document], exists: &dyn Fn(&str) -> boo
                 continue;
             }
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path = resolved(&page.path, file);
+            let path = path_from_root(&page.path, file);
             let is_missing = !file.is_empty() && !exists(&path);
             let linked = documents.iter().find(|document| document.path == path);
             let has_anchor = anchor.is_empty()
@@ -37,8 +37,8 @@ fn targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
 
-/// Returns a path that is relative to the page `from`, from the root of the repository.
-fn resolved(from: &str, file: &str) -> String {
+/// Converts a path relative to the page `from` to a path from the root of the repository.
+fn path_from_root(from: &str, file: &str) -> String {
     if file.is_empty() {
         return from.to_owned();
     }
@@ -54,7 +54,7 @@ fn resolved(from: &str, file: &str) -> String {
     parts.join("/")
 }
 
-/// Returns the anchors that a forge gives the headings of a page.
+/// Returns the anchors of the headings of a page, in the format of GitHub.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter(|line| line.starts_with('#')).map(|line| {
         let title = line.trim_start_matches('#').trim().to_lowercase();
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn links_to_nothing_are_reported() {
+    fn links_without_a_target_are_reported() {
         assert_eq!(found("x\n[c](c.md)"), ["docs/a.md:2: links to c.md, which does not exist"]);
         assert_eq!(found("[b](b.md#two), [c](../c)").len(), 2);
         assert_eq!(found("[own](#none)").len(), 1);
     }
 
     #[test]
-    fn links_to_files_headings_and_sites_are_not_reported() {
+    fn links_to_existing_targets_and_websites_are_not_reported() {
         let text = "# Own\n[b](b.md#the-big-one) [src](../src) [own](#own) [x](https://a.b/c)";
         assert_eq!(found(text), [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! The rules, one per file.
+//! The rules for the repository, one per file.
 
 mod check_layer;
 mod declaring_files;

@@ -1,12 +1,13 @@
-//! No cycles among the files of a crate, and none among the files and folders at its top.
+//! There are no cycles between the files of a crate, and none between its top-level files and
+//! folders.
 
 use crate::finding::Finding;
 use crate::module_graph::{Graph, ModuleTree};
 use crate::source::Source;
 
-/// Reports cycles among the files of the crate whose sources are in `folder`, and among what lies
-/// at the top of that folder. Files that only declare modules, `mod.rs`, `lib.rs` and `main.rs`,
-/// are no files of a cycle; a `mod.rs` counts for its folder.
+/// Reports cycles between the files of a crate, and cycles between the top-level files and folders.
+/// `folder` is the `src` of the crate. `mod.rs`, `lib.rs` and `main.rs` are not part of cycles of
+/// files; a `mod.rs` belongs to its folder.
 pub fn module_cycles(sources: &[Source], folder: &str) -> Vec<Finding> {
     let dependencies = ModuleTree::read(sources, folder, |source| &source.code).dependencies();
     let below = |path: &str| path.strip_prefix(folder).map(|path| path[1..].to_owned());
@@ -36,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_name_each_other_are_reported() {
+    fn files_that_use_each_other_are_reported() {
         let lib = ("lib.rs", "mod a; mod b;");
         let a = ("a.rs", "use crate::b::B; pub struct A;");
         let back = ("b.rs", "pub struct B(super::a::A);");
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_name_each_other_are_reported_though_no_file_is_in_a_cycle() {
+    fn folders_that_use_each_other_without_a_cycle_of_files_are_reported() {
         let found = found(&[
             ("lib.rs", "mod a; mod f;"),
             ("a.rs", "use crate::f::D; pub fn a() {}"),
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_and_its_child_that_name_each_other_are_reported() {
+    fn a_file_and_its_child_module_that_use_each_other_are_reported() {
         let found = found(&[
             ("main.rs", "mod a;"),
             ("a.rs", "mod b; struct A; fn f() { b::g() }"),

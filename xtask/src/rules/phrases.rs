@@ -1,9 +1,9 @@
-//! Words that puzzle a reader: the phrases and prefixes that STYLE.md replaces.
+//! Texts do not contain the phrases and prefixes that STYLE.md replaces.
 
 use crate::document::{Document, Word};
 use crate::finding::Finding;
 
-/// Phrases in lower case.
+/// The replaced phrases, in lower case.
 const PHRASES: [&str; 12] = [
     "held against",
     "be had",
@@ -18,14 +18,14 @@ const PHRASES: [&str; 12] = [
     "mending",
     "in vain",
 ];
-/// Beginnings of the names of limits, which begin with `MAX_` or `MIN_`.
+/// Prefixes of the names of limits, which must start with `MAX_` or `MIN_` instead.
 const PREFIXES: [&str; 5] = ["LONGEST_", "MOST_", "LEAST_", "LARGEST_", "SMALLEST_"];
-/// The files that have to name them.
-const EXCEPT: [&str; 2] = ["STYLE.md", "xtask/src/rules/phrases.rs"];
+/// The files that list the phrases.
+const EXEMPT_FILES: [&str; 2] = ["STYLE.md", "xtask/src/rules/phrases.rs"];
 
-/// Reports every such phrase in a text, and every such prefix of a name.
+/// Reports the replaced phrases and prefixes in all documents.
 pub fn phrases(documents: &[Document]) -> Vec<Finding> {
-    let checked = documents.iter().filter(|document| !EXCEPT.contains(&&*document.path));
+    let checked = documents.iter().filter(|document| !EXEMPT_FILES.contains(&&*document.path));
     checked.flat_map(in_document).collect()
 }
 
@@ -40,7 +40,7 @@ fn in_document(document: &Document) -> Vec<Finding> {
             findings.push(Finding::at_line(&document.path, line, message));
         }
         if let Some(prefix) = PREFIXES.iter().find(|prefix| word.starts_with(**prefix)) {
-            let message = format!("{word} begins with {prefix}: name a limit MAX_ or MIN_");
+            let message = format!("{word} starts with {prefix}: use MAX_ or MIN_");
             findings.push(Finding::at_line(&document.path, line, message));
         }
     }
@@ -70,8 +70,7 @@ mod tests {
             assert_eq!(found(&format!("// x\n// This {phrase} y")).len(), 1, "{phrase}");
         }
         for prefix in PREFIXES {
-            let expected =
-                format!("a.rs:1: {prefix}A begins with {prefix}: name a limit MAX_ or MIN_");
+            let expected = format!("a.rs:1: {prefix}A starts with {prefix}: use MAX_ or MIN_");
             assert_eq!(found(&format!("const {prefix}A: u8 = 1;")), [expected]);
         }
         let expected = ["a.rs:1: \"be had\": see the replacements in STYLE.md"];

@@ -1,4 +1,4 @@
-//! The product, the test target `models`, is one call into the harness.
+//! The test target `models` consists of one call into the harness.
 
 use crate::finding::Finding;
 use crate::items::items;
@@ -11,10 +11,10 @@ use proc_macro2::Delimiter;
 const PATH: &str = "tests/models.rs";
 const HARNESS: &str = "modelgate_harness";
 
-/// Reports whatever `tests/models.rs` holds other than a `main` that is one call into the harness.
+/// Reports code in `tests/models.rs` other than a `main` with one call into the harness.
 pub fn product_test(sources: &[Source]) -> Vec<Finding> {
     let Some(source) = sources.iter().find(|source| source.path == PATH) else {
-        return vec![Finding::new(PATH, "is missing")];
+        return vec![Finding::new(PATH, "does not exist")];
     };
     let mut findings = Vec::new();
     for item in items(&source.tokens) {
@@ -22,7 +22,7 @@ pub fn product_test(sources: &[Source]) -> Vec<Finding> {
             ("fn", Some("main")) => {
                 let body = item.tokens.last().and_then(|token| token.group(Delimiter::Brace));
                 let is_call = body.is_some_and(|body| is_call_into_harness(body, source));
-                (!is_call).then(|| format!("`main` is not one call into `{HARNESS}`"))
+                (!is_call).then(|| format!("`main` is not a single call into `{HARNESS}`"))
             }
             ("use", _) => {
                 let imports = Paths::of(item.tokens).imports;
@@ -31,7 +31,7 @@ pub fn product_test(sources: &[Source]) -> Vec<Finding> {
                     .find(|import| !matches!(import.path[0].as_str(), HARNESS | "std"));
                 foreign.map(|import| format!("imports `{}`", import.path.join("::")))
             }
-            (keyword, _) => Some(format!("holds `{keyword}`; only `main` belongs here")),
+            (keyword, _) => Some(format!("contains `{keyword}`, expected only `main`")),
         };
         findings.extend(message.map(|message| Finding::at_line(PATH, item.line, message)));
     }
@@ -45,7 +45,7 @@ pub fn product_test(sources: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// Says whether the body of a function is a call, and only that, of a function of the harness.
+/// Returns whether the body of a function consists of one call of a function of the harness.
 fn is_call_into_harness(body: &[Token], source: &Source) -> bool {
     let call = match body {
         [call @ .., Token::Mark(';')] => call,
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn one_call_is_not_reported() {
+    fn a_single_call_is_not_reported() {
         assert_eq!(
             reported("fn main() -> std::process::ExitCode { modelgate_harness::main() }"),
             0
@@ -85,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn more_than_one_call_is_reported() {
-        assert_eq!(product_test(&[]), [Finding::new(PATH, "is missing")]);
+    fn other_code_is_reported() {
+        assert_eq!(product_test(&[]), [Finding::new(PATH, "does not exist")]);
         assert_eq!(reported("fn main() { prepare(); modelgate_harness::main() }"), 1);
         assert_eq!(reported("fn main() { other::main() }"), 1);
         assert_eq!(reported("fn main() { modelgate_harness::main() } fn help() {}"), 1);

@@ -1,4 +1,4 @@
-//! The README is short: what is longer belongs in `docs`.
+//! The README is short; longer texts belong in `docs`.
 
 use crate::document::Document;
 use crate::finding::Finding;
@@ -6,7 +6,7 @@ use crate::finding::Finding;
 const README: &str = "README.md";
 const MAX_BYTES: usize = 10_000;
 
-/// Reports a README of more than 10,000 bytes, and a repository without one.
+/// Reports a README with more than 10,000 bytes, and a missing README.
 pub fn readme_size(documents: &[Document]) -> Vec<Finding> {
     match documents.iter().find(|document| document.path == README) {
         None => vec![Finding::new(README, "does not exist")],
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_readme_is_reported() {
+    fn a_long_or_missing_readme_is_reported() {
         let found = |bytes: usize| readme_size(&[Document::of(README, &"x".repeat(bytes))]);
         assert_eq!(found(10_001).len(), 1);
         assert_eq!(found(10_000), []);

@@ -1,10 +1,10 @@
-//! The generated reference pages are those of the sources.
+//! The generated reference pages are up to date.
 
 use crate::document::Document;
 use crate::finding::Finding;
 use crate::reference::Page;
 
-/// Reports every page whose file is missing or has another text.
+/// Reports the pages whose file is missing or differs from the generated text.
 pub fn reference_pages(pages: &[Page], documents: &[Document]) -> Vec<Finding> {
     let text = |path: &str| documents.iter().find(|document| document.path == path);
     pages

@@ -1,4 +1,4 @@
-//! The crates that the project has to be built on are declared, and used.
+//! The workspace declares and uses the crates that the requirements of the project name.
 
 use crate::finding::Finding;
 use crate::repository::Manifest;
@@ -17,8 +17,8 @@ const REQUIRED: [&str; 9] = [
     "insta",
 ];
 
-/// Reports the required crates that the workspace does not declare, and those that no member both
-/// depends on and names in its code.
+/// Reports the required crates that the workspace does not declare, and those that no member
+/// depends on and uses in its code.
 pub fn required_crates(
     sources: &[Source],
     workspace: &Manifest,
@@ -35,16 +35,16 @@ pub fn required_crates(
         let depending: Vec<&Manifest> = depending.collect();
         if depending.is_empty() {
             findings.push(Finding::new("Cargo.toml", format!("no member depends on {name}")));
-        } else if !depending.iter().any(|member| names(member, sources, name)) {
-            let message = format!("no member that depends on {name} names it in its code");
+        } else if !depending.iter().any(|member| uses_crate(member, sources, name)) {
+            let message = format!("no member that depends on {name} uses it in its code");
             findings.push(Finding::new("Cargo.toml", message));
         }
     }
     findings
 }
 
-/// Says whether the code of a package names a crate.
-fn names(member: &Manifest, sources: &[Source], name: &str) -> bool {
+/// Returns whether the code of a package contains the name of a crate.
+fn uses_crate(member: &Manifest, sources: &[Source], name: &str) -> bool {
     let name = name.replace('-', "_");
     let mut owned = sources.iter().filter(|source| member.owns(source));
     owned.any(|source| flat(&source.tokens).iter().any(|token| token.is_word(&name)))
@@ -87,7 +87,7 @@ mod tests {
         let undeclared = ["does not declare hf-hub in [workspace.dependencies]"];
         assert_eq!(found("declared hf-hub"), undeclared);
         assert_eq!(found("depended sysinfo"), ["no member depends on sysinfo"]);
-        let unnamed = ["no member that depends on nvml-wrapper names it in its code"];
+        let unnamed = ["no member that depends on nvml-wrapper uses it in its code"];
         assert_eq!(found("named nvml-wrapper"), unnamed);
     }
 }

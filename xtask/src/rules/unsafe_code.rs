@@ -1,17 +1,17 @@
-//! Unsafe code is in the engine, in the test kit, and in what supports tests.
+//! Unsafe code is allowed only in the engine, in the testkit and in tests.
 
 use crate::finding::Finding;
 use crate::source::Source;
 use crate::tokens::{Token, flat};
 
-/// Reports `unsafe` in any other place.
+/// Reports `unsafe` in other places.
 pub fn unsafe_code(sources: &[Source]) -> Vec<Finding> {
-    let elsewhere = sources.iter().filter(|source| !may_be_unsafe(source));
+    let checked = sources.iter().filter(|source| !may_be_unsafe(source));
     let in_file = |source: &Source| -> Vec<Finding> {
         let lines = flat(&source.tokens).into_iter().filter_map(unsafe_line);
-        lines.map(|line| Finding::at_line(&source.path, line, "holds unsafe code")).collect()
+        lines.map(|line| Finding::at_line(&source.path, line, "contains unsafe code")).collect()
     };
-    elsewhere.flat_map(in_file).collect()
+    checked.flat_map(in_file).collect()
 }
 
 fn unsafe_line(token: &Token) -> Option<usize> {
@@ -23,8 +23,8 @@ fn unsafe_line(token: &Token) -> Option<usize> {
 
 fn may_be_unsafe(source: &Source) -> bool {
     let folders: Vec<&str> = source.path.split('/').collect();
-    let supports_tests = matches!(folders[..], ["tests", ..] | ["crates", _, "tests", ..]);
-    supports_tests || source.is_in("crates/engine") || source.is_in("crates/testkit/src")
+    let is_test = matches!(folders[..], ["tests", ..] | ["crates", _, "tests", ..]);
+    is_test || source.is_in("crates/engine") || source.is_in("crates/testkit/src")
 }
 
 #[cfg(test)]
@@ -37,8 +37,8 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_code_elsewhere_is_reported() {
-        let expected = ["crates/harness/src/a.rs:3: holds unsafe code"];
+    fn unsafe_code_in_other_places_is_reported() {
+        let expected = ["crates/harness/src/a.rs:3: contains unsafe code"];
         assert_eq!(reported("crates/harness/src/a.rs"), expected);
         for path in
             ["src/main.rs", "benches/a.rs", "crates/testkit/examples/a.rs", "xtask/src/a.rs"]
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_code_in_its_places_is_not_reported() {
+    fn unsafe_code_in_allowed_places_is_not_reported() {
         for path in [
             "crates/engine/src/a.rs",
             "crates/engine/benches/a.rs",

@@ -15,7 +15,8 @@ const _: () = assert!(cfg!(target_endian = "little"));
 /// A type whose values can be read from a file without conversion.
 ///
 /// # Safety
-/// Every bit pattern, including all zeros, must be a valid value, and the type must have no padding.
+/// Every bit pattern, including all zeros, must be a valid value, and the type must have no
+/// padding.
 pub(crate) unsafe trait Block: GgmlType + 'static {}
 
 // SAFETY: every bit pattern is a float, and a float has no padding.
@@ -27,8 +28,8 @@ unsafe impl Block for half::bf16 {}
 
 macro_rules! blocks {
     ($($block:ty),*) => {$(
-        // SAFETY: a `repr(C)` struct of integers and f16; candle asserts that its size is the sum of
-        // the sizes of its fields, so it has no padding.
+        // SAFETY: a `repr(C)` struct of integers and f16; candle asserts that its size is the sum
+        // of the sizes of its fields, so it has no padding.
         unsafe impl Block for $block {}
     )*};
 }
@@ -37,8 +38,8 @@ blocks!(
     BlockQ6K
 );
 
-/// Evaluates `$call` with `$block` as the block type of the quantized type `$dtype`, or `$otherwise` if
-/// the type has no blocks.
+/// Evaluates `$call` with `$block` as the block type of the quantized type `$dtype`, or
+/// `$otherwise` if the type has no blocks.
 macro_rules! with_block {
     ($dtype:expr, $block:ident => $call:expr, else $otherwise:expr) => {{
         use candle_core::quantized::k_quants as blocks;
@@ -78,8 +79,8 @@ pub(crate) fn zeroed<T: Block>(count: usize) -> Option<Vec<T>> {
     if start.is_null() {
         return None;
     }
-    // SAFETY: allocated above by the global allocator with the layout of `count` values of T, all of
-    // which are initialized, since all zeros are a valid value of every `Block`.
+    // SAFETY: allocated above by the global allocator with the layout of `count` values of T, all
+    // of which are initialized, since all zeros are a valid value of every `Block`.
     Some(unsafe { Vec::from_raw_parts(start, count, count) })
 }
 
@@ -94,13 +95,13 @@ pub(crate) fn bytes<T: Block>(blocks: &[T]) -> &[u8] {
 /// Returns the bytes of blocks, so that a file can be read into them.
 pub(crate) fn bytes_mut<T: Block>(blocks: &mut [T]) -> &mut [u8] {
     let size = std::mem::size_of_val(blocks);
-    // SAFETY: the slice covers exactly these bytes, which have no padding, and any bytes are a valid
-    // value of T, as `Block` requires. The result borrows `blocks`.
+    // SAFETY: the slice covers exactly these bytes, which have no padding, and any bytes are a
+    // valid value of T, as `Block` requires. The result borrows `blocks`.
     unsafe { std::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast::<u8>(), size) }
 }
 
-/// Returns bytes as blocks that can be written. `None` if the bytes are not aligned for blocks, or are
-/// not a multiple of the block size.
+/// Returns bytes as blocks that can be written. `None` if the bytes are not aligned for blocks, or
+/// are not a multiple of the block size.
 pub(crate) fn blocks_mut<T: Block>(bytes: &mut [u8]) -> Option<&mut [T]> {
     // SAFETY: every bit pattern is a valid value of T, as `Block` requires.
     match unsafe { bytes.align_to_mut::<T>() } {

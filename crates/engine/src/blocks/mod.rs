@@ -1,5 +1,5 @@
-//! Values and quantized blocks: the types whose bytes can be read from a file without conversion, and
-//! the corresponding types of candle and of the protocol.
+//! Values and quantized blocks: the types whose bytes can be read from a file without conversion,
+//! and the corresponding types of candle and of the protocol.
 
 mod block;
 mod dtype;

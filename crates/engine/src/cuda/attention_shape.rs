@@ -3,10 +3,10 @@
 /// The sizes of attention over a KV cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttentionShape {
-    /// Query heads.
+    /// The number of query heads.
     pub(crate) heads: usize,
-    /// Key and value heads.
+    /// The number of key and value heads, a divisor of `heads`.
     pub(crate) kv_heads: usize,
-    /// Width of a head.
+    /// The number of values in a head.
     pub(crate) width: usize,
 }

@@ -1,10 +1,10 @@
-//! A CUDA device as it is opened: one handle for the whole process, checked before it is used.
+//! An open CUDA device: one handle for the complete process, checked before use.
 //!
-//! Everything runs on one stream, so no event has to order one use of a tensor after another; what
-//! runs outside it (the copies of a load) is synchronised before the tensors are used.
+//! All kernels run on one stream, so no events are needed to order the uses of a tensor. The copies
+//! of a load run on a second stream, which is synchronized before the tensors are used.
 
-use super::chip::Chip;
-use super::compatibility::{refuse_capability, refuse_driver};
+use super::compatibility::{check_compute_capability, check_driver};
+use super::device_properties::DeviceProperties;
 use super::driver_failures::{driver_failure, opening_failure, running_failure};
 use super::memory_tracker::MemoryTracker;
 use crate::failures;
@@ -13,23 +13,25 @@ use candle_core::{CudaDevice, Device};
 use modelgate_protocol::{DeviceSeen, Failure, PoolMemory, Stage};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A CUDA device that is open. Clones are the same device.
+/// An open CUDA device. Clones refer to the same device.
 #[derive(Clone)]
 pub(crate) struct Gpu(Arc<Inner>);
 
 struct Inner {
-    /// The device as requests and reports name it.
+    /// The device as it is identified in requests and reports.
     id: modelgate_protocol::Device,
-    /// The same as text, such as `cuda:0`.
+    /// The text form of `id`, for example `cuda:0`.
     name: String,
     device: Device,
     context: Arc<CudaContext>,
-    /// The stream of a load's copies.
-    copies: Arc<CudaStream>,
-    /// Locked while a copy is put on that stream.
-    copy_turn: Mutex<()>,
+    /// The stream for the copies of a load.
+    copy_stream: Arc<CudaStream>,
+    /// The lock that a thread holds while it enqueues a copy on `copy_stream`.
+    copy_lock: Mutex<()>,
     memory: MemoryTracker,
-    chip: Chip,
+    properties: DeviceProperties,
+    /// Whether the driver had compiled the kernels before. Unset until the kernels are loaded; the
+    /// value is `None` if this is unknown.
     kernels_cached: OnceLock<Option<bool>>,
 }
 
@@ -40,93 +42,96 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// Opens the device with that ordinal among those visible. Tensors will take no more than
-    /// `limit` bytes of its memory.
+    /// Opens the visible device with this ordinal. Tensors can take at most `limit` bytes of its
+    /// memory.
     ///
     /// # Errors
-    /// There is no such device, driver or device do not fit this build, or the driver fails.
+    /// The device does not exist, the driver or the device is not compatible with this build, or
+    /// the driver fails.
     pub(crate) fn open(ordinal: u32, limit: Option<u64>) -> Result<Gpu, Failure> {
         let id = modelgate_protocol::Device::Cuda(ordinal);
         let name = id.to_string();
-        refuse_driver()?;
+        check_driver()?;
         let driver = driver_failure(&name);
         let device = Device::new_cuda_with_stream(ordinal as usize)
             .map_err(|error| opening_failure(&name, &error.to_string()))?;
-        let cuda = cuda_of(&device)?;
-        // SAFETY: all tensors live on the one stream of this device. Copies on another stream are
-        // waited for before anything reads what they write (`Gpu::synchronize`).
+        let cuda = candle_cuda_device(&device)?;
+        // SAFETY: all tensors are used on a single stream of this device. `Gpu::synchronize` waits
+        // for the copies on the other stream before their results are read.
         unsafe { cuda.disable_event_tracking() };
         let context = Arc::clone(cuda.cuda_stream().context());
-        refuse_capability(&name, &context)?;
-        let copies = context.new_stream().map_err(&driver)?;
+        check_compute_capability(&name, &context)?;
+        let copy_stream = context.new_stream().map_err(&driver)?;
         let memory = MemoryTracker::start(&context, limit).map_err(&driver)?;
-        let chip = Chip::of(&context).map_err(&driver)?;
+        let properties = DeviceProperties::of(&context).map_err(&driver)?;
         drop(driver);
         Ok(Gpu(Arc::new(Inner {
             id,
             name,
             device,
             context,
-            copies,
-            copy_turn: Mutex::new(()),
+            copy_stream,
+            copy_lock: Mutex::new(()),
             memory,
-            chip,
+            properties,
             kernels_cached: OnceLock::new(),
         })))
     }
 
-    /// Returns candle's handle of the device.
+    /// Returns the device as a candle device.
     pub(crate) fn device(&self) -> &Device {
         &self.0.device
     }
 
-    /// Returns the device's name, such as `cuda:0`.
+    /// Returns the text form of the device's identifier, for example `cuda:0`.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Returns the device as requests and reports name it.
+    /// Returns the device as it is identified in requests and reports.
     pub(super) fn id(&self) -> modelgate_protocol::Device {
         self.0.id
     }
 
-    /// Returns candle's CUDA device, which `open` has made.
+    /// Returns the device as a candle CUDA device.
     pub(super) fn cuda(&self) -> candle_core::Result<&CudaDevice> {
         self.0.device.as_cuda_device()
     }
 
-    /// Returns the device's context.
+    /// Returns the CUDA context of the device.
     pub(super) fn context(&self) -> &Arc<CudaContext> {
         &self.0.context
     }
 
-    /// Returns the stream of a load's copies.
-    pub(super) fn copies(&self) -> &Arc<CudaStream> {
-        &self.0.copies
+    /// Returns the stream for the copies of a load.
+    pub(super) fn copy_stream(&self) -> &Arc<CudaStream> {
+        &self.0.copy_stream
     }
 
-    /// Waits until no other thread puts a copy on that stream.
-    pub(super) fn copy_turn(&self) -> MutexGuard<'_, ()> {
-        self.0.copy_turn.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until no other thread enqueues a copy on `copy_stream`, and excludes other threads
+    /// until the guard is dropped.
+    pub(super) fn lock_copy_stream(&self) -> MutexGuard<'_, ()> {
+        self.0.copy_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the properties that kernels choose their tiles by.
-    pub(super) fn chip(&self) -> Chip {
-        self.0.chip
+    /// Returns the properties by which kernels select their tiles.
+    pub(super) fn properties(&self) -> DeviceProperties {
+        self.0.properties
     }
 
-    /// Returns the tracker of the device's memory.
+    /// Returns the tracker of the device memory.
     pub(super) fn memory_tracker(&self) -> &MemoryTracker {
         &self.0.memory
     }
 
-    /// Records whether the driver had compiled the kernels before; `None` if that is unknown. Only
-    /// the first call counts.
+    /// Records whether the driver had compiled the kernels before. `None` if this is unknown. Only
+    /// the first call has an effect.
     pub(super) fn set_kernels_cached(&self, cached: Option<bool>) {
         let _ = self.0.kernels_cached.set(cached);
     }
 
-    /// Returns what the device is, and how much of its memory is in use now.
+    /// Returns the properties of the device that are reported, and how much of its memory is in use
+    /// now.
     pub(crate) fn seen(&self) -> DeviceSeen {
         let memory = self.memory();
         let capability = self.0.context.compute_capability().unwrap_or_default();
@@ -141,33 +146,34 @@ impl Gpu {
         }
     }
 
-    /// Returns how much of the device's memory is in use, and the peaks.
+    /// Returns how much device memory is in use now, and the peaks so far.
     pub(crate) fn memory(&self) -> PoolMemory {
-        let uuid = self.0.context.uuid().map(|uuid| formatted(&uuid.bytes)).unwrap_or_default();
-        self.0.memory.read(self.0.id, uuid)
+        let uuid = self.0.context.uuid().map(|uuid| format_uuid(&uuid.bytes)).unwrap_or_default();
+        self.0.memory.usage(self.0.id, uuid)
     }
 
-    /// Waits until all work of the device is done.
+    /// Waits until the device has completed all work.
     ///
     /// # Errors
-    /// Some of that work failed.
+    /// Some of this work failed.
     pub(crate) fn synchronize(&self, stage: Stage) -> Result<(), Failure> {
         self.wait().map_err(running_failure(&self.0.name, stage))
     }
 
-    /// Waits until all work of the device is done, and makes its context current on this thread.
+    /// Makes the context of the device current on this thread, and waits until the device has
+    /// completed all work.
     pub(super) fn wait(&self) -> Result<(), DriverError> {
         self.0.context.bind_to_thread()?;
         self.0.context.synchronize()
     }
 }
 
-fn cuda_of(device: &Device) -> Result<CudaDevice, Failure> {
+fn candle_cuda_device(device: &Device) -> Result<CudaDevice, Failure> {
     device.as_cuda_device().cloned().map_err(failures::internal(Stage::Start))
 }
 
-/// Formats a UUID as the driver's tools do.
-fn formatted(bytes: &[i8; 16]) -> String {
+/// Formats a UUID like `nvidia-smi`, as `GPU-` and 32 hexadecimal digits in five groups.
+fn format_uuid(bytes: &[i8; 16]) -> String {
     let digits = hex::encode(bytes.map(i8::cast_unsigned));
     let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| &digits[group]);
     format!("GPU-{}", groups.join("-"))

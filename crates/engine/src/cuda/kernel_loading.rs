@@ -1,4 +1,4 @@
-//! Loads all kernels before the first is used.
+//! Loads all kernels before the first kernel is used.
 
 use super::kernel_cache::KernelCache;
 use super::{Gpu, attention, random};
@@ -6,7 +6,8 @@ use crate::failures;
 use candle_core::cuda_backend::kernels::{self, Module};
 use modelgate_protocol::{Failure, FailureKind};
 
-/// candle's kernels that a decoder uses, by module, with the name of one in each.
+/// The modules of candle with kernels that a decoder uses, each with the name of one of its
+/// kernels.
 const KERNELS: [(&str, &Module); 9] = [
     ("affine_f32", &kernels::AFFINE),
     ("badd_f32", &kernels::BINARY),
@@ -20,8 +21,7 @@ const KERNELS: [(&str, &Module); 9] = [
 ];
 
 impl Gpu {
-    /// Loads every kernel that will be used; the driver compiles those that it has not compiled
-    /// before.
+    /// Loads all kernels that will be used. The driver compiles those that are not in its cache.
     ///
     /// # Errors
     /// A kernel cannot be loaded.
@@ -40,11 +40,11 @@ impl Gpu {
             failures::start(
                 FailureKind::DeviceMismatch,
                 format!("{}: the kernels cannot be loaded: {error}", self.name()),
-                "build the worker on this host, or update the NVIDIA driver",
+                "build the worker on this host; or update the NVIDIA driver",
             )
         })?;
         let cached = before.zip(cache.as_ref().map(KernelCache::bytes));
-        // the cache grows by what was compiled
+        // the cache grows if the driver has compiled kernels
         self.set_kernels_cached(cached.map(|(before, after)| before == after));
         Ok(())
     }

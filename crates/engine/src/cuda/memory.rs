@@ -1,4 +1,4 @@
-//! Device memory for tensors, and copies between it and the host.
+//! Device memory for tensors, and copies between device memory and host memory.
 
 use super::driver_failures::driver_failure;
 use super::tensors::tensor;
@@ -13,8 +13,9 @@ use modelgate_protocol::DType;
 use std::sync::Arc;
 
 impl Gpu {
-    /// Allocates memory for quantized values of that type and shape (rows last but one; an expert's
-    /// matrices below each other), all zeros.
+    /// Allocates a tensor of zeros of a quantized type with the shape (rows, columns), or (experts,
+    /// rows, columns) for stacked matrices of experts. Returns the tensor and its region of device
+    /// memory.
     pub(crate) fn blocks(
         &self,
         dtype: GgmlDType,
@@ -27,49 +28,56 @@ impl Gpu {
         Ok((Arc::new(tensor), Region { address, bytes }))
     }
 
-    /// Allocates memory for values of a float type, which is not written yet.
+    /// Allocates an uninitialized tensor of a float type. Returns the tensor and its region of
+    /// device memory.
+    ///
+    /// # Errors
+    /// The type is not a float type, or the memory cannot be allocated.
     pub(crate) fn values(&self, dtype: &DType, shape: &[usize]) -> Result<(Tensor, Region)> {
         let cuda = self.cuda()?;
         let count = shape.iter().product();
         match dtype {
-            // SAFETY: the caller writes all of the memory before it is read.
-            DType::F32 => wrapped(unsafe { cuda.alloc::<f32>(count) }?, cuda, shape),
-            // SAFETY: as above.
-            DType::F16 => wrapped(unsafe { cuda.alloc::<f16>(count) }?, cuda, shape),
-            // SAFETY: as above.
-            DType::Bf16 => wrapped(unsafe { cuda.alloc::<bf16>(count) }?, cuda, shape),
-            other => bail!("{other} is not a float type"),
+            // SAFETY: the caller writes the complete memory before it is read.
+            DType::F32 => with_region(unsafe { cuda.alloc::<f32>(count) }?, cuda, shape),
+            // SAFETY: the caller writes the complete memory before it is read.
+            DType::F16 => with_region(unsafe { cuda.alloc::<f16>(count) }?, cuda, shape),
+            // SAFETY: the caller writes the complete memory before it is read.
+            DType::Bf16 => with_region(unsafe { cuda.alloc::<bf16>(count) }?, cuda, shape),
+            other => bail!("tensor type: expected a float type, found {other}"),
         }
     }
 
-    /// Copies bytes to a region of their length, and waits for the copy.
+    /// Copies `bytes` to a region of the same length, and waits for the copy.
     pub(crate) fn upload(&self, region: Region, bytes: &[u8]) -> Result<()> {
         debug_assert_eq!(region.bytes, bytes.len() as u64);
         let copy = || {
             self.wait()?;
-            // SAFETY: the region is as long as the bytes and belongs to a live tensor; the copy is
-            // over when this returns.
+            // SAFETY: the region has the length of `bytes` and belongs to a live tensor; the copy
+            // has ended when the function returns.
             unsafe { result::memcpy_htod_sync(region.address, bytes) }
         };
         copy().map_err(|error| candle_core::Error::Msg(driver_failure(self.name())(error).message))
     }
 
-    /// Copies a region to a buffer of its length.
+    /// Copies a region to `bytes` of the same length, and waits for the copy.
+    ///
+    /// # Errors
+    /// The lengths differ, or the driver fails.
     pub(crate) fn download(&self, region: Region, bytes: &mut [u8]) -> Result<()> {
         if region.bytes != bytes.len() as u64 {
-            bail!("{} bytes of the device into {} of the host", region.bytes, bytes.len())
+            bail!("download: expected a buffer of {} bytes, found {}", region.bytes, bytes.len())
         }
         let stream = self.cuda()?.cuda_stream();
         self.context().bind_to_thread().w()?;
-        // SAFETY: the region belongs to a live tensor and is as long as the buffer, which is not
-        // read before the copy is over.
+        // SAFETY: the region belongs to a live tensor and has the length of the buffer, which is
+        // not read before the copy has ended.
         unsafe { result::memcpy_dtoh_async(bytes, region.address, stream.cu_stream()) }.w()?;
         stream.synchronize().w()
     }
 }
 
-/// Makes a tensor of new memory, and returns it with its region.
-fn wrapped<T: CudaDType + DeviceRepr>(
+/// Returns allocated memory as a tensor of this shape, and its region.
+fn with_region<T: CudaDType + DeviceRepr>(
     memory: CudaSlice<T>,
     cuda: &CudaDevice,
     shape: &[usize],

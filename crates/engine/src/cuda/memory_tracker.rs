@@ -1,5 +1,5 @@
-//! Tracks the memory of a device that is in use. Tensors are allocated from the device's memory pool,
-//! which keeps exact high-water marks; what is allocated outside of it is sampled.
+//! Tracks the device memory that is in use. Tensors are allocated from a memory pool of the device,
+//! which has exact high-water marks. The memory outside of the pool is sampled.
 //!
 //! Source: CUDA Driver API, "Stream Ordered Memory Allocator" (`CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH`)
 //! and `cuMemGetInfo`, which counts the memory of all processes.
@@ -12,173 +12,185 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Time between two samples of what is allocated outside the pool.
+/// The time between two samples of the memory outside of the pool.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Tracks a device's memory: the pool's marks, and a thread that samples the rest until this is
-/// dropped.
+/// A tracker of the memory of a device: a memory pool with high-water marks, and a thread that
+/// samples the memory outside of the pool until the tracker is dropped.
 pub(super) struct MemoryTracker {
-    shared: Arc<Shared>,
+    state: Arc<TrackerState>,
     sampler: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+/// The state that the tracker and its sampling thread share.
+struct TrackerState {
     context: Arc<CudaContext>,
     pool: Pool,
+    /// Whether the sampling thread must end.
     stop: AtomicBool,
-    log: Mutex<Log>,
+    samples: Mutex<Samples>,
 }
 
-/// A memory pool's handle; the driver's functions on it may be called from any thread.
+/// A handle of a memory pool, which can be used from any thread.
 #[derive(Clone, Copy)]
 struct Pool(sys::CUmemoryPool);
 
-// SAFETY: an opaque handle, whose functions the driver makes safe to call from any thread.
+// SAFETY: it is an opaque handle, and the functions of the driver for it are thread-safe.
 unsafe impl Send for Pool {}
-// SAFETY: as above.
+// SAFETY: it is an opaque handle, and the functions of the driver for it are thread-safe.
 unsafe impl Sync for Pool {}
 
-struct Log {
+/// The samples of the memory outside of the pool.
+struct Samples {
+    /// The bytes outside of the pool at the last sample.
     outside: u64,
+    /// The maximum of `outside` over all samples.
     outside_peak: u64,
+    /// The time of the last sample.
     last: Instant,
+    /// The longest time between two samples.
     longest_gap: Duration,
 }
 
 impl MemoryTracker {
-    /// Makes tensors be allocated from a pool that keeps what it has once reserved, of `limit` bytes
-    /// at most, and begins to sample.
+    /// Selects the memory pool from which all tensors of the device are allocated, and starts the
+    /// sampling thread. The pool has at most `limit` bytes; `None` means the default pool. It does
+    /// not return reserved memory to the device before [`MemoryTracker::trim`].
     pub(super) fn start(
         context: &Arc<CudaContext>,
         limit: Option<u64>,
     ) -> Result<MemoryTracker, DriverError> {
         context.bind_to_thread()?;
         let pool = Pool::of(context, limit)?;
-        let shared = Arc::new(Shared {
+        let state = Arc::new(TrackerState {
             context: Arc::clone(context),
             pool,
             stop: AtomicBool::new(false),
-            log: Mutex::new(Log {
+            samples: Mutex::new(Samples {
                 outside: 0,
                 outside_peak: 0,
                 last: Instant::now(),
                 longest_gap: Duration::ZERO,
             }),
         });
-        shared.sample();
+        state.sample();
         let sampler = std::thread::spawn({
-            let shared = Arc::clone(&shared);
+            let state = Arc::clone(&state);
             move || {
-                // once: each call takes away errors that others are to see
-                if shared.context.bind_to_thread().is_err() {
+                // only once, since each call clears errors that other code must receive
+                if state.context.bind_to_thread().is_err() {
                     return;
                 }
-                while !shared.stop.load(Ordering::Relaxed) {
-                    shared.sample();
+                while !state.stop.load(Ordering::Relaxed) {
+                    state.sample();
                     std::thread::sleep(INTERVAL);
                 }
             }
         });
-        Ok(MemoryTracker { shared, sampler: Some(sampler) })
+        Ok(MemoryTracker { state, sampler: Some(sampler) })
     }
 
-    /// Returns the current values, as those of `device`.
-    pub(super) fn read(&self, device: Device, uuid: String) -> PoolMemory {
+    /// Returns the current use of the memory and its peaks, labeled with `device` and `uuid`.
+    pub(super) fn usage(&self, device: Device, uuid: String) -> PoolMemory {
         use sys::CUmemPool_attribute_enum as Attribute;
-        // `sample` needs the context on this thread; an error shows in the next call
-        let _ = self.shared.context.bind_to_thread();
-        self.shared.sample();
-        let pool = self.shared.pool;
-        let log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
-        // the time since the last sample is a gap too, which grows if the sampler hangs
-        let gap = log.longest_gap.max(log.last.elapsed());
+        // `sample` needs the context on this thread; if this fails, the next call reports the error
+        let _ = self.state.context.bind_to_thread();
+        self.state.sample();
+        let pool = self.state.pool;
+        let samples = self.state.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        // the time since the last sample is also a gap, which grows if the sampling thread hangs
+        let gap = samples.longest_gap.max(samples.last.elapsed());
         PoolMemory {
             device,
             uuid,
             reserved: pool.attribute(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT),
             reserved_peak: pool.attribute(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH),
-            outside: log.outside,
-            outside_peak: log.outside_peak,
+            outside: samples.outside,
+            outside_peak: samples.outside_peak,
             longest_gap_s: Finite::seconds(gap),
         }
     }
 
-    /// Frees the memory of the pool that no tensor uses.
+    /// Returns the memory of the pool that no tensor uses to the device.
     pub(super) fn trim(&self) -> Result<(), DriverError> {
-        self.shared.context.bind_to_thread()?;
-        self.shared.context.synchronize()?;
-        // SAFETY: the pool lives as long as the process.
-        unsafe { mem_pool::trim_to(self.shared.pool.0, 0) }
+        self.state.context.bind_to_thread()?;
+        self.state.context.synchronize()?;
+        // SAFETY: the pool exists until the process ends.
+        unsafe { mem_pool::trim_to(self.state.pool.0, 0) }
     }
 }
 
 impl Drop for MemoryTracker {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.state.stop.store(true, Ordering::Relaxed);
         if let Some(sampler) = self.sampler.take() {
-            // a sampler that panicked has nothing to report
+            // the samples up to a panic of the thread are still valid
             let _ = sampler.join();
         }
     }
 }
 
-impl Shared {
+impl TrackerState {
+    /// Adds a sample, unless the driver fails or the pool changes during the measurement.
     fn sample(&self) {
         use sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT as RESERVED;
         let read = || -> Option<u64> {
             let before = self.pool.attribute(RESERVED);
             let (free, total) = result::mem_get_info().ok()?;
-            // if the pool has changed meanwhile, the two readings do not belong together
+            // if the pool has changed in the meantime, the two values are inconsistent
             let outside = (total as u64).checked_sub(free as u64)?.checked_sub(before)?;
             (self.pool.attribute(RESERVED) == before).then_some(outside)
         };
         let Some(outside) = read() else { return };
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        log.longest_gap = log.longest_gap.max(now - log.last);
-        log.last = now;
-        log.outside = outside;
-        log.outside_peak = log.outside_peak.max(outside);
+        samples.longest_gap = samples.longest_gap.max(now - samples.last);
+        samples.last = now;
+        samples.outside = outside;
+        samples.outside_peak = samples.outside_peak.max(outside);
     }
 }
 
 impl Pool {
-    /// Returns the device's own pool, or creates one of limited size in its place.
+    /// Selects the pool from which the device allocates: a new pool of at most `limit` bytes, or
+    /// the default pool if `limit` is `None`.
     fn of(context: &CudaContext, limit: Option<u64>) -> Result<Pool, DriverError> {
         use sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as THRESHOLD;
         let cu_device = context.cu_device();
         let pool = match limit {
             None => {
-                // SAFETY: the device is that of a live context.
+                // SAFETY: the device belongs to a live context.
                 let pool = unsafe { device::get_default_mem_pool(cu_device) }?;
-                // SAFETY: as above; an earlier limit of this process ends here.
+                // SAFETY: the device belongs to a live context. This call replaces a limited pool
+                // that this process may have set before.
                 unsafe { device::set_mem_pool(cu_device, pool) }?;
                 pool
             }
             Some(limit) => {
-                // SAFETY: a struct of integers and a pointer, for which zeros are the documented
-                // defaults.
+                // SAFETY: it is a struct of integers and a pointer, for which zeros are the
+                // documented defaults.
                 let mut properties: sys::CUmemPoolProps = unsafe { std::mem::zeroed() };
                 properties.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
                 properties.location.type_ = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
                 properties.location.id = cu_device;
                 properties.maxSize = usize::try_from(limit).unwrap_or(usize::MAX);
-                // SAFETY: the properties are filled in; the pool lives as long as the process.
+                // SAFETY: the properties are initialized; the pool exists until the process ends.
                 let pool = unsafe { mem_pool::create(&raw const properties) }?;
-                // SAFETY: the device and the pool are alive.
+                // SAFETY: the device belongs to a live context, and the pool exists.
                 unsafe { device::set_mem_pool(cu_device, pool) }?;
                 pool
             }
         };
-        let mut keep = u64::MAX;
-        // SAFETY: this attribute is one 64-bit integer.
-        unsafe { mem_pool::set_attribute(pool, THRESHOLD, (&raw mut keep).cast()) }?;
+        let mut release_threshold = u64::MAX;
+        // SAFETY: the value of this attribute is one 64-bit integer.
+        unsafe { mem_pool::set_attribute(pool, THRESHOLD, (&raw mut release_threshold).cast()) }?;
         Ok(Pool(pool))
     }
 
+    /// Returns the value of an attribute with a 64-bit value, or 0 if the driver fails.
     fn attribute(self, attribute: sys::CUmemPool_attribute) -> u64 {
         let mut value = 0u64;
-        // SAFETY: the attributes that are read are 64-bit integers.
+        // SAFETY: the values of the attributes that are read are 64-bit integers.
         match unsafe { mem_pool::get_attribute(self.0, attribute, (&raw mut value).cast()) } {
             Ok(()) => value,
             Err(_) => 0,

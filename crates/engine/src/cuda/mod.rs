@@ -1,10 +1,8 @@
-//! A CUDA device: opened and checked, its memory, and the kernels that candle does not have.
+//! An open CUDA device, its memory, and the kernels that candle does not provide.
 //!
-//! The only folder that calls CUDA itself. Without the feature `cuda` there is no device, and the
-//! type that stands for one has no values.
+//! Only this folder calls CUDA directly. Without the feature `cuda`, the type of the device has no
+//! values.
 
-#[cfg(not(feature = "cuda"))]
-mod absent;
 #[cfg(feature = "cuda")]
 mod attention;
 mod attention_shape;
@@ -13,11 +11,11 @@ mod build_info;
 #[cfg(feature = "cuda")]
 mod ceilings;
 #[cfg(feature = "cuda")]
-mod chip;
-#[cfg(feature = "cuda")]
 mod compatibility;
 #[cfg(feature = "cuda")]
 mod device;
+#[cfg(feature = "cuda")]
+mod device_properties;
 #[cfg(feature = "cuda")]
 mod driver_failures;
 #[cfg(feature = "cuda")]
@@ -37,21 +35,19 @@ mod random;
 mod region;
 #[cfg(feature = "cuda")]
 mod staging;
+#[cfg(not(feature = "cuda"))]
+mod stub;
 #[cfg(feature = "cuda")]
 mod tensors;
 mod upload_stats;
 
-/// The compiled kernels of the folder `kernels`, which `build.rs` writes.
+/// The compiled kernels of the folder `kernels`, in a file that `build.rs` writes.
 #[cfg(feature = "cuda")]
 #[allow(unreachable_pub)]
 mod kernels {
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 }
 
-#[cfg(not(feature = "cuda"))]
-pub(crate) use absent::{
-    Gpu, Graph, Staging, attend, compute_capability, cuda_version, rope_append, write_number,
-};
 #[cfg(feature = "cuda")]
 pub(crate) use attention::{attend, rope_append};
 pub(crate) use attention_shape::AttentionShape;
@@ -64,4 +60,8 @@ pub(crate) use graph::{Graph, write_number};
 pub(crate) use region::Region;
 #[cfg(feature = "cuda")]
 pub(crate) use staging::Staging;
+#[cfg(not(feature = "cuda"))]
+pub(crate) use stub::{
+    Gpu, Graph, Staging, attend, compute_capability, cuda_version, rope_append, write_number,
+};
 pub(crate) use upload_stats::UploadStats;

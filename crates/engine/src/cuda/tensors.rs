@@ -1,11 +1,14 @@
-//! Tensors as the memory that kernels read and write.
+//! Conversions between tensors and the device memory that kernels read and write.
 
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Storage, Tensor, bail};
 
-/// Returns the address of a contiguous tensor's first value.
+/// Returns the device address of the first value of a contiguous tensor.
+///
+/// # Errors
+/// The tensor is not contiguous, not on a CUDA device, or of another type than `T`.
 pub(super) fn address<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let Some((start, _)) = layout.contiguous_offsets() else {
@@ -20,7 +23,7 @@ pub(super) fn address<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64>
     }
 }
 
-/// Makes a tensor of `memory`.
+/// Creates a tensor of this shape from `memory`.
 pub(super) fn tensor<T: CudaDType + DeviceRepr>(
     memory: CudaSlice<T>,
     cuda: &CudaDevice,

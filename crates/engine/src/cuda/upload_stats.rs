@@ -1,12 +1,12 @@
-//! How much was copied to a device, and how long that took.
+//! The amount of data that was copied to a device, and the time that this took.
 
 use std::time::Duration;
 
-/// What was copied to a device.
+/// The total of the copies to a device.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct UploadStats {
-    /// Bytes that were copied.
+    /// The number of bytes that were copied.
     pub(crate) bytes: u64,
-    /// The time that the device was busy with it.
+    /// The time during which the device was busy with the copies.
     pub(crate) busy: Duration,
 }

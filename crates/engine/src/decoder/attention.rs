@@ -113,8 +113,8 @@ impl Attention {
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
     }
 
-    /// Computes the attention of queries (heads, n, width) in one pass, and returns (n, heads *
-    /// width).
+    /// Computes the attention of queries (heads, n, width) in one pass. The result is
+    /// (n, heads * width).
     ///
     /// The queries of all heads that share a KV head are stacked into one matrix, so that keys are
     /// not copied for each head. At most two copies of the scores, which are the largest tensors

@@ -56,8 +56,8 @@ impl MergedExperts {
     }
 }
 
-/// Returns the products (n * k, rows) of each token with the matrices of its `chosen` experts (n,
-/// k).
+/// Returns the products (n * k, rows) of each token with the matrices of its experts. `chosen` is
+/// (n, k).
 ///
 /// Without `weights`, `x` is (n, columns). With `weights` (n, k), `x` is (n * k, columns), with a
 /// row for each token and expert, and each product is multiplied by its weight.

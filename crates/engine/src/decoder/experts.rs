@@ -8,7 +8,7 @@ use super::device_experts::{
 };
 use super::gated::GatedNetwork;
 use super::linear::Linear;
-use crate::weights::{Resident, WeightMap, merged_tensor};
+use crate::weights::{ResidentTensor, WeightMap, merged_tensor};
 use candle_core::{Result, Tensor, bail};
 use modelgate_model::Experts;
 use std::sync::Arc;
@@ -91,7 +91,8 @@ impl MixtureOfExperts {
 /// separate tensors in memory.
 fn merge(experts: &[GatedNetwork]) -> Option<MergedExperts> {
     let matrix = |which: fn(&GatedNetwork) -> &Linear| {
-        let parts: Vec<&Resident> = experts.iter().map(|expert| which(expert).weight()).collect();
+        let parts: Vec<&ResidentTensor> =
+            experts.iter().map(|expert| which(expert).weight()).collect();
         merged_tensor(&parts)
     };
     Some(MergedExperts {

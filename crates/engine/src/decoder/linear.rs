@@ -1,12 +1,12 @@
 //! A matrix with an optional bias.
 
-use crate::weights::{Resident, WeightMap, take};
+use crate::weights::{ResidentTensor, WeightMap, take};
 use candle_core::{Result, Tensor};
 
 /// A linear map: `x` times the transposed weight, plus the bias if there is one.
 pub(super) struct Linear {
     /// The matrix (out, in).
-    weight: Resident,
+    weight: ResidentTensor,
     /// The bias (out); `None` if the map has none.
     bias: Option<Tensor>,
 }
@@ -21,7 +21,7 @@ impl Linear {
     }
 
     /// Returns the matrix (out, in).
-    pub(super) fn weight(&self) -> &Resident {
+    pub(super) fn weight(&self) -> &ResidentTensor {
         &self.weight
     }
 

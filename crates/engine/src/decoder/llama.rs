@@ -7,16 +7,16 @@ use super::norm::Norm;
 use super::recorded_step::RecordedStep;
 use super::rope::Rope;
 use super::step::Step;
-use crate::weights::{Resident, RopeLayout, WeightMap, take};
+use crate::weights::{ResidentTensor, RopeLayout, WeightMap, take};
 use candle_core::{Result, Tensor, bail};
 use modelgate_model::Config;
 
 /// A decoder and the KV cache of the tokens that it has evaluated.
 pub(crate) struct Decoder {
-    pub(super) embedding: Resident,
+    pub(super) embedding: ResidentTensor,
     pub(super) layers: Vec<Layer>,
     pub(super) norm: Norm,
-    pub(super) output: Resident,
+    pub(super) output: ResidentTensor,
     rope: Rope,
     pub(super) cache: KvCache,
     /// The number of positions that a token attends to in layers with a sliding window, its own
@@ -119,9 +119,8 @@ impl Decoder {
         self.norm.forward(&x)
     }
 
-    /// Evaluates `count` tokens with the id 0 at the last positions of the cache, and returns their
-    /// hidden states (count, hidden size). The content of the positions before them has no effect
-    /// on the kernels that run.
+    /// Evaluates `count` tokens with the id 0 at the last positions of the cache, regardless of the
+    /// content of the positions before them. Returns their hidden states (count, hidden size).
     pub(crate) fn warm_up(
         &mut self,
         count: usize,

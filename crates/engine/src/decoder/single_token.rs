@@ -44,7 +44,7 @@ impl Decoder {
     fn single_step(&self, recorded: &RecordedStep) -> Result<()> {
         let (mask, windowed_mask) = (Mask::without_values(None), Mask::without_values(self.window));
         let step = self.step_on_device(0, recorded.position.clone(), mask, windowed_mask);
-        let x = self.embedding.rows_of(&recorded.token)?;
+        let x = self.embedding.gather_rows(&recorded.token)?;
         let logits = self.logits(&self.evaluate_layers(x, &step, &|_| {})?)?;
         recorded.logits.slice_set(&logits, 0, 0)
     }

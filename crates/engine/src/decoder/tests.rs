@@ -11,7 +11,7 @@ use super::{KvCache, inverse_frequencies};
 use crate::compute_device::ComputeDevice;
 use crate::formats::format_of;
 use crate::load::Plan;
-use crate::weights::{Resident, RopeLayout, WeightMap};
+use crate::weights::{ResidentTensor, RopeLayout, WeightMap};
 use candle_core::{Device, Result, Tensor};
 use modelgate_model::{Config, SlidingWindow};
 use modelgate_protocol::{ModelFiles, Scheme, WeightFormat};
@@ -36,7 +36,7 @@ impl DecoderParts {
     fn change(&mut self, name: &str, change: impl FnOnce(Tensor) -> Result<Tensor>) {
         let changed = change(self.float(name)).unwrap();
         assert_eq!(changed.dims(), self.float(name).dims(), "{name}");
-        self.weights.insert(name.to_owned(), Resident::Float(changed));
+        self.weights.insert(name.to_owned(), ResidentTensor::Float(changed));
     }
 
     fn swap(&mut self, a: &str, b: &str) {

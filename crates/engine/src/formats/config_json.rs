@@ -1,20 +1,20 @@
-//! The `config.json` of a model whose weight files do not hold its config.
+//! The `config.json` of a model whose weight files do not contain the config.
 
 use crate::failures;
 use modelgate_model::small_file::read_text;
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{Failure, FailureKind, ModelFiles};
 
-/// Reads the model's `config.json`.
+/// Reads the `config.json` of a model.
 ///
 /// # Errors
-/// There is none, or it is not sound or not supported.
+/// The file is missing, cannot be read, is malformed, or describes a model that is not supported.
 pub(super) fn read_config(files: &ModelFiles) -> Result<Config, Failure> {
     let path = files.config.as_deref().ok_or_else(|| {
         failures::load(
             FailureKind::NotFound,
-            format!("{} has no config.json", files.root.display()),
-            "download the model again: its repository has a config.json next to the weights",
+            format!("{}: config.json is missing", files.root.display()),
+            "download config.json from the repository of the model, and put it next to the weights",
         )
     })?;
     let text = read_text(path, Config::MAX_TEXT_BYTES as u64);
@@ -24,7 +24,7 @@ pub(super) fn read_config(files: &ModelFiles) -> Result<Config, Failure> {
         ConfigError::Unsupported(what) => failures::load(
             FailureKind::Unsupported,
             format!("{}: {what}", path.display()),
-            "use a model of a supported architecture in a supported form",
+            "use a model with a supported architecture and supported settings",
         ),
     })
 }

@@ -1,23 +1,25 @@
-//! A tokenizer and a chat template that weight files hold themselves.
+//! The tokenizer and the chat template in weight files.
 
 use modelgate_protocol::Failure;
 use std::path::Path;
 
-/// A tokenizer and a chat template that weight files hold themselves, in the forms of the files of a
-/// Hugging Face repository.
+/// The tokenizer and the chat template that weight files contain, converted to the file formats of
+/// a Hugging Face repository.
 pub(crate) trait EmbeddedText {
-    /// Returns the file, for messages.
+    /// Returns the path of the weight file, for messages.
     fn path(&self) -> &Path;
 
-    /// Returns the tokenizer as a `tokenizer.json`; `None` if the file has none.
+    /// Returns the tokenizer as the content of a `tokenizer.json`; `None` if the file has no
+    /// tokenizer.
     ///
     /// # Errors
-    /// The file's tokenizer is not sound or not supported.
+    /// The tokenizer in the file is invalid or not supported.
     fn tokenizer(&self) -> Result<Option<serde_json::Value>, Failure>;
 
-    /// Returns the chat template; `None` if the file has none.
+    /// Returns the source text of the chat template; `None` if the file has no chat template.
     fn chat_template(&self) -> Option<&str>;
 
-    /// Returns the special tokens that a template may name, as a `tokenizer_config.json`.
+    /// Returns the special tokens that a chat template may refer to, as the content of a
+    /// `tokenizer_config.json`.
     fn special_tokens(&self) -> serde_json::Value;
 }

@@ -1,10 +1,11 @@
-//! Formats of weight files: which tensors the files hold and where, what the files say of the model,
-//! and how loading has to treat them.
+//! Weight file formats: the tensors in the files and their places, the config of the model, and the
+//! conversion of the tensors during loading.
 //!
-//! A format is one row of the table in `registry.rs` and implements [`Format`]. Opening files reads
-//! headers only and checks every offset against the file's size, so that any tensor can be read
-//! afterwards without further checks. Files are read at positions, never mapped: a mapped page counts
-//! as memory of the process, and a file that shrinks while it is mapped kills it.
+//! A format is one row of the table in `registry.rs` and implements [`Format`]. Opening the files
+//! reads only their headers and checks every offset against the size of the file, so that any
+//! tensor can be read later without further checks. Files are read at positions and never mapped
+//! into memory: a mapped page counts as memory of the process, and the process is killed if a
+//! mapped file shrinks.
 
 mod config_json;
 mod embedded_text;
@@ -16,7 +17,7 @@ mod source;
 mod synthetic;
 
 pub(crate) use embedded_text::EmbeddedText;
-pub(crate) use format::{Conversion, Format, Opened};
+pub(crate) use format::{Conversion, Format, OpenedModel};
 pub(crate) use gguf::{Gguf, ROPE_FACTORS};
 pub(crate) use registry::format_of;
 pub(crate) use safetensors::open_safetensors;

@@ -1,4 +1,4 @@
-//! The table of formats.
+//! The table of weight file formats.
 
 use super::format::Format;
 use super::gguf::GgufFormat;
@@ -6,7 +6,7 @@ use super::safetensors::SafetensorsFormat;
 use super::synthetic::SyntheticFormat;
 use modelgate_protocol::WeightFormat;
 
-/// Returns the format of that name. The only place that lists formats.
+/// Returns the implementation of the format `name`. Only this function lists the implementations.
 pub(crate) fn format_of(name: WeightFormat) -> &'static dyn Format {
     match name {
         WeightFormat::Safetensors => &SafetensorsFormat,

@@ -1,11 +1,11 @@
-//! safetensors files: one, or several with an index.
+//! safetensors files: one file, or several files (shards) with an index.
 //!
-//! The safetensors crate checks the header: no overlap, no gap, sizes that follow from type and
-//! shape. What it cannot see from the header alone is checked here: that the header and the data are
-//! as long as the file.
+//! The safetensors crate checks the header: the tensors have no overlaps and no gaps, and their
+//! sizes agree with their types and shapes. This module checks what the header alone cannot show:
+//! that the header and the data together are as long as the file.
 
 use super::config_json::read_config;
-use super::format::{Conversion, Format, Opened, refuse_without_weights};
+use super::format::{Conversion, Format, OpenedModel, refuse_without_weights};
 use super::source::{Source, SourceFile, SourceTensor};
 use crate::failures;
 use modelgate_model::small_file::{parse_json, read_json};
@@ -15,17 +15,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path};
 
-/// The longest header that is read, the same as the safetensors crate's own limit.
+/// The maximum header length in bytes, equal to the limit of the safetensors crate.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// The format of safetensors files.
 pub(super) struct SafetensorsFormat;
 
 impl Format for SafetensorsFormat {
-    fn open(&self, files: &ModelFiles, _: Scheme, _: bool) -> Result<Opened, Failure> {
+    fn open(&self, files: &ModelFiles, _: Scheme, _: bool) -> Result<OpenedModel, Failure> {
         refuse_without_weights(files)?;
         let config = read_config(files)?;
-        Ok(Opened::described_by_config(config, open_safetensors(files)?))
+        Ok(OpenedModel::from_config(config, open_safetensors(files)?))
     }
 
     fn conversion(&self) -> Conversion {
@@ -33,10 +33,11 @@ impl Format for SafetensorsFormat {
     }
 }
 
-/// Opens the safetensors files of a model.
+/// Opens the safetensors files of a model: the shards in the index, or else all weight files.
 ///
 /// # Errors
-/// What is wrong with which file.
+/// A file is missing, cannot be read or is invalid, or a tensor is not in the shard that the index
+/// names.
 pub(crate) fn open_safetensors(files: &ModelFiles) -> Result<Source, Failure> {
     match &files.index {
         Some(index) => open_sharded(&files.root, index),
@@ -50,33 +51,34 @@ pub(crate) fn open_safetensors(files: &ModelFiles) -> Result<Source, Failure> {
     }
 }
 
+/// Opens the shards in `root` that `index` names, and checks that each tensor is in its shard.
 fn open_sharded(root: &Path, index: &Path) -> Result<Source, Failure> {
-    let placed = read_index(index)?;
+    let shard_by_tensor = read_index(index)?;
     let mut source = Source::new();
-    for shard in placed.values().collect::<BTreeSet<_>>() {
+    for shard in shard_by_tensor.values().collect::<BTreeSet<_>>() {
         let file = SourceFile::open(root, &root.join(shard)).map_err(|mut failure| {
-            failure.message = format!("{} (named by {})", failure.message, index.display());
+            failure.message = format!("{} (listed in {})", failure.message, index.display());
             failure
         })?;
         add_file(&mut source, file)?;
     }
-    for (tensor, shard) in &placed {
+    for (tensor, shard) in &shard_by_tensor {
         let found = source.tensors.get(tensor).map(|found| source.file_name(found));
         if found != Some(shard) {
             return Err(failures::load(
                 FailureKind::TensorMissing,
-                format!(
-                    "tensor {tensor} is missing in {shard}, where {} places it",
-                    index.display()
-                ),
-                "download the model again: the index and the shards are of different versions",
+                format!("{shard}: tensor {tensor} is missing, expected by {}", index.display()),
+                "download the index and all shards again, from the same commit",
             ));
         }
     }
     Ok(source)
 }
 
-/// Reads the file name of each tensor from the index.
+/// Reads the index, and returns the file name of the shard of each tensor.
+///
+/// # Errors
+/// The index cannot be read, or a name is not a plain file name.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -84,12 +86,12 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     }
     let index: Index = read_json(path).map_err(|error| failures::io(path, &error))?;
     for (tensor, shard) in &index.weight_map {
-        if !is_plain_name(shard) {
+        if !is_plain_file_name(shard) {
             return Err(failures::corrupt(
                 path,
                 format!(
-                    "tensor {tensor} is placed in \"{shard}\"; expected the name of a file in the \
-                     same folder"
+                    "tensor {tensor}: expected the name of a file in the same folder, found \
+                     \"{shard}\""
                 ),
             ));
         }
@@ -97,14 +99,14 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     Ok(index.weight_map)
 }
 
-/// Returns whether a name stays in the folder that it is used in.
-fn is_plain_name(name: &str) -> bool {
+/// Returns whether a name is a single path component that does not leave its folder.
+fn is_plain_file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
         && !name.contains(['/', '\\', '\0'])
 }
 
-/// Adds a file and its tensors.
+/// Adds a file and its tensors to `source`.
 fn add_file(source: &mut Source, file: SourceFile) -> Result<(), Failure> {
     let (metadata, data_start) = read_header(&file)?;
     let number = source.files.len();
@@ -122,7 +124,7 @@ fn add_file(source: &mut Source, file: SourceFile) -> Result<(), Failure> {
             let other = source.files.get(other.file).map_or(&file.name, |file| &file.name);
             return Err(failures::corrupt(
                 &file.path,
-                format!("tensor {name} is in this file and in {other}; expected it in one"),
+                format!("tensor {name} is duplicated: it is also in {other}"),
             ));
         }
     }
@@ -130,11 +132,11 @@ fn add_file(source: &mut Source, file: SourceFile) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the header, and returns it with the position of the first byte after it.
+/// Reads the header of a file, and returns it with the position of the first byte after the header.
 fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
     let path = &file.path;
     if file.bytes < 8 {
-        let what = format!("the file has {} bytes, expected at least 8", file.bytes);
+        let what = format!("file size: expected at least 8 bytes, found {} bytes", file.bytes);
         return Err(failures::corrupt(path, what));
     }
     let mut length = [0; 8];
@@ -145,7 +147,7 @@ fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
         return Err(failures::corrupt(
             path,
             format!(
-                "its header claims {length} bytes; expected at most {max} in a file of {} bytes",
+                "header length: expected at most {max} bytes in a file of {} bytes, found {length}",
                 file.bytes
             ),
         ));
@@ -153,7 +155,7 @@ fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
     let mut header = vec![0; length as usize];
     file.file.read_exact_at(&mut header, 8).map_err(|error| failures::io(path, &error))?;
     let metadata: Metadata = parse_json(&header)
-        .map_err(|error| failures::corrupt(path, format!("its header is not valid: {error}")))?;
+        .map_err(|error| failures::corrupt(path, format!("invalid header: {error}")))?;
     let expected = (metadata.data_len() as u64).saturating_add(8 + length);
     if expected != file.bytes {
         let how = if expected > file.bytes { "truncated" } else { "too long" };
@@ -165,7 +167,7 @@ fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
     Ok((metadata, 8 + length))
 }
 
-/// Returns the protocol's name of a type of the safetensors crate.
+/// Converts a type of the safetensors crate to the type of the worker protocol.
 fn dtype(dtype: safetensors::Dtype) -> DType {
     match dtype {
         safetensors::Dtype::F32 => DType::F32,
@@ -177,13 +179,13 @@ fn dtype(dtype: safetensors::Dtype) -> DType {
 
 #[cfg(test)]
 mod tests {
-    use super::is_plain_name;
+    use super::is_plain_file_name;
 
     #[test]
-    fn names_that_leave_the_folder_are_not_plain() {
-        assert!(is_plain_name("model-00001-of-00002.safetensors"));
+    fn names_with_a_folder_are_not_plain_file_names() {
+        assert!(is_plain_file_name("model-00001-of-00002.safetensors"));
         for name in ["", ".", "..", "../a", "a/b", "/etc/passwd", "a\\b", "./a", "a/"] {
-            assert!(!is_plain_name(name), "{name:?}");
+            assert!(!is_plain_file_name(name), "{name:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use modelgate_protocol::DType;
 
-/// Decodes little-endian values of a float type.
+/// Decodes little-endian values of a float type (f32, bf16 or f16) into `values`.
 pub(super) fn decode(dtype: &DType, bytes: &[u8], values: &mut [f32]) {
     match dtype {
         DType::F32 => {
@@ -18,7 +18,7 @@ pub(super) fn decode(dtype: &DType, bytes: &[u8], values: &mut [f32]) {
             }
         }
         DType::F16 => {
-            // in groups, so that the processor's own conversion is used
+            // in groups of 64, so that the conversion instructions of the processor are used
             let mut bits = [0u16; 64];
             for (values, bytes) in values.chunks_mut(64).zip(bytes.chunks(128)) {
                 let bits = &mut bits[..values.len()];
@@ -28,7 +28,7 @@ pub(super) fn decode(dtype: &DType, bytes: &[u8], values: &mut [f32]) {
                 bits.reinterpret_cast::<f16>().convert_to_f32_slice(values);
             }
         }
-        // the plan has float types only
+        // unreachable: the plan decodes float types only
         _ => values.fill(f32::NAN),
     }
 }

@@ -1,34 +1,38 @@
-//! Inspects the values of a piece: whether they are finite, and whether any is not zero.
+//! Inspects the values of a piece: whether all are finite, and whether all are zero.
 
 use crate::blocks::Block;
 use crate::cpu::quantize::SquaredError;
 use modelgate_protocol::DType;
 
-/// What was found in one piece.
+/// The results of inspecting one piece of a tensor.
 #[derive(Default)]
 pub(super) struct PieceStats {
-    /// The error of quantizing.
+    /// The squared error of quantization; zero if the piece was not quantized.
     pub(super) error: SquaredError,
-    /// NaN and infinite values.
+    /// The number of NaN and infinite values.
     pub(super) nonfinite: u64,
-    /// All values.
+    /// The number of values.
     pub(super) values: u64,
-    /// The number of the piece's matrix in the tensor.
+    /// The index of the matrix in the tensor that the piece belongs to.
     pub(super) matrix: usize,
+    /// Whether every value of the piece is zero.
     pub(super) all_zero: bool,
+    /// The first unusable value; `None` if there is no such value.
     pub(super) defect: Option<Defect>,
 }
 
 /// A value that makes a tensor unusable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Defect {
-    /// The source has NaN or infinity, first at this index.
+    /// A NaN or infinite value in the source, with its index in the tensor; for blocks, the index
+    /// of the first value of the block.
     NonFinite(u64),
-    /// The scale of the block of the value at this index is beyond the range of f16.
+    /// A block whose scale is outside the range of f16, with the index in the tensor of a value in
+    /// it.
     ScaleOverflow(u64),
 }
 
-/// Inspects values, of which the first has the index `first` in the tensor.
+/// Inspects float values. `first` is the index in the tensor of the first of them.
 pub(super) fn inspect(values: &[f32], first: u64) -> PieceStats {
     let nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
     let at = values.iter().position(|value| !value.is_finite()).filter(|_| nonfinite > 0);
@@ -41,8 +45,9 @@ pub(super) fn inspect(values: &[f32], first: u64) -> PieceStats {
     }
 }
 
-/// Inspects blocks by their scales: a value is finite if those of its block are, and a block whose
-/// scales are zero has no other values.
+/// Inspects quantized blocks by their scales: all values of a block are finite if its scales are,
+/// and all values are zero if its scales are zero. `first` is the index in the tensor of the first
+/// value.
 pub(super) fn inspect_blocks(dtype: &DType, bytes: &[u8], first: u64) -> PieceStats {
     let (elements, size) = dtype.block().unwrap_or((1, 1));
     // the positions of the f16 scales of a block (`ggml-common.h`)
@@ -69,7 +74,7 @@ pub(super) fn inspect_blocks(dtype: &DType, bytes: &[u8], first: u64) -> PieceSt
     stats
 }
 
-/// Returns whether every value of these blocks is zero; stops at the first that is not.
+/// Returns whether all values of the blocks are zero. Stops at the first value that is not.
 pub(super) fn all_zero<T: Block>(blocks: &[T]) -> bool {
     let mut values = vec![0f32; T::BLCK_SIZE];
     blocks.chunks(1).all(|block| {

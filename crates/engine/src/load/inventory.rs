@@ -1,24 +1,24 @@
-//! The inventory: every tensor as it is resident.
+//! The inventory of loaded tensors, which the worker reports.
 
-use super::filled::Filled;
 use super::job::Job;
-use crate::weights::Resident;
+use super::loaded_tensor::LoadedTensor;
+use crate::weights::ResidentTensor;
 use modelgate_protocol::{DType, Device, Finite, Tensor};
 
-/// Describes a loaded tensor.
-pub(super) fn inventory(job: &Job, file: &str, filled: &Filled) -> Tensor {
-    let first = filled.residents.first();
+/// Describes a loaded tensor for the report; `file` is the name of its file.
+pub(super) fn inventory(job: &Job, file: &str, loaded: &LoadedTensor) -> Tensor {
+    let first = loaded.matrices.first();
     Tensor {
         name: job.name.clone(),
         file: file.to_owned(),
         shape: job.tensor.shape.iter().map(|size| *size as u64).collect(),
         source_dtype: job.tensor.dtype.clone(),
-        dtype: first.map_or(DType::Other("none".into()), Resident::dtype),
-        bytes: filled.residents.iter().map(Resident::bytes).sum(),
-        device: first.map_or(Device::Cpu, Resident::device),
-        nmse: filled.nmse.and_then(Finite::new),
-        worst_nmse: filled.worst_nmse.and_then(Finite::new),
-        nonfinite: filled.nonfinite,
+        dtype: first.map_or(DType::Other("none".into()), ResidentTensor::dtype),
+        bytes: loaded.matrices.iter().map(ResidentTensor::bytes).sum(),
+        device: first.map_or(Device::Cpu, ResidentTensor::device),
+        nmse: loaded.nmse.and_then(Finite::new),
+        worst_nmse: loaded.worst_nmse.and_then(Finite::new),
+        nonfinite: loaded.nonfinite,
         role: job.placement.role,
         reason: job.placement.reason.clone(),
     }

@@ -1,4 +1,4 @@
-//! What becomes of one tensor of the files.
+//! The plan for one tensor of the files.
 
 use super::source_names::file_list;
 use crate::failures;
@@ -6,31 +6,32 @@ use crate::formats::{Conversion, Source, SourceTensor};
 use modelgate_model::{Placement, TensorShape, float_dtype, residence};
 use modelgate_protocol::{DType, Failure, FailureKind, Scheme};
 
-/// What becomes of one tensor of the files.
+/// The plan for one tensor of the files: its place, and the form in which it is loaded.
 pub(super) struct Job<'a> {
-    /// The names that the decoder uses: one, or those of all the experts that the tensor holds.
+    /// The names that the decoder uses: one name, or one for each expert in a merged tensor.
     pub(super) needed: Vec<String>,
     /// The name in the file.
     pub(super) name: String,
     pub(super) tensor: &'a SourceTensor,
+    /// The role of the tensor, and the type that the scheme gives it.
     pub(super) placement: Placement,
     pub(super) form: Form,
 }
 
-/// The form in which a tensor becomes resident.
+/// The form in which a tensor is loaded into memory.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Form {
-    /// A float type, from any.
+    /// Values of a float type, converted from any float type.
     Float(DType),
-    /// Blocks, quantized from any float type.
+    /// Blocks of a type, quantized from any float type.
     Quantize(DType),
-    /// The blocks of the file as they are.
+    /// The blocks of the file, unchanged.
     Keep,
-    /// Random values or blocks of the tensor's type, made in place.
-    Make,
+    /// Random values or blocks of the type of the tensor, generated in memory.
+    Random,
 }
 
-/// What decides the form of a tensor, besides the tensor itself.
+/// The inputs that decide the form of a tensor, in addition to the tensor itself.
 #[derive(Clone, Copy)]
 pub(super) struct FormRule {
     pub(super) conversion: Conversion,
@@ -39,10 +40,11 @@ pub(super) struct FormRule {
 }
 
 impl<'a> Job<'a> {
-    /// Creates the job that makes the tensor `needed` of the stored one.
+    /// Creates the job that loads the tensor `needed` of the architecture from the tensor `stored`
+    /// in the files.
     ///
     /// # Errors
-    /// The stored tensor is missing, has another shape, or a type that is not supported.
+    /// The stored tensor is missing, has a wrong shape, or has a type that is not supported.
     pub(super) fn new(
         source: &'a Source,
         needed: String,
@@ -54,11 +56,10 @@ impl<'a> Job<'a> {
             failures::load(
                 FailureKind::TensorMissing,
                 format!(
-                    "tensor {name} of shape {expected:?} is missing; searched {}",
+                    "tensor {name} of shape {expected:?} is missing: searched {}",
                     file_list(source)
                 ),
-                "download the model again: config and weights are not of the same model, or a \
-                 file is missing",
+                "download config and all weights again, from the same commit",
             )
         })?;
         if tensor.shape != expected {
@@ -69,7 +70,7 @@ impl<'a> Job<'a> {
                     source.file_name(tensor),
                     tensor.shape
                 ),
-                "download the model again: config and weights are not of the same model",
+                "download config and weights again, from the same commit",
             ));
         }
         let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
@@ -78,17 +79,20 @@ impl<'a> Job<'a> {
         Ok(Job { needed: vec![needed], name, tensor, placement, form })
     }
 
-    /// Returns the type that the tensor will have in memory.
+    /// Returns the type that the tensor has in memory after loading.
     pub(super) fn dtype(&self) -> &DType {
         match &self.form {
             Form::Float(dtype) | Form::Quantize(dtype) => dtype,
-            Form::Keep | Form::Make => &self.tensor.dtype,
+            Form::Keep | Form::Random => &self.tensor.dtype,
         }
     }
 }
 
-/// Decides the form of a tensor. Blocks of a file are kept, whatever the scheme says: to quantize them
-/// again would hide that the file is not what was requested.
+/// Decides the form of a tensor. Blocks in a file are kept regardless of the scheme: quantizing
+/// them again would hide that the file does not contain the requested type.
+///
+/// # Errors
+/// The type of the tensor is not supported.
 fn form(
     source: &Source,
     name: &str,
@@ -96,30 +100,30 @@ fn form(
     placement: &Placement,
     rule: FormRule,
 ) -> Result<Form, Failure> {
-    if rule.conversion == Conversion::Make {
-        return Ok(Form::Make);
+    if rule.conversion == Conversion::Random {
+        return Ok(Form::Random);
     }
     if tensor.dtype.block().is_none() {
         return Err(failures::load(
             FailureKind::Unsupported,
             format!(
-                "tensor {name} in {} has type {}, which is not supported",
+                "tensor {name} in {}: type {} is not supported",
                 source.file_name(tensor),
                 tensor.dtype
             ),
-            "use a checkpoint in bf16, f16 or f32, or a GGUF file",
+            "use a checkpoint in bf16, f16 or f32; or use a GGUF file",
         ));
     }
     if tensor.dtype.is_quantized() && !placement.role.is_quantizable() {
         return Err(failures::load(
             FailureKind::Unsupported,
             format!(
-                "tensor {name} in {} has type {}; a {} tensor is expected to be f32, f16 or bf16",
+                "tensor {name} in {}: expected f32, f16 or bf16 for role \"{}\", found {}",
                 source.file_name(tensor),
-                tensor.dtype,
-                placement.role.name()
+                placement.role.name(),
+                tensor.dtype
             ),
-            "use a file that the converter of llama.cpp has written",
+            "use a file that was written by the converter of llama.cpp",
         ));
     }
     Ok(match (&placement.quantized, rule.conversion) {

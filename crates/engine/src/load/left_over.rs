@@ -1,4 +1,4 @@
-//! Tensors of the files that are not loaded.
+//! Tensors in the files that are not loaded.
 
 use super::job::Job;
 use super::source_names::MAX_NAMES;
@@ -8,8 +8,9 @@ use modelgate_model::{Config, Family};
 use modelgate_protocol::{Failure, FailureKind, Omitted};
 use std::collections::{BTreeMap, HashSet};
 
-/// Parts of Qwen2.5-Omni that are not text, by how the names of their tensors begin after the prefix
-/// of the text model's. Talker and token2wav synthesize speech, which no check needs.
+/// The parts of Qwen2.5-Omni that do not process text: the prefix of their tensor names (after the
+/// prefix of the text model, if present), and their group in reports. The talker and token2wav
+/// synthesize speech, which is not checked.
 const OMNI_GROUPS: [(&str, &str); 4] = [
     ("audio_tower.", "audio tower"),
     ("visual.", "vision tower"),
@@ -17,11 +18,11 @@ const OMNI_GROUPS: [(&str, &str); 4] = [
     ("token2wav.", "token2wav"),
 ];
 
-/// Returns the groups of tensors that no job uses and that are known to be harmless.
+/// Returns the groups of tensors that no job uses and that can be omitted.
 ///
 /// # Errors
-/// Other tensors are left over: a model with a part that is not loaded is not the model that was
-/// requested.
+/// Other tensors are left over: if a part of a model is not loaded, the model is not the requested
+/// one.
 pub(super) fn left_over(
     source: &Source,
     config: &Config,
@@ -31,7 +32,7 @@ pub(super) fn left_over(
     let mut groups: BTreeMap<&str, Omitted> = BTreeMap::new();
     let mut unknown = Vec::new();
     for (name, tensor) in source.tensors.iter().filter(|(name, _)| !used.contains(name.as_str())) {
-        match harmless(config, name) {
+        match omissible_group(config, name) {
             None => unknown.push((name, tensor)),
             Some(group) => {
                 let entry = groups.entry(group).or_insert_with(|| Omitted {
@@ -57,17 +58,17 @@ pub(super) fn left_over(
     Err(failures::load(
         FailureKind::TensorLeftOver,
         format!(
-            "{} tensors that the architecture does not use: {}{more}",
+            "{} tensors are not used by the architecture: {}{more}",
             unknown.len(),
             shown.join(", ")
         ),
-        "download config and weights from the same commit; a variant of the architecture may not \
-         be supported",
+        "download config and weights again, from the same commit; or use a model whose \
+         architecture is supported",
     ))
 }
 
-/// Returns the group of a tensor that may be left out; `None` if it may not.
-fn harmless(config: &Config, name: &str) -> Option<&'static str> {
+/// Returns the group of a tensor that can be omitted; `None` if the tensor must not be left over.
+fn omissible_group(config: &Config, name: &str) -> Option<&'static str> {
     if config.family == Family::Qwen25Omni
         && let Some((_, group)) = OMNI_GROUPS.iter().find(|(prefix, _)| {
             name.strip_prefix(config.prefix).unwrap_or(name).starts_with(prefix)
@@ -90,7 +91,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn every_tensor_of_the_omni_checkpoint_is_needed_or_known() {
+    fn every_tensor_of_the_omni_checkpoint_is_needed_or_can_be_omitted() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
         let read = |path: &str| std::fs::read_to_string(fixtures.join(path)).expect(path);
         let config = Config::from_json(&read("configs/qwen2.5-omni-7b/config.json"));
@@ -101,11 +102,12 @@ mod tests {
         let needed: HashSet<String> = tensors(&config).into_iter().map(|t| t.name).collect();
         let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
         for name in list.keys().filter(|name| !needed.contains(*name)) {
-            let group = harmless(&config, name).unwrap_or_else(|| panic!("{name} is left over"));
+            let group =
+                omissible_group(&config, name).unwrap_or_else(|| panic!("{name} is left over"));
             *groups.entry(group).or_default() += 1;
         }
         assert_eq!(groups.len(), OMNI_GROUPS.len(), "{groups:?}");
-        assert_eq!(harmless(&config, "thinker.model.extra.weight"), None);
-        assert_eq!(harmless(&config, "thinker.other_tower.weight"), None);
+        assert_eq!(omissible_group(&config, "thinker.model.extra.weight"), None);
+        assert_eq!(omissible_group(&config, "thinker.other_tower.weight"), None);
     }
 }

@@ -1,22 +1,22 @@
-//! Measures a load: how busy it is with reading, quantizing and copying, and how far it is.
+//! Measures a load: the time for reading, quantizing and copying, and the progress in bytes.
 
 use crate::events::Events;
 use crate::meter::{BusyClock, ProgressReporter};
 use modelgate_protocol::{ActivityName, Event, ProgressUnit};
 
-/// Measures one load.
+/// The clocks and the progress of one load.
 pub(super) struct LoadMeter<'a> {
-    /// Reading weight files.
+    /// The time for reading weight files.
     pub(super) read: BusyClock,
-    /// Quantizing what was read.
+    /// The time for quantizing values that were read.
     pub(super) quantize: BusyClock,
-    /// Copying to a device.
+    /// The time for copying to a device.
     pub(super) copy: BusyClock,
     progress: ProgressReporter<'a>,
 }
 
 impl<'a> LoadMeter<'a> {
-    /// Creates the meter of a load of `total` bytes.
+    /// Creates the meter of a load of `total` bytes of weight files.
     pub(super) fn new(total: u64, events: Events<'a>) -> LoadMeter<'a> {
         LoadMeter {
             read: BusyClock::default(),
@@ -26,12 +26,12 @@ impl<'a> LoadMeter<'a> {
         }
     }
 
-    /// Adds `bytes` that are loaded.
+    /// Adds `bytes` to the progress.
     pub(super) fn advance(&self, bytes: u64) {
         self.progress.advance(bytes);
     }
 
-    /// Sends the totals.
+    /// Sends the final progress and the totals of all clocks that were used.
     pub(super) fn finish(&self, events: Events) {
         self.progress.finish();
         let clocks = [

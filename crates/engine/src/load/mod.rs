@@ -1,18 +1,19 @@
-//! From open files to resident weights: which tensors are needed, which are missing, misshapen or left
-//! over, what each becomes, and the inventory of the result.
+//! Loading of weights from open files into memory: selects the needed tensors, reports tensors that
+//! are missing, have a wrong shape or are left over, converts each tensor, and makes an inventory
+//! of the loaded tensors.
 
 mod allocate;
 mod decode;
-mod fill;
-mod filled;
 mod inspect;
 mod inventory;
 mod job;
 mod left_over;
 mod load_meter;
-mod make_on_device;
+mod load_tensor;
+mod loaded_tensor;
 mod pieces;
 mod plan;
+mod random_on_device;
 mod run;
 mod source_names;
 mod staging_pool;

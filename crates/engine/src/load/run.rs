@@ -1,27 +1,27 @@
-//! Loads what a plan lists, on all cores.
+//! Loads the tensors of a plan, on all CPU cores.
 
 use super::allocate::allocate;
-use super::fill::{Loading, fill};
 use super::inventory::inventory;
 use super::job::{Form, Job};
 use super::load_meter::LoadMeter;
-use super::make_on_device::make_on_device;
+use super::load_tensor::{LoadContext, load_tensor};
 use super::plan::Plan;
+use super::random_on_device::fill_with_random_values;
 use super::staging_pool::StagingPool;
 use super::target::Target;
 use super::unusable::unusable;
 use crate::compute_device::ComputeDevice;
 use crate::events::Events;
 use crate::failures;
-use crate::weights::{Resident, WeightMap};
+use crate::weights::{ResidentTensor, WeightMap};
 use modelgate_protocol::{DType, Event, Failure, FailureKind};
 use rayon::prelude::*;
 
 impl Plan<'_> {
-    /// Loads everything to `device`, on all cores.
+    /// Loads all tensors to `device`, on all CPU cores, and reports each of them to `events`.
     ///
     /// # Errors
-    /// A file cannot be read, a tensor cannot be used, or memory ran out.
+    /// A file cannot be read, a tensor is unusable, or there is not enough memory.
     pub(crate) fn load(
         &self,
         device: &ComputeDevice,
@@ -34,32 +34,38 @@ impl Plan<'_> {
             ComputeDevice::Cpu => self.jobs.iter().map(|_| Target::Host).collect(),
             ComputeDevice::Cuda(gpu) => allocate(gpu, &self.jobs)?,
         };
-        // kept until the copies are over, also if a tensor fails and its own handles are dropped
-        let _kept: Vec<Resident> = targets.iter().flat_map(Target::residents).cloned().collect();
+        // keeps the memory until all copies are complete, even if a tensor fails and its handles
+        // are dropped
+        let _memory: Vec<ResidentTensor> =
+            targets.iter().flat_map(Target::matrices).cloned().collect();
         let meter = LoadMeter::new(self.jobs.iter().map(|job| job.tensor.bytes).sum(), events);
         let staging = device.gpu().map(StagingPool::new);
-        let loading = Loading { source: self.source, meter: &meter, staging: staging.as_ref() };
-        // a pool of its own, whose threads free their buffers when the load is over
+        let context = LoadContext { source: self.source, meter: &meter, staging: staging.as_ref() };
+        // a separate pool, whose threads free their buffers when the load is complete
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|number| format!("load-{number}"))
             .build()
             .map_err(|error| {
-                failures::load(FailureKind::Internal, error.to_string(), "try again")
+                failures::load(
+                    FailureKind::Internal,
+                    format!("the threads of the load cannot be started: {error}"),
+                    "end other processes on the host, and start the load again",
+                )
             })?;
         let load = |(job, target): (&Job, Target)| {
-            let filled = match (device, &job.form, target) {
-                (ComputeDevice::Cuda(gpu), Form::Make, Target::Device(parts))
+            let loaded = match (device, &job.form, target) {
+                (ComputeDevice::Cuda(gpu), Form::Random, Target::Device(parts))
                     if job.tensor.dtype != DType::F32 =>
                 {
-                    make_on_device(gpu, job, parts, &meter)?
+                    fill_with_random_values(gpu, job, parts, &meter)?
                 }
-                (_, form, target) => fill(&loading, &job.name, job.tensor, form, target)?,
+                (_, form, target) => load_tensor(&context, &job.name, job.tensor, form, target)?,
             };
             let file = self.source.file_name(job.tensor);
-            events(Event::Tensor(inventory(job, file, &filled)));
-            match unusable(&job.name, file, job.placement.role, &filled) {
+            events(Event::Tensor(inventory(job, file, &loaded)));
+            match unusable(&job.name, file, job.placement.role, &loaded) {
                 Some(failure) => Err(failure),
-                None => Ok(filled.residents),
+                None => Ok(loaded.matrices),
             }
         };
         let loaded: Result<Vec<_>, Failure> = threads
@@ -70,8 +76,8 @@ impl Plan<'_> {
         }
         meter.finish(events);
         let mut weights = WeightMap::new();
-        for (job, residents) in self.jobs.iter().zip(loaded) {
-            weights.extend(job.needed.iter().cloned().zip(residents));
+        for (job, matrices) in self.jobs.iter().zip(loaded) {
+            weights.extend(job.needed.iter().cloned().zip(matrices));
         }
         Ok(weights)
     }

@@ -1,11 +1,12 @@
-//! The names of a model's files, for messages.
+//! The names of the files of a model, for messages.
 
 use crate::formats::Source;
 
-/// How many names a message lists.
+/// The maximum number of names that a message lists.
 pub(super) const MAX_NAMES: usize = 3;
 
-/// Returns the names of all files, or the first few of many.
+/// Returns the names of all files, separated by commas; if there are more than [`MAX_NAMES`], the
+/// first names and the number of the others.
 pub(super) fn file_list(source: &Source) -> String {
     let names = source.file_names();
     match names.len() {

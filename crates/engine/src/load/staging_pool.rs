@@ -1,27 +1,29 @@
-//! The buffers through which weights are copied to a device, which threads use in turns.
+//! A pool of page-locked host buffers through which threads copy weights to a device.
 
 use crate::cuda::{Gpu, Region, Staging};
 use crate::meter::BusyClock;
 use modelgate_protocol::{Failure, Stage};
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes of a buffer, which holds a piece of a file. A copy of so many takes much longer than its
-/// launch.
+/// The size of a buffer in bytes, and of the pieces that are copied unchanged. The copy of a
+/// complete buffer takes much longer than its launch.
 pub(super) const BUFFER_BYTES: u64 = 4 << 20;
 
-/// Page-locked buffers of all threads of a load.
+/// The page-locked buffers of all threads of a load.
 pub(super) struct StagingPool {
     gpu: Gpu,
+    /// The buffers that no thread uses at the moment.
     idle: Mutex<Vec<Staging>>,
 }
 
 impl StagingPool {
-    /// Creates the pool of buffers for copies to `gpu`, which are allocated on demand.
+    /// Creates a pool of buffers for copies to `gpu`. Buffers are allocated on demand.
     pub(super) fn new(gpu: &Gpu) -> StagingPool {
         StagingPool { gpu: gpu.clone(), idle: Mutex::default() }
     }
 
-    /// Lets `fill` write as many bytes as `region` has, and copies them there.
+    /// Calls `fill` with a buffer of the size of `region`, and starts the copy of the buffer to
+    /// `region`.
     ///
     /// # Errors
     /// `fill` or the driver fails.
@@ -40,7 +42,7 @@ impl StagingPool {
         filled
     }
 
-    /// Waits until all copies are complete, and adds their time to `copy`.
+    /// Waits until all copies are complete, and adds their bytes and time to `copy`.
     ///
     /// # Errors
     /// A copy failed.

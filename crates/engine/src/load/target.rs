@@ -1,24 +1,23 @@
-//! Where the values of a tensor are written.
+//! The memory that the values of a tensor are written to.
 
 use crate::cuda::Region;
-use crate::weights::Resident;
+use crate::weights::ResidentTensor;
 
-/// Where the values of a tensor are written.
+/// The memory that the values of a tensor are written to.
 pub(super) enum Target {
-    /// New memory of the host.
+    /// Host memory, which is allocated when the tensor is loaded.
     Host,
-    /// Device memory that is allocated already: one region and one matrix for each that the tensor
-    /// holds.
-    Device(Vec<(Region, Resident)>),
+    /// Allocated device memory: a region and its matrix for each matrix in the tensor.
+    Device(Vec<(Region, ResidentTensor)>),
 }
 
 impl Target {
-    /// Returns the matrices that are to be filled, if they exist already.
-    pub(super) fn residents(&self) -> impl Iterator<Item = &Resident> {
+    /// Returns the matrices in allocated device memory; none for host memory.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &ResidentTensor> {
         let parts = match self {
             Target::Host => &[][..],
             Target::Device(parts) => parts,
         };
-        parts.iter().map(|(_, resident)| resident)
+        parts.iter().map(|(_, matrix)| matrix)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The wall-clock time during which at least one thread was busy with an activity, and the bytes that
-/// were processed in that time.
+/// The wall-clock time during which at least one thread was busy with an activity, and the bytes
+/// that were processed in that time.
 #[derive(Default)]
 pub(crate) struct BusyClock {
     bytes: AtomicU64,
@@ -57,7 +57,8 @@ impl BusyClock {
         }
     }
 
-    /// Returns the bytes and the busy time as the activity `name`. `None` if no bytes were processed.
+    /// Returns the bytes and the busy time as the activity `name`. `None` if no bytes were
+    /// processed.
     pub(crate) fn activity(&self, name: ActivityName) -> Option<Activity> {
         let bytes = self.bytes.load(Ordering::Relaxed);
         (bytes > 0).then(|| Activity {

@@ -1,5 +1,5 @@
-//! Quantized matrices on a device, each in a tensor of its own or as one of a layer's experts, which
-//! are one tensor there.
+//! Quantized matrices on a device. A matrix is a separate tensor, or one of the experts of a layer
+//! that are merged into one tensor.
 
 use super::HostMatrix;
 use crate::blocks::{bytes_mut, from_ggml, to_ggml, with_block, zeroed};
@@ -9,17 +9,20 @@ use candle_core::{Device, Result, Tensor, bail};
 use modelgate_protocol::DType;
 use std::sync::Arc;
 
-/// A matrix of blocks on a device, or one of the equal matrices that are one tensor there.
+/// A quantized matrix on a device: a separate tensor, or one of the matrices of equal shape in a
+/// merged tensor.
 #[derive(Clone)]
 pub(crate) struct DeviceMatrix {
     gpu: Gpu,
+    /// The tensor (rows, columns) of this matrix, or the merged tensor (experts, rows, columns)
+    /// that contains it.
     tensor: Arc<QTensor>,
-    /// The memory of this matrix.
+    /// The device memory of this matrix.
     region: Region,
 }
 
 impl DeviceMatrix {
-    /// Creates the matrix in this region of the tensor.
+    /// Creates the matrix in a region of the memory of `tensor`.
     pub(crate) fn new(gpu: &Gpu, tensor: Arc<QTensor>, region: Region) -> DeviceMatrix {
         DeviceMatrix { tensor, region, gpu: gpu.clone() }
     }
@@ -28,12 +31,14 @@ impl DeviceMatrix {
     pub(super) fn shape(&self) -> Result<(usize, usize)> {
         match *self.tensor.shape().dims() {
             [rows, columns] | [_, rows, columns] => Ok((rows, columns)),
-            _ => bail!("a matrix of shape {:?}", self.tensor.shape()),
+            _ => bail!(
+                "matrix: expected two or three dimensions, found shape {:?}",
+                self.tensor.shape()
+            ),
         }
     }
 
-    /// Returns the product of each row of `x` with each row of this matrix: (n, columns) to
-    /// (n, rows).
+    /// Returns the products (n, rows) of each row of `x` (n, columns) with each row of this matrix.
     pub(super) fn product(&self, x: &Tensor) -> Result<Tensor> {
         if self.tensor.rank() == 2 {
             return x.apply_op1_no_bwd(self.tensor.as_ref());
@@ -41,18 +46,19 @@ impl DeviceMatrix {
         self.gpu.product(self.region, &self.dtype(), self.shape()?, x)
     }
 
-    /// Returns the rows whose numbers are on the device, and known to be inside.
-    pub(super) fn rows_of(&self, numbers: &Tensor) -> Result<Tensor> {
+    /// Returns the rows with the given numbers, which must be on the device and less than the
+    /// number of rows: the kernel does not check them.
+    pub(super) fn gather_rows(&self, numbers: &Tensor) -> Result<Tensor> {
         self.tensor.embedding(numbers)
     }
 
-    /// Returns the type that the storage itself reports.
+    /// Returns the type that the storage reports.
     pub(super) fn dtype(&self) -> DType {
         from_ggml(self.tensor.dtype())
     }
 
-    /// Returns the bytes that the storage itself reports, or this matrix's part of them where the
-    /// tensor has several.
+    /// Returns the size of the matrix in bytes, as the storage reports it. In a merged tensor, the
+    /// size is an equal share of the storage.
     pub(super) fn bytes(&self) -> u64 {
         let count = match self.tensor.shape().dims() {
             [count, _, _] => *count,
@@ -61,27 +67,30 @@ impl DeviceMatrix {
         (self.tensor.storage_size_in_bytes() / count) as u64
     }
 
-    /// Returns candle's handle of the device.
+    /// Returns the candle device of the matrix.
     pub(super) fn device(&self) -> Device {
         self.tensor.device()
     }
 
     /// Copies the matrix to host memory.
+    ///
+    /// # Errors
+    /// The host memory cannot be allocated, or the copy fails.
     pub(super) fn to_host(&self) -> Result<HostMatrix> {
         let (rows, columns) = self.shape()?;
         let bytes = self.region.bytes as usize;
         let dtype = self.dtype();
         with_block!(dtype, B => {
             let Some(mut blocks) = zeroed::<B>(bytes / size_of::<B>()) else {
-                bail!("{bytes} bytes of host memory cannot be allocated")
+                bail!("host memory: {bytes} bytes cannot be allocated")
             };
             self.gpu.download(self.region, bytes_mut(&mut blocks))?;
             Ok(HostMatrix::new(blocks, rows, columns))
-        }, else bail!("{dtype} has no blocks"))
+        }, else bail!("type {dtype} is not a block type"))
     }
 
-    /// Returns the tensor of which these matrices are the equal parts, in order; `None` if they are
-    /// not.
+    /// Returns the merged tensor of which `parts` are all matrices, in order. `None` if the parts
+    /// are not all matrices of one merged tensor, in this order.
     pub(super) fn merged_tensor(parts: &[&DeviceMatrix]) -> Option<Arc<QTensor>> {
         let first = parts.first()?;
         let [count, _, _] = *first.tensor.shape().dims() else { return None };
@@ -94,13 +103,16 @@ impl DeviceMatrix {
     }
 }
 
-/// Allocates device memory for blocks of that type and shape (rows last but one; an expert's
-/// matrices below each other), all zeros.
+/// Allocates zeroed device memory for blocks of type `dtype` and a tensor of `shape`: (rows,
+/// columns), or (experts, rows, columns) for merged experts. Returns the tensor and its memory.
+///
+/// # Errors
+/// The type is not a block type, or the memory cannot be allocated.
 pub(crate) fn allocate_blocks(
     gpu: &Gpu,
     dtype: &DType,
     shape: &[usize],
 ) -> Result<(Arc<QTensor>, Region)> {
-    let Some(ggml) = to_ggml(dtype) else { bail!("{dtype} is not a block type") };
+    let Some(ggml) = to_ggml(dtype) else { bail!("type {dtype} is not a block type") };
     gpu.blocks(ggml, shape)
 }

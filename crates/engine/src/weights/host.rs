@@ -8,10 +8,10 @@ use modelgate_protocol::DType;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of blocks of one type.
-trait Rows: Send + Sync {
-    /// Writes the products of all rows of `x` with each of the rows `range`, each of `columns`
-    /// values.
+/// The rows of a matrix as blocks of one type.
+trait BlockRows: Send + Sync {
+    /// Computes the products of each row of `x` with each row in `range` into `out` (rows of `x`,
+    /// rows in `range`). All rows have `columns` values.
     fn product(
         &self,
         range: Range<usize>,
@@ -20,14 +20,14 @@ trait Rows: Send + Sync {
         out: &mut [f32],
     ) -> Result<()>;
 
-    /// Writes the values of one row of `out.len()` values.
+    /// Writes the values of the row `number`, which has `out.len()` values, to `out` in f32.
     fn row(&self, number: usize, out: &mut [f32]);
 
     /// Returns the type of the blocks.
     fn dtype(&self) -> GgmlDType;
 }
 
-impl<T: Block> Rows for Vec<T> {
+impl<T: Block> BlockRows for Vec<T> {
     fn product(
         &self,
         range: Range<usize>,
@@ -50,46 +50,49 @@ impl<T: Block> Rows for Vec<T> {
     }
 }
 
-/// A matrix of blocks in host memory, or some of the rows of one.
+/// A quantized matrix in host memory, or a range of the rows of one.
 #[derive(Clone)]
 pub(crate) struct HostMatrix {
-    blocks: Arc<dyn Rows>,
+    blocks: Arc<dyn BlockRows>,
+    /// The rows of `blocks` that belong to this matrix.
     rows: Range<usize>,
     columns: usize,
 }
 
 impl HostMatrix {
-    /// Creates the matrix of `rows` rows that consists of `blocks`.
+    /// Creates a matrix of `rows` rows and `columns` columns from its blocks, row by row.
     pub(crate) fn new<T: Block>(blocks: Vec<T>, rows: usize, columns: usize) -> HostMatrix {
         debug_assert_eq!(blocks.len() * T::BLCK_SIZE, rows * columns);
         HostMatrix { blocks: Arc::new(blocks), rows: 0..rows, columns }
     }
 
-    /// Returns the product of each row of `x` with each row of this matrix: (n, columns) to
-    /// (n, rows).
+    /// Returns the products (n, rows) of each row of `x` (n, columns) with each row of this matrix.
     pub(super) fn product(&self, x: &Tensor) -> Result<Tensor> {
         x.apply_op1_no_bwd(&Product(self))
     }
 
-    /// Returns the rows of these numbers, in f32.
+    /// Returns the rows with the given numbers, (n, columns) in f32.
+    ///
+    /// # Errors
+    /// A number is not less than the number of rows.
     pub(super) fn rows(&self, numbers: &[u32]) -> Result<Tensor> {
         let mut out = vec![0f32; numbers.len() * self.columns];
         for (number, row) in numbers.iter().zip(out.chunks_mut(self.columns)) {
             let number = *number as usize;
             if number >= self.rows.len() {
-                bail!("row {number} of a matrix of {} rows", self.rows.len())
+                bail!("row {number}: the matrix has {} rows", self.rows.len())
             }
             self.blocks.row(self.rows.start + number, row);
         }
         Tensor::from_vec(out, (numbers.len(), self.columns), &Device::Cpu)
     }
 
-    /// Returns the number of rows.
+    /// Returns the number of rows of this matrix.
     pub(super) fn row_count(&self) -> usize {
         self.rows.len()
     }
 
-    /// Splits the rows into `count` equal matrices, which share the memory of this one.
+    /// Splits the rows into `count` matrices of equal size, which share the memory of this matrix.
     pub(super) fn split(&self, count: usize) -> impl Iterator<Item = HostMatrix> {
         let rows = self.rows.len() / count;
         (0..count).map(move |number| {
@@ -103,7 +106,7 @@ impl HostMatrix {
         from_ggml(self.blocks.dtype())
     }
 
-    /// Returns the bytes of the blocks.
+    /// Returns the size of the blocks of this matrix in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let dtype = self.blocks.dtype();
         let blocks = self.rows.len() * self.columns / dtype.block_size();
@@ -111,7 +114,7 @@ impl HostMatrix {
     }
 }
 
-/// `x` times the matrix transposed, as an operation of candle's.
+/// The candle operation that multiplies `x` by the transposed matrix.
 struct Product<'a>(&'a HostMatrix);
 
 impl CustomOp1 for Product<'_> {
@@ -123,10 +126,10 @@ impl CustomOp1 for Product<'_> {
         let HostMatrix { blocks, rows, columns } = self.0;
         let (count, width) = layout.shape().dims2()?;
         let Some((start, end)) = layout.contiguous_offsets() else {
-            bail!("the left side of a product must be contiguous")
+            bail!("product: expected a contiguous left operand")
         };
         if width != *columns {
-            bail!("a product of rows of {width} with a matrix of {columns} columns")
+            bail!("product: expected rows of {columns} values, found {width}")
         }
         let left = &storage.as_slice::<f32>()?[start..end];
         let mut out = vec![0f32; count * rows.len()];

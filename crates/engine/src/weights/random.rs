@@ -1,33 +1,38 @@
-//! Random weights, made in place: without a file, and on a device without a copy. Quantized ones are
-//! made as blocks of their type, so nothing is rounded and there is no error to measure.
+//! Random weights, generated in place: without a file, and without a copy to a device. Quantized
+//! weights are generated as blocks of their type, so that no value is rounded and there is no error
+//! to measure.
 //!
-//! The standard deviation of a matrix is 1 over the square root of a row's length, so that outputs
-//! are as large as inputs, and activations stay finite through any number of layers. The same seed
+//! The standard deviation of a matrix is 1 over the square root of the row length, so that outputs
+//! are as large as inputs and activations stay finite through any number of layers. The same seed
 //! gives the same weights on every device (`kernels/random.cu`).
 
 use modelgate_protocol::{DType, Role};
 use std::ops::Range;
 
-/// The 6-bit and 8-bit scales of sub-blocks, and the bytes that hold eight 6-bit scales and as many
-/// minima of that size (`get_scale_min_k4` of ggml).
+/// The scale of every sub-block in blocks with 6-bit or 8-bit sub-block scales.
 const SUB_SCALE: u8 = 48;
+
+/// The bytes of eight 6-bit scales and eight 6-bit minima that all equal [`SUB_SCALE`], in the
+/// packed form of `get_scale_min_k4` of ggml.
 const PACKED_SUB_SCALES: [u8; 12] =
     [0xf0, 0xf0, 0xf0, 0xf0, 0xf0, 0xf0, 0xf0, 0xf0, 0x00, 0x00, 0x00, 0x00];
 
-/// How to make blocks of a type: a pattern, of which some bytes are random.
+/// The recipe for random blocks of a type: a pattern, in which some of the 16-bit numbers are
+/// random.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BlockRecipe {
-    /// The pattern, as numbers of 16 bits.
+    /// The pattern of one block, as little-endian 16-bit numbers.
     pattern: Vec<u16>,
-    /// Which of these numbers are random.
+    /// The indices of the numbers in the pattern that are random.
     random: Range<usize>,
 }
 
 impl BlockRecipe {
-    /// Creates the recipe of blocks of `dtype` (`ggml-common.h` has their layouts) whose values have
-    /// mean 0 and this standard deviation; `None` for types that synthetic models do not have.
+    /// Creates the recipe for blocks of `dtype` whose values have mean 0 and standard deviation
+    /// `deviation` (`ggml-common.h` defines the layouts). `None` if synthetic models do not use the
+    /// type.
     pub(crate) fn new(dtype: &DType, deviation: f64) -> Option<BlockRecipe> {
-        // by the standard deviation of integers that are uniform over 4, 5, 6 and 8 bits
+        // the divisor is the standard deviation of uniform integers of 4, 5, 6 or 8 bits
         let scale = |bits: i32, sub_scale: f64| {
             let levels = 2f64.powi(bits);
             let spread = ((levels * levels - 1.0) / 12.0).sqrt();
@@ -55,17 +60,18 @@ impl BlockRecipe {
         Some(BlockRecipe { pattern: pattern.collect(), random: start..start + random / 2 })
     }
 
-    /// Returns the pattern, as numbers of 16 bits.
+    /// Returns the pattern of one block, as little-endian 16-bit numbers.
     pub(crate) fn pattern(&self) -> &[u16] {
         &self.pattern
     }
 
-    /// Returns which numbers of the pattern are random.
+    /// Returns the indices of the numbers in the pattern that are random.
     pub(crate) fn random(&self) -> Range<usize> {
         self.random.clone()
     }
 
-    /// Writes blocks, of which the first is the tensor's block number `first`.
+    /// Fills `bytes` with blocks. `first` is the index in the tensor of the first of them, and
+    /// `seed` is the seed of the tensor.
     pub(crate) fn fill(&self, bytes: &mut [u8], first: u64, seed: u64) {
         let size = self.pattern.len();
         for (number, block) in (first..).zip(bytes.chunks_exact_mut(2 * size)) {
@@ -81,15 +87,16 @@ impl BlockRecipe {
     }
 }
 
-/// Writes values that are uniform from `-scale` to `scale`, of which the first is the tensor's value
-/// number `first`.
+/// Fills `values` with values that are uniform from `-scale` to `scale`. `first` is the index in
+/// the tensor of the first of them.
 pub(crate) fn fill_values(values: &mut [f32], first: u64, scale: f32, seed: u64) {
     for (number, value) in (first..).zip(values) {
         *value = (f32::from(random_u16(seed, number)) - 32767.5) / 32767.5 * scale;
     }
 }
 
-/// Writes the values of a float tensor of that role and row length.
+/// Fills `values` with the values of a float tensor of a role and row length. `first` is the index
+/// in the tensor of the first of them.
 pub(crate) fn fill_floats(values: &mut [f32], first: u64, role: Role, columns: usize, seed: u64) {
     match role {
         Role::Norm => values.fill(1.0),
@@ -97,13 +104,13 @@ pub(crate) fn fill_floats(values: &mut [f32], first: u64, role: Role, columns: u
     }
 }
 
-/// Returns the largest of uniform values that have mean 0 and this standard deviation.
+/// Returns the maximum of uniform values with mean 0 and standard deviation `deviation`.
 pub(crate) fn uniform_scale(deviation: f64) -> f32 {
     (deviation * 3f64.sqrt()) as f32
 }
 
-/// Returns the standard deviation of the values of a tensor of that role and row length. A norm's
-/// weights are all 1.
+/// Returns the standard deviation of the values of a tensor of a role and row length. It is 0 for
+/// norms, whose weights are all 1.
 pub(crate) fn deviation(role: Role, columns: usize) -> f64 {
     match role {
         Role::Norm => 0.0,
@@ -113,14 +120,14 @@ pub(crate) fn deviation(role: Role, columns: usize) -> f64 {
     }
 }
 
-/// Returns the seed of a tensor's weights: the FNV-1a hash (Fowler, Noll and Vo) of its name.
+/// Returns the seed of a tensor: the 64-bit FNV-1a hash (Fowler, Noll and Vo) of its name.
 pub(crate) fn seed(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// Returns 64 random bits: the finaliser of SplitMix64 over a counter.
+/// Returns 64 random bits: the finaliser of SplitMix64, applied to a counter.
 fn random_word(seed: u64, counter: u64) -> u64 {
     let z = seed.wrapping_add((counter + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -128,7 +135,7 @@ fn random_word(seed: u64, counter: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Returns 16 random bits, a quarter of a word.
+/// Returns 16 random bits: a quarter of a random 64-bit word.
 fn random_u16(seed: u64, index: u64) -> u16 {
     (random_word(seed, index / 4) >> (16 * (index % 4))) as u16
 }
@@ -139,7 +146,7 @@ mod tests {
     use crate::blocks::dequantized;
 
     #[test]
-    fn blocks_of_every_type_have_the_deviation_that_was_asked_for() {
+    fn blocks_of_every_type_have_the_requested_standard_deviation() {
         for dtype in [DType::Q4_0, DType::Q8_0, DType::Q4K, DType::Q5K, DType::Q6K] {
             for expected in [1.0, 1.0 / 28672f64.sqrt()] {
                 let recipe = BlockRecipe::new(&dtype, expected).expect("a recipe");
@@ -160,16 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_made_in_parts_is_the_same_as_one_made_at_once() {
+    fn a_tensor_filled_in_parts_equals_a_tensor_filled_in_one_call() {
         let recipe = BlockRecipe::new(&DType::Q6K, 1.0).expect("a recipe");
-        let mut whole = vec![0; 210 * 8];
-        recipe.fill(&mut whole, 0, 3);
+        let mut complete = vec![0; 210 * 8];
+        recipe.fill(&mut complete, 0, 3);
         let mut parts = vec![0; 210 * 8];
         let (front, back) = parts.split_at_mut(210 * 3);
         recipe.fill(front, 0, 3);
         recipe.fill(back, 3, 3);
-        assert_eq!(whole, parts);
+        assert_eq!(complete, parts);
         recipe.fill(&mut parts, 0, 4);
-        assert_ne!(whole, parts);
+        assert_ne!(complete, parts);
     }
 }

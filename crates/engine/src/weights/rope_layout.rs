@@ -1,10 +1,11 @@
-//! How the rows of a head in the matrices of queries and keys are ordered.
+//! The order of the rows of a head in the matrices of queries and keys.
 
-/// The two values of a head that rotary position embedding turns as a pair.
+/// The pairs of values of a head that rotary position embedding (RoPE) rotates together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RopeLayout {
-    /// i and i + half: Hugging Face checkpoints.
+    /// The values i and i + width / 2 are a pair (Hugging Face checkpoints).
     Halves,
-    /// 2 i and 2 i + 1: GGUF files of the Llama family, whose rows of q and k are permuted for it.
+    /// The values 2 i and 2 i + 1 are a pair (GGUF files of the Llama family, whose query and key
+    /// rows are permuted accordingly).
     Interleaved,
 }

@@ -1,16 +1,21 @@
-//! Resident weights by name.
+//! Loaded weights by name.
 
-use super::Resident;
+use super::ResidentTensor;
 use candle_core::{Result, bail};
 use std::collections::HashMap;
 
-/// Resident weights, by their Hugging Face names and those of tensors that only some formats have.
-pub(crate) type WeightMap = HashMap<String, Resident>;
+/// Loaded weights, by the Hugging Face names of their tensors. Tensors that only some formats have
+/// keep the names of these formats.
+pub(crate) type WeightMap = HashMap<String, ResidentTensor>;
 
-/// Takes a weight out of the map. Loading has checked that every needed one is there.
-pub(crate) fn take(weights: &mut WeightMap, name: &str) -> Result<Resident> {
+/// Removes a weight from the map and returns it. Loading has checked that all required weights
+/// exist.
+///
+/// # Errors
+/// The weight is not in the map.
+pub(crate) fn take(weights: &mut WeightMap, name: &str) -> Result<ResidentTensor> {
     match weights.remove(name) {
         Some(weight) => Ok(weight),
-        None => bail!("weight {name} was not loaded"),
+        None => bail!("weight {name} is missing"),
     }
 }

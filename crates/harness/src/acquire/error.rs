@@ -42,7 +42,7 @@ pub enum AcquireError {
     #[error("{}: no such file", _0.display())]
     NoConfig(PathBuf),
     /// No config of the repository is embedded.
-    #[error("the shapes of {0} are not known: its config is not built in")]
+    #[error("the shapes of {0} are not built in")]
     UnknownRepository(String),
     /// An embedded config cannot be written to the temporary folder.
     #[error("the config of {repo} cannot be written to {}: {source}", folder.display())]

@@ -127,8 +127,8 @@ fn alternatives(
     hints
 }
 
-/// Returns a hint that proposes the next smaller model of the family, and the estimated bytes of its
-/// weights with the bits per weight of `bytes`. `None` if no smaller model is known.
+/// Returns a hint that proposes the next smaller model of the family, and the estimated bytes of
+/// its weights with the bits per weight of `bytes`. `None` if no smaller model is known.
 fn smaller_model(spec: &LoadSpec, bytes: &PredictedBytes) -> Option<(String, u64)> {
     let smaller = spec.smaller()?;
     let share = smaller.parameters as f64 / bytes.parameters as f64;

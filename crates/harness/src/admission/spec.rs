@@ -21,7 +21,7 @@ pub struct LoadSpec {
     /// The devices of the model.
     pub devices: Vec<Device>,
     /// The bytes of GGUF files. Their blocks are not converted, so that the size is more exact than
-    /// the name of a mix.
+    /// the name of a mix. `None` for a model with a `config.json`.
     pub file_bytes: Option<u64>,
     /// The hub repository, from which the next smaller model of the family is known.
     pub repo: Option<String>,

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 /// The fraction of a prediction by which a derived memory range extends up and down.
 const DERIVED_MARGIN: f64 = 0.05;
-/// The minimum number of bytes by which it extends, because the memory of a process varies by this
-/// amount between hosts.
+/// The minimum number of bytes by which a derived memory range extends up and down, because the
+/// memory of a process varies by this amount between hosts.
 const MIN_DERIVED_MARGIN: u64 = 100_000_000;
 
-/// A value, with its origin.
+/// An expected value, with its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Given<T> {
     /// The value.
@@ -51,7 +51,7 @@ pub struct Expectation {
     pub perplexity: Given<f64>,
     /// The SHA-256 of the perplexity text, in hexadecimal.
     pub text_sha256: String,
-    /// The length of that text in bytes.
+    /// The length of the perplexity text in bytes.
     pub text_bytes: u64,
     /// The accepted answers, in the order of the questions.
     pub answers: Vec<Answer>,
@@ -72,17 +72,17 @@ impl Expectation {
     /// Returns the range of peak device memory. `None` if neither manifest nor prediction gives
     /// one.
     pub fn vram_range(&self, prediction: Option<&Prediction>) -> Option<Given<ByteRange>> {
-        range(self.memory.vram, prediction.map(|p| p.device_peak))
+        given_or_derived(self.memory.vram, prediction.map(|p| p.device_peak))
     }
 
     /// Returns the range of peak private host memory. `None` if neither manifest nor prediction
     /// gives one.
     pub fn ram_range(&self, prediction: Option<&Prediction>) -> Option<Given<ByteRange>> {
-        range(self.memory.ram, prediction.map(|p| p.host_peak))
+        given_or_derived(self.memory.ram, prediction.map(|p| p.host_peak))
     }
 }
 
-fn range(given: Option<ByteRange>, predicted: Option<u64>) -> Option<Given<ByteRange>> {
+fn given_or_derived(given: Option<ByteRange>, predicted: Option<u64>) -> Option<Given<ByteRange>> {
     match (given, predicted) {
         (Some(value), _) => Some(Given { value, derived: false }),
         (None, Some(predicted)) => {
@@ -101,8 +101,8 @@ fn range(given: Option<ByteRange>, predicted: Option<u64>) -> Option<Given<ByteR
 pub(super) mod tests {
     use super::*;
 
-    /// Returns an expectation without demands.
-    pub(in crate::check) fn expecting(quantization: &str) -> Expectation {
+    /// Returns an expectation with derived values only: no memory range and no answers.
+    pub(in crate::check) fn expectation(quantization: &str) -> Expectation {
         Expectation {
             quantization: Scheme::from_name(quantization).expect("a scheme"),
             in_place: false,

@@ -7,8 +7,8 @@ use super::words;
 use crate::measurement::{Measurement, Outcome};
 use modelgate_protocol::{FinishReason, Generation, Stage};
 
-const LOOK: &str = "check the quantization check and the errors of the tensors first: they show \
-                    a damaged weight or a wrong file";
+const HINT: &str = "read the verdict of `quantization` and the errors of the tensors first: they \
+                    show a damaged weight or a wrong file";
 
 /// The maximum mean number of text bytes per token: twice that of the largest vocabularies. Fewer
 /// tokens do not cover the complete text, and a part of it may have a low perplexity by chance.
@@ -40,7 +40,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         .or_else(|| wrong_perplexity(measurement, expectation));
     match wrong {
         None => verdict,
-        Some(message) => verdict.failed(message, LOOK),
+        Some(message) => verdict.failed(message, HINT),
     }
 }
 
@@ -67,9 +67,9 @@ fn observed(measurement: &Measurement) -> String {
 fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<String> {
     let name = &answer.name;
     let Some(generation) = generation.filter(|generation| generation.name == *name) else {
-        return Some(format!("{name}: the worker gave no answer"));
+        return Some(format!("{name}: the worker reported no answer"));
     };
-    if let Some(wrong) = wrong_numbers(generation) {
+    if let Some(wrong) = invalid_values(generation) {
         return Some(wrong);
     }
     let text = shortened(&generation.text);
@@ -88,24 +88,26 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
             generation.tokens.len()
         ));
     }
-    not_repeated(generation)
+    repetition_error(generation)
 }
 
-/// Returns an error of an answer that is independent of its text.
-pub(super) fn wrong_numbers(generation: &Generation) -> Option<String> {
+/// Returns an error that is independent of the text: non-finite logits, missing tokens or missing
+/// log-probabilities.
+pub(super) fn invalid_values(generation: &Generation) -> Option<String> {
     let name = &generation.name;
     if generation.nonfinite_logits > 0 {
         return Some(format!("{name}: {} logits are NaN or infinite", generation.nonfinite_logits));
     }
     if generation.tokens.is_empty() || generation.prompt_tokens.is_empty() {
-        return Some(format!("{name}: the worker reports no tokens"));
+        return Some(format!("{name}: the worker reported no tokens"));
     }
     (generation.logprobs.len() != generation.tokens.len()
         || generation.logprobs.iter().any(Option::is_none))
     .then(|| format!("{name}: not every token has a finite log-probability"))
 }
 
-pub(super) fn not_repeated(generation: &Generation) -> Option<String> {
+/// Returns an error if the second run of the prompt gave different tokens.
+pub(super) fn repetition_error(generation: &Generation) -> Option<String> {
     (!generation.repeated_identically).then(|| {
         format!("{}: the same prompt gave different tokens in the second run", generation.name)
     })
@@ -121,12 +123,16 @@ fn wrong_perplexity(measurement: &Measurement, expectation: &Expectation) -> Opt
         return Some("the worker reported no perplexity".into());
     };
     if perplexity.text_sha256 != expectation.text_sha256 {
-        return Some("the perplexity is of another text".into());
-    }
-    let least = (expectation.text_bytes / MAX_TOKEN_BYTES).max(1);
-    if perplexity.tokens < least {
         return Some(format!(
-            "the perplexity is of {} tokens; a text of {} bytes has at least {least}",
+            "the perplexity is that of a different text: expected the text with SHA-256 {}",
+            expectation.text_sha256
+        ));
+    }
+    let min_tokens = (expectation.text_bytes / MAX_TOKEN_BYTES).max(1);
+    if perplexity.tokens < min_tokens {
+        return Some(format!(
+            "the perplexity covers {} tokens, expected at least {min_tokens} for a text of {} \
+             bytes",
             perplexity.tokens, expectation.text_bytes
         ));
     }
@@ -135,7 +141,7 @@ fn wrong_perplexity(measurement: &Measurement, expectation: &Expectation) -> Opt
     };
     (value.get() > expectation.perplexity.value || value.get() < 1.0).then(|| {
         format!(
-            "the perplexity over {} tokens is {:.3}, expected 1 to {}",
+            "the perplexity of {} tokens is {:.3}, expected 1 to {}",
             perplexity.tokens,
             value.get(),
             expectation.perplexity.value
@@ -147,7 +153,7 @@ fn alternatives(any_of: &[String]) -> String {
     any_of.iter().map(|answer| format!("{answer:?}")).collect::<Vec<_>>().join(" or ")
 }
 
-/// Returns at most 200 characters.
+/// Returns at most the first 200 characters of `text`, trimmed.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(200) {
         None => text.trim().to_owned(),

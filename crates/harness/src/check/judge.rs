@@ -9,8 +9,8 @@ use crate::measurement::Measurement;
 impl Check {
     /// Returns the verdict of this check on `measurement`.
     ///
-    /// If the measurement lacks the evidence, the check fails as blocked, with the cause. Only the
-    /// check whose own subject failed reports `failed`.
+    /// If the evidence is missing from the measurement, the verdict is `blocked`, with the cause.
+    /// Only the check whose own subject failed reports `failed`.
     pub fn verdict(self, measurement: &Measurement, expectation: &Expectation) -> Verdict {
         let verdict = match self {
             Check::Load => load::check(measurement),

@@ -8,10 +8,10 @@ use modelgate_protocol::{Device, FailureKind, Tensor};
 use std::collections::{HashMap, HashSet};
 
 const EXPECTED: &str =
-    "every tensor of the architecture resident, none left over, all values finite";
+    "every tensor of the architecture resident, no extra tensor, all values finite";
 
-const ENGINE: &str = "report this defect of the engine: its tensors are not those that the \
-                      config of the model requires";
+const ENGINE_DEFECT_HINT: &str = "report this defect of the engine: its tensors are not those that \
+                                  the config of the model requires";
 
 /// Compares the inventory with the tensor list of the architecture: each tensor is on its device,
 /// and no value is NaN or infinite.
@@ -38,11 +38,11 @@ pub(super) fn check(measurement: &Measurement) -> Verdict {
         observed.push_str(&format!("; omitted: {} {}", omitted.tensors, omitted.group));
     }
     let verdict = Verdict::passed(EXPECTED, observed, false);
-    if let Some(broken) = inventory.list.iter().find(|tensor| tensor.nonfinite > 0) {
+    if let Some(non_finite) = inventory.list.iter().find(|tensor| tensor.nonfinite > 0) {
         return verdict.failed(
             format!(
                 "tensor {} of {} contains {} values that are NaN or infinite",
-                broken.name, broken.file, broken.nonfinite
+                non_finite.name, non_finite.file, non_finite.nonfinite
             ),
             "download the file again and compare its hash: the file is damaged, or the training \
              diverged",
@@ -50,70 +50,73 @@ pub(super) fn check(measurement: &Measurement) -> Verdict {
     }
     match wrong_inventory(measurement, weights) {
         None => verdict,
-        Some(message) => verdict.failed(message, ENGINE),
+        Some(message) => verdict.failed(message, ENGINE_DEFECT_HINT),
     }
 }
 
 fn wrong_inventory(measurement: &Measurement, weights: u64) -> Option<String> {
     let list = &measurement.tensors.list;
     if let Some(empty) = list.iter().find(|tensor| tensor.bytes == 0) {
-        return Some(format!("tensor {} of {} takes no bytes", empty.name, empty.file));
+        return Some(format!("tensor {} of {} has 0 bytes", empty.name, empty.file));
     }
-    let elsewhere =
+    let misplaced =
         list.iter().find(|tensor| !measurement.requested_devices.contains(&tensor.device));
-    if let Some(tensor) = elsewhere {
+    if let Some(tensor) = misplaced {
         return Some(format!(
             "tensor {} is on {}, expected on {}",
             tensor.name,
             tensor.device,
-            named(&measurement.requested_devices)
+            joined(&measurement.requested_devices)
         ));
     }
     let mut names = HashSet::new();
-    if let Some(twice) = list.iter().find(|tensor| !names.insert(&tensor.name)) {
-        return Some(format!("tensor {} is duplicated in the inventory", twice.name));
+    if let Some(duplicate) = list.iter().find(|tensor| !names.insert(&tensor.name)) {
+        return Some(format!("tensor {} is duplicated in the inventory", duplicate.name));
     }
     if measurement.parameters != Some(weights) {
         return Some(format!(
-            "the resident tensors hold {} weights, the worker says that the model has {}",
-            grouped(weights),
-            measurement.parameters.map_or("an unknown number".into(), grouped)
+            "the worker reported {} weights, the resident tensors have {}",
+            measurement.parameters.map_or("an unknown number of".into(), grouped),
+            grouped(weights)
         ));
     }
     let Some(Ok(config)) = measurement.config.as_deref().map(Config::from_json) else {
-        return Some("there is no config that says which tensors are required".into());
+        return Some(
+            "the required tensors are not known: the measurement has no valid config".into(),
+        );
     };
-    not_as_called_for(list, &config)
+    inventory_difference(list, &config)
 }
 
-fn named(devices: &[Device]) -> String {
+fn joined(devices: &[Device]) -> String {
     devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 /// Tables that a GGUF file may contain in addition to the tensors of the architecture.
 const TABLES: [&str; 1] = ["rope_freqs.weight"];
 
-/// Compares names and shapes with those of a Hugging Face checkpoint or of a GGUF file, in which
-/// the experts of a layer may be one tensor, and tables such as `rope_freqs` may be added.
-fn not_as_called_for(list: &[Tensor], config: &Config) -> Option<String> {
+/// Returns the first difference between the names and shapes of `list` and those that `config`
+/// requires. In a GGUF file, the experts of a layer may be one tensor, and the file may contain
+/// additional tables, for example `rope_freqs`.
+fn inventory_difference(list: &[Tensor], config: &Config) -> Option<String> {
     let mut found: HashMap<&str, &[u64]> = list
         .iter()
         .filter(|tensor| !TABLES.contains(&tensor.name.as_str()))
         .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
         .collect();
     let from_gguf = list.iter().any(|tensor| tensor.name.starts_with("blk."));
-    let mut merged_seen = HashSet::new();
+    let mut merged_found = HashSet::new();
     for needed in tensors(config) {
         let mut shape: Vec<u64> = needed.shape.iter().map(|size| *size as u64).collect();
         let mut name = needed.name;
         if from_gguf && let Some(gguf) = gguf_name(&name) {
             name = gguf.name;
             if let (Some(merged), Some(experts)) = (gguf.merged, config.experts) {
-                if merged_seen.contains(&merged) {
+                if merged_found.contains(&merged) {
                     continue;
                 }
                 if found.contains_key(merged.as_str()) {
-                    merged_seen.insert(merged.clone());
+                    merged_found.insert(merged.clone());
                     shape.insert(0, experts.count as u64);
                     name = merged;
                 }
@@ -128,7 +131,7 @@ fn not_as_called_for(list: &[Tensor], config: &Config) -> Option<String> {
         }
     }
     let extra = found.keys().min()?;
-    Some(format!("tensor {extra} is resident, and the architecture has no such tensor"))
+    Some(format!("tensor {extra} is resident, but the architecture does not contain it"))
 }
 
 #[cfg(test)]
@@ -182,17 +185,17 @@ mod tests {
         for merged in [false, true] {
             let mut list = inventory(&config, merged);
             list.push(tensor("rope_freqs.weight", &[16]));
-            assert_eq!(not_as_called_for(&list, &config), None);
-            let at = list.iter().position(|t| t.name.contains("ffn_up")).expect("an expert");
-            let lost = list.remove(at);
-            let message = not_as_called_for(&list, &config).expect("one is missing");
+            assert_eq!(inventory_difference(&list, &config), None);
+            let index = list.iter().position(|t| t.name.contains("ffn_up")).expect("an expert");
+            let removed = list.remove(index);
+            let message = inventory_difference(&list, &config).expect("a missing tensor");
             assert!(message.contains("blk.0.ffn_up"), "{message}");
-            list.push(Tensor { shape: vec![4, 32, 65], ..lost.clone() });
-            assert!(not_as_called_for(&list, &config).is_some_and(|m| m.contains("expected")));
+            list.push(Tensor { shape: vec![4, 32, 65], ..removed.clone() });
+            assert!(inventory_difference(&list, &config).is_some_and(|m| m.contains("expected")));
             list.pop();
-            list.push(lost);
+            list.push(removed);
             list.push(tensor("blk.0.ffn_up.9.weight", &[32, 64]));
-            let message = not_as_called_for(&list, &config).expect("one too many");
+            let message = inventory_difference(&list, &config).expect("an extra tensor");
             assert!(message.contains("blk.0.ffn_up.9.weight"), "{message}");
         }
     }

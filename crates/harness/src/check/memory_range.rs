@@ -39,42 +39,43 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let mut observed = format!("RAM {}", format_bytes(host.peak_private));
     if on_device {
         let devices = &measurement.memory.devices;
-        let (missed, others) = (may_be_missed(devices), others(devices));
-        observed = format!("VRAM {}{missed}, {observed}{others}", format_bytes(device_peak));
+        let (unseen_note, others_note) = (unseen_use_note(devices), other_processes_note(devices));
+        observed =
+            format!("VRAM {}{unseen_note}, {observed}{others_note}", format_bytes(device_peak));
     }
     let derived = [vram, ram].iter().flatten().all(|range| range.derived);
     let verdict = Verdict::passed(expected, observed, derived);
     if vram.is_none() && ram.is_none() {
         return verdict.failed(
-            "there is no expectation of the memory: the shapes of the model are not known, and \
-             the manifest has no range",
+            "no expected memory range: the shapes of the model are not known, and the manifest has \
+             no range",
             "set expect.ram or expect.vram in the manifest",
         );
     }
     if vram.is_some() && measurement.memory.devices.is_empty() {
         return verdict.failed(
             format!(
-                "device memory is expected and was not measured; the model was on {}",
+                "device memory was not measured: the manifest expects it, but the model was on {}",
                 measurement.devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
             ),
             "set `device` to a GPU, or remove expect.vram",
         );
     }
-    if let Some((message, hint)) = measurement.memory.devices.iter().find_map(unsound) {
+    if let Some((message, hint)) = measurement.memory.devices.iter().find_map(unusable_figures) {
         return verdict.failed(message, hint);
     }
     let mut devices = measurement.memory.devices.iter();
-    if let Some(message) = devices.find_map(|device| missing(device, measurement)) {
+    if let Some(message) = devices.find_map(|device| unaccounted_tensors(device, measurement)) {
         return verdict.failed(
             message,
-            "report this defect of the worker: its tensors are not on the device that it \
-             reports, or the figures of its allocator are wrong",
+            "report this defect of the worker: its tensors are not on the reported device, or the \
+             figures of its allocator are wrong",
         );
     }
-    let outside = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]
+    let out_of_range = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]
         .into_iter()
-        .find_map(|(name, range, peak)| outside(name, range?, peak, prediction));
-    match outside {
+        .find_map(|(name, range, peak)| range_error(name, range?, peak, prediction));
+    match out_of_range {
         None => verdict,
         Some(message) => verdict.failed(
             message,
@@ -86,9 +87,9 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
 
 /// Returns a note on how short an unseen use of the devices may be. Empty if no device was
 /// measured.
-fn may_be_missed(devices: &[DeviceMemory]) -> String {
-    let longest = |of: fn(&DeviceMemory) -> Option<Finite>| {
-        let gaps = devices.iter().filter_map(of).map(Finite::get);
+fn unseen_use_note(devices: &[DeviceMemory]) -> String {
+    let longest = |gap_of: fn(&DeviceMemory) -> Option<Finite>| {
+        let gaps = devices.iter().filter_map(gap_of).map(Finite::get);
         gaps.max_by(f64::total_cmp)
             .and_then(|gap| Duration::try_from_secs_f64(gap).ok())
             .map_or("an unknown time".to_owned(), format_duration)
@@ -105,12 +106,12 @@ fn may_be_missed(devices: &[DeviceMemory]) -> String {
 }
 
 /// Returns a note on the memory that other processes used on the devices.
-fn others(devices: &[DeviceMemory]) -> String {
-    let told = devices.iter().filter(|device| !device.foreign.is_empty()).map(|device| {
+fn other_processes_note(devices: &[DeviceMemory]) -> String {
+    let reported = devices.iter().filter(|device| !device.foreign.is_empty()).map(|device| {
         let processes: Vec<String> = device
             .foreign
             .iter()
-            .map(|process| format!("{} {}", named(process), format_bytes(process.bytes)))
+            .map(|process| format!("{} {}", process_name(process), format_bytes(process.bytes)))
             .collect();
         format!(
             "; used on {} by other processes, not counted: {}",
@@ -118,28 +119,28 @@ fn others(devices: &[DeviceMemory]) -> String {
             processes.join(", ")
         )
     });
-    let unseen = devices.iter().filter(|device| !device.per_process).map(|device| {
+    let not_separated = devices.iter().filter(|device| !device.per_process).map(|device| {
         format!(
-            "; the driver does not show which process is the worker: its use of {} is the growth \
-             of the use of the device",
+            "; the driver does not show which process is the worker: its memory on {} is the \
+             growth of the memory in use",
             device.device
         )
     });
-    told.chain(unseen).collect()
+    reported.chain(not_separated).collect()
 }
 
-fn named(process: &ForeignProcess) -> String {
+fn process_name(process: &ForeignProcess) -> String {
     format!("{} (process {})", process.name.as_deref().unwrap_or("a process"), process.pid)
 }
 
 /// Returns the error if less memory of `device` was used than the reported tensors need.
-fn missing(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
+fn unaccounted_tensors(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
     let tensors = measurement.tensors.list.iter().filter(|tensor| tensor.device == device.device);
-    let told = tensors.map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
-    (device.peak < told).then(|| {
+    let tensor_bytes = tensors.map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
+    (device.peak < tensor_bytes).then(|| {
         format!(
-            "the worker says that {} of tensors are on {}, and the driver saw less: {} at most",
-            format_bytes(told),
+            "the worker reports {} of tensors on {}, more than the measured peak of {}",
+            format_bytes(tensor_bytes),
             device.device,
             format_bytes(device.peak)
         )
@@ -148,11 +149,11 @@ fn missing(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
 
 /// Returns why the figures of a device are not usable, or that memory was not released, with a
 /// hint.
-fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
+fn unusable_figures(device: &DeviceMemory) -> Option<(String, &'static str)> {
     let name = &device.device;
     if let Some(reason) = &device.mixed {
         let message = format!(
-            "the use of {name} by the worker cannot be separated from that of other processes: \
+            "the memory of the worker on {name} cannot be separated from that of other processes: \
              {reason}"
         );
         let hint = "run again while no other process uses the GPU; in a container, use the \
@@ -160,25 +161,25 @@ fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
         return Some((message, hint));
     }
     if device.samples == 0 {
-        let message = format!("there is no reading of {name} while the worker ran");
+        let message = format!("the memory of {name} was not read while the worker ran");
         return Some((message, "check that `nvidia-smi` always shows the memory of the GPU"));
     }
     let Some(after) = device.after_unload else {
-        let message = format!("{name} could not be read after the end of the worker");
+        let message = format!("the memory of {name} could not be read after the end of the worker");
         return Some((message, "check that `nvidia-smi` shows the memory of the GPU"));
     };
     let left = after.saturating_sub(device.before);
     if left <= UNLOAD_TOLERANCE {
         return None;
     }
-    let holder = if device.foreign.is_empty() {
-        "the driver shows no process that holds it".to_owned()
+    let holders = if device.foreign.is_empty() {
+        "the driver shows no process that uses it".to_owned()
     } else {
-        let others: Vec<String> = device.foreign.iter().map(named).collect();
-        format!("perhaps held by {}", others.join(", "))
+        let others: Vec<String> = device.foreign.iter().map(process_name).collect();
+        format!("possibly used by {}", others.join(", "))
     };
     let message = format!(
-        "{} of {name} were not released: {} in use before the worker, {} after its end; {holder}",
+        "{} of {name} were not released: {} in use before the worker, {} after its end; {holders}",
         format_bytes(left),
         format_bytes(device.before),
         format_bytes(after),
@@ -191,7 +192,7 @@ fn unsound(device: &DeviceMemory) -> Option<(String, &'static str)> {
 }
 
 /// Returns the error if `peak` is not in `range`.
-fn outside(
+fn range_error(
     name: &str,
     range: Given<ByteRange>,
     peak: u64,
@@ -201,29 +202,33 @@ fn outside(
         return None;
     }
     let side = if peak > range.value.max { "above" } else { "below" };
-    let mut message = format!("peak {name} is {}, {side} {}", format_bytes(peak), range.value);
+    let mut message = format!(
+        "peak {name} is {}, {side} the range: expected {}",
+        format_bytes(peak),
+        range.value
+    );
     if let Some(prediction) = prediction {
-        message.push_str(&predicted(prediction, name == "VRAM"));
+        message.push_str(&prediction_parts(prediction, name == "VRAM"));
     }
     Some(message)
 }
 
 /// Returns the parts of the predicted peak, of the devices or of the host.
-fn predicted(prediction: &Prediction, of_devices: bool) -> String {
+fn prediction_parts(prediction: &Prediction, of_devices: bool) -> String {
     let process = format_bytes(prediction.baseline);
-    let end = match (of_devices, prediction.device_peak > 0, prediction.device_baseline) {
+    let last_part = match (of_devices, prediction.device_peak > 0, prediction.device_baseline) {
         (false, true, _) => {
             return format!(
-                "; predicted: {}, {process} of it for the process",
+                "; predicted: {}, including {process} for the worker process",
                 format_bytes(prediction.host_peak)
             );
         }
-        (false, false, _) => format!("{process} for the process"),
+        (false, false, _) => format!("{process} for the worker process"),
         (true, _, Some(baseline)) => format!("{} before the first weight", format_bytes(baseline)),
-        (true, _, None) => "what the device takes before the first weight".to_owned(),
+        (true, _, None) => "an unknown amount before the first weight".to_owned(),
     };
     format!(
-        "; predicted: {} of weights, {} of KV cache, {} of activations and {end}",
+        "; predicted: {} of weights, {} of KV cache, {} of activations and {last_part}",
         format_bytes(prediction.weights),
         format_bytes(prediction.kv_cache),
         format_bytes(prediction.activations),
@@ -232,7 +237,7 @@ fn predicted(prediction: &Prediction, of_devices: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::expectation::tests::expecting;
+    use super::super::expectation::tests::expectation;
     use super::super::kind::Check;
     use super::super::verdict::Status;
     use super::*;
@@ -285,17 +290,17 @@ mod tests {
     fn verdict(measurement: &Measurement, vram: Option<ByteRange>) -> Verdict {
         let ram = Some(ByteRange { min: 0, max: GB });
         let memory = MemoryBounds { vram, ram };
-        let expectation = Expectation { memory, ..expecting("q4_k") };
+        let expectation = Expectation { memory, ..expectation("q4_k") };
         Check::MemoryRange.verdict(measurement, &expectation)
     }
 
     const RANGE: Option<ByteRange> = Some(ByteRange { min: 38 * GB, max: 45 * GB });
 
-    fn fails(device: DeviceMemory, says: &str) {
+    fn assert_fails(device: DeviceMemory, message_part: &str) {
         let verdict = verdict(&measured(vec![device]), RANGE);
         assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
         let message = verdict.message.unwrap_or_default();
-        assert!(message.contains(says), "expected {says:?} in {message}");
+        assert!(message.contains(message_part), "expected {message_part:?} in {message}");
         assert!(verdict.hint.is_some_and(|hint| !hint.is_empty()));
     }
 
@@ -309,16 +314,19 @@ mod tests {
         );
         let sampled = DeviceMemory { peak_source: PeakSource::Samples, ..device() };
         let passed = verdict(&measured(vec![sampled]), RANGE);
-        let says = "VRAM 41.2 GB (sampled: a use shorter than 7 ms can be missed)";
-        assert!(passed.observed.starts_with(says), "{}", passed.observed);
+        let expected = "VRAM 41.2 GB (sampled: a use shorter than 7 ms can be missed)";
+        assert!(passed.observed.starts_with(expected), "{}", passed.observed);
         let within = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE), ..device() };
         assert_eq!(verdict(&measured(vec![within]), RANGE).status, Status::Passed);
     }
 
     #[test]
     fn peaks_outside_the_range_fail_and_devices_are_summed() {
-        fails(DeviceMemory { peak: 46 * GB, ..device() }, "peak VRAM is 46.0 GB, above 38.0 GB to");
-        fails(DeviceMemory { peak: GB, ..device() }, "peak VRAM is 1.00 GB, below");
+        assert_fails(
+            DeviceMemory { peak: 46 * GB, ..device() },
+            "peak VRAM is 46.0 GB, above the range: expected 38.0 GB to",
+        );
+        assert_fails(DeviceMemory { peak: GB, ..device() }, "peak VRAM is 1.00 GB, below");
         let half = DeviceMemory { peak: 21 * GB, ..device() };
         let two = verdict(&measured(vec![half.clone(), half]), RANGE);
         assert_eq!(two.status, Status::Passed, "{two:?}");
@@ -342,12 +350,12 @@ mod tests {
     #[test]
     fn memory_that_is_not_released_fails() {
         let left = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE + 1), ..device() };
-        fails(left.clone(), "67.1 MB of cuda:0 were not released: 1.00 GB in use before");
-        fails(left, "the driver shows no process that holds it");
+        assert_fails(left.clone(), "67.1 MB of cuda:0 were not released: 1.00 GB in use before");
+        assert_fails(left, "the driver shows no process that uses it");
         let foreign = vec![ForeignProcess { pid: 7, name: Some("python".into()), bytes: GB }];
-        let held = DeviceMemory { after_unload: Some(3 * GB), foreign, ..device() };
-        fails(held, "perhaps held by python (process 7)");
-        fails(DeviceMemory { after_unload: None, ..device() }, "could not be read after");
+        let used = DeviceMemory { after_unload: Some(3 * GB), foreign, ..device() };
+        assert_fails(used, "possibly used by python (process 7)");
+        assert_fails(DeviceMemory { after_unload: None, ..device() }, "could not be read after");
     }
 
     #[test]
@@ -356,16 +364,17 @@ mod tests {
             vec![ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2_147_483_648 }];
         let passed = verdict(&measured(vec![DeviceMemory { foreign, ..device() }]), RANGE);
         assert_eq!(passed.status, Status::Passed);
-        let says = "used on cuda:0 by other processes, not counted: python (process 77) 2.15 GB";
-        assert!(passed.observed.contains(says), "{}", passed.observed);
+        let expected =
+            "used on cuda:0 by other processes, not counted: python (process 77) 2.15 GB";
+        assert!(passed.observed.contains(expected), "{}", passed.observed);
         let unseen = DeviceMemory { per_process: false, ..device() };
         let passed = verdict(&measured(vec![unseen.clone()]), RANGE);
         assert_eq!(passed.status, Status::Passed);
         assert!(passed.observed.contains("does not show which process"), "{}", passed.observed);
-        let mixed = Some("more than one came: 7, 8".to_owned());
-        fails(
+        let mixed = Some("two processes started: 7, 8".to_owned());
+        assert_fails(
             DeviceMemory { mixed, ..unseen },
-            "of cuda:0 by the worker cannot be separated from that of other processes: more than one came",
+            "on cuda:0 cannot be separated from that of other processes: two processes started",
         );
     }
 
@@ -392,13 +401,13 @@ mod tests {
         let failed = verdict(&measurement, RANGE);
         assert_eq!(failed.status, Status::Failed, "{failed:?}");
         let message = failed.message.unwrap_or_default();
-        let says = "42.0 GB of tensors are on cuda:0, and the driver saw less: 41.2 GB";
-        assert!(message.contains(says), "{message}");
+        let expected = "42.0 GB of tensors on cuda:0, more than the measured peak of 41.2 GB";
+        assert!(message.contains(expected), "{message}");
     }
 
     #[test]
     fn a_device_without_readings_fails() {
-        fails(DeviceMemory { samples: 0, ..device() }, "there is no reading of cuda:0");
+        assert_fails(DeviceMemory { samples: 0, ..device() }, "the memory of cuda:0 was not read");
     }
 
     #[test]

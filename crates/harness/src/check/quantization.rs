@@ -32,7 +32,8 @@ fn error_bound(dtype: &DType) -> Option<f64> {
     })
 }
 
-/// The smallest block of any type: rows that it does not divide cannot be quantized.
+/// The smallest block of any type, in weights: a row that is not a multiple of it cannot be
+/// quantized.
 const MIN_BLOCK: u64 = 32;
 
 /// Compares every tensor with the rule.
@@ -41,7 +42,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let expected = match scheme.dtype() {
         None => "no tensor quantized".to_owned(),
         Some(_) if scheme.is_gguf_only() => {
-            format!("every tensor in a type that llama.cpp's {scheme} has")
+            format!("every tensor in a block type of {scheme} in llama.cpp")
         }
         Some(dtype) if in_place(expectation) => format!("every quantizable tensor in {dtype}"),
         Some(dtype) => format!("every quantizable tensor in {dtype}, within its error"),
@@ -61,7 +62,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let verdict = Verdict::passed(expected, format!("{types}; {bits:.2} bits per weight"), false);
     let wrong: Vec<String> =
         list.iter().filter_map(|tensor| wrong_tensor(tensor, expectation)).collect();
-    let mixed = !in_place(expectation) && list.iter().any(is_kept);
+    let mixed = !in_place(expectation) && list.iter().any(has_blocks_of_file);
     let wrong_bits = mix(scheme).filter(|_| mixed).and_then(|mix| wrong_bits(list, scheme, &mix));
     if let Some(first) = wrong.first().or(wrong_bits.as_ref()) {
         let more = match wrong.len().saturating_sub(1) {
@@ -74,10 +75,10 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
              type of the file, or use another file",
         );
     }
-    let touched = list.iter().any(|tensor| tensor.dtype.is_quantized());
-    if scheme.dtype().is_some() && !touched {
+    let any_quantized = list.iter().any(|tensor| tensor.dtype.is_quantized());
+    if scheme.dtype().is_some() && !any_quantized {
         return verdict.failed(
-            format!("{scheme} was requested, and no tensor could be quantized"),
+            format!("no tensor is quantized: {scheme} was requested"),
             "read the reason for each tensor in the report; rows must be multiples of the block \
              size",
         );
@@ -92,7 +93,7 @@ fn in_place(expectation: &Expectation) -> bool {
 }
 
 /// Returns whether the blocks of the tensor are those of its file, as for a GGUF file.
-fn is_kept(tensor: &Tensor) -> bool {
+fn has_blocks_of_file(tensor: &Tensor) -> bool {
     tensor.dtype.is_quantized() && tensor.source_dtype == tensor.dtype
 }
 
@@ -101,11 +102,11 @@ fn is_kept(tensor: &Tensor) -> bool {
 fn wrong_bits(list: &[Tensor], scheme: Scheme, mix: &Mix) -> Option<String> {
     let sizes = list.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.bytes));
     let bits = mix.bits_per_weight(sizes)?;
-    let (least, most) = mix.bounds;
-    (!(least..=most).contains(&bits)).then(|| {
+    let (min, max) = mix.bounds;
+    (!(min..=max).contains(&bits)).then(|| {
         format!(
-            "the matrices of the layers take {bits:.2} bits per weight, and those of {scheme} take \
-             {least} to {most}"
+            "the matrices of the layers take {bits:.2} bits per weight, expected {min} to {max} \
+             for {scheme}"
         )
     })
 }
@@ -122,8 +123,8 @@ fn expected_type(class: TensorClass, tensor: &Tensor, scheme: Scheme) -> Result<
     let row = tensor.shape.last().copied().unwrap_or(0);
     if row == 0 || !row.is_multiple_of(block) {
         return Err(format!(
-            "its rows of {row} are not a multiple of the block size {block} of \
-                            {dtype}"
+            "its rows have {row} weights, which is not a multiple of the block size {block} of \
+             {dtype}"
         ));
     }
     Ok(dtype)
@@ -135,7 +136,7 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     let scheme = expectation.quantization;
     let class = class(name, &tensor.shape);
     let in_blocks = tensor.shape.last().is_some_and(|row| row.is_multiple_of(MIN_BLOCK));
-    let from_file = !in_place(expectation) && (is_kept(tensor) || scheme.is_gguf_only());
+    let from_file = !in_place(expectation) && (has_blocks_of_file(tensor) || scheme.is_gguf_only());
     let mixed = from_file && class == TensorClass::Matrix && in_blocks;
     let mix = mix(scheme).filter(|_| mixed);
     if let Some(mix) = &mix
@@ -143,7 +144,7 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     {
         return Some(format!(
             "{name} of {file} is resident in {dtype}, expected {} or another type that {scheme} \
-             has there",
+             allows for this tensor",
             mix.bulk(&tensor.shape)
         ));
     }
@@ -175,11 +176,12 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
     });
     match (nmse, error_bound(dtype)) {
         (None, Some(_)) if converted => Some(format!(
-            "{name} of {file} was converted to {dtype} and its error was not measured"
+            "{name} of {file} was converted to {dtype}, and its quantization error was not \
+             measured"
         )),
         (Some(nmse), Some(bound)) if !(0.0..=bound).contains(&nmse.get()) => Some(format!(
-            "{name} of {file} differs from its source by a normalised squared error of {:.2e}, \
-             expected at most {bound:.1e} for {dtype}",
+            "{name} of {file} differs from its source by a normalised mean squared error of \
+             {:.2e}, expected at most {bound:.1e} for {dtype}",
             nmse.get()
         )),
         _ => None,
@@ -189,7 +191,7 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::expectation::tests::expecting;
+    use crate::check::expectation::tests::expectation;
     use crate::check::verdict::Status;
     use crate::measurement::Tensors;
     use modelgate_protocol::{Device, Finite, Role};
@@ -198,10 +200,10 @@ mod tests {
         let elements = shape.iter().product();
         Tensor {
             name: name.into(),
-            file: "made".into(),
+            file: "model.safetensors".into(),
             shape: shape.to_vec(),
             source_dtype: dtype.clone(),
-            bytes: dtype.bytes(elements).expect("whole blocks"),
+            bytes: dtype.bytes(elements).expect("complete blocks"),
             dtype,
             device: Device::Cpu,
             nmse: None,
@@ -226,14 +228,14 @@ mod tests {
             tensors: Tensors::of(list, Vec::new()),
             ..Measurement::empty()
         };
-        check(&measurement, &Expectation { in_place, ..expecting(scheme) })
+        check(&measurement, &Expectation { in_place, ..expectation(scheme) })
     }
 
-    fn fails(scheme: &str, list: Vec<Tensor>, says: &str) {
+    fn assert_fails(scheme: &str, list: Vec<Tensor>, message_part: &str) {
         let verdict = verdict(scheme, true, list);
         assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
         let message = verdict.message.unwrap_or_default();
-        assert!(message.contains(says), "expected {says:?} in {message}");
+        assert!(message.contains(message_part), "expected {message_part:?} in {message}");
     }
 
     #[test]
@@ -242,11 +244,14 @@ mod tests {
         for source in [DType::Q4K, DType::F32] {
             let mut list = layer(&DType::Q4K);
             list.iter_mut().for_each(|tensor| tensor.source_dtype = source.clone());
-            let made = verdict("q4_k", true, list.clone());
-            assert_eq!(made.status, Status::Passed, "{made:?}");
-            let read = verdict("q4_k", false, list);
+            let in_place = verdict("q4_k", true, list.clone());
+            assert_eq!(in_place.status, Status::Passed, "{in_place:?}");
+            let from_files = verdict("q4_k", false, list);
             let expected = if source == DType::F32 { Status::Failed } else { Status::Passed };
-            assert_eq!(read.status, expected, "files have an error: {read:?}");
+            assert_eq!(
+                from_files.status, expected,
+                "weights of files have a conversion error: {from_files:?}"
+            );
         }
         let plain = verdict("none", true, layer(&DType::Bf16));
         assert_eq!(plain.status, Status::Passed, "{plain:?}");
@@ -257,13 +262,17 @@ mod tests {
         // the q4_0 of llama.cpp has more bits in the values and in the output matrix
         let mut list = layer(&DType::Q4_0);
         list[0] = tensor("model.layers.0.self_attn.v_proj.weight", &[256, 512], DType::Q4_1);
-        fails("q4_0", list, "v_proj.weight of made is resident in q4_1, expected q4_0");
+        assert_fails(
+            "q4_0",
+            list,
+            "v_proj.weight of model.safetensors is resident in q4_1, expected q4_0",
+        );
         let mut list = layer(&DType::Q4K);
         list[1] = tensor("model.layers.0.mlp.down_proj.weight", &[512, 256], DType::Bf16);
-        fails("q4_k", list, "is resident in bf16, expected q4_k");
-        fails("none", layer(&DType::Q8_0), "expected unquantized");
+        assert_fails("q4_k", list, "is resident in bf16, expected q4_k");
+        assert_fails("none", layer(&DType::Q8_0), "expected unquantized");
         let mut list = layer(&DType::Q8_0);
         list[0].bytes /= 2;
-        fails("q8_0", list, "bytes, expected");
+        assert_fails("q8_0", list, "bytes, expected");
     }
 }

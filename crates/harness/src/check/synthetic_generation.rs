@@ -2,35 +2,38 @@
 //! a prefix of the model that agrees with the CPU. The generated text is not judged.
 
 use super::fixed_run::FixedRun;
-use super::generation::{is_complete, not_repeated, wrong_numbers};
+use super::generation::{invalid_values, is_complete, repetition_error};
 use super::verdict::{Verdict, without_evidence};
 use crate::measurement::Measurement;
 use modelgate_model::{COMPARED_LAYERS, Config};
 use modelgate_protocol::{Device, FinishReason, Finite, Generation, GenerationRequest};
 
-const LOOK: &str = "report this defect of the engine, or check the device: the results of random \
+const HINT: &str = "report this defect of the engine, or check the device: the results of random \
                     weights must be finite and the same in two runs";
 
-/// The maximum relative error of the logits from the arithmetic of a device: its products of
-/// quantized weights quantize activations to 8 bits, and other values have a mantissa of 8 bits.
+/// The maximum relative error of the logits (norm of the difference divided by the norm) from the
+/// arithmetic of a device: its products of quantized weights quantize activations to 8 bits, and
+/// other values have a mantissa of 8 bits.
 const MAX_ERROR: f64 = 0.05;
 
 /// Compares the answer with the request, and the agreement with its limit.
 pub(super) fn check(measurement: &Measurement, fixed_run: &FixedRun) -> Verdict {
     let config = measurement.config.as_deref().and_then(|text| Config::from_json(text).ok());
-    judge(measurement, &fixed_run.request(config.as_ref()))
+    verdict(measurement, &fixed_run.request(config.as_ref()))
 }
 
-fn judge(measurement: &Measurement, asked: &GenerationRequest) -> Verdict {
+fn verdict(measurement: &Measurement, request: &GenerationRequest) -> Verdict {
     let on_device = on_device(measurement);
     let mut expected = format!(
-        "synthetic: {} tokens after {} fixed ones, finite logits, the same tokens twice",
-        asked.max_tokens,
-        asked.tokens.len()
+        "synthetic: {} tokens after {} fixed prompt tokens, finite logits, identical tokens in \
+         two runs",
+        request.max_tokens,
+        request.tokens.len()
     );
     if on_device {
         expected.push_str(&format!(
-            "; a prefix of {COMPARED_LAYERS} layers within {MAX_ERROR} of the CPU"
+            "; logits of the first {COMPARED_LAYERS} layers within a relative error of {MAX_ERROR} \
+             of the CPU"
         ));
     }
     if !is_complete(measurement) {
@@ -38,13 +41,17 @@ fn judge(measurement: &Measurement, asked: &GenerationRequest) -> Verdict {
     }
     let verdict = Verdict::passed(expected, observed(measurement), true);
     let wrong = match measurement.generations.as_slice() {
-        [generation] if generation.name == asked.name => wrong_generation(generation, asked),
-        other => Some(format!("expected one run named \"{}\", found {}", asked.name, other.len())),
+        [generation] if generation.name == request.name => wrong_generation(generation, request),
+        other => Some(format!(
+            "expected one generation named \"{}\", found {}",
+            request.name,
+            other.len()
+        )),
     };
     let wrong = wrong.or_else(|| on_device.then(|| wrong_agreement(measurement)).flatten());
     match wrong {
         None => verdict,
-        Some(message) => verdict.failed(message, LOOK),
+        Some(message) => verdict.failed(message, HINT),
     }
 }
 
@@ -71,28 +78,28 @@ fn observed(measurement: &Measurement) -> String {
     parts.join("; ")
 }
 
-fn wrong_generation(generation: &Generation, asked: &GenerationRequest) -> Option<String> {
+fn wrong_generation(generation: &Generation, request: &GenerationRequest) -> Option<String> {
     let name = &generation.name;
-    if generation.prompt_tokens != asked.tokens {
+    if generation.prompt_tokens != request.tokens {
         return Some(format!(
-            "{name}: the prompt was {} tokens, which are not the {} requested ones",
+            "{name}: the prompt has {} tokens, which differ from the {} requested tokens",
             generation.prompt_tokens.len(),
-            asked.tokens.len()
+            request.tokens.len()
         ));
     }
-    if let Some(wrong) = wrong_numbers(generation) {
+    if let Some(wrong) = invalid_values(generation) {
         return Some(wrong);
     }
-    let (count, most) = (generation.tokens.len(), asked.max_tokens as usize);
+    let (count, expected) = (generation.tokens.len(), request.max_tokens as usize);
     // a worker that stops early was not timed as requested: random weights do not stop
     let stop = match generation.finish_reason {
         FinishReason::Length => "",
         FinishReason::Stop => " and a stop",
     };
-    if count != most || !stop.is_empty() {
-        return Some(format!("{name}: {count} tokens{stop} were generated, expected {most}"));
+    if count != expected || !stop.is_empty() {
+        return Some(format!("{name}: {count} tokens{stop} were generated, expected {expected}"));
     }
-    not_repeated(generation)
+    repetition_error(generation)
 }
 
 fn wrong_agreement(measurement: &Measurement) -> Option<String> {
@@ -102,15 +109,16 @@ fn wrong_agreement(measurement: &Measurement) -> Option<String> {
     let config = measurement.config.as_deref().map(Config::from_json);
     let Some(Ok(config)) = config else {
         return Some(
-            "there is no config that says how many layers are compared with the \
-                     CPU"
-            .into(),
+            "the number of layers to compare with the CPU is not known: the measurement has no \
+             valid config"
+                .into(),
         );
     };
     let layers = config.layers.min(COMPARED_LAYERS);
     if agreement.layers as usize != layers || agreement.tokens == 0 {
         return Some(format!(
-            "{} layers were compared with the CPU on {} tokens, expected {layers} layers",
+            "{} layers were compared with the CPU on {} tokens, expected {layers} layers on at \
+             least 1 token",
             agreement.layers, agreement.tokens
         ));
     }
@@ -118,8 +126,8 @@ fn wrong_agreement(measurement: &Measurement) -> Option<String> {
     let within = error.is_some_and(|error| (0.0..=MAX_ERROR).contains(&error));
     (!within).then(|| {
         format!(
-            "the logits of the first {layers} layers differ from the CPU's by {} of their norm, \
-             expected at most {MAX_ERROR}",
+            "the logits of the first {layers} layers differ from those of the CPU by {} of their \
+             norm, expected at most {MAX_ERROR}",
             error.map_or("NaN or infinity".into(), |error| format!("{error:.3}"))
         )
     })
@@ -138,7 +146,7 @@ mod tests {
         "max_position_embeddings": 64
     }"#;
 
-    fn asked() -> GenerationRequest {
+    fn request() -> GenerationRequest {
         GenerationRequest {
             name: "fixed".into(),
             messages: Vec::new(),
@@ -151,7 +159,7 @@ mod tests {
         Finite::new(value)
     }
 
-    fn on(device: &str) -> Measurement {
+    fn measured_on(device: &str) -> Measurement {
         Measurement {
             outcome: Outcome::Measured,
             config: Some(CONFIG.into()),
@@ -177,97 +185,106 @@ mod tests {
 
     fn on_gpu(error: Option<Finite>) -> Measurement {
         let agreement = Agreement { layers: 2, tokens: 16, relative_error: error };
-        Measurement { agreement: Some(agreement), ..on("cuda:0") }
+        Measurement { agreement: Some(agreement), ..measured_on("cuda:0") }
     }
 
-    fn passes(measurement: &Measurement) {
-        let verdict = judge(measurement, &asked());
+    fn assert_passes(measurement: &Measurement) {
+        let verdict = verdict(measurement, &request());
         assert_eq!(verdict.status, Status::Passed, "{verdict:?}");
     }
 
-    fn fails(measurement: &Measurement, says: &str) {
-        let verdict = judge(measurement, &asked());
+    fn assert_fails(measurement: &Measurement, message_part: &str) {
+        let verdict = verdict(measurement, &request());
         assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
         let message = verdict.message.unwrap_or_default();
-        assert!(message.contains(says), "expected {says:?} in {message}");
+        assert!(message.contains(message_part), "expected {message_part:?} in {message}");
     }
 
-    /// Returns a measurement with a changed answer.
+    /// Returns a measurement on the CPU with a changed answer.
     fn changed(change: impl FnOnce(&mut Generation)) -> Measurement {
-        let mut measurement = on("cpu");
+        let mut measurement = measured_on("cpu");
         change(&mut measurement.generations[0]);
         measurement
     }
 
     #[test]
-    fn on_the_cpu_no_comparison_is_needed() {
-        passes(&on("cpu"));
-        fails(&on("cuda:0"), "no prefix of the model was compared");
-        passes(&on_gpu(finite(0.01)));
+    fn a_measurement_on_the_cpu_needs_no_comparison() {
+        assert_passes(&measured_on("cpu"));
+        assert_fails(&measured_on("cuda:0"), "no prefix of the model was compared");
+        assert_passes(&on_gpu(finite(0.01)));
     }
 
     #[test]
     fn a_prefix_that_differs_from_the_cpu_fails() {
-        passes(&on_gpu(finite(0.05)));
-        fails(&on_gpu(finite(0.2)), "differ from the CPU's by 0.200");
-        fails(&on_gpu(finite(-0.01)), "differ");
-        fails(&on_gpu(None), "NaN or infinity");
+        assert_passes(&on_gpu(finite(0.05)));
+        assert_fails(&on_gpu(finite(0.2)), "differ from those of the CPU by 0.200");
+        assert_fails(&on_gpu(finite(-0.01)), "differ");
+        assert_fails(&on_gpu(None), "NaN or infinity");
     }
 
     #[test]
     fn a_prefix_that_is_too_short_fails() {
         let short = |layers, tokens| {
             let agreement = Agreement { layers, tokens, relative_error: finite(0.01) };
-            Measurement { agreement: Some(agreement), ..on("cuda:0") }
+            Measurement { agreement: Some(agreement), ..measured_on("cuda:0") }
         };
-        fails(&short(1, 16), "1 layers were compared");
-        fails(&short(2, 0), "on 0 tokens");
+        assert_fails(&short(1, 16), "1 layers were compared");
+        assert_fails(&short(2, 0), "on 0 tokens");
         let one = CONFIG.replace("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 1");
-        passes(&Measurement { config: Some(one), ..short(1, 16) });
-        fails(&Measurement { config: None, ..short(2, 16) }, "no config");
+        assert_passes(&Measurement { config: Some(one), ..short(1, 16) });
+        assert_fails(&Measurement { config: None, ..short(2, 16) }, "no valid config");
     }
 
     #[test]
     fn a_worker_cannot_avoid_the_comparison_by_reporting_the_cpu() {
-        fails(&Measurement { devices: vec![Device::Cpu], ..on("cuda:0") }, "no prefix");
-        fails(&Measurement { devices: vec![Device::Cuda(0)], ..on("cpu") }, "no prefix");
+        assert_fails(
+            &Measurement { devices: vec![Device::Cpu], ..measured_on("cuda:0") },
+            "no prefix",
+        );
+        assert_fails(
+            &Measurement { devices: vec![Device::Cuda(0)], ..measured_on("cpu") },
+            "no prefix",
+        );
     }
 
     #[test]
     fn non_finite_numbers_fail() {
-        fails(&changed(|g| g.nonfinite_logits = 1), "1 logits are NaN or infinite");
-        fails(&changed(|g| g.logprobs[1] = None), "finite log-probability");
-        fails(&changed(|g| g.repeated_identically = false), "different tokens in the second run");
+        assert_fails(&changed(|g| g.nonfinite_logits = 1), "1 logits are NaN or infinite");
+        assert_fails(&changed(|g| g.logprobs[1] = None), "finite log-probability");
+        assert_fails(
+            &changed(|g| g.repeated_identically = false),
+            "different tokens in the second run",
+        );
     }
 
     #[test]
     fn a_different_prompt_or_length_fails() {
-        fails(&changed(|g| g.prompt_tokens[2] = 8), "not the 3 requested ones");
+        assert_fails(&changed(|g| g.prompt_tokens[2] = 8), "differ from the 3 requested tokens");
         let cut = |g: &mut Generation, length: usize| {
             g.tokens.truncate(length);
             g.logprobs.truncate(length);
         };
-        fails(&changed(|g| cut(g, 0)), "no tokens");
-        fails(&changed(|g| cut(g, 1)), "1 tokens were generated, expected 2");
+        assert_fails(&changed(|g| cut(g, 0)), "no tokens");
+        assert_fails(&changed(|g| cut(g, 1)), "1 tokens were generated, expected 2");
         let stopped = |length| {
             changed(|g| {
                 cut(g, length);
                 g.finish_reason = FinishReason::Stop;
             })
         };
-        fails(&stopped(1), "1 tokens and a stop were generated, expected 2");
-        fails(&stopped(2), "2 tokens and a stop were generated, expected 2");
+        assert_fails(&stopped(1), "1 tokens and a stop were generated, expected 2");
+        assert_fails(&stopped(2), "2 tokens and a stop were generated, expected 2");
     }
 
     #[test]
     fn a_different_number_of_answers_fails() {
-        let mut measurement = on("cpu");
+        let mut measurement = measured_on("cpu");
         measurement.generations.clear();
-        fails(&measurement, "expected one run named \"fixed\", found 0");
-        let mut measurement = on("cpu");
+        assert_fails(&measurement, "expected one generation named \"fixed\", found 0");
+        let mut measurement = measured_on("cpu");
         measurement.generations.push(measurement.generations[0].clone());
-        fails(&measurement, "expected one run named \"fixed\", found 2");
-        fails(&changed(|g| g.name = "other".into()), "named \"fixed\"");
+        assert_fails(&measurement, "expected one generation named \"fixed\", found 2");
+        assert_fails(&changed(|g| g.name = "other".into()), "named \"fixed\"");
     }
 
     #[test]
@@ -277,10 +294,10 @@ mod tests {
             outcome: Outcome::Failed,
             failure: Some(failure),
             load_s: None,
-            ..on("cpu")
+            ..measured_on("cpu")
         };
-        assert_eq!(judge(&lost, &asked()).status, Status::Blocked);
+        assert_eq!(verdict(&lost, &request()).status, Status::Blocked);
         let loaded = Measurement { load_s: finite(1.0), ..lost };
-        assert_eq!(judge(&loaded, &asked()).status, Status::Failed);
+        assert_eq!(verdict(&loaded, &request()).status, Status::Failed);
     }
 }

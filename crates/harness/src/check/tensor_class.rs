@@ -13,7 +13,7 @@ pub(super) enum TensorClass {
     Bias,
     /// The matrix that selects experts, with one row for each expert.
     Router,
-    /// Anything else, such as a table of frequencies.
+    /// Any other tensor, for example a table of frequencies.
     Other,
 }
 
@@ -44,7 +44,9 @@ pub(super) fn class(name: &str, shape: &[u64]) -> TensorClass {
     };
     match shape {
         [_] if stem.contains("norm") => TensorClass::Norm,
-        [_, _] if ROUTERS.iter().any(|router| stem.ends_with(router)) => TensorClass::Router,
+        [_, _] if ROUTER_SUFFIXES.iter().any(|router| stem.ends_with(router)) => {
+            TensorClass::Router
+        }
         [_, _] | [_, _, _] => TensorClass::Matrix,
         _ => TensorClass::Other,
     }
@@ -52,7 +54,7 @@ pub(super) fn class(name: &str, shape: &[u64]) -> TensorClass {
 
 /// The suffixes of the names of routers: Mixtral in a Hugging Face checkpoint, and all routers in
 /// GGUF.
-const ROUTERS: [&str; 2] = ["block_sparse_moe.gate", "ffn_gate_inp"];
+const ROUTER_SUFFIXES: [&str; 2] = ["block_sparse_moe.gate", "ffn_gate_inp"];
 
 #[cfg(test)]
 mod tests {

@@ -11,41 +11,41 @@ use std::time::Duration;
 pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Verdict {
     let downloaded = measurement.downloaded_bytes > 0;
     let budget = if downloaded { expectation.load_first } else { expectation.load_cached };
-    let what = if downloaded { "download and load" } else { "load" };
-    let expected = format!("{what} within {}", format_duration(budget.value));
+    let action = if downloaded { "download and load" } else { "load" };
+    let expected = format!("{action} within {}", format_duration(budget.value));
     let Some(load) = measurement.load_s else {
         return without_evidence(measurement, expected, false);
     };
     let acquire = measurement.acquire_s.filter(|_| downloaded).map_or(0.0, |s| s.get());
-    let took = Duration::from_secs_f64((load.get() + acquire).max(0.0));
-    let observed = format!("{what} took {}", format_duration(took));
+    let elapsed = Duration::from_secs_f64((load.get() + acquire).max(0.0));
+    let observed = format!("{action} took {}", format_duration(elapsed));
     let verdict = Verdict::passed(expected, observed, budget.derived);
-    if took <= budget.value {
+    if elapsed <= budget.value {
         return verdict;
     }
     verdict.failed(
         format!(
-            "{what} took {}, {:.1} times the budget of {}{}",
-            format_duration(took),
-            took.as_secs_f64() / budget.value.as_secs_f64(),
+            "{action} took {}, {:.1} times the budget of {}{}",
+            format_duration(elapsed),
+            elapsed.as_secs_f64() / budget.value.as_secs_f64(),
             format_duration(budget.value),
-            culprit(&measurement.activities)
+            busiest_activity(&measurement.activities)
         ),
         "compare each activity with its ceiling in the report (a slow disk, a cold page cache or \
-         busy cores), or set expect.load_time to more time",
+         busy cores); or set expect.load_time to a longer time",
     )
 }
 
 /// Activities after the load.
 const AFTER_LOAD: [ActivityName; 2] = [ActivityName::Prefill, ActivityName::Decode];
 
-/// Returns the activity of the load that was busy longest, and its fraction of the ceiling of the
-/// hardware.
-fn culprit(activities: &[Activity]) -> String {
+/// Returns a note on the activity of the load with the longest busy time, and its fraction of the
+/// ceiling of the hardware. Empty if there was no activity.
+fn busiest_activity(activities: &[Activity]) -> String {
     let of_load = activities.iter().filter(|a| !AFTER_LOAD.contains(&a.name));
     let longest = of_load.max_by(|a, b| a.busy_s.get().total_cmp(&b.busy_s.get()));
     longest.map_or(String::new(), |activity| {
-        let reached = match (activity.ceiling_bytes_per_s, activity.ceiling_fraction()) {
+        let ceiling_part = match (activity.ceiling_bytes_per_s, activity.ceiling_fraction()) {
             (Some(ceiling), Some(fraction)) => format!(
                 ", {:.0} % of the {}/s that this host can reach",
                 100.0 * fraction.get(),
@@ -54,7 +54,7 @@ fn culprit(activities: &[Activity]) -> String {
             _ => String::new(),
         };
         format!(
-            "; busiest was {}: {} in {:.1} s{reached}",
+            "; the busiest activity was {}: {} in {:.1} s{ceiling_part}",
             activity.name,
             format_bytes(activity.bytes),
             activity.busy_s.get()
@@ -83,11 +83,15 @@ mod tests {
         // this activity was busy longer, but not during the load
         let decode = activity(ActivityName::Decode, 40_000_000_000, 90.0, None);
         assert_eq!(
-            culprit(&[copy.clone(), read, decode]),
-            "; busiest was read: 40.0 GB in 20.0 s, 4 % of the 50.0 GB/s that this host can reach"
+            busiest_activity(&[copy.clone(), read, decode]),
+            "; the busiest activity was read: 40.0 GB in 20.0 s, 4 % of the 50.0 GB/s that this \
+             host can reach"
         );
         let unknown = activity(ActivityName::Quantize, 1_000_000, 2.0, None);
-        assert_eq!(culprit(&[copy, unknown]), "; busiest was quantize: 1.00 MB in 2.0 s");
-        assert_eq!(culprit(&[activity(ActivityName::Decode, 1, 1.0, None)]), "");
+        assert_eq!(
+            busiest_activity(&[copy, unknown]),
+            "; the busiest activity was quantize: 1.00 MB in 2.0 s"
+        );
+        assert_eq!(busiest_activity(&[activity(ActivityName::Decode, 1, 1.0, None)]), "");
     }
 }

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 /// The result of a check on a measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
-    /// The check.
+    /// The check that was applied.
     #[serde(rename = "name")]
     pub check: Check,
-    /// The status.
+    /// Whether the check passed, failed, was blocked or was not selected.
     pub status: Status,
     /// The expected value.
     pub expected: String,
@@ -92,16 +92,16 @@ impl Verdict {
     }
 }
 
-/// Returns the verdict of a check without evidence: failed if the failure is the subject of the
-/// check, otherwise blocked.
+/// Returns the verdict of a check without evidence: failed if `is_subject`, which means that the
+/// failure of the measurement is the subject of the check; otherwise blocked.
 pub(super) fn without_evidence(
     measurement: &Measurement,
     expected: String,
-    subject: bool,
+    is_subject: bool,
 ) -> Verdict {
     let failure =
         measurement.failure.clone().unwrap_or_else(|| Unmeasured::Incomplete.to_failure());
     let verdict =
         Verdict::passed(expected, "not measured", false).failed(failure.to_string(), failure.hint);
-    Verdict { status: if subject { Status::Failed } else { Status::Blocked }, ..verdict }
+    Verdict { status: if is_subject { Status::Failed } else { Status::Blocked }, ..verdict }
 }

@@ -1,16 +1,19 @@
-//! Whether an answer stands in a text: case-insensitive, on word boundaries.
+//! Finds an answer in a text: case-insensitive, at word boundaries.
 
-/// Whether `phrase` stands in `text` with no letter or digit directly before or after it.
+/// Returns whether `text` contains `phrase`, in any case, at word boundaries: no letter or digit is
+/// next to a letter or digit at the start or end of the phrase. An empty phrase is never found.
 pub(super) fn contains(text: &str, phrase: &str) -> bool {
     let (text, phrase) = (text.to_lowercase(), phrase.trim().to_lowercase());
-    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let is_alphanumeric = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     !phrase.is_empty()
         && text.match_indices(&phrase).any(|(start, found)| {
             let before = text[..start].chars().next_back();
             let after = text[start + found.len()..].chars().next();
-            let starts = !(is_word(before) && is_word(phrase.chars().next()));
-            let ends = !(is_word(after) && is_word(phrase.chars().next_back()));
-            starts && ends
+            let starts_at_boundary =
+                !(is_alphanumeric(before) && is_alphanumeric(phrase.chars().next()));
+            let ends_at_boundary =
+                !(is_alphanumeric(after) && is_alphanumeric(phrase.chars().next_back()));
+            starts_at_boundary && ends_at_boundary
         })
 }
 
@@ -19,7 +22,7 @@ mod tests {
     use super::contains;
 
     #[test]
-    fn words_and_not_parts_of_words() {
+    fn a_phrase_is_found_only_at_word_boundaries() {
         assert!(contains("It is PARIS.", "Paris"));
         assert!(contains("7", "7"));
         assert!(contains("the answer is -7!", "-7"));

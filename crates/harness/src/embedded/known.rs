@@ -12,9 +12,9 @@ struct KnownRepository {
 /// The next smaller model of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SmallerModel {
-    /// The repository.
+    /// The repository, `owner/name`.
     pub repo: &'static str,
-    /// The number of parameters on its model page.
+    /// The number of parameters according to its model page.
     pub parameters: u64,
 }
 
@@ -62,7 +62,7 @@ pub fn smaller(repo: &str) -> Option<SmallerModel> {
 /// Returns the config of `repo` (in any case). `None` if it is not embedded.
 ///
 /// # Errors
-/// The embedded config is not supported: a defect that a test excludes.
+/// The embedded config is not supported. This is a defect that a test excludes.
 pub fn config(repo: &str) -> Option<Result<Config, ConfigError>> {
     text(repo).map(Config::from_json)
 }

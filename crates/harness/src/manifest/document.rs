@@ -28,14 +28,15 @@ impl Manifest {
     /// Reads the manifest at `path`.
     ///
     /// # Errors
-    /// The problem, with file, line and column.
+    /// The file cannot be read, or its text is invalid. The error contains file, line and column.
     pub fn open(path: &Path) -> Result<Manifest, ManifestError> {
         let mut text = String::new();
-        // one byte more than the maximum, which shows in the text for any reported file size
+        // one byte more than the maximum, so that `parse` refuses a longer file, whatever size the
+        // operating system reports
         let read = File::open(path)
             .and_then(|file| file.take(MAX_TEXT_BYTES as u64 + 1).read_to_string(&mut text));
         read.map_err(|error| {
-            ManifestError::without_place(
+            ManifestError::without_position(
                 &path.display().to_string(),
                 format!("the manifest cannot be read: {error}"),
                 "set MODELGATE_MANIFEST to a readable TOML file, or unset it to use the default \
@@ -46,23 +47,23 @@ impl Manifest {
         Manifest::parse(&text, &path.display().to_string(), Some(absolute))
     }
 
-    /// Validates the text of a manifest. `name` appears in errors; `path` is the file, if there is
-    /// one.
+    /// Validates the text of a manifest. `name` appears in errors. `path` is the file; `None` for
+    /// the embedded manifest.
     ///
     /// # Errors
-    /// The problem, with file, line and column.
+    /// The text is invalid. The error contains file, line and column.
     pub fn parse(text: &str, name: &str, path: Option<PathBuf>) -> Result<Manifest, ManifestError> {
         if text.len() > MAX_TEXT_BYTES {
-            return Err(ManifestError::without_place(
+            return Err(ManifestError::without_position(
                 name,
-                format!("the manifest has more than {MAX_TEXT_BYTES} bytes"),
-                "set MODELGATE_MANIFEST to a manifest; put texts for the perplexity into \
+                format!("the manifest is too long: it has more than {MAX_TEXT_BYTES} bytes"),
+                "set MODELGATE_MANIFEST to a smaller manifest; put texts for the perplexity into \
                  separate files",
             ));
         }
-        let place = ManifestText { name, text };
-        let raw = read(place)?;
-        let models = resolve(raw, place)?;
+        let manifest = ManifestText { name, text };
+        let raw = read(manifest)?;
+        let models = resolve(raw, manifest)?;
         Ok(Manifest { path, sha256: sha256_hex(text.as_bytes()), models })
     }
 

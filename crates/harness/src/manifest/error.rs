@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-/// The maximum length in bytes of a message and of an excerpt. Both quote the manifest, which may
-/// be one long line.
-const MAX_SHOWN_BYTES: usize = 500;
+/// The maximum length in bytes of a message, a hint and an excerpt. They quote the manifest, which
+/// may be one long line.
+const MAX_QUOTE_BYTES: usize = 500;
 
 /// The text of a manifest, with its name in errors.
 #[derive(Debug, Clone, Copy)]
 pub struct ManifestText<'a> {
-    /// The path of the file, or a description.
+    /// The path of the file, or a description of the embedded manifest.
     pub name: &'a str,
-    /// The text.
+    /// The complete TOML text.
     pub text: &'a str,
 }
 
@@ -23,7 +23,7 @@ pub struct ManifestError {
     pub location: String,
     /// The problem: expected and found.
     pub message: String,
-    /// The line of the manifest, if it is known.
+    /// The number and text of the line. `None` if the position is unknown or the line is empty.
     pub excerpt: Option<String>,
     /// How to fix it.
     pub hint: String,
@@ -32,26 +32,26 @@ pub struct ManifestError {
 impl ManifestError {
     /// Creates an error at the bytes `span` of the manifest.
     pub(super) fn at(
-        place: ManifestText<'_>,
+        manifest: ManifestText<'_>,
         span: Range<usize>,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> ManifestError {
-        let start = span.start.min(place.text.len());
-        let before = place.text.get(..start).unwrap_or("");
+        let start = span.start.min(manifest.text.len());
+        let before = manifest.text.get(..start).unwrap_or("");
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        let text = place.text.lines().nth(line - 1).unwrap_or("").trim_end();
+        let text = manifest.text.lines().nth(line - 1).unwrap_or("").trim_end();
         ManifestError {
-            location: format!("{}:{line}:{column}", place.name),
-            message: shown(message.into()),
-            excerpt: (!text.is_empty()).then(|| shown(format!("{line:>5} | {text}"))),
-            hint: shown(hint.into()),
+            location: format!("{}:{line}:{column}", manifest.name),
+            message: truncated(message.into()),
+            excerpt: (!text.is_empty()).then(|| truncated(format!("{line:>5} | {text}"))),
+            hint: truncated(hint.into()),
         }
     }
 
-    /// Creates an error about a complete manifest.
-    pub(super) fn without_place(name: &str, message: String, hint: &str) -> ManifestError {
+    /// Creates an error that concerns the complete manifest `name`.
+    pub(super) fn without_position(name: &str, message: String, hint: &str) -> ManifestError {
         ManifestError { location: name.to_owned(), message, excerpt: None, hint: hint.to_owned() }
     }
 
@@ -67,9 +67,9 @@ impl ManifestError {
     }
 }
 
-fn shown(mut text: String) -> String {
-    if text.len() > MAX_SHOWN_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_SHOWN_BYTES));
+fn truncated(mut text: String) -> String {
+    if text.len() > MAX_QUOTE_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_QUOTE_BYTES));
         text.push_str("..");
     }
     text

@@ -10,20 +10,21 @@ use modelgate_protocol::Device;
 use std::ops::Range;
 
 impl Resolver<'_> {
+    /// Validates the expectations of `model`.
     pub(super) fn expect(&self, model: &Model, raw: RawExpect) -> Result<Expect> {
         let load_time = match raw.load_time {
             None => LoadTime::default(),
             Some(raw) => {
                 let cached = self.duration(raw.cached.as_ref())?;
                 let first = self.duration(raw.first.as_ref())?;
-                if let (Some(cached), Some(first_time), Some(key)) = (cached, first, &raw.first)
-                    && first_time < cached
+                if let (Some(cached), Some(first), Some(key)) = (cached, first, &raw.first)
+                    && first < cached
                 {
                     return self.error(
                         key.span(),
                         "load_time.first is shorter than load_time.cached",
-                        "set `first` to the time of the download and the load, and `cached` to \
-                         that of the load alone",
+                        "set `first` to the time of the download and the load, and `cached` to the \
+                         time of the load alone",
                     );
                 }
                 LoadTime { cached, first }
@@ -41,7 +42,7 @@ impl Resolver<'_> {
                     return self.error(
                         max.span(),
                         format!("perplexity.max is {}, expected more than 1", max.get_ref()),
-                        "set it to more than 1, the perplexity of a perfect prediction",
+                        "set max to more than 1, which is the perplexity of a perfect prediction",
                     );
                 }
                 PerplexityBound { max: raw.max.map(Spanned::into_inner), text: raw.text }
@@ -60,16 +61,15 @@ impl Resolver<'_> {
         {
             return self.error(
                 span.clone(),
-                "expect.vram of a model on the CPU can never be met: the model takes no device \
-                 memory",
-                "use expect.ram",
+                "expect.vram can never be met: a model on the CPU takes no device memory",
+                "set expect.ram instead",
             );
         }
         self.refuse_impossible(model, expect.memory, vram_span.or(ram_span))?;
         Ok(expect)
     }
 
-    /// Refuses a range that no load of the model can meet, if its shapes are known.
+    /// Refuses a range that no load of the model can meet, if the shapes of the model are known.
     fn refuse_impossible(
         &self,
         model: &Model,
@@ -110,23 +110,27 @@ impl Resolver<'_> {
                 Err(message) => self.error(text.span(), message, "add the unit"),
             },
         };
-        let (low, high) = (bytes(&min)?, bytes(&max)?);
-        match (low, high) {
-            (None, None) => self.error(span, "the range is empty", "set min, max or both"),
-            (Some(low), Some(high)) if low > high => self.error(
+        let (min, max) = (bytes(&min)?, bytes(&max)?);
+        match (min, max) {
+            (None, None) => self.error(
+                span,
+                "the range is empty: it has neither min nor max",
+                "set min, max or both",
+            ),
+            (Some(min), Some(max)) if min > max => self.error(
                 span,
                 "the range is impossible: min is above max",
-                "exchange them, or correct the unit",
+                "exchange min and max; or correct the unit",
             ),
             (_, Some(0)) => {
-                self.error(span, "the range is impossible: max is 0", "set it to more than 0")
+                self.error(span, "the range is impossible: max is 0", "set max to more than 0")
             }
             (Some(0), None) => self.error(
                 span,
-                "the range has no bound: at least 0",
-                "set max, or a min above 0: a check that cannot fail proves nothing",
+                "the range has no bound: min is 0, and there is no max",
+                "set max; or set min to more than 0, so that the check can fail",
             ),
-            (low, high) => Ok(ByteRange { min: low.unwrap_or(0), max: high.unwrap_or(u64::MAX) }),
+            (min, max) => Ok(ByteRange { min: min.unwrap_or(0), max: max.unwrap_or(u64::MAX) }),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The manifest: the models, and the expectations of each.
 //!
-//! Later stages can rely on its values. This module reads only the manifest file; it uses no other
-//! file, no network and no device.
+//! All values are validated here, so that later stages can rely on them. This module reads only the
+//! manifest file; it uses no other file, no network and no device.
 
 mod document;
 mod error;

@@ -11,13 +11,13 @@ use std::time::Duration;
 pub struct Model {
     /// The id, distinct in its manifest: `[a-z0-9][a-z0-9._@-]*`.
     pub id: String,
-    /// The source of its files.
+    /// The source of the files.
     pub source: Source,
-    /// The origin of its weights.
+    /// The origin of the weights.
     pub weights: WeightOrigin,
     /// The quantization of the load.
     pub quantization: Scheme,
-    /// The devices.
+    /// The devices that the model is loaded on.
     pub device: DeviceChoice,
     /// The number of positions of the KV cache. `None` for the default of the model.
     pub context: Option<u32>,
@@ -25,21 +25,21 @@ pub struct Model {
     pub deadline: Duration,
     /// The time without progress after which the worker is ended.
     pub stall: Duration,
-    /// The expectations. Missing values are derived.
+    /// The expectations of the checks. Missing values are derived.
     pub expect: Expect,
     /// The questions. Empty for the built-in questions, and for a synthetic model, which gets none.
     pub generations: Vec<Question>,
 }
 
 impl Model {
-    /// Returns the id for people, with the word `synthetic` if the weights are random and the id
+    /// Returns the id for display, with the word `synthetic` if the weights are random and the id
     /// does not show it.
     pub fn title(&self) -> String {
         title(&self.id, self.weights.evidence())
     }
 }
 
-/// Returns the id of a model for people, with the word `synthetic` if its weights are random and
+/// Returns the id of a model for display, with the word `synthetic` if its weights are random and
 /// the id does not show it.
 pub fn title(id: &str, evidence: Evidence) -> String {
     match evidence {
@@ -140,16 +140,16 @@ pub struct Expect {
 /// The maximum load time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadTime {
-    /// From the spawn until the model is loaded, with local files.
+    /// The maximum time from the spawn until the model is loaded, with local files.
     pub cached: Option<Duration>,
-    /// Including the download, if files were downloaded.
+    /// The maximum time including the download, if files were downloaded.
     pub first: Option<Duration>,
 }
 
 /// The limit of the perplexity.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PerplexityBound {
-    /// The maximum.
+    /// The maximum perplexity. `None` for the default.
     pub max: Option<f64>,
     /// The path of a text of the user, relative to the folder of the manifest. `None` for the
     /// built-in text.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 const DEFAULT_MAX_TOKENS: u32 = 64;
 
 impl Resolver<'_> {
+    /// Validates the questions of a model. No key gives an empty list.
     pub(super) fn generations(
         &self,
         raw: Option<Spanned<OneOrMany<RawGeneration>>>,
@@ -35,7 +36,7 @@ impl Resolver<'_> {
                 return self.error(
                     name_span,
                     format!("generation \"{}\" is duplicated", question.name),
-                    "give each a different name",
+                    "give each question a different name",
                 );
             }
             questions.push(question);
@@ -53,14 +54,18 @@ impl Resolver<'_> {
                 let span = messages.span();
                 let list = messages.into_inner();
                 if list.is_empty() {
-                    return self.error(span, "messages is an empty list", "add at least one");
+                    return self.error(
+                        span,
+                        "messages is an empty list",
+                        "add at least one message",
+                    );
                 }
                 list.into_iter().map(|raw| self.message(raw)).collect::<Result<_>>()?
             }
             _ => {
                 return self.error(
                     raw.expect.span(),
-                    "a generation has either prompt or messages",
+                    "a generation needs either prompt or messages",
                     "use `prompt` for one message of the user, or `messages` for a chat",
                 );
             }
@@ -72,7 +77,7 @@ impl Resolver<'_> {
                 return self.error(
                     n.span(),
                     format!("max_tokens is {}, expected 1 to {MAX_CONTEXT}", n.get_ref()),
-                    "set it to the maximal length of an answer",
+                    "set it to the maximum number of tokens of an answer",
                 );
             }
         };
@@ -81,7 +86,7 @@ impl Resolver<'_> {
             return self.error(
                 raw.expect.span(),
                 "expect is empty: every text would pass",
-                "list the words of which the answer must contain one, such as [\"Paris\"]",
+                "list the accepted answers, for example [\"Paris\"]",
             );
         }
         let name = match &raw.name {
@@ -96,37 +101,39 @@ impl Resolver<'_> {
         if !["system", "user", "assistant"].contains(&role.as_str()) {
             return self.error(
                 raw.role.span(),
-                format!("role \"{role}\" is not known"),
-                "use system, user or assistant",
+                format!("role is \"{role}\", expected system, user or assistant"),
+                "set it to system, user or assistant",
             );
         }
         let span = raw.content.span();
         let OneOrMany(parts) = raw.content.into_inner();
         if parts.is_empty() {
-            return self.error(span, "content is empty", "give a text");
+            return self.error(span, "content is empty", "add a text");
         }
         let content = parts
             .into_iter()
             .map(|part| match part {
                 RawPart::Text(text) => Ok(ContentPart::Text(text)),
-                RawPart::Image(path) => self.no_tower(&path, "image"),
-                RawPart::Audio(path) => self.no_tower(&path, "audio"),
+                RawPart::Image(path) => self.unsupported_medium(&path, "image"),
+                RawPart::Audio(path) => self.unsupported_medium(&path, "audio"),
             })
             .collect::<Result<_>>()?;
         Ok(Message { role, content })
     }
 
-    fn no_tower<T>(&self, path: &Spanned<PathBuf>, medium: &str) -> Result<T> {
+    fn unsupported_medium<T>(&self, path: &Spanned<PathBuf>, medium: &str) -> Result<T> {
         self.error(
             path.span(),
-            format!("{medium} input is not supported: no model is loaded with its tower"),
+            format!(
+                "{medium} input is not supported: the {medium} encoder of a model is not loaded"
+            ),
             "remove it: this version evaluates the text part of every model",
         )
     }
 
     fn text(&self, text: &Spanned<String>, key: &str) -> Result<String> {
         if text.get_ref().trim().is_empty() {
-            return self.error(text.span(), format!("{key} is empty"), "give a text");
+            return self.error(text.span(), format!("{key} is empty"), "add a text");
         }
         Ok(text.get_ref().clone())
     }

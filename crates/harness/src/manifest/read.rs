@@ -29,7 +29,7 @@ pub(super) struct RawModel {
     /// A folder with `config.json` and safetensors files, or a GGUF file. A relative path starts at
     /// the folder of the manifest.
     pub(super) path: Option<Spanned<PathBuf>>,
-    /// A GGUF file of the repository. Any part of a split file stands for all parts.
+    /// A GGUF file of the repository. The name of any part of a split file selects all parts.
     pub(super) file: Option<Spanned<String>>,
     /// A branch, a tag or a commit of the repository. The default is `main`.
     pub(super) revision: Option<Spanned<String>>,
@@ -45,14 +45,14 @@ pub(super) struct RawModel {
     pub(super) context: Option<Spanned<u32>>,
     /// `true` adds the variant `<id>@synthetic` with the same shapes and random weights.
     pub(super) synthetic: Option<Spanned<bool>>,
-    /// `"synthetic"` says that the files at `path` contain random weights, so that answers are not
+    /// `"synthetic"` means that the files at `path` contain random weights, so that answers are not
     /// judged. The default is `"real"`.
     pub(super) evidence: Option<Spanned<String>>,
     /// The maximum time of the worker. The default is `"45min"`.
     pub(super) deadline: Option<Spanned<String>>,
     /// The maximum time of the worker without progress. The default is `"2min"`.
     pub(super) stall: Option<Spanned<String>>,
-    /// What the checks expect. A value that is not given is derived.
+    /// The expectations of the checks. A value that is not given is derived.
     #[serde(default)]
     pub(super) expect: RawExpect,
     /// One question, or several as `[[model.generation]]`. The default is two built-in questions.
@@ -123,7 +123,8 @@ pub(super) struct RawMessage {
     /// `system`, `user` or `assistant`.
     pub(super) role: Spanned<String>,
     /// A text, or a list of parts: a text or `{ text = ".." }`. The parts `{ image = "FILE" }` and
-    /// `{ audio = "FILE" }` are refused, because no tower is loaded.
+    /// `{ audio = "FILE" }` are refused, because the image and audio encoders
+    /// of a model are not loaded.
     pub(super) content: Spanned<OneOrMany<RawPart>>,
 }
 
@@ -144,8 +145,8 @@ struct RawPartTable {
 
 impl<'de> Deserialize<'de> for RawPart {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Part;
-        impl<'de> Visitor<'de> for Part {
+        struct PartVisitor;
+        impl<'de> Visitor<'de> for PartVisitor {
             type Value = RawPart;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string, or a table with one of text, image, audio")
@@ -166,12 +167,12 @@ impl<'de> Deserialize<'de> for RawPart {
                         Ok(RawPart::Audio(audio))
                     }
                     _ => Err(de::Error::custom(
-                        "a part of a message has exactly one of text, image, audio",
+                        "a part of a message needs exactly one of text, image, audio",
                     )),
                 }
             }
         }
-        deserializer.deserialize_any(Part)
+        deserializer.deserialize_any(PartVisitor)
     }
 }
 
@@ -180,8 +181,8 @@ pub(super) struct OneOrMany<T>(pub(super) Vec<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+        struct ListVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
             type Value = OneOrMany<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("one value or a list")
@@ -202,28 +203,28 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
                 Ok(OneOrMany(items))
             }
         }
-        deserializer.deserialize_any(Items(PhantomData))
+        deserializer.deserialize_any(ListVisitor(PhantomData))
     }
 }
 
 /// Reads the keys. Invalid TOML, unknown keys and wrong types are errors.
-pub(super) fn read(place: ManifestText<'_>) -> Result<RawManifest, ManifestError> {
-    toml::from_str(place.text).map_err(|error| {
+pub(super) fn read(manifest: ManifestText<'_>) -> Result<RawManifest, ManifestError> {
+    toml::from_str(manifest.text).map_err(|error| {
         let hint = hint(error.message());
         let message = error.message().replace("unknown field", "unknown key");
-        ManifestError::at(place, error.span().unwrap_or(0..0), message, hint)
+        ManifestError::at(manifest, error.span().unwrap_or(0..0), message, hint)
     })
 }
 
-/// Returns the nearest known key, from the list of known keys in the message of serde.
+/// Returns a hint with the nearest known key, from the list of known keys in the message of serde.
 fn hint(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field ") else {
-        return "see docs/reference/manifest.md for every key".into();
+        return "read docs/reference/manifest.md, which lists every key".into();
     };
     let mut quoted = rest.split('`').skip(1).step_by(2);
     let unknown = quoted.next().unwrap_or_default();
     match nearest(unknown, quoted) {
-        Some(known) => format!("the nearest known key is `{known}`"),
-        None => "see docs/reference/manifest.md for every key".into(),
+        Some(known) => format!("use the nearest known key, `{known}`"),
+        None => "read docs/reference/manifest.md, which lists every key".into(),
     }
 }

@@ -10,6 +10,7 @@ use modelgate_protocol::Scheme;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// The supported version of the manifest format.
 const SCHEMA: u32 = 1;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(45 * 60);
 const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
@@ -17,10 +18,10 @@ const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
 const MAX_DEVICES: usize = 64;
 
 /// Validates every value, and returns the models.
-pub(super) fn resolve(raw: RawManifest, place: ManifestText<'_>) -> Result<Vec<Model>> {
+pub(super) fn resolve(raw: RawManifest, manifest: ManifestText<'_>) -> Result<Vec<Model>> {
     if *raw.schema.get_ref() != SCHEMA {
         return Err(ManifestError::at(
-            place,
+            manifest,
             raw.schema.span(),
             format!("schema is {}, expected {SCHEMA}", raw.schema.get_ref()),
             "set schema to 1",
@@ -28,23 +29,23 @@ pub(super) fn resolve(raw: RawManifest, place: ManifestText<'_>) -> Result<Vec<M
     }
     if raw.model.is_empty() {
         return Err(ManifestError::at(
-            place,
+            manifest,
             raw.schema.span(),
             "the manifest has no model: expected at least one [[model]]",
             "add a model with id, repo or path, and quantization",
         ));
     }
-    let (mut seen, mut models) = (HashSet::new(), Vec::new());
+    let (mut ids, mut models) = (HashSet::new(), Vec::new());
     for raw in raw.model {
         let id = raw.get_ref().id.clone();
-        let resolved = Resolver { place }.models(raw)?;
+        let resolved = Resolver { manifest }.models(raw)?;
         // no other id has the suffix of synthetic variants, so variants are distinct if models are
-        if !seen.insert(id.get_ref().clone()) {
+        if !ids.insert(id.get_ref().clone()) {
             return Err(ManifestError::at(
-                place,
+                manifest,
                 id.span(),
                 format!("id \"{}\" is duplicated", id.get_ref()),
-                "use a different id; variants of a model differ after an @, as in \
+                "use a different id; variants of a model differ after an @, for example \
                  \"my-model@q8_0\"",
             ));
         }
@@ -78,7 +79,9 @@ impl Resolver<'_> {
         let expect = self.expect(&model, raw.expect)?;
         let model = Model { expect, ..model };
         let variant = match raw.synthetic {
-            Some(wanted) if *wanted.get_ref() => Some(self.variant(&model, wanted.span())?),
+            Some(requested) if *requested.get_ref() => {
+                Some(self.variant(&model, requested.span())?)
+            }
             _ => None,
         };
         Ok(std::iter::once(model).chain(variant).collect())
@@ -86,9 +89,9 @@ impl Resolver<'_> {
 
     fn id(&self, id: &Spanned<String>) -> Result<String> {
         let text = id.get_ref();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let well_formed =
-            text.starts_with(plain) && text.chars().all(|c| plain(c) || "._@-".contains(c));
+            text.starts_with(is_plain) && text.chars().all(|c| is_plain(c) || "._@-".contains(c));
         if !well_formed || text.len() > MAX_ID_BYTES {
             return self.error(
                 id.span(),
@@ -112,26 +115,26 @@ impl Resolver<'_> {
         if let Some(scheme) = Scheme::from_name(text) {
             return Ok(scheme);
         }
-        let instead = match text.to_lowercase().as_str() {
+        let substitute = match text.to_lowercase().as_str() {
             "nf4" | "fp4" | "int4" | "4bit" | "awq" | "gptq" => Some("q4_k"),
             "int8" | "8bit" | "fp8" | "llm.int8" => Some("q8_0"),
             _ => None,
         };
         let names: Vec<_> = Scheme::all().map(Scheme::name).collect();
-        let listed = |schemes: &[Scheme]| {
+        let joined = |schemes: &[Scheme]| {
             schemes.iter().map(|scheme| scheme.name()).collect::<Vec<_>>().join(", ")
         };
         let message = format!(
             "quantization \"{text}\" is not supported; supported are {}, and for GGUF files {}",
-            listed(&Scheme::UNIFORM),
-            listed(&Scheme::GGUF_ONLY)
+            joined(&Scheme::UNIFORM),
+            joined(&Scheme::GGUF_ONLY)
         );
-        let hint = match (instead, nearest(text, names)) {
+        let hint = match (substitute, nearest(text, names)) {
             (Some(name), _) => {
                 format!("use \"{name}\" instead: \"{text}\" is the format of another library")
             }
-            (None, Some(name)) => format!("the nearest is \"{name}\""),
-            (None, None) => "\"q4_k\" is the usual one for 4 bits, \"q8_0\" for 8".into(),
+            (None, Some(name)) => format!("use \"{name}\", which is the nearest supported name"),
+            (None, None) => "use \"q4_k\" for 4 bits, or \"q8_0\" for 8 bits".into(),
         };
         self.error(name.span(), message, hint)
     }
@@ -151,8 +154,11 @@ impl Resolver<'_> {
         if names.len() > MAX_DEVICES {
             return self.error(
                 device.span(),
-                format!("device is a list of {}, expected at most {MAX_DEVICES}", names.len()),
-                "name each device once",
+                format!(
+                    "device is a list of {} names, expected at most {MAX_DEVICES}",
+                    names.len()
+                ),
+                "list each device once",
             );
         }
         if let [one] = names.as_slice()
@@ -166,14 +172,14 @@ impl Resolver<'_> {
                 return self.error(
                     device.span(),
                     format!("device \"{name}\" is not known"),
-                    "use cuda, cuda:N, cpu, auto, or a list such as [\"cuda:0\", \"cpu\"]",
+                    "use cuda, cuda:N, cpu, auto, or a list, for example [\"cuda:0\", \"cpu\"]",
                 );
             };
             if devices.contains(&parsed) {
                 return self.error(
                     device.span(),
                     format!("device \"{name}\" is duplicated in the list"),
-                    "name each device once",
+                    "list each device once",
                 );
             }
             devices.push(parsed);

@@ -26,22 +26,28 @@ impl Resolver<'_> {
             }),
             (None, Some(path), None, None) => {
                 if path.get_ref().as_os_str().is_empty() {
-                    return self.error(path.span(), "path is empty", "name a folder or GGUF file");
+                    return self.error(
+                        path.span(),
+                        "path is empty",
+                        "set it to a folder or a GGUF file",
+                    );
                 }
                 Ok(Source::Local { path: path.into_inner() })
             }
             (None, Some(_), Some(key), _) => self.error(
                 key.span(),
-                "file goes with repo, not with path",
+                "file is valid only with repo, not with path",
                 "set `path` to the GGUF file itself",
             ),
-            (None, Some(_), _, Some(key)) => {
-                self.error(key.span(), "revision goes with repo, not with path", "remove it")
-            }
+            (None, Some(_), _, Some(key)) => self.error(
+                key.span(),
+                "revision is valid only with repo, not with path",
+                "remove it",
+            ),
             (Some(repo), Some(_), _, _) => self.error(
                 repo.span(),
                 format!("model \"{id}\" has both repo and path"),
-                "keep one of them: a hub repository or a local path",
+                "keep one of the keys: repo for a hub repository, or path for a local path",
             ),
             (None, None, _, _) => self.error(
                 span,
@@ -53,47 +59,49 @@ impl Resolver<'_> {
 
     fn repo(&self, repo: &Spanned<String>) -> Result<String> {
         let text = repo.get_ref();
-        let part = |part: &str| {
+        let is_valid = |part: &str| {
             !part.is_empty()
                 && !part.starts_with('.')
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         };
         match text.split_once('/') {
-            Some((owner, name)) if part(owner) && part(name) => Ok(text.clone()),
+            Some((owner, name)) if is_valid(owner) && is_valid(name) => Ok(text.clone()),
             _ => self.error(
                 repo.span(),
                 format!("repo \"{text}\" is malformed: expected \"owner/name\""),
-                "use the last part of the address of the model page",
+                "copy owner/name from the address of the model page",
             ),
         }
     }
 
     fn revision(&self, revision: &Spanned<String>) -> Result<String> {
         let text = revision.get_ref();
-        let sound = !text.is_empty()
+        let well_formed = !text.is_empty()
             && !text.split('/').any(|part| part.is_empty() || part.starts_with('.'))
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
-        if sound {
+        if well_formed {
             Ok(text.clone())
         } else {
             self.error(
                 revision.span(),
-                format!("revision \"{text}\" is malformed"),
-                "use a branch, a tag or a commit",
+                format!("revision \"{text}\" is malformed: expected a branch, a tag or a commit"),
+                "copy the name or the commit from the model page",
             )
         }
     }
 
     fn file(&self, file: &Spanned<String>) -> Result<String> {
         let text = file.get_ref();
-        let inside = !text.split('/').any(|part| part.is_empty() || part == "." || part == "..");
-        if inside && text.to_lowercase().ends_with(".gguf") {
+        let is_relative_path =
+            !text.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+        if is_relative_path && text.to_lowercase().ends_with(".gguf") {
             Ok(text.clone())
         } else {
             self.error(
                 file.span(),
                 format!("file \"{text}\" is not a GGUF file of the repository"),
-                "use a name such as \"model-q4_k_m.gguf\"; a safetensors model needs no file",
+                "use a name that ends with .gguf, for example \"model-q4_k_m.gguf\"; or remove the \
+                 key for a safetensors model",
             )
         }
     }

@@ -17,7 +17,7 @@ impl Resolver<'_> {
             "synthetic" => {}
             other => {
                 let hint = match nearest(other, ["real", "synthetic"]) {
-                    Some(known) => format!("the nearest is \"{known}\""),
+                    Some(nearest) => format!("use \"{nearest}\", which is the nearest value"),
                     None => "remove the key for trained weights".to_owned(),
                 };
                 return self.error(
@@ -30,28 +30,30 @@ impl Resolver<'_> {
         if raw.repo.is_some() {
             return self.error(
                 evidence.span(),
-                "evidence = \"synthetic\" goes with path, not with repo: it means that local \
-                 files contain random weights",
+                "evidence = \"synthetic\" is valid only with path, not with repo: it means that \
+                 local files contain random weights",
                 "set synthetic = true to plan a variant of the model that needs no files",
             );
         }
-        self.refuse_judgement(raw)?;
+        self.refuse_answer_expectations(raw)?;
         Ok(WeightOrigin::RandomFiles)
     }
 
     /// Refuses expectations about answers, because answers of random weights are not judged.
-    fn refuse_judgement(&self, raw: &RawModel) -> Result<()> {
+    fn refuse_answer_expectations(&self, raw: &RawModel) -> Result<()> {
         let perplexity = raw.expect.perplexity.as_ref();
-        let judged = [
+        let answer_keys = [
             ("generation", raw.generation.as_ref().map(Spanned::span)),
             ("expect.perplexity", perplexity.map(Spanned::span)),
         ];
-        match judged.into_iter().find_map(|(key, span)| Some((key, span?))) {
+        match answer_keys.into_iter().find_map(|(key, span)| Some((key, span?))) {
             None => Ok(()),
             Some((key, span)) => self.error(
                 span,
-                format!("{key} of a model of random weights: its answers are not judged"),
-                "remove it; a synthetic model continues fixed token IDs",
+                format!(
+                    "{key} of a model of random weights is not allowed: its answers are not judged"
+                ),
+                "remove the key; a synthetic model continues fixed token ids",
             ),
         }
     }
@@ -68,8 +70,8 @@ impl Resolver<'_> {
                     model.quantization
                 ),
                 format!(
-                    "use quantization = \"{}\", which is the most similar",
-                    at_least_as_large(model.quantization)
+                    "set quantization = \"{}\", which is the most similar",
+                    nearest_uniform_scheme(model.quantization)
                 ),
             );
         }
@@ -77,7 +79,7 @@ impl Resolver<'_> {
         if id.len() > MAX_ID_BYTES {
             return self.error(
                 span,
-                format!("the variant's id \"{id}\" is longer than {MAX_ID_BYTES} characters"),
+                format!("the id \"{id}\" of the variant is longer than {MAX_ID_BYTES} characters"),
                 "shorten the id of the model",
             );
         }
@@ -97,16 +99,15 @@ impl Resolver<'_> {
                 let names = known::repositories().collect::<Vec<_>>().join(", ");
                 self.error(
                     span,
-                    format!("the shapes of {repo} are not built in; built in are {names}"),
-                    "put its config.json into a folder, and write an entry with that folder as \
-                     `path`",
+                    format!("the shapes of {repo} are not built in: expected one of {names}"),
+                    "set `path` to a folder with the config.json of the model, instead of `repo`",
                 )
             }
             source if source.is_gguf_file() => self.error(
                 span,
-                "a synthetic variant is made from a config.json, and a GGUF file has none",
-                "write an entry whose `path` is a folder with the config.json of the model; if \
-                 the file itself contains random weights, set evidence = \"synthetic\"",
+                "a synthetic variant needs a config.json, and a GGUF file has none",
+                "set `path` to a folder with the config.json of the model; or, if the file itself \
+                 contains random weights, set evidence = \"synthetic\"",
             ),
             _ => Ok(()),
         }
@@ -115,16 +116,19 @@ impl Resolver<'_> {
 
 /// Returns the smallest scheme for weights made in place with at least as many bits as most
 /// matrices of `scheme`.
-fn at_least_as_large(scheme: Scheme) -> Scheme {
+fn nearest_uniform_scheme(scheme: Scheme) -> Scheme {
     let bits = |scheme: Scheme| {
         let (elements, bytes) = scheme.dtype()?.block()?;
         Some(bytes * 8 * 256 / elements)
     };
-    let enough = |candidate: &Scheme| bits(*candidate) >= bits(scheme);
+    let has_enough_bits = |candidate: &Scheme| bits(*candidate) >= bits(scheme);
     // of two schemes with equal bits, the k-quant has the smaller error, and comes later
     let quantized =
         Scheme::UNIFORM.into_iter().rev().filter(|candidate| bits(*candidate).is_some());
-    quantized.filter(enough).min_by_key(|candidate| bits(*candidate)).unwrap_or(Scheme::Q8_0)
+    quantized
+        .filter(has_enough_bits)
+        .min_by_key(|candidate| bits(*candidate))
+        .unwrap_or(Scheme::Q8_0)
 }
 
 #[cfg(test)]
@@ -132,14 +136,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mix_has_a_nearest_scheme() {
-        for (mix, scheme) in [
+    fn a_gguf_only_scheme_has_a_nearest_uniform_scheme() {
+        for (gguf_only, uniform) in [
             (Scheme::Q4KM, Scheme::Q4K),
             (Scheme::Q2K, Scheme::Q4K),
             (Scheme::Q4_1, Scheme::Q5K),
             (Scheme::Q5_1, Scheme::Q6K),
         ] {
-            assert_eq!(at_least_as_large(mix), scheme);
+            assert_eq!(nearest_uniform_scheme(gguf_only), uniform);
         }
     }
 }

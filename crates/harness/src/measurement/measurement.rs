@@ -1,7 +1,7 @@
 //! The measurement of one model in one run: the only input of checks and reports.
 //!
-//! Integers are bytes or counts, floats are seconds unless a field says otherwise, ratios are 0 to
-//! 1.
+//! Integers are bytes or counts. Floats are seconds unless the comment of a field gives another
+//! unit. Ratios are 0 to 1.
 
 use super::memory::Memory;
 use super::outcome::{Outcome, WorkerExit};
@@ -24,12 +24,13 @@ pub struct Measurement {
     pub failure: Option<Failure>,
     /// The engine that loaded the model. `None` if no worker reported one.
     pub engine: Option<Engine>,
-    /// `model_type` or `general.architecture`.
+    /// The architecture: `model_type` of a `config.json` or `general.architecture` of a GGUF file.
+    /// `None` if no worker reported it.
     pub architecture: Option<String>,
     /// The model in the form of a `config.json`: the text of the file, or the conversion of GGUF
     /// metadata by the worker. The list of required tensors follows from it.
     pub config: Option<String>,
-    /// The commit that a hub revision resolved to.
+    /// The commit that a hub revision resolved to. `None` for a local model.
     pub commit: Option<String>,
     /// The number of loaded weights.
     pub parameters: Option<u64>,
@@ -56,7 +57,7 @@ pub struct Measurement {
     pub ceilings: Vec<Ceiling>,
     /// The devices that were opened.
     pub devices_seen: Vec<DeviceSeen>,
-    /// Seconds to turn the source into local files.
+    /// Seconds to locate, download and verify the files.
     pub acquire_s: Option<Finite>,
     /// Seconds from the spawn until the last tensor was resident and synchronised. `None` if the
     /// load did not complete.
@@ -65,9 +66,10 @@ pub struct Measurement {
     pub memory: Memory,
     /// The resident tensors.
     pub tensors: Tensors,
-    /// The answers.
+    /// The answers to the questions, in their order.
     pub generations: Vec<Generation>,
-    /// The perplexity of the bundled or given text.
+    /// The perplexity of the built-in text or the text of the manifest. `None` if it was not
+    /// measured.
     pub perplexity: Option<Perplexity>,
     /// The agreement of a prefix of the model on its device with the same prefix on the CPU. `None`
     /// if they were not compared.

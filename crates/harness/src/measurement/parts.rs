@@ -37,7 +37,7 @@ pub struct Acquired {
     pub files: Vec<FileSeen>,
     /// The commit that a hub revision resolved to.
     pub commit: Option<String>,
-    /// Bytes that were downloaded.
+    /// The number of bytes that were downloaded in this run.
     pub downloaded_bytes: u64,
     /// Notes on how the files were obtained.
     pub notes: Vec<String>,
@@ -46,19 +46,19 @@ pub struct Acquired {
 /// A worker from its start to its end.
 #[derive(Debug, Clone)]
 pub struct Supervised {
-    /// The outcome.
+    /// The outcome of the measurement.
     pub outcome: Outcome,
-    /// The failure that ended it.
+    /// The failure that ended the measurement. `None` if the worker completed.
     pub failure: Option<Failure>,
-    /// The events that it sent, combined.
+    /// The events of the worker, combined.
     pub record: WorkerRecord,
-    /// Its memory as seen from outside.
+    /// The memory of the worker as the harness measured it.
     pub memory: ObservedMemory,
     /// The predicted memory, completed with the reports of the worker.
     pub prediction: Option<Prediction>,
-    /// How its process ended. `None` if it could not be started.
+    /// How the process ended. `None` if it could not be started.
     pub exit: Option<WorkerExit>,
-    /// The last part of its output.
+    /// The last part of its standard output and standard error.
     pub output: String,
 }
 
@@ -73,7 +73,7 @@ pub struct WorkerRecord {
     pub config: Option<String>,
     /// The number of loaded weights.
     pub parameters: Option<u64>,
-    /// The number of positions of the KV cache.
+    /// The number of positions of the KV cache. `None` before the worker reports it.
     pub context: Option<u32>,
     /// The loaded parts of the model.
     pub parts: Vec<String>,
@@ -81,9 +81,9 @@ pub struct WorkerRecord {
     pub devices: Vec<Device>,
     /// The phases from spawn to reaping, without gaps.
     pub phases: Vec<Phase>,
-    /// The activities.
+    /// The activities of the worker, which may overlap.
     pub activities: Vec<Activity>,
-    /// The limits of the hardware.
+    /// The limits of the hardware, measured by the worker.
     pub ceilings: Vec<Ceiling>,
     /// The devices that were opened.
     pub devices_seen: Vec<DeviceSeen>,
@@ -91,9 +91,9 @@ pub struct WorkerRecord {
     pub load_s: Option<Finite>,
     /// The resident tensors.
     pub tensors: Vec<Tensor>,
-    /// Tensors that were left out.
+    /// The tensors in the files that the engine knowingly left out.
     pub omitted: Vec<Omitted>,
-    /// The answers.
+    /// The answers to the questions, in their order.
     pub generations: Vec<Generation>,
     /// The perplexity of the text.
     pub perplexity: Option<Perplexity>,
@@ -101,14 +101,14 @@ pub struct WorkerRecord {
     pub agreement: Option<Agreement>,
 }
 
-/// The memory of a worker as seen from outside.
+/// The memory of a worker as the harness measured it.
 #[derive(Debug, Clone, Default)]
 pub struct ObservedMemory {
     /// The memory of each device.
     pub devices: Vec<DeviceMemory>,
     /// The host memory of the process.
     pub host: Option<HostMemory>,
-    /// Samples over time.
+    /// The samples over time.
     pub timeline: Timeline,
 }
 
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn refused(stage: Stage, kind: FailureKind) -> Outcome {
-        let failure = Failure::new(stage, kind, "what", "how to fix it");
+        let failure = Failure::new(stage, kind, "a message", "a hint");
         Measurement::from_parts(MeasurementParts {
             refused: Some(failure),
             ..MeasurementParts::default()

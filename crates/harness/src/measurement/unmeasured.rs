@@ -1,29 +1,29 @@
-//! Why the measurement of a model is missing or incomplete without a refusal.
+//! The reasons why the measurement of a model is missing or incomplete without a refusal.
 
 use super::measurement::Measurement;
 use super::outcome::Outcome;
 use crate::reportable::Reportable;
 use modelgate_protocol::{FailureKind, Stage};
 
-/// Why the measurement of a model is missing or incomplete.
+/// The reason why the measurement of a model is missing or incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unmeasured {
     /// The model has not been measured yet.
-    #[error("this model has not been measured yet")]
+    #[error("the model has not been measured yet")]
     Waiting,
-    /// A signal ended the run before.
-    #[error("the run was interrupted before this model was measured")]
+    /// A signal ended the run before the measurement.
+    #[error("the run was interrupted before the model was measured")]
     Interrupted,
-    /// The process that measured it ended.
-    #[error("the test process that measured this model ended before it was finished")]
+    /// The process that measured the model ended before the measurement was complete.
+    #[error("the test process that measured the model ended before the measurement was complete")]
     Abandoned,
     /// The worker did not send all events.
-    #[error("the worker did not report what this check needs")]
+    #[error("the worker did not report the values that the check needs")]
     Incomplete,
 }
 
 impl Unmeasured {
-    /// Returns the measurement of a model without values.
+    /// Returns a measurement without values, with this reason as its failure.
     pub fn measurement(self) -> Measurement {
         let outcome = match self {
             Unmeasured::Abandoned => Outcome::Crashed,
@@ -53,8 +53,8 @@ impl Reportable for Unmeasured {
         let hint = match self {
             Unmeasured::Waiting | Unmeasured::Interrupted => "start the run again",
             Unmeasured::Abandoned => {
-                "start the run again: a time limit of the test runner or a kill from outside \
-                 ended it, or a defect"
+                "start the run again; a time limit of the test runner, a signal or a defect ended \
+                 the process"
             }
             Unmeasured::Incomplete => "send every event of the protocol; see schemas/event.json",
         };

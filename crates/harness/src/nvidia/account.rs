@@ -3,17 +3,17 @@
 //! No single source shows the memory of a worker completely and exactly, so two views are combined.
 //!
 //! *From inside*, the worker sends marks: the bytes that its allocator (the pool) has reserved, the
-//! highest number that it ever reserved, and the bytes in use outside of the pool, which include all
-//! other use of the GPU:
+//! highest number that it ever reserved, and the bytes in use outside of the pool, which include
+//! all other use of the GPU:
 //!
 //! ```text
 //! outside(t) = total - free(t) - reserved(t)
 //!            = memory of the worker outside its pool(t) + others(t)
 //! ```
 //!
-//! *From outside*, NVML reports the bytes in use by all processes and, if the driver supports it, by
-//! each process. `before` is the use of all processes just before the spawn, and `growth(t)` is the
-//! change since then of the processes that are not the worker:
+//! *From outside*, NVML reports the bytes in use by all processes and, if the driver supports it,
+//! by each process. `before` is the use of all processes just before the spawn, and `growth(t)` is
+//! the change since then of the processes that are not the worker:
 //!
 //! ```text
 //! others(t)       = before + growth(t)
@@ -21,19 +21,20 @@
 //! peak            = reserved_peak + outside_worker, at least the highest sample of NVML
 //! ```
 //!
-//! `reserved_peak` is exact. A mark contains the highest `outside` of all time until the mark, without
-//! its time. It is therefore assigned to the interval in which it rose, and the largest growth around
-//! this interval is subtracted: a list of processes can be late by the time that the driver needs for
-//! it. The sum can exceed the true peak if the two parts had their peaks at different times; it is
-//! never below the samples.
+//! `reserved_peak` is exact. A mark contains the highest `outside` of all time until the mark,
+//! without its time. It is therefore assigned to the interval in which it rose, and the largest
+//! growth around this interval is subtracted: a list of processes can be late by the time that the
+//! driver needs for it. The sum can exceed the true peak if the two parts had their peaks at
+//! different times; it is never below the samples.
 //!
-//! Without marks, or without a mark before or after the load, the peak is the highest sample of NVML.
+//! Without marks, or without a mark before or after the load, the peak is the highest sample of
+//! NVML.
 //!
 //! In a container, NVML can report the process ids of the host, so that no process is recognized as
 //! the worker. The memory of the worker is then the growth of all processes, without the growth of
 //! those that existed before. One new process counts as the worker. If there is a second one, or if
-//! other signs show that another process allocated or released memory, the figures can contain memory
-//! of others, and `mixed` gives the reason.
+//! other signs show that another process allocated or released memory, the figures can contain
+//! memory of others, and `mixed` gives the reason.
 
 use super::probe::GpuSamples;
 use super::readings::{ProcessUse, Snapshot};
@@ -46,13 +47,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// number of bytes. Below it, the memory can belong to the worker: kernels and workspaces are
 /// loaded on first use, outside of its allocator, and the driver does not assign every byte to a
 /// process.
-const UNEXPLAINED: u64 = 512 << 20;
+const MAX_UNATTRIBUTED_BYTES: u64 = 512 << 20;
 /// The time in seconds after which memory without a visible owner counts, if the driver lists all
 /// processes. A short spike of the worker falls between two lists.
-const LASTING: f64 = 0.5;
+const MIN_UNATTRIBUTED_S: f64 = 0.5;
 /// The minimum time in seconds by which a change of the memory and the list that shows it can be
 /// apart.
-const MIN_LAG: f64 = 0.05;
+const MIN_LAG_S: f64 = 0.05;
 
 /// A report of the worker about its memory, with its time in seconds from the spawn.
 #[derive(Debug, Clone)]
@@ -85,28 +86,28 @@ pub(crate) struct WorkerReadings<'a> {
 
 /// Returns the figures of one GPU, and the memory of the worker over time as seen from outside:
 /// pairs of seconds and bytes.
-pub(crate) fn device_memory(life: &WorkerReadings<'_>) -> (DeviceMemory, Vec<(f64, u64)>) {
-    let account = Computation::of(life);
-    let loaded = life.loaded_s.unwrap_or(f64::INFINITY);
+pub(crate) fn device_memory(readings: &WorkerReadings<'_>) -> (DeviceMemory, Vec<(f64, u64)>) {
+    let computation = Computation::of(readings);
+    let loaded = readings.loaded_s.unwrap_or(f64::INFINITY);
     let figures = DeviceMemory {
-        device: life.device,
-        uuid: life.uuid.to_owned(),
-        before: life.before.memory.used,
-        after_load: life.loaded_s.map_or(0, |at| account.use_at(at)),
-        peak_load: account.peak(loaded),
-        peak: account.peak(f64::INFINITY),
-        peak_source: life.source(),
-        after_unload: life.after.map(|after| life.unloaded(after)),
+        device: readings.device,
+        uuid: readings.uuid.to_owned(),
+        before: readings.before.memory.used,
+        after_load: readings.loaded_s.map_or(0, |at| computation.use_at(at)),
+        peak_load: computation.peak(loaded),
+        peak: computation.peak(f64::INFINITY),
+        peak_source: readings.source(),
+        after_unload: readings.after.map(|after| readings.unloaded(after)),
         predicted_peak: None,
-        foreign_peak: account.foreign_peak(),
-        foreign: account.foreign(),
-        per_process: account.per_process,
-        mixed: account.mixed(),
-        outside_gap_s: life.marks.last().map(|mark| mark.memory.longest_gap_s),
-        samples: life.log.used.len() as u64,
-        longest_gap_s: Finite::new(life.log.longest_gap_s),
+        foreign_peak: computation.foreign_peak(),
+        foreign: computation.foreign(),
+        per_process: computation.per_process,
+        mixed: computation.mixed(),
+        outside_gap_s: readings.marks.last().map(|mark| mark.memory.longest_gap_s),
+        samples: readings.log.used.len() as u64,
+        longest_gap_s: Finite::new(readings.log.longest_gap_s),
     };
-    (figures, account.worker)
+    (figures, computation.worker_use)
 }
 
 impl<'a> WorkerReadings<'a> {
@@ -132,24 +133,24 @@ impl<'a> WorkerReadings<'a> {
     }
 
     /// Returns the processes before the spawn.
-    fn earlier(&self) -> &'a [ProcessUse] {
+    fn processes_before(&self) -> &'a [ProcessUse] {
         self.before.processes.as_deref().unwrap_or_default()
     }
 
     /// Returns the processes after the end of the worker.
-    fn later(&self) -> &'a [ProcessUse] {
+    fn processes_after(&self) -> &'a [ProcessUse] {
         self.after.and_then(|after| after.processes.as_deref()).unwrap_or_default()
     }
 
     /// Returns by how many bytes the memory of foreign processes in `list` exceeds that before the
     /// spawn.
     fn growth(&self, list: &[ProcessUse], is_foreign: impl Fn(u32) -> bool) -> i64 {
-        signed(sum_of(list, &is_foreign)) - signed(sum_of(self.earlier(), &is_foreign))
+        signed(sum_of(list, &is_foreign)) - signed(sum_of(self.processes_before(), &is_foreign))
     }
 
     /// Returns the growth of all processes after the end of the worker, when none of them is the
     /// worker.
-    fn left(&self, after: &Snapshot) -> i64 {
+    fn growth_after_end(&self, after: &Snapshot) -> i64 {
         match (&self.before.processes, &after.processes) {
             (Some(_), Some(list)) => self.growth(list, |pid| pid != self.worker),
             _ => 0,
@@ -158,7 +159,7 @@ impl<'a> WorkerReadings<'a> {
 
     /// Returns the bytes in use after the end of the worker, without the growth of other processes.
     fn unloaded(&self, after: &Snapshot) -> u64 {
-        after.memory.used.saturating_add_signed(-self.left(after))
+        after.memory.used.saturating_add_signed(-self.growth_after_end(after))
     }
 
     /// Returns whether the GPU has all memory of the worker available again.
@@ -169,192 +170,215 @@ impl<'a> WorkerReadings<'a> {
 
 /// The intermediate values of the computation for one worker.
 struct Computation<'a> {
-    life: &'a WorkerReadings<'a>,
+    readings: &'a WorkerReadings<'a>,
     /// Whether the driver reports the memory of the worker as a process.
     per_process: bool,
     /// The growth of other processes in bytes, each value with the time from which it holds.
     growth: Vec<(f64, i64)>,
     /// The memory of the worker as seen from outside, over time.
-    worker: Vec<(f64, u64)>,
+    worker_use: Vec<(f64, u64)>,
     /// The maximum delay of a list of processes, in seconds.
-    lag: f64,
+    lag_s: f64,
 }
 
 impl<'a> Computation<'a> {
-    fn of(life: &'a WorkerReadings<'a>) -> Computation<'a> {
-        let per_process = life.lists().any(|(_, list)| use_of(list, life.worker).is_some());
-        let lag = life.log.processes_gap_s.max(MIN_LAG);
-        let mut account =
-            Computation { life, per_process, growth: Vec::new(), worker: Vec::new(), lag };
-        let growth = |list| life.growth(list, |pid| account.is_foreign(pid));
-        let mut changes = vec![(0.0, 0)];
-        changes.extend(life.lists().map(|(t_s, list)| (t_s, growth(list))));
-        changes.dedup_by_key(|(_, growth)| *growth);
-        account.growth = changes;
-        account.worker = if per_process {
-            let used = |list| use_of(list, life.worker).unwrap_or(0);
-            life.lists().map(|(t_s, list)| (t_s, used(list))).collect()
-        } else {
-            let own = |(t_s, used): &(f64, u64)| (*t_s, account.without_foreign(*used, *t_s, *t_s));
-            life.log.used.iter().map(own).collect()
+    fn of(readings: &'a WorkerReadings<'a>) -> Computation<'a> {
+        let per_process = readings.lists().any(|(_, list)| use_of(list, readings.worker).is_some());
+        let lag_s = readings.log.processes_gap_s.max(MIN_LAG_S);
+        let mut computation = Computation {
+            readings,
+            per_process,
+            growth: Vec::new(),
+            worker_use: Vec::new(),
+            lag_s,
         };
-        account
+        let growth = |list| readings.growth(list, |pid| computation.is_foreign(pid));
+        let mut changes = vec![(0.0, 0)];
+        changes.extend(readings.lists().map(|(t_s, list)| (t_s, growth(list))));
+        changes.dedup_by_key(|(_, growth)| *growth);
+        computation.growth = changes;
+        computation.worker_use = if per_process {
+            let used = |list| use_of(list, readings.worker).unwrap_or(0);
+            readings.lists().map(|(t_s, list)| (t_s, used(list))).collect()
+        } else {
+            let own =
+                |(t_s, used): &(f64, u64)| (*t_s, computation.without_foreign(*used, *t_s, *t_s));
+            readings.log.used.iter().map(own).collect()
+        };
+        computation
     }
 
     /// Returns the highest memory of the worker until `end`.
     fn peak(&self, end: f64) -> u64 {
-        let marks = self.life.marks.iter().take_while(|mark| mark.t_s <= end);
+        let marks = self.readings.marks.iter().take_while(|mark| mark.t_s <= end);
         let reserved = marks.map(|mark| mark.memory.reserved_peak.max(mark.memory.reserved)).max();
-        let seen = self.worker.iter().take_while(|(t_s, _)| *t_s <= end).map(|(_, used)| *used);
-        let told = reserved.unwrap_or(0).saturating_add(self.outside(end));
-        told.max(seen.max().unwrap_or(0))
+        let sampled =
+            self.worker_use.iter().take_while(|(t_s, _)| *t_s <= end).map(|(_, used)| *used);
+        let from_marks = reserved.unwrap_or(0).saturating_add(self.outside(end));
+        from_marks.max(sampled.max().unwrap_or(0))
     }
 
     /// Returns the highest memory of the worker outside of its allocator until `end`.
     fn outside(&self, end: f64) -> u64 {
         let (mut since, mut highest) = (0.0, 0);
-        let mut most = 0;
-        for Mark { t_s, memory } in self.life.marks.iter().take_while(|mark| mark.t_s <= end) {
+        let mut peak = 0;
+        for Mark { t_s, memory } in self.readings.marks.iter().take_while(|mark| mark.t_s <= end) {
             let risen = memory.outside_peak > highest;
             let outside = if risen { memory.outside_peak } else { memory.outside };
-            most = most.max(self.without_foreign(outside, since, *t_s));
+            peak = peak.max(self.without_foreign(outside, since, *t_s));
             highest = highest.max(memory.outside_peak);
             since = *t_s;
         }
-        most
+        peak
     }
 
     /// Returns `used` (bytes of all processes at a time between `from` and `to`) without the memory
     /// of other processes in that time.
     fn without_foreign(&self, used: u64, from: f64, to: f64) -> u64 {
-        let growth = highest(&self.growth, from - self.lag, to + self.lag).unwrap_or(0);
-        let others = signed(self.life.before.memory.used).saturating_add(growth);
+        let growth = highest(&self.growth, from - self.lag_s, to + self.lag_s).unwrap_or(0);
+        let others = signed(self.readings.before.memory.used).saturating_add(growth);
         u64::try_from(signed(used).saturating_sub(others)).unwrap_or(0)
     }
 
     /// Returns the memory of the worker at `at`, when its last tensor was resident.
     fn use_at(&self, at: f64) -> u64 {
-        let mark = self.life.marks.iter().take_while(|mark| mark.t_s <= at).last();
+        let mark = self.readings.marks.iter().take_while(|mark| mark.t_s <= at).last();
         if let Some(Mark { t_s, memory }) = mark {
             let outside = self.without_foreign(memory.outside, *t_s, *t_s);
             return memory.reserved.saturating_add(outside);
         }
         // only the next list may show the complete memory
-        let at = if self.per_process { at + self.lag } else { at };
-        highest(&self.worker, at, at).unwrap_or(0)
+        let at = if self.per_process { at + self.lag_s } else { at };
+        highest(&self.worker_use, at, at).unwrap_or(0)
     }
 
     /// Returns whether `pid` is certainly not the worker.
     fn is_foreign(&self, pid: u32) -> bool {
-        let was_there = || self.life.earlier().iter().any(|process| process.pid == pid);
-        pid != self.life.worker && (self.per_process || was_there())
+        let existed_before =
+            || self.readings.processes_before().iter().any(|process| process.pid == pid);
+        pid != self.readings.worker && (self.per_process || existed_before())
     }
 
     /// Returns the processes that started during the life of the worker and might be the worker.
-    fn newcomers(&self) -> BTreeSet<u32> {
-        let lists = self.life.lists().flat_map(|(_, list)| list);
+    fn new_processes(&self) -> BTreeSet<u32> {
+        let lists = self.readings.lists().flat_map(|(_, list)| list);
         let pids = lists.map(|process| process.pid);
-        pids.filter(|pid| *pid != self.life.worker && !self.is_foreign(*pid)).collect()
+        pids.filter(|pid| *pid != self.readings.worker && !self.is_foreign(*pid)).collect()
     }
 
     /// Returns the highest memory of all foreign processes together.
     fn foreign_peak(&self) -> u64 {
-        let lists = self.life.lists().map(|(_, list)| list).chain([self.life.earlier()]);
+        let lists =
+            self.readings.lists().map(|(_, list)| list).chain([self.readings.processes_before()]);
         lists.map(|list| sum_of(list, &|pid| self.is_foreign(pid))).max().unwrap_or(0)
     }
 
     /// Returns the foreign processes whose memory grew.
     fn foreign(&self) -> Vec<ForeignProcess> {
-        let life = self.life;
-        let stayed = |pid: u32| pid != life.worker && life.later().iter().any(|one| one.pid == pid);
-        let mut most: BTreeMap<u32, u64> = BTreeMap::new();
-        for ProcessUse { pid, used } in life.lists().flat_map(|(_, list)| list) {
-            let entry = most.entry(*pid).or_default();
+        let readings = self.readings;
+        let still_runs = |pid: u32| {
+            pid != readings.worker
+                && readings.processes_after().iter().any(|process| process.pid == pid)
+        };
+        let mut peaks: BTreeMap<u32, u64> = BTreeMap::new();
+        for ProcessUse { pid, used } in readings.lists().flat_map(|(_, list)| list) {
+            let entry = peaks.entry(*pid).or_default();
             *entry = (*entry).max(used.unwrap_or(0));
         }
-        let grown = |(pid, most): (u32, u64)| {
-            let bytes = most.saturating_sub(use_of(life.earlier(), pid).unwrap_or(0));
+        let grown = |(pid, peak): (u32, u64)| {
+            let bytes = peak.saturating_sub(use_of(readings.processes_before(), pid).unwrap_or(0));
             // in another PID namespace, the id belongs to a different process here
-            let name = life.log.names.get(&pid).filter(|_| self.per_process).cloned();
-            let counts = bytes > 0 && (self.is_foreign(pid) || stayed(pid));
+            let name = readings.log.names.get(&pid).filter(|_| self.per_process).cloned();
+            let counts = bytes > 0 && (self.is_foreign(pid) || still_runs(pid));
             counts.then_some(ForeignProcess { pid, name, bytes })
         };
-        most.into_iter().filter_map(grown).collect()
+        peaks.into_iter().filter_map(grown).collect()
     }
 
     /// Returns why the figures may contain memory of other processes.
     fn mixed(&self) -> Option<String> {
-        let silent = |process: &&ProcessUse| process.used.is_none() && self.is_foreign(process.pid);
-        if let Some(process) = self.life.lists().flat_map(|(_, list)| list).find(silent) {
+        let unreported =
+            |process: &&ProcessUse| process.used.is_none() && self.is_foreign(process.pid);
+        if let Some(process) = self.readings.lists().flat_map(|(_, list)| list).find(unreported) {
             return Some(format!(
                 "the driver does not report the memory of process {}",
                 process.pid
             ));
         }
-        if self.per_process { self.unowned() } else { self.unseen() }
+        if self.per_process { self.unattributed_memory() } else { self.unidentified_worker() }
     }
 
     /// Returns the reason if the driver shows each process: memory that belongs to no process for a
     /// long time. A process that ends may leave the list before its memory is free.
-    fn unowned(&self) -> Option<String> {
-        let is_listed = |list| use_of(list, self.life.worker).is_some();
-        let mut gone = self.life.lists().skip_while(|(_, list)| !is_listed(list));
-        let end = gone.find(|(_, list)| !is_listed(list)).map_or(f64::INFINITY, |(t_s, _)| t_s);
+    fn unattributed_memory(&self) -> Option<String> {
+        let is_listed = |list| use_of(list, self.readings.worker).is_some();
+        let mut since_listed = self.readings.lists().skip_while(|(_, list)| !is_listed(list));
+        let end =
+            since_listed.find(|(_, list)| !is_listed(list)).map_or(f64::INFINITY, |(t_s, _)| t_s);
         let (mut since, mut least) = (None, u64::MAX);
-        for (t_s, used) in self.life.log.used.iter().take_while(|(t_s, _)| *t_s < end) {
+        for (t_s, used) in self.readings.log.used.iter().take_while(|(t_s, _)| *t_s < end) {
             let all = self.without_foreign(*used, *t_s, *t_s);
-            let worker = highest(&self.worker, t_s - self.lag, t_s + self.lag).unwrap_or(0);
-            let unowned = all.saturating_sub(worker);
-            if unowned <= UNEXPLAINED {
+            let worker = highest(&self.worker_use, t_s - self.lag_s, t_s + self.lag_s).unwrap_or(0);
+            let unattributed = all.saturating_sub(worker);
+            if unattributed <= MAX_UNATTRIBUTED_BYTES {
                 (since, least) = (None, u64::MAX);
                 continue;
             }
-            least = least.min(unowned);
-            if t_s - *since.get_or_insert(*t_s) >= LASTING {
+            least = least.min(unattributed);
+            if t_s - *since.get_or_insert(*t_s) >= MIN_UNATTRIBUTED_S {
                 let bytes = format_bytes(least);
-                return Some(format!("{bytes} are in use that belong to no visible process"));
+                return Some(format!("no visible process owns {bytes} of the memory in use"));
             }
         }
         None
     }
 
     /// Returns the reason if the driver does not show the worker.
-    fn unseen(&self) -> Option<String> {
-        let unseen = "the driver does not show which process is the worker";
-        let life = self.life;
-        let newcomers = self.newcomers();
-        if newcomers.len() > 1 {
-            let pids: Vec<String> = newcomers.iter().map(u32::to_string).collect();
-            return Some(format!("{unseen}, and more than one came: {}", pids.join(", ")));
+    fn unidentified_worker(&self) -> Option<String> {
+        let unidentified = "the driver does not show which process is the worker";
+        let readings = self.readings;
+        let new_processes = self.new_processes();
+        if new_processes.len() > 1 {
+            let pids: Vec<String> = new_processes.iter().map(u32::to_string).collect();
+            return Some(format!(
+                "{unidentified}, and more than one process started: {}",
+                pids.join(", ")
+            ));
         }
-        if let Some(process) = life.later().iter().find(|one| newcomers.contains(&one.pid)) {
+        if let Some(process) =
+            readings.processes_after().iter().find(|process| new_processes.contains(&process.pid))
+        {
             return Some(format!(
                 "process {} started during the run and is still running",
                 process.pid
             ));
         }
-        if let Some(after) = life.after {
-            let gone = life.before.memory.used.saturating_sub(life.unloaded(after));
-            if gone > UNLOAD_TOLERANCE {
+        if let Some(after) = readings.after {
+            let released = readings.before.memory.used.saturating_sub(readings.unloaded(after));
+            if released > UNLOAD_TOLERANCE {
                 return Some(format!(
-                    "{unseen}, and {} that was in use before is not in use after it",
-                    format_bytes(gone)
+                    "{unidentified}, and {} that were in use before the worker are not in use \
+                     after it",
+                    format_bytes(released)
                 ));
             }
         }
         let outside = self.outside(f64::INFINITY);
-        match life.baseline {
-            Some(baseline) if outside > baseline.saturating_add(UNEXPLAINED) => Some(format!(
-                "{unseen}, and {} more than the worker's baseline was taken outside its allocator",
-                format_bytes(outside - baseline)
-            )),
+        match readings.baseline {
+            Some(baseline) if outside > baseline.saturating_add(MAX_UNATTRIBUTED_BYTES) => {
+                Some(format!(
+                    "{unidentified}, and the memory outside its allocator exceeds its baseline by \
+                     {}",
+                    format_bytes(outside - baseline)
+                ))
+            }
             _ => None,
         }
     }
 }
 
 /// Returns the highest value between `from` and `to` of a quantity that keeps each value until the
-/// next one. `None` if it has no value by then.
+/// next one. `None` if the first value comes after `to`.
 fn highest<T: Copy + Ord>(points: &[(f64, T)], from: f64, to: f64) -> Option<T> {
     let begin = points.partition_point(|(t_s, _)| *t_s <= from).saturating_sub(1);
     let points = points[begin..].iter().take_while(|(t_s, _)| *t_s <= to);
@@ -367,7 +391,8 @@ fn sum_of(list: &[ProcessUse], counts: &impl Fn(u32) -> bool) -> u64 {
     counted.map(|process| process.used.unwrap_or(0)).fold(0, u64::saturating_add)
 }
 
-/// Returns the memory of process `pid`. `None` if the list does not contain it.
+/// Returns the memory of process `pid` in bytes. `None` if the list does not contain the process or
+/// its memory.
 fn use_of(list: &[ProcessUse], pid: u32) -> Option<u64> {
     list.iter().find(|process| process.pid == pid)?.used
 }
@@ -460,15 +485,15 @@ mod tests {
 
     #[test]
     fn the_peak_of_a_quiet_load_is_pool_and_context() {
-        let mut story =
+        let mut scenario =
             Scenario::new(&[(0.5, &[(WORKER, CONTEXT)]), (1.9, &[(WORKER, CONTEXT + 5 * GIB)])]);
         let outside = BEFORE + CONTEXT;
-        story.marks = vec![
+        scenario.marks = vec![
             mark(0.6, [0, 0], [outside, outside]),
             mark(1.95, [5 * GIB, 6 * GIB], [outside, outside]),
             mark(4.0, [5 * GIB, 7 * GIB], [outside, outside + 10 * MIB]),
         ];
-        let figures = story.figures();
+        let figures = scenario.figures();
         assert_eq!(figures.before, BEFORE);
         assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
         assert_eq!(figures.peak_load, CONTEXT + 6 * GIB);
@@ -481,23 +506,23 @@ mod tests {
 
     #[test]
     fn memory_of_another_process_is_reported_and_not_counted() {
-        let mut story = Scenario::new(&[
+        let mut scenario = Scenario::new(&[
             (0.5, &[(WORKER, CONTEXT)]),
             (1.0, &[(77, 2 * GIB), (WORKER, CONTEXT + GIB)]),
             (1.9, &[(77, 2 * GIB), (WORKER, CONTEXT + 5 * GIB)]),
         ]);
-        story.log.names.insert(77, "python".into());
+        scenario.log.names.insert(77, "python".into());
         let (alone, both) = (BEFORE + CONTEXT, BEFORE + CONTEXT + 2 * GIB);
-        story.marks = vec![
+        scenario.marks = vec![
             mark(0.6, [0, 0], [alone, alone]),
             mark(1.95, [5 * GIB, 6 * GIB], [both, both]),
             mark(4.0, [5 * GIB, 6 * GIB], [both, both]),
         ];
-        story.after = snapshot(BEFORE + 2 * GIB, Some(&[(77, 2 * GIB)]));
-        let figures = story.figures();
+        scenario.after = snapshot(BEFORE + 2 * GIB, Some(&[(77, 2 * GIB)]));
+        let figures = scenario.figures();
         assert_eq!(figures.peak, CONTEXT + 6 * GIB);
         assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
-        assert_eq!(figures.after_unload, Some(BEFORE), "what the other keeps is not the worker's");
+        assert_eq!(figures.after_unload, Some(BEFORE), "memory of the other process");
         assert_eq!(figures.foreign_peak, 2 * GIB);
         let foreign = ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2 * GIB };
         assert_eq!(figures.foreign, [foreign]);
@@ -506,99 +531,102 @@ mod tests {
 
     #[test]
     fn a_spike_through_the_pool_is_exact() {
-        let mut story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
+        let mut scenario = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
         let outside = BEFORE + CONTEXT;
-        story.marks = vec![
+        scenario.marks = vec![
             mark(1.0, [5 * GIB, 5 * GIB], [outside, outside]),
             mark(3.0, [5 * GIB, 8 * GIB], [outside, outside]),
         ];
-        let figures = story.figures();
-        assert_eq!(figures.peak, CONTEXT + 8 * GIB, "no sample saw it");
+        let figures = scenario.figures();
+        assert_eq!(figures.peak, CONTEXT + 8 * GIB, "no sample shows the spike");
         assert_eq!(figures.peak_source, PeakSource::Pool);
-        assert_eq!(figures.peak_load, CONTEXT + 5 * GIB, "and it came after the load");
+        assert_eq!(figures.peak_load, CONTEXT + 5 * GIB, "the spike came after the load");
     }
 
     #[test]
     fn a_spike_outside_the_pool_is_counted_if_the_worker_sampled_it() {
-        let mut story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
+        let mut scenario = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 5 * GIB)])]);
         let outside = BEFORE + CONTEXT;
-        story.marks = vec![
+        scenario.marks = vec![
             mark(1.0, [5 * GIB, 5 * GIB], [outside, outside + 3 * GIB]),
             mark(3.0, [5 * GIB, 5 * GIB], [outside, outside + 3 * GIB]),
         ];
-        assert_eq!(story.figures().peak, CONTEXT + 8 * GIB);
+        assert_eq!(scenario.figures().peak, CONTEXT + 8 * GIB);
         // another process starts later: the spike was before that
-        story.log.processes.push((2.5, processes(&[(77, 2 * GIB), (WORKER, CONTEXT + 5 * GIB)])));
-        assert_eq!(story.figures().peak, CONTEXT + 8 * GIB);
+        scenario
+            .log
+            .processes
+            .push((2.5, processes(&[(77, 2 * GIB), (WORKER, CONTEXT + 5 * GIB)])));
+        assert_eq!(scenario.figures().peak, CONTEXT + 8 * GIB);
     }
 
     #[test]
     fn the_peak_is_at_least_the_highest_sample_of_nvml() {
-        let mut story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 9 * GIB)])]);
+        let mut scenario = Scenario::new(&[(0.5, &[(WORKER, CONTEXT + 9 * GIB)])]);
         let outside = BEFORE + CONTEXT;
-        story.marks = vec![mark(3.0, [5 * GIB, 5 * GIB], [outside, outside])];
-        assert_eq!(story.figures().peak, CONTEXT + 9 * GIB);
+        scenario.marks = vec![mark(3.0, [5 * GIB, 5 * GIB], [outside, outside])];
+        assert_eq!(scenario.figures().peak, CONTEXT + 9 * GIB);
     }
 
     #[test]
     fn memory_that_other_processes_release_is_not_subtracted_from_the_worker() {
-        let mut story = Scenario::new(&[
+        let mut scenario = Scenario::new(&[
             (0.5, &[(77, 3 * GIB), (WORKER, CONTEXT)]),
             (1.0, &[(WORKER, CONTEXT + GIB)]),
             (1.9, &[(WORKER, CONTEXT + 5 * GIB)]),
         ]);
-        story.before = snapshot(BEFORE + 3 * GIB, Some(&[(77, 3 * GIB)]));
+        scenario.before = snapshot(BEFORE + 3 * GIB, Some(&[(77, 3 * GIB)]));
         let (both, alone) = (BEFORE + CONTEXT + 3 * GIB, BEFORE + CONTEXT);
-        story.marks = vec![
+        scenario.marks = vec![
             mark(0.6, [0, 0], [both, both]),
             mark(1.95, [5 * GIB, 5 * GIB], [alone, both]),
             mark(4.0, [5 * GIB, 5 * GIB], [alone, both]),
         ];
-        let figures = story.figures();
+        let figures = scenario.figures();
         assert_eq!(figures.peak, CONTEXT + 5 * GIB);
         assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
-        assert_eq!(figures.after_unload, Some(BEFORE + 3 * GIB), "as it was before, without 77");
-        assert_eq!((figures.mixed, figures.foreign.len()), (None, 0), "no process took more");
+        assert_eq!(figures.after_unload, Some(BEFORE + 3 * GIB), "as before the spawn");
+        assert_eq!((figures.mixed, figures.foreign.len()), (None, 0), "no process grew");
         assert_eq!(figures.foreign_peak, 3 * GIB);
     }
 
     #[test]
     fn without_marks_the_peak_comes_from_samples() {
-        let mut story = Scenario::new(&[
+        let mut scenario = Scenario::new(&[
             (0.5, &[(WORKER, CONTEXT)]),
             (1.9, &[(WORKER, CONTEXT + 5 * GIB)]),
             (3.0, &[(WORKER, CONTEXT + 6 * GIB)]),
         ]);
-        let figures = story.figures();
+        let figures = scenario.figures();
         assert_eq!(figures.peak, CONTEXT + 6 * GIB);
         assert_eq!((figures.peak_load, figures.after_load), (CONTEXT + 5 * GIB, figures.peak_load));
         assert_eq!((figures.peak_source, figures.outside_gap_s), (PeakSource::Samples, None));
         // a last mark from before the end of the load does not count for the time after it
-        story.marks = vec![mark(1.0, [GIB, GIB], [BEFORE + CONTEXT, BEFORE + CONTEXT])];
-        assert_eq!(story.figures().peak_source, PeakSource::Samples);
-        story.marks.clear();
+        scenario.marks = vec![mark(1.0, [GIB, GIB], [BEFORE + CONTEXT, BEFORE + CONTEXT])];
+        assert_eq!(scenario.figures().peak_source, PeakSource::Samples);
+        scenario.marks.clear();
         // without lists, the growth of the memory in use counts
-        story.before.processes = None;
-        let figures = story.figures();
+        scenario.before.processes = None;
+        let figures = scenario.figures();
         assert_eq!((figures.peak, figures.per_process), (CONTEXT + 6 * GIB, false));
         assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
     }
 
     #[test]
     fn a_worker_without_a_load_has_a_peak() {
-        let story = Scenario::new(&[(0.5, &[(WORKER, CONTEXT)])]);
-        let life = WorkerReadings {
+        let scenario = Scenario::new(&[(0.5, &[(WORKER, CONTEXT)])]);
+        let readings = WorkerReadings {
             device: Device::Cuda(0),
             uuid: "GPU-1",
-            before: &story.before,
-            log: &story.log,
+            before: &scenario.before,
+            log: &scenario.log,
             after: None,
             worker: WORKER,
             marks: &[],
             baseline: None,
             loaded_s: None,
         };
-        let (figures, _) = device_memory(&life);
+        let (figures, _) = device_memory(&readings);
         assert_eq!((figures.after_load, figures.after_unload), (0, None));
         assert_eq!((figures.peak_load, figures.peak), (CONTEXT, CONTEXT));
     }
@@ -606,75 +634,79 @@ mod tests {
     /// NVML shows process ids of the host, in which the worker is 9001.
     #[test]
     fn one_unknown_process_counts_as_the_worker_and_two_are_ambiguous() {
-        let mut story =
+        let mut scenario =
             Scenario::new(&[(0.5, &[(9001, CONTEXT)]), (1.9, &[(9001, CONTEXT + GIB)])]);
-        let figures = story.figures();
+        let figures = scenario.figures();
         assert_eq!((figures.peak, figures.per_process), (CONTEXT + GIB, false));
         assert_eq!(figures.mixed, None);
-        story.log.processes.push((2.5, processes(&[(77, 2 * GIB), (9001, CONTEXT)])));
-        let reason = story.figures().mixed.expect("mixed");
-        assert!(reason.contains("more than one came: 77, 9001"), "{reason}");
+        scenario.log.processes.push((2.5, processes(&[(77, 2 * GIB), (9001, CONTEXT)])));
+        let reason = scenario.figures().mixed.expect("mixed");
+        assert!(reason.contains("more than one process started: 77, 9001"), "{reason}");
     }
 
     #[test]
     fn other_signs_of_another_process_are_reported() {
         let quiet = || Scenario::new(&[(0.5, &[(9001, CONTEXT)])]);
-        let mut stays = quiet();
-        stays.after = snapshot(BEFORE + CONTEXT, Some(&[(9001, CONTEXT)]));
-        let figures = stays.figures();
+        let mut still_runs = quiet();
+        still_runs.after = snapshot(BEFORE + CONTEXT, Some(&[(9001, CONTEXT)]));
+        let figures = still_runs.figures();
         assert!(figures.mixed.expect("mixed").contains("9001 started during the run and is still"));
-        assert_eq!(figures.foreign.first().map(|one| one.pid), Some(9001));
+        assert_eq!(figures.foreign.first().map(|process| process.pid), Some(9001));
 
-        let mut gave_back = quiet();
-        gave_back.before = snapshot(BEFORE + 3 * GIB, None);
-        gave_back.after = snapshot(BEFORE, None);
-        let reason = gave_back.figures().mixed.expect("mixed");
-        assert!(reason.contains("3.22 GB that was in use before"), "{reason}");
+        let mut released = quiet();
+        released.before = snapshot(BEFORE + 3 * GIB, None);
+        released.after = snapshot(BEFORE, None);
+        let reason = released.figures().mixed.expect("mixed");
+        assert!(reason.contains("3.22 GB that were in use before"), "{reason}");
 
-        let mut silent = quiet();
-        silent.log.processes[0].1.push(ProcessUse { pid: 5, used: None });
-        silent.before.processes = Some(vec![ProcessUse { pid: 5, used: None }]);
-        let reason = silent.figures().mixed.expect("mixed");
+        let mut unreported = quiet();
+        unreported.log.processes[0].1.push(ProcessUse { pid: 5, used: None });
+        unreported.before.processes = Some(vec![ProcessUse { pid: 5, used: None }]);
+        let reason = unreported.figures().mixed.expect("mixed");
         assert!(reason.contains("does not report the memory of process 5"), "{reason}");
 
         // no list shows a process, and 2 GiB come from elsewhere
-        let mut unseen = Scenario::new(&[]);
+        let mut unlisted = Scenario::new(&[]);
         let outside = BEFORE + CONTEXT;
-        unseen.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
-        assert_eq!(unseen.figures().mixed, None);
-        unseen.marks.push(mark(1.5, [GIB, GIB], [outside + 2 * GIB, outside + 2 * GIB]));
-        let reason = unseen.figures().mixed.expect("mixed");
-        assert!(reason.contains("2.15 GB more than the worker's baseline"), "{reason}");
+        unlisted.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
+        assert_eq!(unlisted.figures().mixed, None);
+        unlisted.marks.push(mark(1.5, [GIB, GIB], [outside + 2 * GIB, outside + 2 * GIB]));
+        let reason = unlisted.figures().mixed.expect("mixed");
+        assert!(reason.contains("exceeds its baseline by 2.15 GB"), "{reason}");
     }
 
     #[test]
     fn lasting_memory_without_an_owner_belongs_to_another_process() {
         let lists: &[(f64, &[(u32, u64)])] = &[(0.5, &[(WORKER, CONTEXT)])];
-        let mut story = Scenario::new(lists);
+        let mut scenario = Scenario::new(lists);
         let at = |i: u32| 1.0 + f64::from(i) * 0.01;
         let with = |more: &dyn Fn(u32) -> u64| -> Vec<(f64, u64)> {
             (0..200).map(|i| (at(i), BEFORE + CONTEXT + more(i))).collect()
         };
-        story.log.used = with(&|_| 100 * MIB);
-        assert_eq!(story.figures().mixed, None, "the driver's own");
-        story.log.used = with(&|i| if i == 50 { 3 * GIB } else { 0 });
-        assert_eq!(story.figures().mixed, None, "a spike between two lists");
-        story.log.used = with(&|i| if i < 50 { 0 } else { 2 * GIB });
-        let reason = story.figures().mixed.expect("mixed");
-        assert!(reason.contains("2.15 GB are in use that belong to no"), "{reason}");
-        story.log.processes.push((1.5, Vec::new()));
-        assert_eq!(story.figures().mixed, None, "what an ended worker had is not free at once");
+        scenario.log.used = with(&|_| 100 * MIB);
+        assert_eq!(scenario.figures().mixed, None, "memory of the driver");
+        scenario.log.used = with(&|i| if i == 50 { 3 * GIB } else { 0 });
+        assert_eq!(scenario.figures().mixed, None, "a spike between two lists");
+        scenario.log.used = with(&|i| if i < 50 { 0 } else { 2 * GIB });
+        let reason = scenario.figures().mixed.expect("mixed");
+        assert!(reason.contains("no visible process owns 2.15 GB"), "{reason}");
+        scenario.log.processes.push((1.5, Vec::new()));
+        assert_eq!(
+            scenario.figures().mixed,
+            None,
+            "the memory of an ended worker is not free immediately"
+        );
     }
 
     #[test]
     fn a_late_list_does_not_reduce_the_memory_of_the_worker() {
         // the 2 GiB of the other process are in the mark at 1.0 s, and in a list only 30 ms later
-        let mut story = Scenario::new(&[
+        let mut scenario = Scenario::new(&[
             (0.5, &[(WORKER, CONTEXT)]),
             (1.03, &[(77, 2 * GIB), (WORKER, CONTEXT)]),
         ]);
         let outside = BEFORE + CONTEXT + 2 * GIB;
-        story.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
-        assert_eq!(story.figures().peak, CONTEXT + GIB);
+        scenario.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
+        assert_eq!(scenario.figures().peak, CONTEXT + GIB);
     }
 }

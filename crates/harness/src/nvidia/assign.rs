@@ -9,7 +9,7 @@ use std::path::Path;
 /// A GPU with the device name of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
-    /// The device name.
+    /// The device name in the request, for example `cuda:0`.
     pub device: Device,
     /// The GPU.
     pub gpu: Gpu,
@@ -47,7 +47,7 @@ pub fn assign(
             device: *device,
             reason: missing(host, &visible, variable),
         })?;
-        let gpu = whole(slot, *device, model)?;
+        let gpu = complete_gpu(slot, *device, model)?;
         assigned.push(Assigned { device: *device, gpu: gpu.clone() });
     }
     Ok(assigned)
@@ -80,7 +80,7 @@ fn missing(host: HostGpus<'_>, visible: &VisibleDevices, variable: Option<&str>)
 ///
 /// # Errors
 /// The slot is a MIG slice, or the GPU is in MIG mode: their memory cannot be measured.
-fn whole<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, GpuError> {
+fn complete_gpu<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, GpuError> {
     let model = model.to_owned();
     match slot {
         Slot::Gpu(gpu) if !gpu.mig => Ok(gpu),
@@ -124,7 +124,7 @@ pub(crate) fn suits(
     Ok(())
 }
 
-/// Returns major and minor number, which compare as versions do.
+/// Returns the major and minor number of a version, in a form that compares correctly.
 fn version(text: &str) -> (u32, u32) {
     let mut numbers = text.split('.').map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn gpus_have_the_order_of_the_request_without_the_cpu() {
         let devices = [Device::Cuda(1), Device::Cpu, Device::Cuda(0)];
-        let assigned = assign(&devices, "m", two().gpus(), None).expect("both are there");
+        let assigned = assign(&devices, "m", two().gpus(), None).expect("both GPUs exist");
         let pairs: Vec<_> =
-            assigned.iter().map(|one| (one.device, one.gpu.uuid.as_str())).collect();
+            assigned.iter().map(|assigned| (assigned.device, assigned.gpu.uuid.as_str())).collect();
         assert_eq!(pairs, [(Device::Cuda(1), "GPU-b"), (Device::Cuda(0), "GPU-a")]);
         let swapped = assign(&[Device::Cuda(0)], "m", two().gpus(), Some("1")).expect("GPU-b");
         assert_eq!(swapped[0].gpu.uuid, "GPU-b");
@@ -177,14 +177,14 @@ mod tests {
             (host(Vec::new(), Some("no NVIDIA driver: NVML")), None, "no NVIDIA driver", "driver"),
             (host(Vec::new(), Some("the driver shows no GPU")), None, "shows no GPU", "container"),
             (two(), None, "m needs the GPU cuda:2, which does not exist: the host has 2", "cuda:0"),
-            (two(), Some(""), "CUDA_VISIBLE_DEVICES=\"\" shows 0 of them", "unset"),
-            (two(), Some("0,-1"), "CUDA_VISIBLE_DEVICES=\"0,-1\" shows 1 of them: \"-1\"", "unset"),
-            (two(), Some("1"), "shows 1 of them: it names 1 of the host's 2", "unset"),
+            (two(), Some(""), "CUDA_VISIBLE_DEVICES=\"\" shows 0 devices", "unset"),
+            (two(), Some("0,-1"), "CUDA_VISIBLE_DEVICES=\"0,-1\" shows 1 device: \"-1\"", "unset"),
+            (two(), Some("1"), "shows 1 device: it lists 1 of the 2 GPUs of the host", "unset"),
         ];
-        for (host, variable, says, hint) in rows {
+        for (host, variable, expected, hint) in rows {
             let failure = refusal(&[Device::Cuda(2)], &host, variable);
             assert_eq!((failure.kind, failure.stage), (FailureKind::NoDevice, Stage::Prepare));
-            assert!(failure.message.contains(says), "expected {says:?} in {failure}");
+            assert!(failure.message.contains(expected), "expected {expected:?} in {failure}");
             assert!(failure.hint.contains(hint), "expected {hint:?} in {}", failure.hint);
         }
     }
@@ -200,7 +200,7 @@ mod tests {
         assert!(failure.hint.contains("nvidia-smi -mig 0"), "{}", failure.hint);
         assert!(
             assign(&[Device::Cuda(1)], "m", cut.gpus(), None).is_ok(),
-            "only where it is asked for"
+            "only a requested GPU is refused"
         );
     }
 
@@ -222,7 +222,7 @@ mod tests {
             suits(&engine(Some(capability), Some(cuda)), program, &one).expect("suits");
         }
         suits(&engine(None, Some("13.0")), program, &one).expect("kernels for any GPU");
-        suits(&engine(None, None), program, &[]).expect("no GPU is asked for");
+        suits(&engine(None, None), program, &[]).expect("no GPU is requested");
         let rows = [
             (engine(None, None), "/w (engine e) was built without CUDA", "--features cuda"),
             (
@@ -237,10 +237,10 @@ mod tests {
             ),
             (engine(Some("9.0"), Some("14.0")), "built with CUDA 14.0", "13.0 or older"),
         ];
-        for (engine, says, hint) in rows {
+        for (engine, expected, hint) in rows {
             let failure = suits(&engine, program, &one).expect_err("refused").to_failure();
             assert_eq!(failure.kind, FailureKind::DeviceMismatch);
-            assert!(failure.message.contains(says), "expected {says:?} in {failure}");
+            assert!(failure.message.contains(expected), "expected {expected:?} in {failure}");
             assert!(failure.hint.contains(hint), "expected {hint:?} in {}", failure.hint);
         }
     }

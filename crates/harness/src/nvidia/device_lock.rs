@@ -2,8 +2,8 @@
 //!
 //! A lock is `flock` on a file in `/tmp` (independent of `TMPDIR`), named after the UUID of the
 //! GPU: the same file for every user and program version. The operating system releases the lock
-//! when its holder ends for any reason. The holder writes its process id into the file. Containers
-//! that do not share `/tmp` do not see each other's locks.
+//! when the process that holds it ends for any reason. The holder writes its process id into the
+//! file. Containers that do not share `/tmp` do not see each other's locks.
 
 use super::assign::Assigned;
 use super::error::GpuError;
@@ -29,8 +29,8 @@ pub(crate) struct GpuLocks {
     _files: Vec<File>,
 }
 
-/// Locks the GPUs on which `model` is measured, with files in `folder`. Waits up to `patience` in
-/// total for locks that other runs lock_gpus.
+/// Locks the GPUs on which `model` is measured, with files in `folder`. Waits up to `max_wait` in
+/// total for locks that other runs hold.
 ///
 /// # Errors
 /// Another run still holds a lock, a signal arrived, or a lock file cannot be opened.
@@ -38,26 +38,26 @@ pub(crate) fn lock_gpus(
     folder: &Path,
     gpus: &[Assigned],
     model: &str,
-    patience: Duration,
+    max_wait: Duration,
     interrupt: &Interrupt,
 ) -> Result<GpuLocks, GpuError> {
     // all runs lock in the same order, so that no two runs wait for each other
     let mut gpus: Vec<&Assigned> = gpus.iter().collect();
     gpus.sort_by(|a, b| a.gpu.uuid.cmp(&b.gpu.uuid));
-    let until = Instant::now() + patience;
+    let deadline = Instant::now() + max_wait;
     let mut files = Vec::new();
     for assigned in gpus {
-        files.push(hold_one(folder, assigned, model, patience, until, interrupt)?);
+        files.push(lock_one(folder, assigned, model, max_wait, deadline, interrupt)?);
     }
     Ok(GpuLocks { _files: files })
 }
 
-fn hold_one(
+fn lock_one(
     folder: &Path,
     assigned: &Assigned,
     model: &str,
-    patience: Duration,
-    until: Instant,
+    max_wait: Duration,
+    deadline: Instant,
     interrupt: &Interrupt,
 ) -> Result<File, GpuError> {
     let Assigned { device, gpu } = assigned;
@@ -70,7 +70,7 @@ fn hold_one(
         if let Some(signal) = interrupt.signal() {
             return Err(GiveUp::Interrupted(signal));
         }
-        if Instant::now() >= until {
+        if Instant::now() >= deadline {
             return Err(GiveUp::Busy(describe_holder(&file)));
         }
         if !waiting {
@@ -79,7 +79,7 @@ fn hold_one(
             let _ = writeln!(
                 io::stderr(),
                 "modelgate: {model}: waiting up to {} for the GPU {device} ({}), which {} holds",
-                format_duration(patience),
+                format_duration(max_wait),
                 gpu.uuid,
                 describe_holder(&file)
             );
@@ -94,11 +94,11 @@ fn hold_one(
             device: *device,
             gpu: Box::new(gpu.clone()),
             holder,
-            waited: patience,
+            waited: max_wait,
         },
     })?;
     // other runs read it only to name the holder
-    let _ = sign(&mut file);
+    let _ = write_process_id(&mut file);
     Ok(file)
 }
 
@@ -121,8 +121,8 @@ impl From<io::Error> for GiveUp {
 /// (`fs.protected_regular`).
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let everybody = Mode::from_raw_mode(0o666);
-    let open = |flags| rustix::fs::open(path, flags, everybody).map(File::from);
+    let all_users = Mode::from_raw_mode(0o666);
+    let open = |flags| rustix::fs::open(path, flags, all_users).map(File::from);
     let file = loop {
         match open(flags) {
             Err(Errno::NOENT) => {}
@@ -142,17 +142,18 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "no plain file"))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
     }
 }
 
-fn sign(file: &mut File) -> io::Result<()> {
+fn write_process_id(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     write!(file, "{}", std::process::id())
 }
 
-/// Returns a description of the holder. Every user can write the file, so only a number is used.
+/// Returns a description of the process that holds the lock. Every user can write the file, so only
+/// a number is used.
 fn describe_holder(file: &File) -> String {
     let mut buffer = [0; MAX_HOLDER_BYTES];
     let read = file.read_at(&mut buffer, 0).unwrap_or(0);
@@ -178,9 +179,9 @@ mod tests {
         uuids.iter().map(one).collect()
     }
 
-    fn take(folder: &Path, uuids: &[&str], patience: u64) -> Result<GpuLocks, Failure> {
-        let patience = Duration::from_millis(patience);
-        lock_gpus(folder, &assigned(uuids), "m", patience, &Interrupt::default())
+    fn take(folder: &Path, uuids: &[&str], max_wait: u64) -> Result<GpuLocks, Failure> {
+        let max_wait = Duration::from_millis(max_wait);
+        lock_gpus(folder, &assigned(uuids), "m", max_wait, &Interrupt::default())
             .map_err(|error| error.to_failure())
     }
 
@@ -191,15 +192,15 @@ mod tests {
                       file = open(sys.argv[1], 'w')\n\
                       fcntl.flock(file, fcntl.LOCK_EX)\n\
                       file.write(str(os.getpid())); file.flush()\n\
-                      print('held', flush=True); time.sleep(60)";
+                      print('lock', flush=True); time.sleep(60)";
         let mut child = Command::new("python3")
             .args(["-c", script])
             .arg(path)
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3");
-        let mut said = [0; 4];
-        child.stdout.as_mut().expect("a pipe").read_exact(&mut said).expect("it holds the lock");
+        let mut output = [0; 4];
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut output).expect("a line of output");
         child
     }
 
@@ -207,34 +208,38 @@ mod tests {
     fn a_second_run_waits_and_then_names_the_holder_of_the_gpu() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let mut other = other_process(folder.path(), "GPU-1");
-        let began = Instant::now();
-        let failure = take(folder.path(), &["GPU-1"], 200).expect_err("held");
-        assert!(began.elapsed() >= Duration::from_millis(200));
+        let started = Instant::now();
+        let failure = take(folder.path(), &["GPU-1"], 200).expect_err("busy");
+        assert!(started.elapsed() >= Duration::from_millis(200));
         assert_eq!(failure.kind, FailureKind::DeviceBusy);
-        let says = format!("(NVIDIA H100, GPU-1) is held by another run (process {})", other.id());
-        assert!(failure.message.contains(&says), "{failure}");
+        let expected =
+            format!("(NVIDIA H100, GPU-1) is held by another run (process {})", other.id());
+        assert!(failure.message.contains(&expected), "{failure}");
         assert!(failure.message.contains("m waited for 200 ms"), "{failure}");
         assert!(failure.hint.contains("end it"), "{}", failure.hint);
         assert!(take(folder.path(), &["GPU-2"], 0).is_ok(), "another GPU is free");
         other.kill().expect("killed");
         other.wait().expect("reaped");
-        assert!(take(folder.path(), &["GPU-1"], 0).is_ok(), "a dead holder holds nothing");
+        assert!(take(folder.path(), &["GPU-1"], 0).is_ok(), "the lock of an ended process is free");
     }
 
     #[test]
     fn a_waiting_run_continues_when_the_other_run_ends() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let held = take(folder.path(), &["GPU-1", "GPU-2"], 0).expect("free");
+        let locks = take(folder.path(), &["GPU-1", "GPU-2"], 0).expect("free");
         let path = folder.path().join("modelgate-GPU-2.lock");
-        let signed = std::fs::read_to_string(&path).expect("the file");
-        assert_eq!(signed, std::process::id().to_string());
-        assert!(take(folder.path(), &["GPU-2"], 0).is_err(), "also within one process");
+        let written = std::fs::read_to_string(&path).expect("the file");
+        assert_eq!(written, std::process::id().to_string());
+        assert!(
+            take(folder.path(), &["GPU-2"], 0).is_err(),
+            "a lock of the same process is respected"
+        );
         std::thread::scope(|scope| {
             // in the opposite order, which must not matter
             let waiting = scope.spawn(|| take(folder.path(), &["GPU-2", "GPU-1"], 10_000));
             std::thread::sleep(Duration::from_millis(150));
             assert!(!waiting.is_finished());
-            drop(held);
+            drop(locks);
             assert!(waiting.join().expect("no panic").is_ok());
         });
     }
@@ -242,10 +247,10 @@ mod tests {
     #[test]
     fn a_signal_ends_the_wait() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let _held = take(folder.path(), &["GPU-1"], 0).expect("free");
+        let _locks = take(folder.path(), &["GPU-1"], 0).expect("free");
         let interrupt = Interrupt::after(2);
-        let patience = Duration::from_secs(60);
-        let failure = lock_gpus(folder.path(), &assigned(&["GPU-1"]), "m", patience, &interrupt);
+        let max_wait = Duration::from_secs(60);
+        let failure = lock_gpus(folder.path(), &assigned(&["GPU-1"]), "m", max_wait, &interrupt);
         let failure = failure.expect_err("interrupted").to_failure();
         assert_eq!(failure.kind, FailureKind::Interrupted);
         assert!(failure.message.contains("SIGINT"), "{failure}");

@@ -1,16 +1,16 @@
-//! Why a model cannot be measured on the GPUs that it asks for.
+//! The reasons why a model cannot be measured on the GPUs that it requests.
 
 use super::inventory::{Gpu, capability_digits};
 use crate::reportable::Reportable;
 use crate::settings::variables::{CUDA_COMPUTE_CAP, CUDA_VISIBLE_DEVICES};
 use crate::signal;
-use modelgate_model::units::format_duration;
+use modelgate_model::units::{counted, format_duration};
 use modelgate_protocol::{Device, FailureKind};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a model cannot be measured on the GPUs that it asks for.
+/// The reason why a model cannot be measured on the GPUs that it requests.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     /// The device does not exist on this host, or is hidden.
@@ -20,7 +20,7 @@ pub enum GpuError {
         model: String,
         /// The requested device.
         device: Device,
-        /// Why the device does not exist.
+        /// The reason why the device does not exist.
         reason: MissingGpu,
     },
     /// The GPU is in MIG mode: its memory cannot be measured.
@@ -41,7 +41,7 @@ pub enum GpuError {
     /// The device is a slice of a GPU in MIG mode.
     #[error(
         "{model} needs the GPU {device}, which {CUDA_VISIBLE_DEVICES} sets to {slice}, a MIG \
-         slice; the memory of slices cannot be measured"
+         slice: the memory of MIG slices cannot be measured"
     )]
     MigSlice {
         /// The id of the model.
@@ -80,8 +80,7 @@ pub enum GpuError {
     /// The worker was built with a version of CUDA that the driver does not support.
     #[error(
         "the worker {} was built with CUDA {built}, and the driver {} of this host supports CUDA \
-         up \
-         to {}",
+         up to {}",
         program.display(),
         gpu.driver,
         gpu.cuda
@@ -103,7 +102,7 @@ pub enum GpuError {
         uuid: String,
     },
     /// The lock file of a GPU cannot be opened or locked.
-    #[error("{}: the lock of the GPU {device} cannot be taken: {source}", path.display())]
+    #[error("{}: the GPU {device} cannot be locked: {source}", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -136,29 +135,29 @@ pub enum GpuError {
         gpu: Box<Gpu>,
         /// A description of the holder.
         holder: String,
-        /// How long this run waited.
+        /// The duration for which this run waited.
         waited: Duration,
     },
 }
 
-/// Why a device does not exist.
+/// The reason why a device does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MissingGpu {
-    /// The host has no GPU, with the reason.
+    /// The host has no GPU. The text is the reason.
     #[error("{0}")]
     NoGpu(String),
     /// `CUDA_VISIBLE_DEVICES` hides the device.
-    #[error("{CUDA_VISIBLE_DEVICES}={variable:?} shows {shown} of them: {cut}")]
+    #[error("{CUDA_VISIBLE_DEVICES}={variable:?} shows {}: {cut}", counted(*shown, "device"))]
     Hidden {
         /// The value of the variable.
         variable: String,
         /// The number of devices that it shows.
         shown: usize,
-        /// Why it shows no more devices.
+        /// The reason why it shows no more devices.
         cut: String,
     },
-    /// The host has fewer GPUs than that, with their number.
-    #[error("the host has {0} of them")]
+    /// The host has fewer GPUs than the number of the device requires. The value is their number.
+    #[error("the host has {}", counted(*_0, "GPU"))]
     TooFew(usize),
 }
 
@@ -166,13 +165,12 @@ impl MissingGpu {
     fn hint(&self) -> String {
         match self {
             MissingGpu::NoGpu(_) => {
-                "run on a host with an NVIDIA GPU and its driver (`nvidia-smi` \
-                                     shows both; a container must be given the GPU), or change \
-                                     `device` in the manifest"
+                "run on a host with an NVIDIA GPU and its driver (`nvidia-smi` shows both; give a \
+                 container access to the GPU); or change `device` in the manifest"
                     .to_owned()
             }
             MissingGpu::Hidden { .. } => {
-                format!("unset {CUDA_VISIBLE_DEVICES}, or add the GPU to it")
+                format!("unset {CUDA_VISIBLE_DEVICES}; or add the GPU to it")
             }
             MissingGpu::TooFew(_) => {
                 "change `device` in the manifest; the first GPU is cuda:0".to_owned()
@@ -202,18 +200,18 @@ impl Reportable for GpuError {
             GpuError::Missing { reason, .. } => return reason.hint(),
             GpuError::ComputeCapability { gpu, .. } => {
                 return format!(
-                    "build it again on this host, or with {CUDA_COMPUTE_CAP}={}",
+                    "build the worker on this host; or build it with {CUDA_COMPUTE_CAP}={}",
                     capability_digits(&gpu.compute_capability)
                 );
             }
             GpuError::CudaVersion { gpu, .. } => {
                 return format!(
-                    "install a newer driver, or build the worker with CUDA {} or older",
+                    "install a newer driver; or build the worker with CUDA {} or older",
                     gpu.cuda
                 );
             }
             GpuError::MigMode { .. } => {
-                "set CUDA_VISIBLE_DEVICES to a GPU that is not in MIG mode, or end the mode with \
+                "set CUDA_VISIBLE_DEVICES to a GPU that is not in MIG mode; or end MIG mode with \
                  `nvidia-smi -mig 0`"
             }
             GpuError::MigSlice { .. } => {
@@ -221,20 +219,19 @@ impl Reportable for GpuError {
                  (`nvidia-smi -L`)"
             }
             GpuError::WithoutCuda { .. } => {
-                "build it with `cargo build --release --features cuda`, or set MODELGATE_WORKER \
-                 to a worker with CUDA"
+                "build the worker with `cargo build --release --features cuda`; or set \
+                 MODELGATE_WORKER to a worker with CUDA"
             }
             GpuError::MemoryUnknown { .. } => {
-                "check that `nvidia-smi` shows the memory of the GPU; what is not seen cannot be \
-                 measured"
+                "check that `nvidia-smi` shows the memory in use on the GPU"
             }
             GpuError::Lock { .. } => {
                 "remove the file if it is not a regular file that every user can write"
             }
             GpuError::Interrupted { .. } => "start the run again",
             GpuError::Busy { .. } => {
-                "wait for the other run or end it, choose another GPU with `device` or \
-                 CUDA_VISIBLE_DEVICES, or wait longer with `stall` in the manifest"
+                "wait for the other run or end it; or choose another GPU with `device` or \
+                 CUDA_VISIBLE_DEVICES; or wait longer with `stall` in the manifest"
             }
         };
         hint.to_owned()

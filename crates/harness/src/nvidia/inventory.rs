@@ -11,27 +11,27 @@ use serde::{Deserialize, Serialize};
 /// A GPU of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gpu {
-    /// The product name, such as `NVIDIA H100 80GB HBM3`.
+    /// The product name, for example `NVIDIA H100 80GB HBM3`.
     pub name: String,
     /// The UUID that both CUDA and NVML report.
     pub uuid: String,
-    /// The address on the PCI bus.
+    /// The address on the PCI bus, for example `00000000:0F:00.0`.
     #[serde(default)]
     pub bus_id: String,
     /// The total memory in bytes.
     pub vram_bytes: u64,
-    /// The version of the driver.
+    /// The version of the driver, for example `580.65.06`.
     pub driver: String,
-    /// The newest CUDA version that the driver supports, such as `13.0`.
+    /// The newest CUDA version that the driver supports, for example `13.0`.
     pub cuda: String,
-    /// The compute capability, such as `9.0`.
+    /// The compute capability, for example `9.0`.
     pub compute_capability: String,
     /// Whether MIG mode is on, which divides the GPU into slices.
     #[serde(default)]
     pub mig: bool,
 }
 
-/// Returns a compute capability in the form that compilers expect, such as `90` for `9.0`.
+/// Returns a compute capability in the form that compilers expect, for example `90` for `9.0`.
 pub(crate) fn capability_digits(capability: &str) -> String {
     capability.replace('.', "")
 }
@@ -50,7 +50,7 @@ pub enum Slot {
 pub struct VisibleDevices {
     /// The GPU or slice of each CUDA ordinal.
     pub slots: Vec<Slot>,
-    /// Why `CUDA_VISIBLE_DEVICES` hides the remaining devices. `None` if it hides none.
+    /// The reason why `CUDA_VISIBLE_DEVICES` hides the remaining devices. `None` if it hides none.
     pub cut: Option<String>,
 }
 
@@ -64,14 +64,14 @@ pub fn visible(gpus: &[Gpu], variable: Option<&str>) -> VisibleDevices {
     for entry in variable.split(',').map(str::trim) {
         match slot(gpus, entry) {
             Ok(slot) if slots.contains(&slot) => {
-                let cut = format!("{entry:?} is a duplicate, which leaves CUDA without any device");
+                let cut = format!("{entry:?} is a duplicate, which hides all devices");
                 return VisibleDevices { slots: Vec::new(), cut: Some(cut) };
             }
             Ok(slot) => slots.push(slot),
             Err(cut) => return VisibleDevices { slots, cut: Some(cut) },
         }
     }
-    let cut = format!("it names {} of the host's {}", slots.len(), gpus.len());
+    let cut = format!("it lists {} of the {} GPUs of the host", slots.len(), gpus.len());
     VisibleDevices { cut: (slots.len() < gpus.len()).then_some(cut), slots }
 }
 
@@ -80,30 +80,31 @@ pub fn visible(gpus: &[Gpu], variable: Option<&str>) -> VisibleDevices {
 /// # Errors
 /// The reason why the entry is invalid.
 fn slot(gpus: &[Gpu], entry: &str) -> Result<Slot, String> {
-    let ends_here = "which hides it and all later entries";
+    let consequence = "which hides it and all later entries";
     if entry.is_empty() {
         return Err("an empty entry shows no GPU".into());
     }
     if let Ok(index) = entry.parse::<i64>() {
         let gpu = usize::try_from(index).ok().and_then(|index| gpus.get(index));
         return gpu.cloned().map(Slot::Gpu).ok_or_else(|| {
-            format!("{entry:?} is not the index of one of the {} GPUs, {ends_here}", gpus.len())
+            format!("{entry:?} is not the index of one of the {} GPUs, {consequence}", gpus.len())
         });
     }
     if entry.starts_with("MIG-") {
         return Ok(Slot::Slice(entry.to_owned()));
     }
-    let begins = |gpu: &&Gpu| {
-        let head = gpu.uuid.get(..entry.len());
-        entry.len() > "GPU-".len() && head.is_some_and(|head| head.eq_ignore_ascii_case(entry))
+    let matches_entry = |gpu: &&Gpu| {
+        let prefix = gpu.uuid.get(..entry.len());
+        entry.len() > "GPU-".len()
+            && prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(entry))
     };
-    let mut matching = gpus.iter().filter(begins);
+    let mut matching = gpus.iter().filter(matches_entry);
     match (matching.next(), matching.next()) {
         (Some(gpu), None) => Ok(Slot::Gpu(gpu.clone())),
         (Some(_), Some(_)) => {
-            Err(format!("{entry:?} is the beginning of more than one UUID, {ends_here}"))
+            Err(format!("{entry:?} is the beginning of more than one UUID, {consequence}"))
         }
-        (None, _) => Err(format!("{entry:?} is not a GPU of this host, {ends_here}")),
+        (None, _) => Err(format!("{entry:?} is not a GPU of this host, {consequence}")),
     }
 }
 
@@ -129,8 +130,8 @@ pub(crate) mod tests {
         ["GPU-aa11", "GPU-aa22", "GPU-bb33"].map(gpu).to_vec()
     }
 
-    /// Returns the UUIDs in the order of CUDA ordinals, and why there are no more.
-    fn seen(variable: Option<&str>) -> (Vec<String>, String) {
+    /// Returns the UUIDs in the order of CUDA ordinals, and the reason why there are no more.
+    fn resolve(variable: Option<&str>) -> (Vec<String>, String) {
         let visible = visible(&host(), variable);
         let name = |slot| match slot {
             Slot::Gpu(gpu) => gpu.uuid,
@@ -141,8 +142,8 @@ pub(crate) mod tests {
 
     #[test]
     fn without_the_variable_all_gpus_are_visible_in_bus_order() {
-        assert_eq!(seen(None).0, ["GPU-aa11", "GPU-aa22", "GPU-bb33"]);
-        assert_eq!(seen(None).1, "");
+        assert_eq!(resolve(None).0, ["GPU-aa11", "GPU-aa22", "GPU-bb33"]);
+        assert_eq!(resolve(None).1, "");
     }
 
     #[test]
@@ -155,15 +156,15 @@ pub(crate) mod tests {
             ("GPU-AA2", vec!["GPU-aa22"]),
             ("MIG-5c1f,1", vec!["MIG-5c1f", "GPU-aa22"]),
         ] {
-            assert_eq!(seen(Some(variable)).0, uuids, "{variable}");
+            assert_eq!(resolve(Some(variable)).0, uuids, "{variable}");
         }
-        assert_eq!(seen(Some("0,1,2")).1, "", "nothing is hidden");
-        assert_eq!(seen(Some("2")).1, "it names 1 of the host's 3");
+        assert_eq!(resolve(Some("0,1,2")).1, "", "nothing is hidden");
+        assert_eq!(resolve(Some("2")).1, "it lists 1 of the 3 GPUs of the host");
     }
 
     #[test]
     fn an_invalid_entry_hides_itself_and_all_after_it() {
-        for (variable, uuids, says) in [
+        for (variable, uuids, expected) in [
             ("", vec![], "an empty entry shows no GPU"),
             ("-1", vec![], "\"-1\" is not the index of one of the 3 GPUs"),
             ("1,-1,0", vec!["GPU-aa22"], "\"-1\" is not the index"),
@@ -174,16 +175,16 @@ pub(crate) mod tests {
             ("GPU-", vec![], "\"GPU-\" is not a GPU of this host"),
             ("all", vec![], "\"all\" is not a GPU of this host"),
         ] {
-            let (found, cut) = seen(Some(variable));
+            let (found, cut) = resolve(Some(variable));
             assert_eq!(found, uuids, "{variable}");
-            assert!(cut.contains(says), "{variable}: expected {says:?} in {cut:?}");
+            assert!(cut.contains(expected), "{variable}: expected {expected:?} in {cut:?}");
         }
     }
 
     #[test]
     fn a_duplicate_entry_hides_all_devices() {
         for variable in ["0,0", "1,GPU-aa22", "MIG-1,MIG-1"] {
-            let (found, cut) = seen(Some(variable));
+            let (found, cut) = resolve(Some(variable));
             assert!(found.is_empty(), "{variable}");
             assert!(cut.contains("is a duplicate"), "{cut}");
         }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 /// The maximum length of a process name in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Returns the library, which is opened once, because its start takes up to a second on large
+/// Returns the NVML library. It is opened once, because its start takes up to a second on large
 /// hosts.
 fn nvml() -> Result<&'static Nvml, String> {
     static NVML: OnceLock<Result<Nvml, String>> = OnceLock::new();
@@ -95,7 +95,7 @@ impl Readings for NvmlReadings {
     fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>> {
         let device = self.devices.get(uuid)?;
         let compute = device.running_compute_processes().ok()?;
-        // a process that also draws is in both lists, with the same value
+        // a process with compute and graphics contexts is in both lists, with the same value
         let graphics = device.running_graphics_processes().unwrap_or_default();
         let mut by_pid: BTreeMap<u32, Option<u64>> = BTreeMap::new();
         for process in compute.into_iter().chain(graphics) {
@@ -110,9 +110,9 @@ impl Readings for NvmlReadings {
     }
 
     fn name(&self, pid: u32) -> Option<String> {
-        let told = nvml().ok().and_then(|nvml| nvml.sys_process_name(pid, MAX_NAME_BYTES).ok());
-        let told = told.filter(|name| !name.is_empty());
-        told.or_else(|| {
+        let name = nvml().ok().and_then(|nvml| nvml.sys_process_name(pid, MAX_NAME_BYTES).ok());
+        let name = name.filter(|name| !name.is_empty());
+        name.or_else(|| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             Some(name.trim_end().to_owned())
         })
@@ -128,8 +128,8 @@ mod tests {
         assert!(matches!(is_on(Ok(1)), Ok(true)));
         assert!(matches!(is_on(Ok(0)), Ok(false)));
         let symbol = NvmlError::FailedToLoadSymbol("nvmlDeviceGetMigMode".into());
-        for none in [NvmlError::NotSupported, NvmlError::FunctionNotFound, symbol] {
-            assert!(matches!(is_on(Err(none)), Ok(false)));
+        for error in [NvmlError::NotSupported, NvmlError::FunctionNotFound, symbol] {
+            assert!(matches!(is_on(Err(error)), Ok(false)));
         }
         assert!(matches!(is_on(Err(NvmlError::GpuLost)), Err(NvmlError::GpuLost)));
     }

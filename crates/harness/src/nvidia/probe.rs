@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The time between two readings of memory.
-const INTERVAL: Duration = Duration::from_millis(5);
+/// The time between two readings of memory, and the minimum time between two lists of processes.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
 /// After a list of processes, the thread pauses for this multiple of the time that the list took,
 /// because calls of the worker wait for the same driver.
-const PAUSE: u32 = 4;
+const PAUSE_FACTOR: u32 = 4;
 /// The maximum of such a pause, so that a driver that was slow once is asked again.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 /// The time between two readings after the end of a worker.
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The samples of one GPU. Times are seconds from the spawn.
 #[derive(Debug, Clone, Default)]
@@ -39,17 +39,18 @@ pub(crate) struct GpuSamples {
 
 /// Threads that sample GPUs.
 pub(crate) struct GpuSampler {
-    shared: Arc<Shared>,
+    state: Arc<SamplerState>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+/// The state that the threads of a sampler share.
+struct SamplerState {
     readings: Arc<dyn Readings>,
     uuids: Vec<String>,
     spawned: Instant,
     /// Readings after this time do not count.
     end: OnceLock<Instant>,
-    logs: Mutex<Vec<GpuSamples>>,
+    samples: Mutex<Vec<GpuSamples>>,
 }
 
 impl GpuSampler {
@@ -60,69 +61,71 @@ impl GpuSampler {
         uuids: Vec<String>,
         spawned: Instant,
     ) -> GpuSampler {
-        let logs = Mutex::new(vec![GpuSamples::default(); uuids.len()]);
-        let shared = Arc::new(Shared { readings, uuids, spawned, end: OnceLock::new(), logs });
-        let looks: &[(ReadingFunction, u32)] =
-            if shared.uuids.is_empty() { &[] } else { &[(memory, 0), (processes, PAUSE)] };
-        let threads = looks
+        let samples = Mutex::new(vec![GpuSamples::default(); uuids.len()]);
+        let state =
+            Arc::new(SamplerState { readings, uuids, spawned, end: OnceLock::new(), samples });
+        let readers: &[(ReadingFunction, u32)] =
+            if state.uuids.is_empty() { &[] } else { &[(memory, 0), (processes, PAUSE_FACTOR)] };
+        let threads = readers
             .iter()
-            .map(|&(look, pause)| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || repeat(&shared, look, pause))
+            .map(|&(read, pause)| {
+                let state = Arc::clone(&state);
+                std::thread::spawn(move || repeat(&state, read, pause))
             })
             .collect();
-        GpuSampler { shared, threads }
+        GpuSampler { state, threads }
     }
 
     /// Ends the sampling: readings after `at` do not count.
     pub(crate) fn end(&self, at: Instant) {
         // the first end counts
-        let _ = self.shared.end.set(at);
+        let _ = self.state.end.set(at);
     }
 
     /// Stops the sampling and returns the samples of each GPU, in the order of the UUIDs.
     pub(crate) fn stop(self) -> Vec<GpuSamples> {
-        let end = *self.shared.end.get_or_init(Instant::now);
-        let end_s = end.saturating_duration_since(self.shared.spawned).as_secs_f64();
+        let end = *self.state.end.get_or_init(Instant::now);
+        let end_s = end.saturating_duration_since(self.state.spawned).as_secs_f64();
         for thread in self.threads {
             // the samples of a thread that panicked are kept
             let _ = thread.join();
         }
-        let mut logs =
-            std::mem::take(&mut *self.shared.logs.lock().unwrap_or_else(PoisonError::into_inner));
-        for log in &mut logs {
+        let mut samples =
+            std::mem::take(&mut *self.state.samples.lock().unwrap_or_else(PoisonError::into_inner));
+        for log in &mut samples {
             log.used.retain(|(t_s, _)| *t_s <= end_s);
             log.processes.retain(|(t_s, _)| *t_s <= end_s);
             // a driver that stops answering leaves a gap up to the end
             log.longest_gap_s = log.longest_gap_s.max(end_s - last_s(log));
         }
-        logs
+        samples
     }
 }
 
 /// A function that takes one reading of the GPU with this index.
-type ReadingFunction = fn(&Shared, usize);
+type ReadingFunction = fn(&SamplerState, usize);
 
 /// Takes a reading of every GPU repeatedly, with a pause of `pause` times the duration of the
 /// reading.
-fn repeat(shared: &Shared, look: ReadingFunction, pause: u32) {
-    while shared.end.get().is_none() {
-        let began = Instant::now();
-        for gpu in 0..shared.uuids.len() {
-            look(shared, gpu);
+fn repeat(state: &SamplerState, read: ReadingFunction, pause: u32) {
+    while state.end.get().is_none() {
+        let started = Instant::now();
+        for gpu in 0..state.uuids.len() {
+            read(state, gpu);
         }
-        let cost = began.elapsed();
-        std::thread::sleep((cost * pause).clamp(INTERVAL, MAX_PAUSE));
+        let cost = started.elapsed();
+        std::thread::sleep((cost * pause).clamp(MIN_INTERVAL, MAX_PAUSE));
     }
 }
 
-fn memory(shared: &Shared, gpu: usize) {
-    let Some(reading) = shared.readings.memory(&shared.uuids[gpu]) else {
+/// Reads the memory of the GPU with this index.
+fn memory(state: &SamplerState, gpu: usize) {
+    let Some(reading) = state.readings.memory(&state.uuids[gpu]) else {
         return;
     };
-    let t_s = shared.spawned.elapsed().as_secs_f64();
-    let mut logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
-    let log = &mut logs[gpu];
+    let t_s = state.spawned.elapsed().as_secs_f64();
+    let mut samples = state.samples.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = &mut samples[gpu];
     log.longest_gap_s = log.longest_gap_s.max(t_s - last_s(log));
     log.used.push((t_s, reading.used));
 }
@@ -132,21 +135,22 @@ fn last_s(log: &GpuSamples) -> f64 {
     log.used.last().map_or(0.0, |(t_s, _)| *t_s)
 }
 
-fn processes(shared: &Shared, gpu: usize) {
-    let Some(list) = shared.readings.processes(&shared.uuids[gpu]) else {
+/// Reads the list of processes of the GPU with this index.
+fn processes(state: &SamplerState, gpu: usize) {
+    let Some(list) = state.readings.processes(&state.uuids[gpu]) else {
         return;
     };
-    let t_s = shared.spawned.elapsed().as_secs_f64();
+    let t_s = state.spawned.elapsed().as_secs_f64();
     let known = |log: &GpuSamples, pid: &u32| log.names.contains_key(pid);
-    let newcomers: Vec<u32> = {
-        let logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        list.iter().map(|process| process.pid).filter(|pid| !known(&logs[gpu], pid)).collect()
+    let new_pids: Vec<u32> = {
+        let samples = state.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        list.iter().map(|process| process.pid).filter(|pid| !known(&samples[gpu], pid)).collect()
     };
-    // the name is read at once: the process may end
+    // the name is read immediately, because the process may end
     let named: Vec<(u32, String)> =
-        newcomers.into_iter().filter_map(|pid| Some((pid, shared.readings.name(pid)?))).collect();
-    let mut logs = shared.logs.lock().unwrap_or_else(PoisonError::into_inner);
-    let log = &mut logs[gpu];
+        new_pids.into_iter().filter_map(|pid| Some((pid, state.readings.name(pid)?))).collect();
+    let mut samples = state.samples.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = &mut samples[gpu];
     log.names.extend(named);
     log.processes_gap_s = log.processes_gap_s.max(t_s - log.listed_s);
     log.listed_s = t_s;
@@ -155,22 +159,22 @@ fn processes(shared: &Shared, gpu: usize) {
     }
 }
 
-/// Reads the GPU `uuid` after the end of a worker, until `is_back` returns true or `patience` has
+/// Reads the GPU `uuid` after the end of a worker, until `is_back` returns true or `max_wait` has
 /// passed, because the driver needs time to free the memory of a process.
 pub(crate) fn unloaded(
     readings: &dyn Readings,
     uuid: &str,
-    patience: Duration,
+    max_wait: Duration,
     is_back: impl Fn(&Snapshot) -> bool,
 ) -> Option<Snapshot> {
-    let until = Instant::now() + patience;
+    let until = Instant::now() + max_wait;
     loop {
         let snapshot = Snapshot::take(readings, uuid);
         let back = snapshot.as_ref().is_some_and(&is_back);
         if back || Instant::now() >= until {
             return snapshot;
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -205,13 +209,13 @@ mod tests {
         let slow = Arc::new(SlowProcessList { used: AtomicU64::new(1) });
         let readings: Arc<dyn Readings> = Arc::clone(&slow) as Arc<dyn Readings>;
         let uuids = vec!["GPU-1".to_owned(), "GPU-2".to_owned()];
-        let probe = GpuSampler::start(readings, uuids, Instant::now());
+        let sampler = GpuSampler::start(readings, uuids, Instant::now());
         std::thread::sleep(Duration::from_millis(300));
         slow.used.store(2, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(600));
-        let logs = probe.stop();
-        let log = &logs[0];
-        // a busy machine may delay single samples, but not most of them
+        let samples = sampler.stop();
+        let log = &samples[0];
+        // a busy host may delay single samples, but not most samples
         assert!(log.used.len() > 60, "{} samples", log.used.len());
         assert_eq!(log.used.first().map(|(_, used)| *used), Some(1));
         assert_eq!(log.used.last().map(|(_, used)| *used), Some(2));
@@ -219,21 +223,21 @@ mod tests {
         assert_eq!(figures, [Some(1), Some(2)], "only changes are kept");
         assert_eq!(log.names.get(&7).map(String::as_str), Some("process 7"));
         assert!(log.longest_gap_s > 0.0 && log.processes_gap_s >= 0.03, "{log:?}");
-        assert!(logs[1].processes.is_empty() && !logs[1].used.is_empty());
+        assert!(samples[1].processes.is_empty() && !samples[1].used.is_empty());
     }
 
     #[test]
     fn readings_after_the_end_do_not_count() {
         let slow = Arc::new(SlowProcessList { used: AtomicU64::new(1) });
         let readings: Arc<dyn Readings> = Arc::clone(&slow) as Arc<dyn Readings>;
-        let probe = GpuSampler::start(readings, vec!["GPU-1".to_owned()], Instant::now());
+        let sampler = GpuSampler::start(readings, vec!["GPU-1".to_owned()], Instant::now());
         std::thread::sleep(Duration::from_millis(200));
         let end = Instant::now();
         slow.used.store(2, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(200));
-        probe.end(end);
+        sampler.end(end);
         std::thread::sleep(Duration::from_millis(50));
-        let log = probe.stop().remove(0);
+        let log = sampler.stop().remove(0);
         let used: Vec<u64> = log.used.iter().map(|(_, used)| *used).collect();
         assert!(!used.is_empty() && used.iter().all(|used| *used == 1), "{used:?}");
         let listed: Vec<_> = log.processes.iter().map(|(_, list)| list[0].used).collect();
@@ -258,13 +262,13 @@ mod tests {
 
     #[test]
     fn a_driver_that_stops_answering_leaves_a_gap() {
-        let probe = GpuSampler::start(
+        let sampler = GpuSampler::start(
             Arc::new(LostGpu(AtomicU64::new(0))),
             vec!["GPU-1".to_owned()],
             Instant::now(),
         );
         std::thread::sleep(Duration::from_millis(600));
-        let log = probe.stop().remove(0);
+        let log = sampler.stop().remove(0);
         let (last, _) = log.used.last().expect("readings");
         assert_eq!(log.used.len(), 3);
         assert!(log.longest_gap_s >= 0.6 - last, "{log:?}");
@@ -273,14 +277,14 @@ mod tests {
     #[test]
     fn the_reading_after_the_end_waits_for_the_release_of_memory() {
         let slow = SlowProcessList { used: AtomicU64::new(9) };
-        let began = Instant::now();
-        let patience = Duration::from_millis(100);
-        let snapshot = unloaded(&slow, "GPU-2", patience, |now| now.memory.used <= 5);
+        let started = Instant::now();
+        let max_wait = Duration::from_millis(100);
+        let snapshot = unloaded(&slow, "GPU-2", max_wait, |now| now.memory.used <= 5);
         assert_eq!(snapshot.map(|now| now.memory.used), Some(9));
-        assert!(began.elapsed() >= patience);
+        assert!(started.elapsed() >= max_wait);
         slow.used.store(5, Ordering::Relaxed);
-        let began = Instant::now();
+        let started = Instant::now();
         unloaded(&slow, "GPU-2", Duration::from_secs(60), |now| now.memory.used <= 5);
-        assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(started.elapsed() < Duration::from_secs(30));
     }
 }

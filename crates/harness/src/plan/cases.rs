@@ -9,11 +9,12 @@ use crate::manifest::{Manifest, Model, Source, WeightOrigin};
 pub struct Case {
     /// The index of the model in the manifest.
     pub model: usize,
-    /// The check.
+    /// The check that decides the verdict of the case.
     pub check: Check,
-    /// `<model id>::<check>`.
+    /// The name of the test: `<model id>::<check>`.
     pub name: String,
-    /// `synthetic` if the weights of the model are random and its id does not show it.
+    /// `synthetic` if the weights of the model are random and its id does not show it, otherwise
+    /// empty.
     pub kind: &'static str,
     /// Whether the case runs only with `--ignored` or `--include-ignored`, because it needs a GPU
     /// or a hub repository.
@@ -50,13 +51,14 @@ impl Plan {
     }
 }
 
-/// Returns the checks of `model`. Random weights made in place have no `time_budget`: creating them
-/// says nothing about the time to load.
+/// Returns the checks of `model`. Random weights made in place have no `time_budget`: the time to
+/// create them is not a load time.
 fn checks(model: &Model) -> impl Iterator<Item = Check> {
     let in_place = model.weights == WeightOrigin::InPlace;
     Check::ALL.into_iter().filter(move |check| !(in_place && *check == Check::TimeBudget))
 }
 
+/// Returns whether the cases of `model` need a GPU or a download.
 fn is_ignored(model: &Model) -> bool {
     let from_hub = matches!(model.source, Source::Hub { .. });
     model.device.needs_gpu() || (from_hub && model.weights != WeightOrigin::InPlace)
@@ -66,6 +68,7 @@ fn is_ignored(model: &Model) -> bool {
 mod tests {
     use super::*;
 
+    /// Returns the names of the cases of a manifest, each with its `ignored` flag.
     fn planned(models: &str) -> Vec<(String, bool)> {
         let text = format!("schema = 1\n{models}");
         let manifest = Manifest::parse(&text, "test", None).expect("a manifest");

@@ -6,11 +6,13 @@ use crate::check::{Answer, Expectation, FixedRun, Given};
 use crate::manifest::{Model, WeightOrigin};
 use std::time::Duration;
 
-const DERIVED_CACHED: Duration = Duration::from_secs(20 * 60);
-const DERIVED_FIRST: Duration = Duration::from_secs(30 * 60);
+/// The maximum time to load without a download, if the manifest gives none.
+const DERIVED_CACHED_LOAD: Duration = Duration::from_secs(20 * 60);
+/// The maximum time to load including the download, if the manifest gives none.
+const DERIVED_FIRST_LOAD: Duration = Duration::from_secs(30 * 60);
 /// A perplexity of plain English that only a broken model exceeds. Instruct models of 1 to 70
 /// billion parameters stay below a third of it.
-const DERIVED_PERPLEXITY: f64 = 100.0;
+const DERIVED_MAX_PERPLEXITY: f64 = 100.0;
 
 /// Returns the expectation of `model`, whose perplexity is measured on `text`.
 pub(super) fn expectation(
@@ -25,10 +27,10 @@ pub(super) fn expectation(
         quantization: model.quantization,
         in_place: model.weights == WeightOrigin::InPlace,
         fixed_run,
-        load_cached: Given::or(model.expect.load_time.cached, DERIVED_CACHED),
-        load_first: Given::or(model.expect.load_time.first, DERIVED_FIRST),
+        load_cached: Given::or(model.expect.load_time.cached, DERIVED_CACHED_LOAD),
+        load_first: Given::or(model.expect.load_time.first, DERIVED_FIRST_LOAD),
         memory: model.expect.memory,
-        perplexity: Given::or(model.expect.perplexity.max, DERIVED_PERPLEXITY),
+        perplexity: Given::or(model.expect.perplexity.max, DERIVED_MAX_PERPLEXITY),
         text_sha256: text.map_or_else(String::new, |text| text.sha256.clone()),
         text_bytes: text.map_or(0, |text| text.text.len() as u64),
         answers: answers.collect(),

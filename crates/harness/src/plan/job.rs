@@ -14,12 +14,12 @@ use modelgate_protocol::{Device, Evidence, GenerationRequest};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The job of one model.
+/// The inputs of the measurement and of the checks of one model.
 #[derive(Debug, Clone)]
 pub struct ModelJob {
-    /// The manifest entry.
+    /// The manifest entry of the model.
     pub spec: Model,
-    /// The location of its files.
+    /// The location of the files of the model.
     pub location: Location,
     /// The generations to request.
     pub requests: Requests,
@@ -42,7 +42,7 @@ pub enum Location {
     KnownConfig(String),
 }
 
-/// The generations that a model is asked for.
+/// The generations that are requested from a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Requests {
     /// Answers to questions.
@@ -52,7 +52,7 @@ pub enum Requests {
 }
 
 impl Requests {
-    /// Returns the requests for a model. `config` is its config, if it is known.
+    /// Returns the requests for a model. `config` is `None` if the config of the model is unknown.
     pub fn generations(&self, config: Option<&Config>) -> Vec<GenerationRequest> {
         match self {
             Requests::Chats(chats) => chats.clone(),
@@ -90,7 +90,8 @@ impl ModelJob {
         }
     }
 
-    /// Returns the config, if it is known before anything is downloaded.
+    /// Returns the embedded config of the hub repository of the model. `None` if the model has no
+    /// repository, or the program contains no usable config of it.
     pub fn known_config(&self) -> Option<Config> {
         known::config(self.spec.source.repo()?)?.ok()
     }

@@ -6,7 +6,7 @@ use modelgate_protocol::{ContentPart, GenerationRequest, Message};
 /// The maximum length of an answer to a built-in question, in tokens.
 const MAX_TOKENS: u32 = 128;
 
-/// Returns the questions of the model with their accepted answers.
+/// Returns the questions of `model` with their accepted answers.
 pub(super) fn questions(model: &Model) -> Vec<Question> {
     if !model.generations.is_empty() {
         return model.generations.clone();

@@ -42,15 +42,15 @@ impl Selection {
 }
 
 /// Returns the ids of the manifest that are similar to a filter that matched nothing.
-fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
-    let word = filter.split("::").next().unwrap_or(filter);
+fn similar_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
+    let model_part = filter.split("::").next().unwrap_or(filter);
     let mut names: Vec<String> = Vec::new();
     for model in &manifest.models {
         let mut spellings = vec![model.id.as_str()];
         if let Source::Hub { repo, .. } = &model.source {
             spellings.push(repo);
         }
-        if nearest(word, spellings).is_some() {
+        if nearest(model_part, spellings).is_some() {
             names.push(model.id.clone());
         }
     }
@@ -58,16 +58,18 @@ fn nearest_ids(filter: &str, manifest: &Manifest) -> Vec<String> {
     names
 }
 
-/// Returns a hint for a filter that matched nothing: similar ids, or `otherwise` if there are none.
-pub fn near_hint(filter: &str, manifest: &Manifest, otherwise: &str) -> String {
-    let near = nearest_ids(filter, manifest);
-    if near.is_empty() {
-        otherwise.to_owned()
+/// Returns a hint for a filter that matched nothing: similar ids, or `default_hint` if there
+/// are none.
+pub fn similar_ids_hint(filter: &str, manifest: &Manifest, default_hint: &str) -> String {
+    let similar = similar_ids(filter, manifest);
+    if similar.is_empty() {
+        default_hint.to_owned()
     } else {
-        format!("the nearest ids are {}", near.join(", "))
+        format!("check the spelling; the nearest ids are {}", similar.join(", "))
     }
 }
 
+/// The filter of a command line.
 struct Filter<'a> {
     arguments: &'a Arguments,
     /// The models that the positional filter names completely.

@@ -15,9 +15,9 @@ const BUILT_IN: &str = include_str!("../../../../fixtures/text/perplexity.txt");
 /// A perplexity text with its hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerplexityText {
-    /// The text.
+    /// The content of the text file.
     pub text: String,
-    /// The SHA-256 in hexadecimal.
+    /// The SHA-256 of the text in hexadecimal.
     pub sha256: String,
 }
 
@@ -27,7 +27,7 @@ impl PerplexityText {
     }
 }
 
-/// Reads the text of `model`. `None` for a synthetic model, whose perplexity means nothing.
+/// Reads the text of `model`. `None` for a synthetic model, whose perplexity is meaningless.
 ///
 /// # Errors
 /// The file that the manifest names cannot be read or is empty.
@@ -57,7 +57,7 @@ pub(super) fn perplexity_text(
     Ok(Some(PerplexityText::new(text)))
 }
 
-/// Why the perplexity text of a manifest cannot be used.
+/// The reason why the perplexity text of a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// The file cannot be read.
@@ -69,7 +69,7 @@ pub enum TextError {
         source: io::Error,
     },
     /// The default manifest names a file that is not embedded.
-    #[error("{}: not among the bundled files", _0.display())]
+    #[error("{}: expect.perplexity.text is not a bundled file", _0.display())]
     NotBundled(PathBuf),
     /// The file is empty.
     #[error("{}: expect.perplexity.text is empty", _0.display())]

@@ -13,14 +13,16 @@ pub fn build(store: &Store, record: &RunRecord) -> Report {
         record.models.iter().filter_map(|model| model_report(store, model)).collect();
     let verdicts = || models.iter().flat_map(|model| &model.checks);
     let planned = verdicts().filter(|verdict| verdict.status != Status::NotSelected).count();
-    let waiting: usize = models
+    let unfinished: usize = models
         .iter()
         .filter(|model| model.measurement.outcome == Outcome::NotRun)
-        .map(|model| model.checks.iter().filter(|v| v.status != Status::NotSelected).count())
+        .map(|model| {
+            model.checks.iter().filter(|verdict| verdict.status != Status::NotSelected).count()
+        })
         .sum();
     let state = if store.is_interrupted() {
         RunState::Interrupted
-    } else if waiting > 0 {
+    } else if unfinished > 0 {
         RunState::Running
     } else {
         RunState::Finished
@@ -37,19 +39,19 @@ pub fn build(store: &Store, record: &RunRecord) -> Report {
             manifest_sha256: record.manifest_sha256.clone(),
             filter: record.filter.clone(),
             planned_checks: planned as u64,
-            finished_checks: (planned - waiting) as u64,
+            finished_checks: (planned - unfinished) as u64,
             labels: BTreeMap::new(),
             engine: models.iter().find_map(|model| model.measurement.engine.clone()),
         },
         host: record.host.clone(),
-        ceilings: highest(models.iter().flat_map(|model| &model.measurement.ceilings)),
+        ceilings: highest_ceilings(models.iter().flat_map(|model| &model.measurement.ceilings)),
         models,
     }
 }
 
-/// Returns the highest value of each ceiling that a worker measured: other load on the machine
-/// lowers a value, and nothing raises it.
-fn highest<'a>(measured: impl Iterator<Item = &'a Ceiling>) -> Vec<Ceiling> {
+/// Returns the highest value of each ceiling that a worker measured: other load on the host lowers
+/// a value, and nothing raises it.
+fn highest_ceilings<'a>(measured: impl Iterator<Item = &'a Ceiling>) -> Vec<Ceiling> {
     let mut highest: Vec<Ceiling> = Vec::new();
     for ceiling in measured {
         let same =
@@ -79,6 +81,7 @@ fn model_report(store: &Store, model: &ModelRecord) -> Option<ModelReport> {
     Some(ModelReport { identity: model.identity.clone(), checks: checks.collect(), measurement })
 }
 
+/// Returns the measurement of a model that was not measured yet.
 fn not_run(store: &Store) -> Measurement {
     let reason = if store.is_interrupted() { Unmeasured::Interrupted } else { Unmeasured::Waiting };
     reason.measurement()
@@ -104,6 +107,6 @@ mod tests {
             ceiling(CeilingName::PinnedCopy, 0, 40e9),
         ];
         let expected = [measured[2].clone(), measured[1].clone(), measured[3].clone()];
-        assert_eq!(highest(measured.iter()), expected);
+        assert_eq!(highest_ceilings(measured.iter()), expected);
     }
 }

@@ -10,4 +10,4 @@ pub use build::build;
 pub use report::{ModelReport, Report, Run, RunState, SCHEMA_VERSION};
 pub use summary::{files, summary};
 pub use write::write;
-pub(crate) use write::{claim, remove};
+pub(crate) use write::{remove, reserve};

@@ -19,11 +19,11 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// 1. Readers ignore keys that they do not know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA_VERSION`].
+    /// The version of this format: [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// The run.
+    /// The identity and the progress of the run.
     pub run: Run,
-    /// The host.
+    /// The hardware and the operating system of the host.
     pub host: Host,
     /// The limits of the hardware: the highest values that were measured in this run.
     pub ceilings: Vec<Ceiling>,
@@ -34,7 +34,7 @@ pub struct Report {
 /// A run of the tests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
-    /// The id of the run.
+    /// The id of the run: its start time and a process id, or a hash of the nextest run id.
     pub id: String,
     /// The state of the run.
     pub state: RunState,
@@ -48,7 +48,7 @@ pub struct Run {
     pub profile: String,
     /// The SHA-256 of the manifest in hexadecimal.
     pub manifest_sha256: String,
-    /// The filter of the command line.
+    /// The filter of the command line. `None` if there is none.
     pub filter: Option<String>,
     /// The number of selected checks.
     pub planned_checks: u64,
@@ -78,7 +78,7 @@ pub struct ModelReport {
     /// The identity of the model.
     #[serde(flatten)]
     pub identity: ModelIdentity,
-    /// The measurement.
+    /// The measurement of the model.
     #[serde(flatten)]
     pub measurement: Measurement,
     /// The verdicts of all planned checks.

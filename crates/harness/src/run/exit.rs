@@ -12,7 +12,8 @@ pub const FAILED: u8 = 101;
 /// The command line, the environment or the manifest is invalid.
 pub const USAGE: u8 = 2;
 
-/// Resolves settings and manifest, or prints why they cannot be used.
+/// Resolves the settings and the manifest. If one of them is invalid, prints the reason and returns
+/// the exit code.
 pub(super) fn resolve(environment: &Environment) -> Result<(Settings, Manifest), ExitCode> {
     let settings = Settings::resolve(environment).map_err(|error| {
         eprintln!("error: {error}\nhint: {}", error.hint());

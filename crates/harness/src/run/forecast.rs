@@ -8,43 +8,49 @@ use crate::supervise::Gpus;
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{Device, DeviceSeen, Event, FailureKind, Stage};
 
-/// The known facts about a load.
+/// The known facts about a load, from which its memory is predicted.
 pub(super) struct Forecast<'a> {
+    /// The job of the model.
     pub(super) job: &'a ModelJob,
+    /// The limits that decide whether the load is admitted.
     pub(super) admission: &'a Admission,
+    /// The requested devices.
     pub(super) devices: &'a [Device],
+    /// The GPUs among `devices`, with their memory in use before the start.
     pub(super) gpus: &'a Gpus,
-    /// The maximum bytes that the worker may use of each GPU.
+    /// The maximum bytes that the worker may use of each GPU. `None` without a limit.
     pub(super) limit: Option<u64>,
-    /// The size of files whose blocks are not converted.
+    /// The size in bytes of files whose blocks are not converted. `None` if the config is known
+    /// from the files.
     pub(super) file_bytes: Option<u64>,
-    /// The load, once the config is known.
+    /// The load. `None` until the config is known.
     pub(super) spec: Option<LoadSpec>,
-    /// The opened devices, in the order of `gpus`.
+    /// The opened devices, in the order of `gpus`. `None` until the worker opens the device.
     pub(super) rooms: Vec<Option<DeviceRoom>>,
 }
 
 impl Forecast<'_> {
-    /// Adds an event of the worker.
+    /// Adds the facts of an event of the worker, and admits the load again.
     ///
     /// # Errors
     /// The model differs from the expected one, or does not fit.
-    pub(super) fn event(&mut self, event: &Event) -> Result<(), BoxedReportable> {
+    pub(super) fn observe(&mut self, event: &Event) -> Result<(), BoxedReportable> {
         match event {
             Event::Model { config: Some(text), .. } if self.spec.is_none() => {
                 let config = Config::from_json(text).map_err(ReportedConfigError)?;
                 self.spec = Some(self.job.load_spec(config, self.devices, self.file_bytes));
                 Ok(self.admit()?)
             }
-            Event::Device(seen) => {
-                self.open(seen);
+            Event::Device(opened) => {
+                self.record_baseline(opened);
                 Ok(self.admit()?)
             }
             _ => Ok(()),
         }
     }
 
-    /// Returns the prediction, with the baselines of the devices if all of them are known.
+    /// Returns the prediction (`None` until the config is known), with the baselines of the devices
+    /// if all of them are known.
     pub(super) fn prediction(&self) -> Option<Prediction> {
         let prediction = predict(self.spec.as_ref()?);
         let Some(rooms) = self.known_rooms() else {
@@ -56,16 +62,16 @@ impl Forecast<'_> {
 
     /// Records the baseline of a device. An unexpected device is refused elsewhere, where the event
     /// is recorded.
-    fn open(&mut self, seen: &DeviceSeen) {
-        let given = &self.gpus.assigned;
-        let index = given.iter().position(|assigned| assigned.device == seen.device);
+    fn record_baseline(&mut self, opened: &DeviceSeen) {
+        let gpus = &self.gpus.assigned;
+        let index = gpus.iter().position(|assigned| assigned.device == opened.device);
         if let Some(index) = index {
             let before = self.gpus.before[index].memory.used;
             self.rooms[index] = Some(DeviceRoom {
-                total: seen.total,
+                total: opened.total,
                 others: before,
                 limit: self.limit,
-                baseline: Some(seen.own_baseline(before)),
+                baseline: Some(opened.own_baseline(before)),
             });
         }
     }
@@ -76,6 +82,7 @@ impl Forecast<'_> {
         (!rooms.is_empty()).then_some(rooms)
     }
 
+    /// Admits the load with the known facts. Does nothing until the config is known.
     fn admit(&self) -> Result<(), Refusal> {
         let Some(spec) = &self.spec else {
             return Ok(());
@@ -85,9 +92,9 @@ impl Forecast<'_> {
     }
 }
 
-/// The worker reported a config that cannot be used.
+/// The error for a config that the worker reported and that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the worker describes the model by a config that cannot be used: {0}")]
+#[error("the worker reported a config that cannot be used: {0}")]
 struct ReportedConfigError(#[source] ConfigError);
 
 impl Reportable for ReportedConfigError {
@@ -100,6 +107,6 @@ impl Reportable for ReportedConfigError {
     }
 
     fn hint(&self) -> String {
-        "a defect of the engine".to_owned()
+        "report this defect of the engine".to_owned()
     }
 }

@@ -4,7 +4,7 @@
 use super::exit::{self, FAILED, PASSED, USAGE};
 use super::session::Session;
 use crate::manifest::Manifest;
-use crate::plan::{Case, Plan, Selection, near_hint};
+use crate::plan::{Case, Plan, Selection, similar_ids_hint};
 use crate::settings::variables::REPORT_DIR;
 use crate::settings::{Environment, Settings};
 use libtest_mimic::{Arguments, ColorSetting, Trial};
@@ -33,8 +33,8 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     if arguments.list {
         return list(arguments, &selection);
     }
-    if let Err(error) = writable_log(arguments) {
-        eprintln!("error: {error}\nhint: --logfile takes the path of a file that can be written");
+    if let Err(error) = create_log_file(arguments) {
+        eprintln!("error: {error}\nhint: set --logfile to the path of a writable file");
         return ExitCode::from(USAGE);
     }
     if let Some(code) = nothing_to_run(arguments, &settings, &manifest, &selection) {
@@ -43,8 +43,8 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     run_selected(arguments, settings, manifest, plan, &selection)
 }
 
-/// Creates the log file, because the test runner would panic if it cannot.
-fn writable_log(arguments: &Arguments) -> io::Result<()> {
+/// Creates the log file, because the test runner panics if it cannot create it.
+fn create_log_file(arguments: &Arguments) -> io::Result<()> {
     let Some(path) = &arguments.logfile else {
         return Ok(());
     };
@@ -55,16 +55,16 @@ fn writable_log(arguments: &Arguments) -> io::Result<()> {
 
 /// Prints the plan in the format of the test runner. A closed pipe, as with `| head`, is a success.
 fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
-    let terse = matches!(arguments.format, Some(libtest_mimic::FormatSetting::Terse));
-    let chosen = |case: &&Case| !arguments.ignored || case.ignored;
+    let is_terse = matches!(arguments.format, Some(libtest_mimic::FormatSetting::Terse));
+    let is_listed = |case: &&Case| !arguments.ignored || case.ignored;
     let lines: Vec<String> = selection
         .matched
         .iter()
-        .filter(chosen)
+        .filter(is_listed)
         .map(|case| format!("{}: test\n", case.name))
         .collect();
     let mut text = lines.concat();
-    if !terse {
+    if !is_terse {
         text.push_str(&format!("\n{} tests, 0 benchmarks\n", lines.len()));
     }
     match io::stdout().write_all(text.as_bytes()) {
@@ -73,7 +73,8 @@ fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
     }
 }
 
-/// Returns the exit code of a run without cases, and prints the reason.
+/// Prints why a run has no cases, and returns its exit code. `None` if the run has cases, or if a
+/// run without cases is not a failure.
 fn nothing_to_run(
     arguments: &Arguments,
     settings: &Settings,
@@ -83,8 +84,7 @@ fn nothing_to_run(
     if selection.only_ignored() {
         eprintln!(
             "error: all {} selected cases are ignored by default, because they need a GPU or a \
-             hub repository, so nothing would be checked\nhint: add `-- --include-ignored` to run \
-             them",
+             hub repository\nhint: add `-- --include-ignored` to run them",
             selection.matched.len()
         );
         return Some(FAILED);
@@ -93,12 +93,13 @@ fn nothing_to_run(
         return None;
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let hint = near_hint(filter, manifest, "`-- --list` shows every case");
+    let hint = similar_ids_hint(filter, manifest, "run with `-- --list` to list all cases");
     let level = if settings.ci { "error" } else { "warning" };
     eprintln!("{level}: no model or case matches \"{filter}\"\nhint: {hint}");
     settings.ci.then_some(FAILED)
 }
 
+/// Runs the selected cases, writes the report, and returns the exit code.
 fn run_selected(
     arguments: &Arguments,
     settings: Settings,
@@ -112,8 +113,8 @@ fn run_selected(
         Ok(session) => Arc::new(session),
         Err(error) => {
             eprintln!(
-                "error: the run's folder cannot be made: {error}\nhint: TMPDIR names a folder that \
-                 can be written"
+                "error: the folder of the run cannot be created: {error}\nhint: set TMPDIR to a \
+                 writable folder"
             );
             return ExitCode::from(FAILED);
         }
@@ -121,14 +122,14 @@ fn run_selected(
     session.write_report();
     session.prepare_workers(selection);
     let trials = session.plan().cases.iter().map(|case| trial(&session, case)).collect();
-    let mut arguments = exact(arguments, session.plan(), selection);
+    let mut arguments = exact_arguments(arguments, session.plan(), selection);
     if no_color && arguments.color.is_none() {
         arguments.color = Some(ColorSetting::Never);
     }
     // the runner panics if its output is closed; verdicts and report do not depend on the output
-    let ran = catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials)));
-    // our own count decides: a runner that ran fewer cases than selected must not pass
-    let (passed, runner_content) = match ran {
+    let result = catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials)));
+    // the count of this process decides: a runner that ran fewer cases than selected must not pass
+    let (passed, runner_passed) = match result {
         Ok(conclusion) => (session.passed(), !conclusion.has_failed()),
         Err(_) => {
             (selection.to_run.iter().filter(|case| session.judge(case).is_ok()).count(), true)
@@ -138,22 +139,23 @@ fn run_selected(
     let error = session.write_error();
     if let Some(error) = &error {
         eprintln!(
-            "error: the report could not be written: {error}\nhint: {REPORT_DIR} names the reports' \
-             folder and TMPDIR that of a run's measurements; both need room and permission"
+            "error: the report could not be written: {error}\nhint: set {REPORT_DIR} (the folder \
+             for reports) and TMPDIR (the folder for measurements) to writable folders with free \
+             disk space"
         );
     }
     session.close();
     if let Some(signal) = session.signal() {
         return exit::of_signal(signal);
     }
-    let success = passed == selection.to_run.len() && runner_content && error.is_none();
+    let success = passed == selection.to_run.len() && runner_passed && error.is_none();
     ExitCode::from(if success { PASSED } else { FAILED })
 }
 
 /// Returns the arguments with which the runner selects the same cases: every other case is skipped
 /// by its exact name. Two threads, so that it prints only complete lines; the store lets only one
 /// thread measure.
-fn exact(arguments: &Arguments, plan: &Plan, selection: &Selection) -> Arguments {
+fn exact_arguments(arguments: &Arguments, plan: &Plan, selection: &Selection) -> Arguments {
     let skip = plan
         .cases
         .iter()
@@ -170,6 +172,7 @@ fn exact(arguments: &Arguments, plan: &Plan, selection: &Selection) -> Arguments
     }
 }
 
+/// Returns the test of `case` in the form of the test runner.
 fn trial(session: &Arc<Session>, case: &Case) -> Trial {
     let session = Arc::clone(session);
     let (ignored, kind) = (case.ignored, case.kind);

@@ -22,9 +22,9 @@ use std::time::Instant;
 
 /// The inputs that all measurements of a run share.
 pub struct RunContext<'a> {
-    /// The run's settings.
+    /// The settings of the run.
     pub settings: &'a Settings,
-    /// The host.
+    /// The host of the run.
     pub host: &'a Host,
     /// The worker programs.
     pub workers: &'a Workers,
@@ -32,7 +32,7 @@ pub struct RunContext<'a> {
     pub readings: &'a Arc<dyn Readings>,
     /// The folder for data that outlives a run.
     pub scratch: &'a Path,
-    /// The signals to the harness.
+    /// The signals that the harness received.
     pub interrupt: &'a Interrupt,
 }
 
@@ -76,16 +76,20 @@ pub fn measure(job: &ModelJob, run: &RunContext<'_>) -> Measurement {
     }
 }
 
-/// The values that are known before the files: worker program, GPUs and prediction.
+/// The values that are known before the files are acquired.
 struct Prepared {
+    /// The worker program.
     built: BuiltWorker,
+    /// The GPUs of the model.
     assigned: Vec<Assigned>,
+    /// The limits that decide whether the load is admitted.
     admission: Admission,
+    /// The text whose perplexity is measured. `None` for a synthetic model.
     text: Option<String>,
 }
 
-/// Returns the free memory of GPUs of which only the size is known.
-fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<DeviceRoom> {
+/// Returns the memory of GPUs whose memory in use is not known yet, as if no process used them.
+fn unused_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<DeviceRoom> {
     let room = |Assigned { gpu, .. }: &Assigned| DeviceRoom {
         total: gpu.vram_bytes,
         others: 0,
@@ -95,7 +99,7 @@ fn empty_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<DeviceRoom> {
     assigned.iter().map(room).collect()
 }
 
-/// Finds GPUs and worker, and refuses a load that cannot fit, if the shapes are `known`.
+/// Finds the GPUs and the worker. Refuses a load that cannot fit, if its shapes are `known`.
 fn prepare(
     job: &ModelJob,
     run: &RunContext<'_>,
@@ -108,11 +112,11 @@ fn prepare(
     let admission = Admission {
         bounds: job.spec.expect.memory,
         host_memory: run.host.ram_bytes,
-        // a worker from elsewhere may be optimised even if the harness is not
+        // a worker that the user names can be optimised even if the harness is not
         unoptimised: cfg!(debug_assertions) && settings.worker.named.is_none(),
     };
     if let Some(spec) = known {
-        admission.admit(spec, &empty_rooms(&assigned, settings.vram_limit))?;
+        admission.admit(spec, &unused_rooms(&assigned, settings.vram_limit))?;
     }
     let built = run.workers.for_gpus(&assigned)?;
     if !assigned.is_empty() {
@@ -123,12 +127,13 @@ fn prepare(
     Ok(Prepared { built, assigned, admission, text })
 }
 
-/// The result of acquiring, as far as it succeeded.
+/// The result of acquiring the files, as far as it succeeded.
 struct Acquisition {
-    /// The config and its text, if the model has a config file.
+    /// The text of the config, and the config. `None` if the model has no config file.
     config: Option<(String, Config)>,
     /// The duration in seconds.
     seconds: Finite,
+    /// The acquired files, or the reason why the model is refused.
     result: Result<Ready, BoxedReportable>,
 }
 
@@ -140,9 +145,12 @@ fn acquire(
     devices: &[Device],
     prepared: &Prepared,
 ) -> Acquisition {
-    let began = Instant::now();
-    let ended =
-        |config, result| Acquisition { config, seconds: Finite::seconds(began.elapsed()), result };
+    let started = Instant::now();
+    let ended = |config, result| Acquisition {
+        config,
+        seconds: Finite::seconds(started.elapsed()),
+        result,
+    };
     let options = AcquireOptions {
         settings: run.settings,
         scratch: run.scratch,
@@ -159,7 +167,7 @@ fn acquire(
     };
     let admitted = config.as_ref().map_or(Ok(()), |(_, config)| {
         let spec = job.load_spec(config.clone(), devices, None);
-        prepared.admission.admit(&spec, &empty_rooms(&prepared.assigned, run.settings.vram_limit))
+        prepared.admission.admit(&spec, &unused_rooms(&prepared.assigned, run.settings.vram_limit))
     });
     match admitted {
         Ok(()) => ended(config, opened.finish().map_err(BoxedReportable::from)),
@@ -211,7 +219,7 @@ fn run_worker(
     };
     let mut watch = |event: &Event| {
         progress.event(event);
-        forecast.event(event)
+        forecast.observe(event)
     };
     let job = WorkerInput {
         built: &built,

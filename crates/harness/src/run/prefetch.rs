@@ -4,7 +4,7 @@
 use super::exit::{self, FAILED, PASSED, USAGE};
 use crate::acquire::{self, AcquireError, AcquireOptions, Ready, read_config};
 use crate::manifest::{Manifest, Model, Source, WeightOrigin};
-use crate::plan::{ModelJob, models, near_hint};
+use crate::plan::{ModelJob, models, similar_ids_hint};
 use crate::report;
 use crate::reportable::Reportable;
 use crate::settings::Environment;
@@ -13,7 +13,7 @@ use modelgate_model::units::format_bytes;
 use modelgate_protocol::Failure;
 use std::process::ExitCode;
 
-/// The options of the command.
+/// The options of the command `prefetch`.
 #[derive(Debug, Clone, Default)]
 pub struct PrefetchOptions {
     /// The models, with the same filters as for tests. All models if empty.
@@ -24,14 +24,14 @@ pub struct PrefetchOptions {
 
 /// Downloads the files of the models.
 ///
-/// Exit codes: 0 all files are present and verified; 101 a file is not; 2 the command line, the
-/// environment or the manifest is invalid; 128 + n signal n ended it.
+/// Exit codes: 0 all files are present and verified; 101 a file is missing or wrong; 2 the command
+/// line, the environment or the manifest is invalid; 128 + n signal n ended it.
 pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCode {
     let (settings, manifest) = match exit::resolve(environment) {
         Ok(resolved) => resolved,
         Err(code) => return code,
     };
-    let chosen = match chosen(options, &manifest) {
+    let chosen = match models_to_download(options, &manifest) {
         Ok(models) => models,
         Err(error) => {
             eprintln!("error: {error}");
@@ -41,7 +41,7 @@ pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCod
     let interrupt = match Interrupt::install() {
         Ok(interrupt) => interrupt,
         Err(error) => {
-            eprintln!("error: signals cannot be taken over: {error}");
+            eprintln!("error: the signal handlers cannot be installed: {error}");
             return ExitCode::from(FAILED);
         }
     };
@@ -53,8 +53,8 @@ pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCod
     };
     let mut code = PASSED;
     for model in chosen {
-        match fetched(&ModelJob::plan(model, &manifest), &acquire_options) {
-            Ok(ready) => println!("{}: {}", model.title(), described(&ready)),
+        match download(&ModelJob::plan(model, &manifest), &acquire_options) {
+            Ok(ready) => println!("{}: {}", model.title(), describe(&ready)),
             Err(error) => {
                 print_failure(model, &error.to_failure());
                 code = FAILED;
@@ -67,21 +67,24 @@ pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCod
     ExitCode::from(code)
 }
 
-/// Downloads one model, unless no engine can load it.
-fn fetched(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Ready, AcquireError> {
+/// Downloads the files of one model, unless its config shows that no engine can load it.
+fn download(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Ready, AcquireError> {
     let opened = acquire::open(job, options)?;
     opened.config().map(read_config).transpose()?;
     opened.finish()
 }
 
 /// Returns the models of the manifest that have files to download, without duplicates.
-fn chosen<'a>(options: &PrefetchOptions, manifest: &'a Manifest) -> Result<Vec<&'a Model>, String> {
+fn models_to_download<'a>(
+    options: &PrefetchOptions,
+    manifest: &'a Manifest,
+) -> Result<Vec<&'a Model>, String> {
     let mut indices = Vec::new();
     for filter in &options.filters {
         let named = models(filter, manifest);
         if named.is_empty() {
-            let list = "`cargo test --release --test models -- --list` shows every model";
-            let hint = near_hint(filter, manifest, list);
+            let list_hint = "run `cargo test --release --test models -- --list` to list all models";
+            let hint = similar_ids_hint(filter, manifest, list_hint);
             return Err(format!("no model matches \"{filter}\"\nhint: {hint}"));
         }
         indices.extend(named);
@@ -93,24 +96,24 @@ fn chosen<'a>(options: &PrefetchOptions, manifest: &'a Manifest) -> Result<Vec<&
     let mut chosen = Vec::new();
     for index in indices {
         let model = &manifest.models[index];
-        let is_fetched = model.source.repo().is_some() && model.weights != WeightOrigin::InPlace;
-        if is_fetched && !files.contains(&&model.source) {
+        let is_downloaded = model.source.repo().is_some() && model.weights != WeightOrigin::InPlace;
+        if is_downloaded && !files.contains(&&model.source) {
             files.push(&model.source);
             chosen.push(model);
         }
     }
     if chosen.is_empty() {
         return Err(
-            "none of these models comes from a hub: there is nothing to fetch\nhint: `repo` \
-                    in the manifest names a model's repository"
+            "no files to download: the selected models are local, or their weights are made in \
+             place\nhint: select a model with `repo` in the manifest and trained weights"
                 .into(),
         );
     }
     Ok(chosen)
 }
 
-/// Returns a line about the acquired files.
-fn described(ready: &Ready) -> String {
+/// Returns a description of the acquired files in one line.
+fn describe(ready: &Ready) -> String {
     format!(
         "commit {}, {}, {} fetched",
         ready.acquired.commit.as_deref().unwrap_or("unknown"),

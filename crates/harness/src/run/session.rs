@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// The folder for reports if the environment names none.
+/// The folder for reports, below the package, if the environment names none.
 const REPORTS: &str = "reports";
 /// The subfolder for runs with only bundled models.
 const BUNDLED_REPORTS: &str = "bundled";
@@ -36,14 +36,16 @@ pub(super) struct Session {
     jobs: Vec<OnceLock<ModelJob>>,
     store: Store,
     record: RunRecord,
+    /// The folder for data that outlives a run.
     scratch: PathBuf,
     interrupt: Interrupt,
     workers: OnceLock<Workers>,
     readings: OnceLock<Arc<dyn Readings>>,
+    /// The first error of writing the report.
     report_error: OnceLock<String>,
     /// Locked while a case is judged: otherwise, a second thread that waits for the lock of the
     /// store would print its line out of order.
-    turn: Mutex<()>,
+    judging: Mutex<()>,
     /// The number of cases that passed.
     passed: AtomicUsize,
 }
@@ -65,14 +67,14 @@ impl Session {
             Some(id) => format!("nextest-{}", sha256_hex(id.as_bytes())),
             None => format!("{}-{}", started_at.strftime("%Y%m%dT%H%M%S%6f"), std::process::id()),
         };
-        let scratch = scratch(&settings.temp_dir)?;
+        let scratch = open_scratch_folder(&settings.temp_dir)?;
         let store = Store::open(&scratch, &id)?;
         for case in &selection.to_run {
             store.select(&case.name)?;
         }
         let jobs: Vec<OnceLock<ModelJob>> = vec![OnceLock::new(); manifest.models.len()];
         let interrupt = Interrupt::install()?;
-        let fresh = || {
+        let new_record = || {
             let job = |index: usize| {
                 let model = &manifest.models[index];
                 jobs[index].get_or_init(|| ModelJob::plan(model, &manifest))
@@ -89,7 +91,7 @@ impl Session {
                     .collect(),
             }
         };
-        let record = store.with_run(fresh, |record| record.clone())?;
+        let record = store.with_run(new_record, |record| record.clone())?;
         Ok(Session {
             interrupt,
             record,
@@ -102,7 +104,7 @@ impl Session {
             workers: OnceLock::new(),
             readings: OnceLock::new(),
             report_error: OnceLock::new(),
-            turn: Mutex::new(()),
+            judging: Mutex::new(()),
             passed: AtomicUsize::new(0),
         })
     }
@@ -133,7 +135,8 @@ impl Session {
         self.report_error.get().cloned().or_else(|| self.store.write_error())
     }
 
-    /// Removes the folder of the run if no other process takes part in the run.
+    /// Removes the folder of the run, unless other processes take part in the run or a file could
+    /// not be written.
     pub(super) fn close(&self) {
         if self.settings.nextest_run_id.is_none() && self.write_error().is_none() {
             self.store.remove();
@@ -146,18 +149,19 @@ impl Session {
         self.workers.get_or_init(|| {
             let mut models: Vec<usize> = selection.to_run.iter().map(|case| case.model).collect();
             models.dedup();
-            // under nextest, another process may have measured it
-            let is_open = |model: &&Model| {
+            // under nextest, another process may have measured the model
+            let is_unmeasured = |model: &&Model| {
                 self.settings.attempt > 1 || self.store.measurement(&model.id).is_none()
             };
-            let open = models.iter().filter(|index| is_open(&&self.manifest.models[**index]));
+            let unmeasured =
+                models.iter().filter(|index| is_unmeasured(&&self.manifest.models[**index]));
             let settings = &self.settings;
             let build = CudaBuild {
                 settings: &settings.build,
                 inherited: &settings.worker.variables,
                 interrupt: &self.interrupt,
             };
-            let first_gpus = open.filter_map(|index| self.first_gpu(*index));
+            let first_gpus = unmeasured.filter_map(|index| self.first_gpu(*index));
             Workers::prepare(first_gpus, &settings.worker, &build)
         });
     }
@@ -180,9 +184,9 @@ impl Session {
     /// Measures the model of the case, unless it was measured already, and returns the verdict of
     /// the check.
     pub(super) fn judge(&self, case: &Case) -> Result<(), Failed> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _judging = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
         if self.interrupt.signal().is_some() {
-            return Err("interrupted before it was run".into());
+            return Err("interrupted before the case ran".into());
         }
         let job = self.job(case.model);
         let context = RunContext {
@@ -200,17 +204,20 @@ impl Session {
                 measured_here = true;
                 measure(job, &context)
             })
-            .map_err(|error| Failed::from(format!("the run's folder: {error}")))?;
+            .map_err(|error| Failed::from(format!("folder of the run: {error}")))?;
         if measured_here {
             self.write_report();
         }
         self.verdict(case, &measurement)
     }
 
+    /// Returns the result of the check of `case` for `measurement`.
     fn verdict(&self, case: &Case, measurement: &Measurement) -> Result<(), Failed> {
         let model = self.record.models.iter().find(|model| model.identity.id == self.id(case));
         let Some(model) = model else {
-            return Err("another process of this run reads another manifest".into());
+            return Err(
+                "the model is not in the manifest of the process that started this run".into()
+            );
         };
         let verdict = case.check.verdict(measurement, &model.expectation);
         match verdict.status {
@@ -239,14 +246,14 @@ impl Session {
         let is_selected =
             |model: &&ModelRecord| model.cases.iter().any(|(_, name)| self.store.is_selected(name));
         let mut selected = self.record.models.iter().filter(is_selected);
-        let bundled_alone = selected.all(|model| model.is_bundled);
-        if bundled_alone { reports.join(BUNDLED_REPORTS) } else { reports }
+        let only_bundled = selected.all(|model| model.is_bundled);
+        if only_bundled { reports.join(BUNDLED_REPORTS) } else { reports }
     }
 
     /// Writes the report from the current state of the store. An error is reported at the end,
     /// because the verdicts are more important.
     pub(super) fn write_report(&self) {
-        let result = self.store.exclusively(|| {
+        let result = self.store.with_report_lock(|| {
             if self.interrupt.signal().is_some() {
                 self.store.set_interrupted()?;
             }
@@ -256,8 +263,8 @@ impl Session {
                 |record| -> io::Result<RunRecord> {
                     let parent = record.report.as_deref().and_then(Path::parent);
                     if parent != Some(&folder) {
-                        let claimed = report::claim(record, &folder)?;
-                        if let Some(old) = record.report.replace(claimed) {
+                        let reserved = report::reserve(record, &folder)?;
+                        if let Some(old) = record.report.replace(reserved) {
                             report::remove(&old);
                         }
                     }
@@ -268,12 +275,13 @@ impl Session {
             report::write(&report, &record.report.unwrap_or_default())
         });
         if let Err(error) = result {
-            // the first error is shown
+            // only the first error is reported
             let _ = self.report_error.set(error.to_string());
         }
     }
 }
 
+/// Returns the record of the model with this index in the manifest.
 fn model_record(index: usize, job: &ModelJob, manifest: &Manifest, plan: &Plan) -> ModelRecord {
     let model = &job.spec;
     let (repo, path, revision) = match &model.source {
@@ -299,7 +307,7 @@ fn model_record(index: usize, job: &ModelJob, manifest: &Manifest, plan: &Plan) 
 /// Returns the text that the test runner prints for a check that did not pass.
 fn message(verdict: &Verdict) -> String {
     let mut text = format!("Error: {}: ", verdict.status.name());
-    text.push_str(verdict.message.as_deref().unwrap_or("no reason was given"));
+    text.push_str(verdict.message.as_deref().unwrap_or("unknown reason"));
     if !verdict.expected.is_empty() {
         text.push_str(&format!("\nexpected: {}\nobserved: {}", verdict.expected, verdict.observed));
     }
@@ -309,9 +317,11 @@ fn message(verdict: &Verdict) -> String {
     text
 }
 
-/// Returns a folder below the temporary folder of the operating system that only this user can
-/// write.
-fn scratch(temp_dir: &Path) -> io::Result<PathBuf> {
+/// Opens or creates a folder below `temp_dir` that only this user can write.
+///
+/// # Errors
+/// The folder cannot be created, or another user can write it.
+fn open_scratch_folder(temp_dir: &Path) -> io::Result<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let path = temp_dir.join(format!("modelgate-{user}"));
     match DirBuilder::new().mode(0o700).create(&path) {
@@ -322,7 +332,8 @@ fn scratch(temp_dir: &Path) -> io::Result<PathBuf> {
     }
     let metadata = std::fs::symlink_metadata(&path)?;
     if !metadata.is_dir() || metadata.uid() != user || metadata.mode() & 0o022 != 0 {
-        let message = format!("{}: not a folder that this user alone can write", path.display());
+        let message =
+            format!("{}: expected a folder that only this user can write", path.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
     Ok(path)

@@ -7,39 +7,42 @@ use modelgate_protocol::UnknownDevice;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// [`DEVICE`] does not name a device.
-    #[error("{DEVICE}={value}: no such device")]
+    #[error("{DEVICE}={value}: unknown device")]
     Device {
-        /// The value.
+        /// The value of the variable.
         value: String,
-        /// Why the value is not a device.
+        /// The reason why the value is not a device. `None` if it is not UTF-8.
         source: Option<UnknownDevice>,
     },
-    /// [`VRAM_LIMIT`] is not a size. The text says what was expected.
+    /// [`VRAM_LIMIT`] is not a size. The text is the reason.
     #[error("{VRAM_LIMIT}: {0}")]
     VramLimit(String),
     /// [`BUILD`] has a value other than [`NEVER`].
-    #[error("{BUILD}={0}: no such choice")]
+    #[error("{BUILD}={0}: unknown value")]
     Build(String),
     /// A variable of the hub cannot be used.
     #[error("{message}")]
     Hub {
         /// The name of the variable and the reason.
         message: String,
-        /// How to fix it.
+        /// An instruction to fix the value.
         hint: String,
     },
 }
 
 impl SettingsError {
-    /// Returns how to fix the value.
+    /// Returns an instruction to fix the value.
     pub fn hint(&self) -> String {
         match self {
-            SettingsError::Device { .. } => "expected cpu, cuda or cuda:N".to_owned(),
+            SettingsError::Device { .. } => "set it to cpu, cuda or cuda:N".to_owned(),
             SettingsError::VramLimit(_) => {
-                format!("such as {VRAM_LIMIT}=20GB; unset it for all that there is")
+                format!(
+                    "set a size, for example {VRAM_LIMIT}=20GB; or unset it to use all device \
+                     memory"
+                )
             }
             SettingsError::Build(_) => {
-                format!("expected {NEVER}; unset it to have a worker with CUDA built")
+                format!("set it to {NEVER}; or unset it to allow building a worker with CUDA")
             }
             SettingsError::Hub { hint, .. } => hint.clone(),
         }

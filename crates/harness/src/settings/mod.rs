@@ -1,6 +1,6 @@
 //! The input of a run: the environment of the process, and the settings resolved from it once.
 
-mod build_places;
+mod build_folders;
 mod environment;
 mod error;
 mod resolve;

@@ -1,6 +1,6 @@
 //! Resolves the environment to settings. Each variable is interpreted here, once.
 
-use super::build_places;
+use super::build_folders;
 use super::variables as names;
 use super::{Environment, SettingsError};
 use modelgate_hub::Variables;
@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The toolkit that is used if the variables name none.
+/// The folder of the CUDA toolkit that is used if the variables name none.
 const DEFAULT_TOOLKIT: &str = "/usr/local/cuda";
 /// The file name of the worker.
 const WORKER: &str = "modelgate-worker";
@@ -20,20 +20,20 @@ const WORKER: &str = "modelgate-worker";
 pub struct Settings {
     /// The path of the manifest. `None` for the embedded one.
     pub manifest: Option<PathBuf>,
-    /// The folder for reports, if the user names it.
+    /// The folder for reports. `None` if the user names none.
     pub report_dir: Option<PathBuf>,
     /// The device for `auto`.
     pub default_device: Device,
-    /// The bytes that a worker may use of each GPU. `None` without a limit.
+    /// The maximum bytes that a worker may use of each GPU. `None` without a limit.
     pub vram_limit: Option<u64>,
     /// The value of `CUDA_VISIBLE_DEVICES`. The empty text, which hides every GPU, differs from
     /// `None`.
     pub visible_devices: Option<String>,
-    /// Whether a service for continuous integration runs this process.
+    /// Whether a service for continuous integration (CI) runs this process.
     pub ci: bool,
     /// Whether colours are disabled.
     pub no_color: bool,
-    /// The id of the nextest run, if this process is part of one.
+    /// The id of the nextest run. `None` if this process is not part of one.
     pub nextest_run_id: Option<String>,
     /// The number of the attempt of the test runner; 1 for the first.
     pub attempt: u32,
@@ -52,7 +52,7 @@ pub struct Settings {
 /// The worker programs.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSettings {
-    /// The program that the user names.
+    /// The program that the user names. `None` if the user names none.
     pub named: Option<PathBuf>,
     /// Possible paths of the program that was built with this one, in the order of preference.
     pub built: Vec<PathBuf>,
@@ -65,13 +65,13 @@ pub struct WorkerSettings {
 pub struct BuildSettings {
     /// Whether building is forbidden. A worker that was built before may be used.
     pub never: bool,
-    /// The folder of the sources, if they are on this host.
+    /// The folder of the sources. `None` if they are not on this host.
     pub sources: Option<PathBuf>,
     /// Folders for builds, in the order of preference.
     pub folders: Vec<PathBuf>,
-    /// The toolkit that is used if the variables name none.
+    /// The folder of the CUDA toolkit that is used if the variables name none.
     pub toolkit: PathBuf,
-    /// The variables of this process.
+    /// The environment variables of this process.
     pub variables: Variables,
 }
 
@@ -101,11 +101,11 @@ impl Settings {
             attempt: text(names::NEXTEST_ATTEMPT)
                 .and_then(|n| n.to_str().and_then(|n| n.parse().ok()))
                 .unwrap_or(1),
-            worker: worker(environment),
+            worker: worker_settings(environment),
             build: BuildSettings {
-                never: never(variables)?,
-                sources: build_places::sources(package_dir.as_deref(), &environment.exe),
-                folders: build_places::folders(package_dir.as_deref(), environment),
+                never: is_building_forbidden(variables)?,
+                sources: build_folders::sources(package_dir.as_deref(), &environment.exe),
+                folders: build_folders::folders(package_dir.as_deref(), environment),
                 toolkit: DEFAULT_TOOLKIT.into(),
                 variables: variables.clone(),
             },
@@ -130,7 +130,7 @@ fn vram_limit(variables: &Variables) -> Result<Option<u64>, SettingsError> {
     limit.map_err(SettingsError::VramLimit)
 }
 
-fn never(variables: &Variables) -> Result<bool, SettingsError> {
+fn is_building_forbidden(variables: &Variables) -> Result<bool, SettingsError> {
     match variables.get(names::BUILD) {
         None => Ok(false),
         Some(value) if value == names::NEVER => Ok(true),
@@ -141,18 +141,18 @@ fn never(variables: &Variables) -> Result<bool, SettingsError> {
 /// Returns the worker that the user names, and the possible paths of the worker that was built with
 /// this program: those that nextest or cargo report, otherwise in the folder of the program or
 /// above it.
-fn worker(environment: &Environment) -> WorkerSettings {
+fn worker_settings(environment: &Environment) -> WorkerSettings {
     let variables = &environment.variables;
     let path = |name: &str| variables.get(name).map(PathBuf::from);
-    let told = names::NEXTEST_WORKER.iter().find_map(|name| path(name));
-    let told = told.or_else(|| path(names::CARGO_WORKER));
+    let reported = names::NEXTEST_WORKER.iter().find_map(|name| path(name));
+    let reported = reported.or_else(|| path(names::CARGO_WORKER));
     let folders = environment.exe.ancestors().skip(1).take(2).map(Path::to_owned);
     let secrets = variables.secret_names();
     let mut inherited = variables.clone();
     inherited.remove(|name| secrets.iter().any(|secret| secret == name));
     WorkerSettings {
         named: path(names::WORKER),
-        built: told.into_iter().chain(folders.map(|folder| folder.join(WORKER))).collect(),
+        built: reported.into_iter().chain(folders.map(|folder| folder.join(WORKER))).collect(),
         variables: inherited,
     }
 }
@@ -161,9 +161,9 @@ fn worker(environment: &Environment) -> WorkerSettings {
 mod tests {
     use super::*;
 
-    fn resolve(all: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    fn resolve(values: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let mut environment = Environment::default();
-        for (name, value) in all {
+        for (name, value) in values {
             environment.variables.set(name, *value);
         }
         Settings::resolve(&environment)
@@ -171,21 +171,21 @@ mod tests {
 
     #[test]
     fn unusable_values_are_refused_with_the_variable() {
-        for (name, value, says) in [
-            (names::DEVICE, "gpu", "MODELGATE_DEVICE=gpu: no such device"),
+        for (name, value, expected) in [
+            (names::DEVICE, "gpu", "MODELGATE_DEVICE=gpu: unknown device"),
             (names::VRAM_LIMIT, "much", "MODELGATE_VRAM_LIMIT: \"much\" is not a size"),
-            (names::BUILD, "off", "MODELGATE_BUILD=off: no such choice"),
+            (names::BUILD, "off", "MODELGATE_BUILD=off: unknown value"),
             (names::HF_ENDPOINT, "hub.example", "HF_ENDPOINT"),
         ] {
             let error = resolve(&[(name, value)]).expect_err(name);
-            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
             assert!(!error.hint().is_empty());
         }
     }
 
     #[test]
     fn an_empty_list_of_visible_devices_hides_all_devices() {
-        let visible = |all: &[(&str, &str)]| resolve(all).expect("settings").visible_devices;
+        let visible = |values: &[(&str, &str)]| resolve(values).expect("settings").visible_devices;
         assert_eq!(visible(&[]), None);
         assert_eq!(visible(&[(names::CUDA_VISIBLE_DEVICES, "")]), Some(String::new()));
     }

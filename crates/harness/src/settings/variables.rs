@@ -8,7 +8,7 @@ pub use modelgate_hub::variables::{
 
 /// The path of a manifest that replaces the default one.
 pub const MANIFEST: &str = "MODELGATE_MANIFEST";
-/// The folder for reports.
+/// The folder to which reports are written.
 pub const REPORT_DIR: &str = "MODELGATE_REPORT_DIR";
 /// The device for `device = "auto"`: `cpu` or `cuda:N`.
 pub const DEVICE: &str = "MODELGATE_DEVICE";
@@ -16,7 +16,7 @@ pub const DEVICE: &str = "MODELGATE_DEVICE";
 pub const VRAM_LIMIT: &str = "MODELGATE_VRAM_LIMIT";
 /// The path of a worker program that replaces the built one.
 pub const WORKER: &str = "MODELGATE_WORKER";
-/// `never`: do not build a worker with CUDA.
+/// If set to `never`: do not build a worker with CUDA.
 pub const BUILD: &str = "MODELGATE_BUILD";
 /// The only value of [`BUILD`].
 pub const NEVER: &str = "never";
@@ -39,15 +39,15 @@ pub const CARGO_WORKER: &str = "CARGO_BIN_EXE_modelgate-worker";
 pub const CARGO_MANIFEST_DIR: &str = "CARGO_MANIFEST_DIR";
 /// The cargo program that runs the tests.
 pub const CARGO: &str = "CARGO";
-/// The folders in which programs are searched.
+/// The folders in which the operating system searches for programs.
 pub const PATH: &str = "PATH";
 /// The CUDA compiler, as the build scripts of the kernels read it.
 pub const NVCC: &str = "NVCC";
 /// The folder of a CUDA toolkit.
 pub const CUDA_FOLDERS: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
-/// The compute capability for which kernels are built, such as `90`. Set only for the build.
+/// The compute capability for which kernels are built, for example `90`. Set only for the build.
 pub const CUDA_COMPUTE_CAP: &str = "CUDA_COMPUTE_CAP";
-/// The folders in which the linker searches libraries.
+/// The folders in which the linker searches for libraries.
 pub const LIBRARY_PATH: &str = "LIBRARY_PATH";
-/// The folders in which programs search libraries at their start.
+/// The folders in which programs search for libraries at their start.
 pub const LD_LIBRARY_PATH: &str = "LD_LIBRARY_PATH";

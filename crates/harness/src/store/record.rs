@@ -7,20 +7,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// A run.
+/// The record of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
     /// The id of the run.
     pub id: String,
     /// The time of the start, in UTC.
     pub started_at: jiff::Timestamp,
-    /// The path of its JSON report. `None` before the first report.
+    /// The path of the JSON report of the run. `None` before the first report.
     pub report: Option<PathBuf>,
-    /// The positional filter, if there was one.
+    /// The positional filter of the command line. `None` if there was none.
     pub filter: Option<String>,
     /// The SHA-256 of the manifest, in hexadecimal.
     pub manifest_sha256: String,
-    /// The host.
+    /// The host of the run.
     pub host: Host,
     /// The models of the manifest, in the order of the manifest.
     pub models: Vec<ModelRecord>,
@@ -44,14 +44,14 @@ pub struct ModelRecord {
 pub struct ModelIdentity {
     /// The id in the manifest.
     pub id: String,
-    /// The hub repository, if it has one.
+    /// The hub repository, as `owner/name`. `None` if the model is local.
     pub repo: Option<String>,
-    /// The local path, if it has one.
+    /// The local path. `None` if the model has a hub repository.
     pub path: Option<String>,
-    /// The requested revision.
+    /// The requested revision of the hub repository. `None` if the model is local.
     pub revision: Option<String>,
     /// The requested quantization.
     pub quantization: Scheme,
-    /// Whether its weights are trained or random.
+    /// Whether the weights are trained or random.
     pub evidence: Evidence,
 }

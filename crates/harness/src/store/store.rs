@@ -1,8 +1,8 @@
 //! The folder of a run: one file per model, written under a lock.
 //!
 //! The mechanism is the same within one process and across the processes of a nextest run, so that
-//! five checks share one load, and a load that was killed is not repeated five times. This module
-//! does not know how a measurement is made.
+//! the checks of a model share one load, and a load that was killed is not repeated for each check.
+//! This module does not know how a measurement is made.
 
 use super::record::RunRecord;
 use crate::lock;
@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The age after which folders of earlier runs are removed.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const MAX_RUN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The folder of one run.
 #[derive(Debug)]
@@ -29,10 +29,10 @@ pub struct Store {
     unwritten: Mutex<HashMap<String, (Measurement, String)>>,
 }
 
-/// The file of a model in the folder.
+/// The content of the file of a model in the folder.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    /// The attempt of the test runner that wrote it.
+struct ModelState {
+    /// The number of the attempt of the test runner that wrote the file; 1 for the first.
     attempt: u32,
     /// The measurement. `None` while the model is being measured.
     measurement: Option<Measurement>,
@@ -47,30 +47,31 @@ impl Store {
     pub fn open(scratch: &Path, id: &str) -> io::Result<Store> {
         let runs = scratch.join("runs");
         let folder = runs.join(id);
-        std::fs::create_dir_all(folder.join("selected")).map_err(|error| named(&folder, &error))?;
+        std::fs::create_dir_all(folder.join("selected"))
+            .map_err(|error| with_path(&folder, &error))?;
         remove_old(&runs, &folder);
         Ok(Store { folder, unwritten: Mutex::default() })
     }
 
-    /// Removes the folder of a finished run.
+    /// Removes the folder of the run.
     pub fn remove(&self) {
-        // a later run removes the rest
+        // a later run removes the files that remain
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 
-    /// Changes the record of the run under its lock. The first call starts with `fresh`.
+    /// Changes the record of the run under its lock. The first call starts with `new_record`.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn with_run<T>(
         &self,
-        fresh: impl FnOnce() -> RunRecord,
+        new_record: impl FnOnce() -> RunRecord,
         change: impl FnOnce(&mut RunRecord) -> T,
     ) -> io::Result<T> {
         let path = self.folder.join("run.json");
         let lock = self.lock_file("run")?;
         lock.lock()?;
-        let mut record = read(&path)?.unwrap_or_else(fresh);
+        let mut record = read(&path)?.unwrap_or_else(new_record);
         let result = change(&mut record);
         write_atomically(&path, &serde_json::to_vec(&record)?)?;
         Ok(result)
@@ -82,7 +83,7 @@ impl Store {
     /// The folder cannot be written.
     pub fn select(&self, name: &str) -> io::Result<()> {
         let path = self.folder.join("selected").join(name);
-        File::create(&path).map(drop).map_err(|error| named(&path, &error))
+        File::create(&path).map(drop).map_err(|error| with_path(&path, &error))
     }
 
     /// Returns whether this process or another one selected the case `name` in this run.
@@ -95,7 +96,7 @@ impl Store {
         if let Some((measurement, _)) = self.unwritten().get(model) {
             return Some(measurement.clone());
         }
-        let record: Record = read(&self.model_file(model)).ok()??;
+        let record: ModelState = read(&self.model_file(model)).ok()??;
         record.measurement
     }
 
@@ -138,7 +139,7 @@ impl Store {
             return Ok(measurement.clone());
         }
         let path = self.model_file(model);
-        if let Some(record) = read::<Record>(&path)? {
+        if let Some(record) = read::<ModelState>(&path)? {
             let measured =
                 record.measurement.as_ref().is_some_and(|m| m.outcome == Outcome::Measured);
             match record.measurement {
@@ -146,10 +147,12 @@ impl Store {
                     return Ok(measurement);
                 }
                 None if record.attempt >= attempt => {
-                    // the process that wrote it has ended, because it does not hold the lock
+                    // the process that wrote the file has ended, because it does not hold the lock
                     let measurement = Unmeasured::Abandoned.measurement();
-                    let record =
-                        Record { attempt: record.attempt, measurement: Some(measurement.clone()) };
+                    let record = ModelState {
+                        attempt: record.attempt,
+                        measurement: Some(measurement.clone()),
+                    };
                     write_atomically(&path, &serde_json::to_vec(&record)?)?;
                     return Ok(measurement);
                 }
@@ -158,14 +161,14 @@ impl Store {
         }
         let _one_at_a_time = self.lock("measuring", interrupt)?;
         let write = |measurement: Option<&Measurement>| {
-            let record = Record { attempt, measurement: measurement.cloned() };
+            let record = ModelState { attempt, measurement: measurement.cloned() };
             write_atomically(&path, &serde_json::to_vec(&record)?)
         };
-        let begun = write(None);
+        let started = write(None);
         let measurement = measure();
-        if let Err(error) = write(Some(&measurement)).and(begun) {
-            let kept = (measurement.clone(), error.to_string());
-            self.unwritten().insert(model.to_owned(), kept);
+        if let Err(error) = write(Some(&measurement)).and(started) {
+            let unwritten = (measurement.clone(), error.to_string());
+            self.unwritten().insert(model.to_owned(), unwritten);
         }
         Ok(measurement)
     }
@@ -174,14 +177,15 @@ impl Store {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `act` while no other process of the run does the same.
+    /// Runs `write` under the lock of the report, so that no other process of the run writes the
+    /// report at the same time.
     ///
     /// # Errors
-    /// The folder cannot be written, or the error of `act`.
-    pub fn exclusively<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    /// The folder cannot be written, or the error of `write`.
+    pub fn with_report_lock<T>(&self, write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let lock = self.lock_file("report")?;
         lock.lock()?;
-        act()
+        write()
     }
 
     fn model_file(&self, model: &str) -> PathBuf {
@@ -195,7 +199,7 @@ impl Store {
             .truncate(false)
             .write(true)
             .open(&path)
-            .map_err(|error| named(&path, &error))
+            .map_err(|error| with_path(&path, &error))
     }
 
     /// Waits for a lock until a signal arrives.
@@ -209,26 +213,29 @@ impl Store {
     }
 }
 
+/// Reads a JSON file. `None` if it does not exist.
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(bytes) => {
-            Ok(Some(serde_json::from_slice(&bytes).map_err(|error| named(path, &error.into()))?))
-        }
+        Ok(bytes) => Ok(Some(
+            serde_json::from_slice(&bytes).map_err(|error| with_path(path, &error.into()))?,
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(named(path, &error)),
+        Err(error) => Err(with_path(path, &error)),
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+/// Returns `error` with the path in its message.
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-fn remove_old(runs: &Path, own: &Path) {
+/// Removes the folders in `runs` that are older than [`MAX_RUN_AGE`], except `current`.
+fn remove_old(runs: &Path, current: &Path) {
     let Ok(entries) = std::fs::read_dir(runs) else {
         return;
     };
     for entry in entries.flatten() {
-        if is_older(&entry, KEPT) && entry.path() != own {
+        if is_older(&entry, MAX_RUN_AGE) && entry.path() != current {
             // another run may remove it at the same time
             let _ = std::fs::remove_dir_all(entry.path());
         }

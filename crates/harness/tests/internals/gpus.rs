@@ -346,7 +346,7 @@ fn the_memory_check_fails_if_the_worker_cannot_be_identified_among_the_processes
     let verdict = scene.verdict(&measurement);
     assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
     let message = verdict.message.expect("a reason");
-    assert!(message.contains("more than one came: 5000001, 5000002"), "{message}");
+    assert!(message.contains("more than one process started: 5000001, 5000002"), "{message}");
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn a_worker_for_another_gpu_or_a_newer_driver_is_refused_before_the_load() {
 fn a_gpu_hidden_by_cuda_visible_devices_is_reported_with_the_cause() {
     let mut scene = Scene::passing();
     scene.settings.visible_devices = Some("-1".into());
-    let parts = ["m needs the GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 of them"];
+    let parts = ["m needs the GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 devices"];
     assert_refused(&scene.measure(), FailureKind::NoDevice, &parts);
 }
 

@@ -1,4 +1,4 @@
-//! Compares products of every type of block with those of the same weights in f64.
+//! Compares products with blocks of each type with products of the same weights in f64.
 
 use super::product;
 use crate::blocks::{Block, zeroed};
@@ -8,7 +8,8 @@ use candle_core::quantized::k_quants::{
 };
 use modelgate_testkit::random::Random;
 
-/// Returns the shapes: one block, an odd number of blocks, columns that do not fill a tile, many rows.
+/// Returns shapes (rows, depth, columns) with one block and with several blocks of `block` values
+/// per row, with columns that do not fill a tile, and with few and many rows.
 fn shapes(block: usize) -> Vec<(usize, usize, usize)> {
     let mut shapes = Vec::new();
     for rows in [1, 2, 5, 33, 300] {
@@ -19,28 +20,36 @@ fn shapes(block: usize) -> Vec<(usize, usize, usize)> {
     shapes
 }
 
-fn normal(count: usize, seed: u64) -> Vec<f32> {
+/// Returns nearly normally distributed values.
+fn normal_values(count: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     (0..count).map(|_| random.nearly_normal()).collect()
 }
 
-/// Returns values that rounding to 8 bits does not change.
-fn whole(count: usize, seed: u64) -> Vec<f32> {
+/// Returns values that rounding to 8 bits does not change: integers from -127 to 127, of which each
+/// group contains 127.
+fn integers(count: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     let value = |at| if at % 16 == 0 { 127.0 } else { (random.bits() % 255) as f32 - 127.0 };
     (0..count).map(value).collect()
 }
 
-fn blocks<T: Block>(values: &[f32]) -> Vec<T> {
-    let mut blocks = zeroed(values.len() / T::BLCK_SIZE).expect("memory");
+/// Quantizes values with candle's quantizer.
+fn quantized<T: Block>(values: &[f32]) -> Vec<T> {
+    let mut blocks = zeroed(values.len() / T::BLCK_SIZE).expect("the blocks are allocated");
     T::from_float(values, &mut blocks);
     blocks
 }
 
-/// Returns the root of the mean squared error over the root of the mean square.
-fn error<T: Block>((m, k, n): (usize, usize, usize), x: &[f32], blocks: &[T]) -> f64 {
+/// Returns the error of the product, as the root mean square of the error divided by the root mean
+/// square of the expected values.
+fn relative_product_error<T: Block>(
+    (m, k, n): (usize, usize, usize),
+    x: &[f32],
+    blocks: &[T],
+) -> f64 {
     let mut found = vec![f32::NAN; m * n];
-    product((m, k, n), x, blocks, &mut found).expect("a product");
+    product((m, k, n), x, blocks, &mut found).expect("the product succeeds");
     let mut weights = vec![0.0; n * k];
     T::to_float(blocks, &mut weights);
     let dot = |a: &[f32], b: &[f32]| -> f64 {
@@ -57,64 +66,74 @@ fn error<T: Block>((m, k, n): (usize, usize, usize), x: &[f32], blocks: &[T]) ->
     (difference / square).sqrt()
 }
 
-fn every_shape<T: Block>() {
+/// Compares the products of all shapes, with fractional and with integral activations.
+fn check_all_shapes<T: Block>() {
     for (number, (m, k, n)) in shapes(T::BLCK_SIZE).into_iter().enumerate() {
         let seed = number as u64;
-        // Not centred, so that errors of offsets and zero points show.
-        let weights: Vec<f32> = normal(n * k, seed).iter().map(|w| w * 0.02 + 0.01).collect();
-        let weights = blocks::<T>(&weights);
-        let rounded = error((m, k, n), &normal(m * k, !seed), &weights);
+        // the mean is not zero, so that errors of offsets and zero points are visible
+        let weights: Vec<f32> =
+            normal_values(n * k, seed).iter().map(|w| w * 0.02 + 0.01).collect();
+        let weights = quantized::<T>(&weights);
+        let rounded = relative_product_error((m, k, n), &normal_values(m * k, !seed), &weights);
         assert!(rounded < 0.01, "{:?} {m} {k} {n}: {rounded}", T::DTYPE);
-        let exact = error((m, k, n), &whole(m * k, !seed), &weights);
-        // A single row may be multiplied by kernels of candle that round coarser than ours.
-        let most = if m > 1 { 1e-5 } else { 0.01 };
-        assert!(exact < most, "{:?} {m} {k} {n}: {exact}", T::DTYPE);
+        let exact = relative_product_error((m, k, n), &integers(m * k, !seed), &weights);
+        // candle's kernels, which may multiply a single row, round more coarsely
+        let max_error = if m > 1 { 1e-5 } else { 0.01 };
+        assert!(exact < max_error, "{:?} {m} {k} {n}: {exact}", T::DTYPE);
     }
 }
 
-macro_rules! types {
+macro_rules! product_tests {
     ($($name:ident: $block:ty),* $(,)?) => {$(
         #[test]
         fn $name() {
-            every_shape::<$block>();
+            check_all_shapes::<$block>();
         }
     )*};
 }
-types!(
-    q4_0: BlockQ4_0, q4_1: BlockQ4_1, q5_0: BlockQ5_0, q5_1: BlockQ5_1, q8_0: BlockQ8_0,
-    q2k: BlockQ2K, q3k: BlockQ3K, q4k: BlockQ4K, q5k: BlockQ5K, q6k: BlockQ6K,
+product_tests!(
+    q4_0_products_match_f64: BlockQ4_0,
+    q4_1_products_match_f64: BlockQ4_1,
+    q5_0_products_match_f64: BlockQ5_0,
+    q5_1_products_match_f64: BlockQ5_1,
+    q8_0_products_match_f64: BlockQ8_0,
+    q2k_products_match_f64: BlockQ2K,
+    q3k_products_match_f64: BlockQ3K,
+    q4k_products_match_f64: BlockQ4K,
+    q5k_products_match_f64: BlockQ5K,
+    q6k_products_match_f64: BlockQ6K,
 );
 
 #[test]
-fn a_row_is_the_same_alone_and_among_others() {
+fn the_product_of_a_row_does_not_depend_on_other_rows() {
     let (m, k, n) = (300, 512, 96);
-    let weights = blocks::<BlockQ8_0>(&normal(n * k, 1));
-    let x = normal(m * k, 2);
-    let mut together = vec![0.0; m * n];
-    product((m, k, n), &x, &weights, &mut together).expect("a product");
-    for (x, together) in x.chunks(k).zip(together.chunks(n)) {
-        let mut alone = vec![0.0; n];
-        product((1, k, n), x, &weights, &mut alone).expect("a product");
-        for (a, b) in alone.iter().zip(together) {
+    let weights = quantized::<BlockQ8_0>(&normal_values(n * k, 1));
+    let x = normal_values(m * k, 2);
+    let mut all_rows = vec![0.0; m * n];
+    product((m, k, n), &x, &weights, &mut all_rows).expect("the product succeeds");
+    for (x, row) in x.chunks(k).zip(all_rows.chunks(n)) {
+        let mut single = vec![0.0; n];
+        product((1, k, n), x, &weights, &mut single).expect("the product succeeds");
+        for (a, b) in single.iter().zip(row) {
             assert!((a - b).abs() < 1e-3, "{a} {b}");
         }
     }
 }
 
 #[test]
-fn what_is_not_finite_stays_so() {
+fn products_of_nonfinite_values_are_not_finite() {
     fn check<T: Block>() {
         let (k, n) = (256, 40);
-        let weights = blocks::<T>(&normal(n * k, 1));
-        for bad in [f32::NAN, f32::INFINITY] {
+        let weights = quantized::<T>(&normal_values(n * k, 1));
+        for nonfinite in [f32::NAN, f32::INFINITY] {
             for m in [1, 3] {
-                let mut x = normal(m * k, 2);
-                x[100] = bad;
+                let mut x = normal_values(m * k, 2);
+                x[100] = nonfinite;
                 let mut out = vec![0.0; m * n];
-                product((m, k, n), &x, &weights, &mut out).expect("a product");
+                product((m, k, n), &x, &weights, &mut out).expect("the product succeeds");
                 let name = std::any::type_name::<T>();
-                assert!(out[..n].iter().all(|value| !value.is_finite()), "{name} {bad} {m}");
-                assert!(out[n..].iter().all(|value| value.is_finite()), "{name} {bad} {m}");
+                assert!(out[..n].iter().all(|value| !value.is_finite()), "{name} {nonfinite} {m}");
+                assert!(out[n..].iter().all(|value| value.is_finite()), "{name} {nonfinite} {m}");
             }
         }
     }

@@ -1,50 +1,52 @@
-//! Splits a product into tiles of the weights by panels of the rows, and computes them in parallel.
+//! Splits the weights of a product into tiles and the rows into panels, and multiplies the pairs of
+//! a tile and a panel in parallel.
 
 use super::activations::Activations;
+use super::parallel::{DisjointSlice, PARTS_PER_THREAD, in_parallel};
 use super::rounding::rounded;
-use super::share::{PARTS_PER_THREAD, Parts, share};
-use super::unpack::{COLUMNS, Columns, DEPTH, Form};
-use super::vnni::{Tile, Vnni, Work};
+use super::unpack::{COLUMNS, Columns, DEPTH, UnpackedLayout};
+use super::vnni::{Tile, TileWork, Vnni};
 use std::ops::Range;
 
-/// The fewest rows of a panel: with fewer, one more thread saves less than unpacking a tile again
-/// costs.
+/// The minimum number of rows of a panel. With fewer rows, another thread saves less time than the
+/// repeated unpacking of a tile costs.
 const MIN_PANEL_ROWS: usize = 64;
 
-/// Rows of weights, which make the columns of the product.
+/// Rows of quantized weights, each of which produces one column of the product.
 pub(super) struct Weights<'a> {
-    /// The form of their blocks.
-    pub(super) form: Form,
-    /// Their blocks.
+    /// The layout to which the blocks are unpacked.
+    pub(super) layout: UnpackedLayout,
+    /// The bytes of the blocks, row by row.
     pub(super) bytes: &'a [u8],
-    /// The number of rows.
+    /// The number of rows of weights, which is the number of columns of the product.
     pub(super) columns: usize,
-    /// Values of each row.
+    /// The number of values in a row.
     pub(super) depth: usize,
 }
 
 impl Weights<'_> {
-    /// Returns the blocks of a range of values of one column.
+    /// Returns the bytes of the blocks of a range of values in the row for `column`.
     fn blocks(&self, column: usize, values: Range<usize>) -> &[u8] {
-        let column = &self.bytes[self.form.bytes(column * self.depth)..];
-        &column[self.form.bytes(values.start)..self.form.bytes(values.end)]
+        let column = &self.bytes[self.layout.bytes(column * self.depth)..];
+        &column[self.layout.bytes(values.start)..self.layout.bytes(values.end)]
     }
 }
 
-/// Computes the products of all rows of `x` with all columns.
+/// Writes the products of all rows of `x` (m, depth) with all rows of the weights (columns, depth)
+/// to `out` (m, columns).
 pub(super) fn product(vnni: Vnni, weights: &Weights, x: &[f32], out: &mut [f32]) {
     if x.is_empty() || out.is_empty() {
         out.fill(0.0);
         return;
     }
     let rows = x.len() / weights.depth;
-    let x = rounded(vnni, &weights.form, weights.depth, x);
+    let x = rounded(vnni, &weights.layout, weights.depth, x);
     let work = rows * weights.depth * weights.columns;
-    let out = Parts::new(out);
-    if rows == 1 && weights.form.has_dot() {
-        share(work, weights.columns, |columns| {
-            let blocks = &weights.bytes[weights.form.bytes(columns.start * weights.depth)..];
-            // SAFETY: ranges of columns are disjoint.
+    let out = DisjointSlice::new(out);
+    if rows == 1 && weights.layout.has_dot_kernel() {
+        in_parallel(work, weights.columns, |columns| {
+            let blocks = &weights.bytes[weights.layout.bytes(columns.start * weights.depth)..];
+            // SAFETY: the ranges of columns are disjoint.
             vnni.dot(&x, blocks, unsafe { out.part(columns) });
         });
         return;
@@ -52,17 +54,17 @@ pub(super) fn product(vnni: Vnni, weights: &Weights, x: &[f32], out: &mut [f32])
     let tiles = weights.columns.div_ceil(COLUMNS);
     let panels = (rayon::current_num_threads() * PARTS_PER_THREAD / tiles)
         .clamp(1, rows.div_ceil(MIN_PANEL_ROWS));
-    let panel = rows.div_ceil(panels);
-    share(work, tiles * panels, |parts| {
+    let panel_rows = rows.div_ceil(panels);
+    in_parallel(work, tiles * panels, |parts| {
         let mut scratch = Scratch::new();
         for part in parts {
-            let (tile, panel_number) = (part / panels, part % panels);
+            let (tile, panel) = (part / panels, part % panels);
             let columns = tile * COLUMNS..((tile + 1) * COLUMNS).min(weights.columns);
-            let rows = panel_number * panel..((panel_number + 1) * panel).min(rows);
+            let rows = panel * panel_rows..((panel + 1) * panel_rows).min(rows);
             scratch.multiply(vnni, weights, columns.clone(), &x, rows.clone());
             for (row, sums) in rows.zip(&scratch.sums) {
                 let at = row * weights.columns;
-                // SAFETY: each pair of a tile and a panel belongs to one part.
+                // SAFETY: each pair of a tile and a panel belongs to exactly one part.
                 let to = unsafe { out.part(at + columns.start..at + columns.end) };
                 to.copy_from_slice(&sums[..columns.len()]);
             }
@@ -70,10 +72,13 @@ pub(super) fn product(vnni: Vnni, weights: &Weights, x: &[f32], out: &mut [f32])
     });
 }
 
-/// The buffers of a thread.
+/// The buffers of one thread.
 struct Scratch {
+    /// The unpacked columns of the current tile.
     columns: Box<Columns>,
+    /// The interleaved bytes of the same columns.
     tile: Box<Tile>,
+    /// The products of each row of the panel with the columns of the tile.
     sums: Vec<[f32; COLUMNS]>,
 }
 
@@ -86,7 +91,7 @@ impl Scratch {
         }
     }
 
-    /// Writes the products of some rows with at most [`COLUMNS`] columns to `sums`.
+    /// Writes the products of the rows `rows` of `x` with at most [`COLUMNS`] columns to `sums`.
     fn multiply(
         &mut self,
         vnni: Vnni,
@@ -100,11 +105,11 @@ impl Scratch {
         for from in (0..weights.depth).step_by(DEPTH) {
             let values = from..(from + DEPTH).min(weights.depth);
             let blocks = columns.clone().map(|column| weights.blocks(column, values.clone()));
-            vnni.unpack(&weights.form, blocks, &mut self.columns);
+            vnni.unpack(&weights.layout, blocks, &mut self.columns);
             vnni.interleave(&self.columns, &mut self.tile);
             let work =
-                Work { columns: &self.columns, tile: &self.tile, x, first: rows.start, values };
-            vnni.multiply(&weights.form, &work, &mut self.sums);
+                TileWork { columns: &self.columns, tile: &self.tile, x, first: rows.start, values };
+            vnni.multiply(&weights.layout, &work, &mut self.sums);
         }
     }
 }

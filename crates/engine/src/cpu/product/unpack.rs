@@ -1,37 +1,40 @@
-//! Unpacks blocks of every type to one form: bytes in groups, each with a scale and an offset. A
-//! weight is scale times (byte - zero) + offset. The layouts of blocks are those of ggml's
-//! `ggml-common.h` and `ggml-quants.c`.
+//! Unpacks blocks of every type to the same layout: bytes in groups, each with a scale and an
+//! offset. A weight is `scale * (byte - zero) + offset`. The layouts of the blocks are defined by
+//! ggml (`ggml-common.h` and `ggml-quants.c`).
 
 use candle_core::quantized::GgmlDType;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// Columns of a tile: rows of weights that are unpacked side by side.
+/// The number of columns of a tile, each of which is a row of weights.
 pub(super) const COLUMNS: usize = 32;
 
-/// Values of each column in a tile: those of one large block or of several small ones.
+/// The number of values of each column in a tile: those of one large block or of several small
+/// blocks.
 pub(super) const DEPTH: usize = 256;
 
-/// Values of the smallest group.
+/// The number of values in the smallest group.
 const MIN_GROUP: usize = 16;
 
-/// The form of a type's weights when they are unpacked.
+/// The parameters of the unpacked weights of one type.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Form {
+pub(super) struct UnpackedLayout {
     dtype: GgmlDType,
-    /// Values that share a scale.
+    /// The number of values that share a scale.
     pub(super) group: usize,
-    /// The byte of a weight of 0, without the offset.
+    /// The zero point: the byte of a weight that equals its offset.
     pub(super) zero: i32,
-    /// Whether groups have offsets.
+    /// Whether the groups have offsets other than 0.
     pub(super) offsets: bool,
+    /// The number of values in a block.
     block_values: usize,
+    /// The number of bytes of a block.
     block_bytes: usize,
 }
 
-impl Form {
-    /// Returns the form of a type; `None` if it is not unpacked.
-    pub(super) fn of(dtype: GgmlDType) -> Option<Form> {
+impl UnpackedLayout {
+    /// Returns the parameters of a type. `None` if the type has no kernel for unpacking.
+    pub(super) fn of(dtype: GgmlDType) -> Option<UnpackedLayout> {
         let (group, zero, offsets) = match dtype {
             GgmlDType::Q4_0 => (32, 8, false),
             GgmlDType::Q4_1 => (32, 0, true),
@@ -46,34 +49,35 @@ impl Form {
             _ => return None,
         };
         let (block_values, block_bytes) = (dtype.block_size(), dtype.type_size());
-        Some(Form { dtype, group, zero, offsets, block_values, block_bytes })
+        Some(UnpackedLayout { dtype, group, zero, offsets, block_values, block_bytes })
     }
 
-    /// Returns whether a single row is multiplied with the blocks themselves by our own kernel.
-    pub(super) fn has_dot(&self) -> bool {
+    /// Returns whether `Vnni::dot` can multiply a single row with the blocks without unpacking.
+    pub(super) fn has_dot_kernel(&self) -> bool {
         self.dtype == GgmlDType::Q8_0
     }
 
-    /// Returns whether unpacking pays for so many rows. For a single row candle's kernels of large
-    /// blocks, which do not unpack, are faster; those of small blocks are not.
-    pub(super) fn pays(&self, rows: usize) -> bool {
+    /// Returns whether the kernels of this module are faster than candle's for this number of rows.
+    /// For a single row, candle's kernels for blocks of [`DEPTH`] values are faster, since they do
+    /// not unpack. Its kernels for smaller blocks are not.
+    pub(super) fn is_faster_than_candle(&self, rows: usize) -> bool {
         rows > 1 || self.block_values < DEPTH
     }
 
-    /// Returns the bytes of the blocks of so many values.
+    /// Returns the number of bytes of the blocks of `values` values.
     pub(super) fn bytes(&self, values: usize) -> usize {
         values / self.block_values * self.block_bytes
     }
 }
 
-/// Unpacked columns, one after another.
+/// The unpacked columns of a tile.
 #[repr(C, align(64))]
 pub(super) struct Columns {
-    /// Bytes.
+    /// The bytes of the weights, column by column.
     pub(super) quants: [[u8; DEPTH]; COLUMNS],
-    /// Scales, group by group, so that those of all columns are adjacent.
+    /// The scales, group by group, so that the scales of all columns are adjacent.
     pub(super) scales: [[f32; COLUMNS]; DEPTH / MIN_GROUP],
-    /// Offsets, likewise.
+    /// The offsets, in the same order as the scales.
     pub(super) offsets: [[f32; COLUMNS]; DEPTH / MIN_GROUP],
 }
 
@@ -84,15 +88,15 @@ impl Columns {
         Columns { quants: [[0; DEPTH]; COLUMNS], scales: groups, offsets: groups }
     }
 
-    /// Unpacks blocks of at most [`DEPTH`] values to a column.
+    /// Unpacks blocks of at most [`DEPTH`] values to one column.
     #[inline(always)]
-    pub(super) fn unpack(&mut self, form: &Form, column: usize, blocks: &[u8]) {
+    pub(super) fn unpack(&mut self, layout: &UnpackedLayout, column: usize, blocks: &[u8]) {
         let mut to = Column {
             quants: &mut self.quants[column],
             scales: [0.0; DEPTH / MIN_GROUP],
             offsets: [0.0; DEPTH / MIN_GROUP],
         };
-        match form.dtype {
+        match layout.dtype {
             GgmlDType::Q4_0 => to.q4_0(blocks.as_chunks().0),
             GgmlDType::Q4_1 => to.q4_1(blocks.as_chunks().0),
             GgmlDType::Q5_0 => to.q5_0(blocks.as_chunks().0),
@@ -105,18 +109,18 @@ impl Columns {
             GgmlDType::Q6K => to.q6k(blocks.as_chunks().0),
             _ => {}
         }
-        for (row, scale) in self.scales[..DEPTH / form.group].iter_mut().zip(to.scales) {
+        for (row, scale) in self.scales[..DEPTH / layout.group].iter_mut().zip(to.scales) {
             row[column] = scale;
         }
-        if form.offsets {
-            for (row, offset) in self.offsets[..DEPTH / form.group].iter_mut().zip(to.offsets) {
+        if layout.offsets {
+            for (row, offset) in self.offsets[..DEPTH / layout.group].iter_mut().zip(to.offsets) {
                 row[column] = offset;
             }
         }
     }
 }
 
-/// One column while it is unpacked.
+/// A column that is being unpacked.
 struct Column<'a> {
     quants: &'a mut [u8; DEPTH],
     scales: [f32; DEPTH / MIN_GROUP],
@@ -124,7 +128,7 @@ struct Column<'a> {
 }
 
 impl Column<'_> {
-    /// Reads f16 scale, 32 nibbles.
+    /// Unpacks blocks of an f16 scale and 32 nibbles.
     #[inline(always)]
     fn q4_0(&mut self, blocks: &[[u8; 18]]) {
         floats(blocks, 0, &mut self.scales);
@@ -133,7 +137,7 @@ impl Column<'_> {
         }
     }
 
-    /// Reads f16 scale, f16 offset, 32 nibbles.
+    /// Unpacks blocks of an f16 scale, an f16 offset and 32 nibbles.
     #[inline(always)]
     fn q4_1(&mut self, blocks: &[[u8; 20]]) {
         floats(blocks, 0, &mut self.scales);
@@ -143,7 +147,7 @@ impl Column<'_> {
         }
     }
 
-    /// Reads f16 scale, 32 fifth bits, 32 nibbles.
+    /// Unpacks blocks of an f16 scale, 32 fifth bits and 32 nibbles.
     #[inline(always)]
     fn q5_0(&mut self, blocks: &[[u8; 22]]) {
         floats(blocks, 0, &mut self.scales);
@@ -153,7 +157,7 @@ impl Column<'_> {
         }
     }
 
-    /// Reads f16 scale, f16 offset, 32 fifth bits, 32 nibbles.
+    /// Unpacks blocks of an f16 scale, an f16 offset, 32 fifth bits and 32 nibbles.
     #[inline(always)]
     fn q5_1(&mut self, blocks: &[[u8; 24]]) {
         floats(blocks, 0, &mut self.scales);
@@ -164,17 +168,17 @@ impl Column<'_> {
         }
     }
 
-    /// Reads f16 scale, 32 signed bytes.
+    /// Unpacks blocks of an f16 scale and 32 signed bytes.
     #[inline(always)]
     fn q8_0(&mut self, blocks: &[[u8; 34]]) {
         floats(blocks, 0, &mut self.scales);
         for ([_, _, bytes @ ..], quants) in blocks.iter().zip(self.quants.as_chunks_mut::<32>().0) {
-            *quants = each(*bytes, |byte| byte ^ 0x80);
+            *quants = map_bytes(*bytes, |byte| byte ^ 0x80);
         }
     }
 
-    /// Reads 16 scales and minima in nibbles, 256 quants in 2 bits, f16 factors of scales and
-    /// minima.
+    /// Unpacks one block of 16 scales and 16 minima in nibbles, 256 quants in 2 bits, and the f16
+    /// factors of the scales and of the minima.
     #[inline(always)]
     fn q2k(&mut self, blocks: &[[u8; 84]]) {
         let Some(block) = blocks.first() else { return };
@@ -186,7 +190,8 @@ impl Column<'_> {
         self.pairs_of_bits(&block[16..80]);
     }
 
-    /// Reads 256 third bits, 256 quants in 2 bits, 16 scales in 6 bits, their f16 factor.
+    /// Unpacks one block of 256 third bits, 256 quants in 2 bits, 16 scales in 6 bits, and the f16
+    /// factor of the scales.
     #[inline(always)]
     fn q3k(&mut self, blocks: &[[u8; 110]]) {
         let Some(block) = blocks.first() else { return };
@@ -200,7 +205,8 @@ impl Column<'_> {
         self.upper_bits(&block[..32], 2);
     }
 
-    /// Reads f16 factors, 8 scales and minima in 6 bits, 256 nibbles.
+    /// Unpacks one block of the f16 factors of the scales and of the minima, 8 scales and 8 minima
+    /// in 6 bits, and 256 nibbles.
     #[inline(always)]
     fn q4k(&mut self, blocks: &[[u8; 144]]) {
         let Some(block) = blocks.first() else { return };
@@ -208,7 +214,7 @@ impl Column<'_> {
         self.pairs_of_nibbles(&block[16..]);
     }
 
-    /// Reads the same as q4_k, with fifth bits before the nibbles.
+    /// Unpacks one block with the layout of q4_k and 256 fifth bits before the nibbles.
     #[inline(always)]
     fn q5k(&mut self, blocks: &[[u8; 176]]) {
         let Some(block) = blocks.first() else { return };
@@ -217,7 +223,8 @@ impl Column<'_> {
         self.upper_bits(&block[16..48], 4);
     }
 
-    /// Reads 256 nibbles, 256 times their upper 2 bits, 16 signed scales, their f16 factor.
+    /// Unpacks one block of 256 nibbles, the upper 2 bits of the 256 quants, 16 signed 8-bit
+    /// scales, and the f16 factor of the scales.
     #[inline(always)]
     fn q6k(&mut self, blocks: &[[u8; 210]]) {
         let Some(block) = blocks.first() else { return };
@@ -228,14 +235,14 @@ impl Column<'_> {
         let (low, high) = (block[..128].as_chunks().0, block[128..192].as_chunks().0);
         for (part, quants) in self.quants.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (half, part) = (part / 4, part % 4);
-            let low = each(low[2 * half + part % 2], |low| low >> (4 * (part / 2)) & 15);
-            let high = each(high[half], |high| (high >> (2 * part) & 3) << 4);
-            *quants = either(low, high);
+            let low = map_bytes(low[2 * half + part % 2], |low| low >> (4 * (part / 2)) & 15);
+            let high = map_bytes(high[half], |high| (high >> (2 * part) & 3) << 4);
+            *quants = bitwise_or(low, high);
         }
     }
 
-    /// Reads the head of q4_k and q5_k: factors, then 12 bytes that hold eight times two 6-bit
-    /// numbers.
+    /// Reads the first 16 bytes of a q4_k or q5_k block: the f16 factors of the scales and of the
+    /// minima, then 12 bytes with 8 scales and 8 minima in 6 bits.
     #[inline(always)]
     fn scales_and_minima(&mut self, head: &[u8]) {
         let (scale, minimum) = (float(head, 0), float(head, 2));
@@ -252,37 +259,38 @@ impl Column<'_> {
         }
     }
 
-    /// Reads nibbles: of each 32 bytes, the lower ones are 32 quants, and the upper ones the next 32.
+    /// Reads nibbles: the lower nibbles of 32 bytes are 32 quants, and the upper nibbles of the
+    /// same bytes are the next 32 quants.
     #[inline(always)]
     fn pairs_of_nibbles(&mut self, bytes: &[u8]) {
         let bytes = bytes.as_chunks().0;
         for (part, quants) in self.quants.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            *quants = each(bytes[part / 2], |byte| byte >> (4 * (part % 2)) & 15);
+            *quants = map_bytes(bytes[part / 2], |byte| byte >> (4 * (part % 2)) & 15);
         }
     }
 
-    /// Reads pairs of bits: of each 32 bytes, the lowest are 32 quants, the next the next 32, and so
-    /// on.
+    /// Reads pairs of bits: the lowest pairs of 32 bytes are 32 quants, the next higher pairs of
+    /// the same bytes are the next 32 quants, and so on.
     #[inline(always)]
     fn pairs_of_bits(&mut self, bytes: &[u8]) {
         let bytes = bytes.as_chunks().0;
         for (part, quants) in self.quants.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            *quants = each(bytes[part / 4], |byte| byte >> (2 * (part % 4)) & 3);
+            *quants = map_bytes(bytes[part / 4], |byte| byte >> (2 * (part % 4)) & 3);
         }
     }
 
-    /// Adds bit `at` of all quants: of 32 bytes, the lowest bits are those of the first 32 quants, and
-    /// so on.
+    /// Sets bit `at` of all quants: the lowest bits of the 32 bytes belong to the first 32 quants,
+    /// the next higher bits to the next 32 quants, and so on.
     #[inline(always)]
     fn upper_bits(&mut self, bytes: &[u8], at: usize) {
         let bytes = bytes.as_chunks().0[0];
         for (part, quants) in self.quants.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            *quants = either(*quants, each(bytes, |byte| (byte >> part & 1) << at));
+            *quants = bitwise_or(*quants, map_bytes(bytes, |byte| (byte >> part & 1) << at));
         }
     }
 }
 
-/// Reads the f16 at byte `at` of each block.
+/// Reads the f16 at byte offset `at` of each block.
 #[inline(always)]
 fn floats<const BYTES: usize>(blocks: &[[u8; BYTES]], at: usize, to: &mut [f32]) {
     let mut halves = [f16::ZERO; DEPTH / 32];
@@ -293,13 +301,14 @@ fn floats<const BYTES: usize>(blocks: &[[u8; BYTES]], at: usize, to: &mut [f32])
     halves.convert_to_f32_slice(&mut to[..blocks.len()]);
 }
 
-/// Reads the f16 at byte `at`.
+/// Reads the f16 at byte offset `at`.
 #[inline(always)]
 fn float(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// Splits bytes into nibbles: the lower ones are the first half, the upper ones the second.
+/// Splits bytes into nibbles: the lower nibbles are the first half of the result, the upper nibbles
+/// the second half.
 #[inline(always)]
 fn nibbles(bytes: [u8; 16]) -> [u8; 32] {
     let mut quants = [0; 32];
@@ -310,7 +319,7 @@ fn nibbles(bytes: [u8; 16]) -> [u8; 32] {
     quants
 }
 
-/// Adds to nibbles bits with the value 16.
+/// Combines 32 nibbles with 32 fifth bits, which have the value 16.
 #[inline(always)]
 fn five_bits(low: [u8; 16], high: [u8; 4]) -> [u8; 32] {
     let (mut upper, mut bits) = ([0; 32], [0; 32]);
@@ -321,24 +330,24 @@ fn five_bits(low: [u8; 16], high: [u8; 4]) -> [u8; 32] {
     for (upper, bit) in upper.iter_mut().zip(bits) {
         *upper = if *upper & bit == 0 { 0 } else { 16 };
     }
-    either(nibbles(low), upper)
+    bitwise_or(nibbles(low), upper)
 }
 
-// These take and return whole arrays: the compiler vectorizes them since input and output cannot
-// overlap.
+// The following functions take and return arrays by value. The compiler can vectorize them, since
+// the input and the output cannot overlap.
 
-/// Changes each byte.
+/// Applies `change` to each byte.
 #[inline(always)]
-fn each(mut bytes: [u8; 32], change: impl Fn(u8) -> u8) -> [u8; 32] {
+fn map_bytes(mut bytes: [u8; 32], change: impl Fn(u8) -> u8) -> [u8; 32] {
     for byte in &mut bytes {
         *byte = change(*byte);
     }
     bytes
 }
 
-/// Returns the bitwise or.
+/// Returns the bitwise OR of two arrays.
 #[inline(always)]
-fn either(mut a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+fn bitwise_or(mut a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
     for (a, b) in a.iter_mut().zip(b) {
         *a |= b;
     }

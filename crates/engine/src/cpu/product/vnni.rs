@@ -1,32 +1,32 @@
-//! The kernels that need AVX-512 with VNNI. The only file with intrinsics.
+//! The kernels that need AVX-512 with VNNI. Only this file uses intrinsics.
 
 use super::activations::{self, Activations, Group};
-use super::unpack::{COLUMNS, Columns, DEPTH, Form};
+use super::unpack::{COLUMNS, Columns, DEPTH, UnpackedLayout};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Values that one instruction multiplies and sums in each lane.
+/// The number of values that one instruction multiplies and sums in each lane.
 const STEP: usize = 4;
 
-/// Lanes of a register.
+/// The number of 32-bit lanes of a register.
 const LANES: usize = 16;
 
-/// Registers that the columns of a tile take.
-const ACROSS: usize = COLUMNS / LANES;
+/// The number of registers for one 32-bit number per column of a tile.
+const TILE_REGISTERS: usize = COLUMNS / LANES;
 
-/// Rows that are multiplied with a tile at once: their integer and float sums just fit the
-/// registers.
-const ROWS: usize = 6;
+/// The number of rows that are multiplied with a tile together. Their integer and float sums just
+/// fit in the registers.
+const TILE_ROWS: usize = 6;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
+/// The number of bytes of a cache line.
+const CACHE_LINE_BYTES: usize = 64;
 
-/// Proof that this processor has the instructions that the kernels use.
+/// A proof that this processor has the instructions that the kernels use.
 #[derive(Clone, Copy)]
 pub(super) struct Vnni(());
 
-/// Columns of weights as the multiplying instruction takes them: four adjacent values of each
-/// column, then the next four.
+/// The bytes of the columns of a tile in the order of the multiplying instruction: four adjacent
+/// values of each column, then the next four values of each column.
 #[repr(C, align(64))]
 pub(super) struct Tile([[[u8; STEP]; COLUMNS]; DEPTH / STEP]);
 
@@ -38,7 +38,7 @@ impl Tile {
 }
 
 impl Vnni {
-    /// Returns the proof on processors that have the instructions.
+    /// Returns the proof. `None` if the processor lacks one of the instructions.
     pub(super) fn detect() -> Option<Vnni> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -50,45 +50,57 @@ impl Vnni {
         found.then_some(Vnni(()))
     }
 
-    /// Rounds groups of values.
-    pub(super) fn round(self, form: &Form, x: &[f32], quants: &mut [i8], groups: &mut [Group]) {
+    /// Rounds the values `x` to `quants` and `groups`, for weights of this layout.
+    pub(super) fn round(
+        self,
+        layout: &UnpackedLayout,
+        x: &[f32],
+        quants: &mut [i8],
+        groups: &mut [Group],
+    ) {
         // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { round(form, x, quants, groups) }
+        unsafe { round(layout, x, quants, groups) }
     }
 
-    /// Unpacks the blocks of some columns.
+    /// Unpacks the blocks of consecutive columns, one item of `blocks` per column.
     pub(super) fn unpack<'a>(
         self,
-        form: &Form,
+        layout: &UnpackedLayout,
         blocks: impl Iterator<Item = &'a [u8]>,
         to: &mut Columns,
     ) {
         // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { unpack(form, blocks, to) }
+        unsafe { unpack(layout, blocks, to) }
     }
 
-    /// Makes a tile of columns.
+    /// Writes the bytes of unpacked columns to a tile.
     pub(super) fn interleave(self, columns: &Columns, tile: &mut Tile) {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { interleave(columns, tile) }
     }
 
-    /// Adds to `sums`, one for each row, the products of a tile with rows.
-    pub(super) fn multiply(self, form: &Form, work: &Work, sums: &mut [[f32; COLUMNS]]) {
+    /// Adds the products of a tile with rows to `sums`, which has one element per row.
+    pub(super) fn multiply(
+        self,
+        layout: &UnpackedLayout,
+        work: &TileWork,
+        sums: &mut [[f32; COLUMNS]],
+    ) {
         let values = &work.values;
-        assert!(values.start.is_multiple_of(form.group) && values.len() <= DEPTH);
+        assert!(values.start.is_multiple_of(layout.group) && values.len() <= DEPTH);
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
-            match (form.group, form.offsets) {
-                (32, false) => work.panel::<32, false>(sums),
-                (32, true) => work.panel::<32, true>(sums),
-                (_, false) => work.panel::<16, false>(sums),
-                (_, true) => work.panel::<16, true>(sums),
+            match (layout.group, layout.offsets) {
+                (32, false) => work.multiply_panel::<32, false>(sums),
+                (32, true) => work.multiply_panel::<32, true>(sums),
+                (_, false) => work.multiply_panel::<16, false>(sums),
+                (_, true) => work.multiply_panel::<16, true>(sums),
             }
         }
     }
 
-    /// Writes the products of the one row of `x` with rows of q8_0 blocks, one for each of `out`.
+    /// Writes the products of the only row of `x` with rows of q8_0 blocks to `out`, which has one
+    /// element per row of blocks.
     pub(super) fn dot(self, x: &Activations, blocks: &[u8], out: &mut [f32]) {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { dot(x, blocks, out) }
@@ -96,44 +108,44 @@ impl Vnni {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-fn round(form: &Form, x: &[f32], quants: &mut [i8], groups: &mut [Group]) {
-    match form.group {
-        32 => activations::round::<32>(form.zero, x, quants, groups),
-        _ => activations::round::<16>(form.zero, x, quants, groups),
+fn round(layout: &UnpackedLayout, x: &[f32], quants: &mut [i8], groups: &mut [Group]) {
+    match layout.group {
+        32 => activations::round::<32>(layout.zero, x, quants, groups),
+        _ => activations::round::<16>(layout.zero, x, quants, groups),
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn unpack<'a>(form: &Form, blocks: impl Iterator<Item = &'a [u8]>, to: &mut Columns) {
+fn unpack<'a>(layout: &UnpackedLayout, blocks: impl Iterator<Item = &'a [u8]>, to: &mut Columns) {
     for (column, blocks) in blocks.enumerate() {
-        // The next blocks of this column follow directly. They need not exist.
-        for line in (0..blocks.len()).step_by(LINE) {
+        // the next blocks of this column follow directly, if they exist
+        for line in (0..blocks.len()).step_by(CACHE_LINE_BYTES) {
             prefetch(blocks.as_ptr().wrapping_add(blocks.len() + line));
         }
-        to.unpack(form, column, blocks);
+        to.unpack(layout, column, blocks);
     }
 }
 
 #[target_feature(enable = "avx512f")]
 fn interleave(columns: &Columns, tile: &mut Tile) {
-    for (across, columns) in columns.quants.as_chunks::<LANES>().0.iter().enumerate() {
+    for (register, columns) in columns.quants.as_chunks::<LANES>().0.iter().enumerate() {
         for from in (0..DEPTH).step_by(LANES * STEP) {
             let mut rows = [_mm512_setzero_si512(); LANES];
             for (row, column) in rows.iter_mut().zip(columns) {
                 let bytes: &[u8] = &column[from..from + LANES * STEP];
-                // SAFETY: reads the 64 bytes of the slice.
+                // SAFETY: it reads the 64 bytes of the slice.
                 *row = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
             }
             for (step, row) in transposed(rows).into_iter().enumerate() {
-                let to = &mut tile.0[from / STEP + step][across * LANES..(across + 1) * LANES];
-                // SAFETY: writes the 16 times 4 bytes of the slice.
+                let to = &mut tile.0[from / STEP + step][register * LANES..(register + 1) * LANES];
+                // SAFETY: it writes the 16 times 4 bytes of the slice.
                 unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), row) };
             }
         }
     }
 }
 
-/// Transposes 16 by 16 numbers of 32 bits.
+/// Transposes a matrix of 16 by 16 numbers of 32 bits.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
@@ -142,7 +154,8 @@ fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
         pairs[at] = _mm512_unpacklo_epi32(rows[at], rows[at + 1]);
         pairs[at + 1] = _mm512_unpackhi_epi32(rows[at], rows[at + 1]);
     }
-    // Each quarter of `fours[4 i + j]` is column j of that quarter, of rows 4 i to 4 i + 3.
+    // each quarter of `fours[4 * i + j]` has column j of that quarter, of the rows 4 * i to 4 * i +
+    // 3
     let mut fours = rows;
     for at in (0..LANES).step_by(4) {
         fours[at] = _mm512_unpacklo_epi64(pairs[at], pairs[at + 2]);
@@ -165,35 +178,37 @@ fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
     out
 }
 
-/// A tile and the rows that it is to be multiplied with.
-pub(super) struct Work<'a> {
-    /// The columns of the tile, whose scales and offsets are used.
+/// A tile and the rows with which it is multiplied.
+pub(super) struct TileWork<'a> {
+    /// The unpacked columns of the tile, of which only the scales and offsets are used.
     pub(super) columns: &'a Columns,
-    /// Their bytes.
+    /// The bytes of the same columns.
     pub(super) tile: &'a Tile,
-    /// All rows.
+    /// The rows of activations.
     pub(super) x: &'a Activations,
-    /// The number of the first row.
+    /// The index of the first row to multiply.
     pub(super) first: usize,
-    /// The values of the rows that the tile covers: whole groups, at most [`DEPTH`] values.
+    /// The range of values of each row that the tile covers: complete groups, at most [`DEPTH`]
+    /// values.
     pub(super) values: Range<usize>,
 }
 
-impl Work<'_> {
+impl TileWork<'_> {
+    /// Multiplies all rows, in steps of [`TILE_ROWS`].
     #[target_feature(enable = "avx512f,avx512vnni")]
-    fn panel<const GROUP: usize, const OFFSETS: bool>(&self, sums: &mut [[f32; COLUMNS]]) {
-        let (whole, rest) = sums.as_chunks_mut::<ROWS>();
+    fn multiply_panel<const GROUP: usize, const OFFSETS: bool>(&self, sums: &mut [[f32; COLUMNS]]) {
+        let (full, rest) = sums.as_chunks_mut::<TILE_ROWS>();
         let mut row = self.first;
-        for sums in whole {
-            self.rows::<ROWS, GROUP, OFFSETS>(row, sums);
-            row += ROWS;
+        for sums in full {
+            self.multiply_rows::<TILE_ROWS, GROUP, OFFSETS>(row, sums);
+            row += TILE_ROWS;
         }
         macro_rules! rest {
             ($($count:literal)*) => {
                 match rest.len() {
                     $($count => {
                         if let Ok(sums) = rest.try_into() {
-                            self.rows::<$count, GROUP, OFFSETS>(row, sums);
+                            self.multiply_rows::<$count, GROUP, OFFSETS>(row, sums);
                         }
                     })*
                     _ => {}
@@ -203,10 +218,10 @@ impl Work<'_> {
         rest!(1 2 3 4 5);
     }
 
-    /// Multiplies some rows at once, whose sums stay in registers.
+    /// Multiplies `COUNT` rows from `row` on together. Their sums stay in registers.
     #[target_feature(enable = "avx512f,avx512vnni")]
     #[inline]
-    fn rows<const COUNT: usize, const GROUP: usize, const OFFSETS: bool>(
+    fn multiply_rows<const COUNT: usize, const GROUP: usize, const OFFSETS: bool>(
         &self,
         row: usize,
         sums: &mut [[f32; COLUMNS]; COUNT],
@@ -219,27 +234,27 @@ impl Work<'_> {
         let groups: [&[Group]; COUNT] = std::array::from_fn(|r| {
             &x.groups[(row + r) * x.groups_in_row..][..x.groups_in_row][in_row.clone()]
         });
-        let mut totals = [[_mm512_setzero_ps(); ACROSS]; COUNT];
+        let mut totals = [[_mm512_setzero_ps(); TILE_REGISTERS]; COUNT];
         for (totals, sums) in totals.iter_mut().zip(&*sums) {
             for (total, sums) in totals.iter_mut().zip(sums.as_chunks::<LANES>().0) {
-                // SAFETY: reads the 16 floats of the array.
+                // SAFETY: it reads the 16 floats of the array.
                 *total = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
             }
         }
         for group in 0..in_row.len() {
-            let mut products = [[_mm512_setzero_si512(); ACROSS]; COUNT];
+            let mut products = [[_mm512_setzero_si512(); TILE_REGISTERS]; COUNT];
             for (products, groups) in products.iter_mut().zip(&groups) {
-                *products = [_mm512_set1_epi32(groups[group].correction); ACROSS];
+                *products = [_mm512_set1_epi32(groups[group].correction); TILE_REGISTERS];
             }
             for step in group * GROUP / STEP..(group + 1) * GROUP / STEP {
                 let weights = &self.tile.0[step];
-                // SAFETY: reads the 32 times 4 bytes of the array.
-                let weights: [__m512i; ACROSS] = std::array::from_fn(|across| unsafe {
-                    _mm512_loadu_si512(weights.as_ptr().add(across * LANES).cast())
+                // SAFETY: it reads the 32 times 4 bytes of the array.
+                let weights: [__m512i; TILE_REGISTERS] = std::array::from_fn(|register| unsafe {
+                    _mm512_loadu_si512(weights.as_ptr().add(register * LANES).cast())
                 });
                 for (products, quants) in products.iter_mut().zip(&quants) {
-                    // SAFETY: reads four of the group's quants; the values begin with a group and
-                    // consist of whole groups.
+                    // SAFETY: it reads four quants of the group; the values start at a group and
+                    // consist of complete groups.
                     let four =
                         unsafe { quants.as_ptr().add(step * STEP).cast::<i32>().read_unaligned() };
                     let four = _mm512_set1_epi32(four);
@@ -248,45 +263,45 @@ impl Work<'_> {
                     }
                 }
             }
-            for across in 0..ACROSS {
-                // SAFETY: reads 16 floats of the 32 in a row of the table.
+            for register in 0..TILE_REGISTERS {
+                // SAFETY: it reads 16 of the 32 floats in a row of the table.
                 let load = |table: &[[f32; COLUMNS]]| unsafe {
-                    _mm512_loadu_ps(table[group].as_ptr().add(across * LANES))
+                    _mm512_loadu_ps(table[group].as_ptr().add(register * LANES))
                 };
                 let scales = load(&self.columns.scales);
                 for ((totals, products), groups) in totals.iter_mut().zip(products).zip(&groups) {
                     let scale = _mm512_mul_ps(scales, _mm512_set1_ps(groups[group].scale));
-                    let products = _mm512_cvtepi32_ps(products[across]);
-                    totals[across] = _mm512_fmadd_ps(products, scale, totals[across]);
+                    let products = _mm512_cvtepi32_ps(products[register]);
+                    totals[register] = _mm512_fmadd_ps(products, scale, totals[register]);
                     if OFFSETS {
                         let sum = _mm512_set1_ps(groups[group].sum);
-                        totals[across] =
-                            _mm512_fmadd_ps(load(&self.columns.offsets), sum, totals[across]);
+                        totals[register] =
+                            _mm512_fmadd_ps(load(&self.columns.offsets), sum, totals[register]);
                     }
                 }
             }
         }
         for (totals, sums) in totals.iter().zip(sums) {
             for (total, sums) in totals.iter().zip(sums.as_chunks_mut::<LANES>().0) {
-                // SAFETY: writes the 16 floats of the array.
+                // SAFETY: it writes the 16 floats of the array.
                 unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
             }
         }
     }
 }
 
-/// A block of q8_0: an f16 scale and 32 signed bytes.
-type Q8 = [u8; 34];
+/// A q8_0 block: an f16 scale and 32 signed bytes.
+type Q8Block = [u8; 34];
 
-/// Rows of blocks that are multiplied at once.
-const ROWS_AT_ONCE: usize = 4;
+/// The number of rows of blocks that `dot` multiplies together.
+const DOT_ROWS: usize = 4;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c,fma")]
 fn dot(x: &Activations, blocks: &[u8], out: &mut [f32]) {
-    let blocks: &[Q8] = blocks.as_chunks().0;
-    let (out, rest) = out.as_chunks_mut::<ROWS_AT_ONCE>();
-    let (first, last) = blocks.split_at(out.len() * ROWS_AT_ONCE * x.groups_in_row);
-    for (out, rows) in out.iter_mut().zip(first.chunks_exact(ROWS_AT_ONCE * x.groups_in_row)) {
+    let blocks: &[Q8Block] = blocks.as_chunks().0;
+    let (out, rest) = out.as_chunks_mut::<DOT_ROWS>();
+    let (first, last) = blocks.split_at(out.len() * DOT_ROWS * x.groups_in_row);
+    for (out, rows) in out.iter_mut().zip(first.chunks_exact(DOT_ROWS * x.groups_in_row)) {
         *out = dot_rows(x, rows);
     }
     for (out, row) in rest.iter_mut().zip(last.chunks_exact(x.groups_in_row)) {
@@ -294,23 +309,24 @@ fn dot(x: &Activations, blocks: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Returns the products of the only row of `x` with `COUNT` rows of blocks.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c,fma")]
 #[inline]
-fn dot_rows<const COUNT: usize>(x: &Activations, blocks: &[Q8]) -> [f32; COUNT] {
+fn dot_rows<const COUNT: usize>(x: &Activations, blocks: &[Q8Block]) -> [f32; COUNT] {
     let (quants, count): (&[[i8; 32]], usize) = (x.quants.as_chunks().0, x.groups_in_row);
     let (quants, groups) = (&quants[..count], &x.groups[..count]);
-    let rows: [&[Q8]; COUNT] = std::array::from_fn(|row| &blocks[row * count..][..count]);
+    let rows: [&[Q8Block]; COUNT] = std::array::from_fn(|row| &blocks[row * count..][..count]);
     let mut totals = [_mm256_setzero_ps(); COUNT];
     for at in 0..count {
-        // SAFETY: reads the 32 bytes of the array.
+        // SAFETY: it reads the 32 bytes of the array.
         let quants = unsafe { _mm256_loadu_si256(quants[at].as_ptr().cast()) };
         let scale = _mm256_set1_ps(groups[at].scale);
         let correction = _mm256_zextsi128_si256(_mm_cvtsi32_si128(groups[at].correction));
         for (total, row) in totals.iter_mut().zip(rows) {
             let block = &row[at];
-            // The next block to be read follows these rows. It need not exist.
-            prefetch(block.as_ptr().wrapping_add(size_of::<Q8>() * count * COUNT));
-            // SAFETY: reads 32 bytes of the block's 34, from the third on.
+            // the next block to read follows these rows, if it exists
+            prefetch(block.as_ptr().wrapping_add(size_of::<Q8Block>() * count * COUNT));
+            // SAFETY: it reads 32 of the 34 bytes of the block, from the third byte on.
             let weights = unsafe { _mm256_loadu_si256(block.as_ptr().add(2).cast()) };
             let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
             let products = _mm256_dpbusd_epi32(correction, weights, quants);
@@ -326,14 +342,14 @@ fn dot_rows<const COUNT: usize>(x: &Activations, blocks: &[Q8]) -> [f32; COUNT] 
     out
 }
 
-/// Prefetches memory that will be read soon. An invalid address does no harm.
+/// Prefetches the cache line at `address`, which may be invalid.
 #[inline(always)]
 fn prefetch(address: *const u8) {
-    // SAFETY: a hint, which reads nothing and faults on no address.
+    // SAFETY: prefetching is a hint, which never faults.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
 
-/// Returns the sum of all lanes.
+/// Returns the sum of all lanes of a register.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn sum(lanes: __m256) -> f32 {

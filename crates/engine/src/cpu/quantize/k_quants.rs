@@ -2,12 +2,12 @@
 //! (`quantize_row_q4_K_ref`, `_q5_K_ref` and `_q6_K_ref` in `ggml-quants.c`, llama.cpp).
 //!
 //! A block has 256 values in runs of 32 or 16. Each run has a scale, and in q4_k and q5_k also a
-//! minimum. Both are stored as integer multiples (steps) of an f16 factor of the block. If the scale
-//! of a run rounds to zero steps, its quants have no effect: here they are 0, in ggml they are those
-//! of the last candidate of the search.
+//! minimum. Both are stored as integer multiples (steps) of an f16 factor of the block. If the
+//! scale of a run rounds to zero steps, its quants have no effect: here they are 0, in ggml they
+//! are those of the last candidate of the search.
 //!
-//! The code operates on bytes, not on types of candle. `scale_min_search` and `scale_search` find the
-//! scales. The caller reads the values back to check that the f16 factors are finite.
+//! The code operates on bytes, not on types of candle. `scale_min_search` and `scale_search` find
+//! the scales. The caller reads the values back to check that the f16 factors are finite.
 
 use super::run_batch::{LANES, nearest, transposed};
 use super::scale_min_search::{Candidates, ScaleMin, best_scale_min};
@@ -28,7 +28,8 @@ pub(super) trait BlockFormat {
     fn write(values: &[f32], blocks: &mut [u8]);
 }
 
-/// Quantizes finite `values` to the bytes `blocks`. The number of values is a multiple of [`BLOCK`].
+/// Quantizes finite `values` to the bytes `blocks`. The number of values is a multiple of
+/// [`BLOCK`].
 pub(super) fn write<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -38,8 +39,8 @@ pub(super) fn write<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
     write_portable::<F>(values, blocks);
 }
 
-/// Writes the same bytes as [`write_portable`]. It is about 1.5 times as fast, since the compiler uses
-/// wider registers.
+/// Writes the same bytes as [`write_portable`]. It is about 1.5 times as fast, since the compiler
+/// uses wider registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn write_with_avx2<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
@@ -55,8 +56,8 @@ fn write_portable<F: BlockFormat>(values: &[f32], blocks: &mut [u8]) {
     }
 }
 
-/// The q4_k block: f16 factor of the scales, f16 factor of the minima, 8 scales and 8 minima in 6 bits
-/// each, and 256 quants in 4 bits.
+/// The q4_k block: f16 factor of the scales, f16 factor of the minima, 8 scales and 8 minima in 6
+/// bits each, and 256 quants in 4 bits.
 pub(super) struct Q4K;
 
 impl BlockFormat for Q4K {
@@ -148,8 +149,8 @@ fn write_nibbles(quants: &[[u8; 32]; 8], bytes: &mut [u8]) {
     }
 }
 
-/// The q6_k block: the low 4 bits of 256 quants, their high 2 bits, 16 scales as signed bytes, and the
-/// f16 factor of the scales.
+/// The q6_k block: the low 4 bits of 256 quants, their high 2 bits, 16 scales as signed bytes, and
+/// the f16 factor of the scales.
 pub(super) struct Q6K;
 
 impl BlockFormat for Q6K {

@@ -6,7 +6,8 @@ use crate::blocks::{Block, bytes_mut, from_ggml, with_block, zeroed};
 use modelgate_protocol::DType;
 use rayon::prelude::*;
 
-/// The number of values that are read back together to measure the error: few enough for the L1 cache.
+/// The number of values that are read back together to measure the error: few enough for the L1
+/// cache.
 const READ_BACK_VALUES: usize = 1024;
 
 /// Quantizes finite `values` to `blocks`, and returns the error that this causes.
@@ -53,9 +54,10 @@ pub struct Quantized {
     pub nmse: f64,
 }
 
-/// Quantizes `values` to `dtype` with the quantizers that loading uses, in chunks on all threads of the
-/// current pool. `None` if the type is not quantized, if the number of values is not a multiple of its
-/// block size, if the memory cannot be allocated, or if a value exceeds the range of a block's scale.
+/// Quantizes `values` to `dtype` with the quantizers that loading uses, in chunks on all threads of
+/// the current pool. `None` if the type is not quantized, if the number of values is not a multiple
+/// of its block size, if the memory cannot be allocated, or if a value exceeds the range of a
+/// block's scale.
 pub fn quantize_rows(values: &[f32], dtype: &DType) -> Option<Quantized> {
     with_block!(dtype, B => quantize_in_chunks::<B>(values), else None)
 }

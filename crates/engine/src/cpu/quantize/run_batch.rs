@@ -3,11 +3,11 @@
 //!
 //! The result of a sum depends on the order of its terms, and ggml's order must be kept. The sum of
 //! one run therefore cannot be split across the lanes of a vector register. The sums of many runs,
-//! each in ggml's order, can be computed in parallel. Rust neither reorders nor fuses float operations,
-//! so the result is the same, bit for bit, on every processor.
+//! each in ggml's order, can be computed in parallel. Rust neither reorders nor fuses float
+//! operations, so the result is the same, bit for bit, on every processor.
 //!
-//! A batch has more lanes than a vector register, so that LLVM keeps the loops over lanes as loops and
-//! vectorizes them. LLVM vectorizes loops over arrays in memory that have no branches.
+//! A batch has more lanes than a vector register, so that LLVM keeps the loops over lanes as loops
+//! and vectorizes them. LLVM vectorizes loops over arrays in memory that have no branches.
 
 /// The number of runs in a batch.
 pub(super) const LANES: usize = 32;
@@ -15,7 +15,8 @@ pub(super) const LANES: usize = 32;
 /// One number for each run of a batch.
 pub(super) type Lanes = [f32; LANES];
 
-/// A batch of runs of `LENGTH` values, transposed: a row has the values of all runs at one position.
+/// A batch of runs of `LENGTH` values, transposed: a row has the values of all runs at one
+/// position.
 pub(super) type Rows<const LENGTH: usize> = [Lanes; LENGTH];
 
 /// Transposes the runs of `LENGTH` values in `values`, at most `LANES` runs. Unused lanes are 0.

@@ -1,9 +1,9 @@
-//! Finds the scale and the minimum of runs of 32 values for q4_k and q5_k, like `make_qkx2_quants` of
-//! ggml (`ggml-quants.c`, llama.cpp).
+//! Finds the scale and the minimum of runs of 32 values for q4_k and q5_k, like `make_qkx2_quants`
+//! of ggml (`ggml-quants.c`, llama.cpp).
 //!
 //! Each candidate divides the range of a run into a number of steps and rounds the values to these
-//! steps. A line is fitted to the resulting quants by weighted least squares. The search returns the
-//! line with the least error, in f32.
+//! steps. A line is fitted to the resulting quants by weighted least squares. The search returns
+//! the line with the least error, in f32.
 
 use super::run_batch::{LANES, Lanes, Rows, clamp, nearest};
 
@@ -36,8 +36,8 @@ pub(super) fn best_scale_min(values: &Rows<LENGTH>, candidates: &Candidates) -> 
     let mut quants = [[0.0; LANES]; LENGTH];
     let mut inverse = [0.0; LANES];
     let mut best = ScaleMin { scale: [0.0; LANES], minimum: lowest };
-    // If all values are equal and not above 0, the range is empty. The inverse is then infinite, the
-    // scale 0 and the error 0, so that no candidate is better.
+    // If all values are equal and not above 0, the range is empty. The inverse is then infinite,
+    // the scale 0 and the error 0, so that no candidate is better.
     for lane in 0..LANES {
         inverse[lane] = candidates.levels / (highest[lane] - lowest[lane]);
         best.scale[lane] = 1.0 / inverse[lane];
@@ -62,7 +62,8 @@ pub(super) fn best_scale_min(values: &Rows<LENGTH>, candidates: &Candidates) -> 
     best
 }
 
-/// Returns the minimum of each run and 0, and the highest value of each run.
+/// Returns the lowest value of each run, or 0 if all values are above 0, and the highest value of
+/// each run.
 #[inline(always)]
 fn ranges(values: &Rows<LENGTH>) -> (Lanes, Lanes) {
     let mut lowest = [0.0; LANES];
@@ -121,8 +122,8 @@ impl WeightedValues<'_> {
         WeightedValues { values, weights, w, wx }
     }
 
-    /// Rounds the values to quants, where `inverse` is the number of steps per unit and `minimum` is
-    /// the value of quant 0. Writes the quants to `quants`, and returns their sums.
+    /// Rounds the values to quants, where `inverse` is the number of steps per unit and `minimum`
+    /// is the value of quant 0. Writes the quants to `quants`, and returns their sums.
     #[inline(always)]
     fn round(
         &self,
@@ -146,8 +147,8 @@ impl WeightedValues<'_> {
         sums
     }
 
-    /// Returns the lines with the least error for given quants, from their sums. A line is NaN if it is
-    /// not determined. A line whose minimum would be above 0 goes through 0 instead.
+    /// Returns the lines with the least error for given quants, from their sums. A line is NaN if
+    /// it is not determined. A line whose minimum would be above 0 goes through 0 instead.
     #[inline(always)]
     fn fit(&self, sums: &Sums) -> ScaleMin {
         let mut line = ScaleMin { scale: [0.0; LANES], minimum: [0.0; LANES] };

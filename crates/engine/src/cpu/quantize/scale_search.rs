@@ -13,9 +13,9 @@ const LENGTH: usize = 16;
 /// Half of the number of quants, which range from `-HALF` to `HALF - 1`.
 pub(super) const HALF: f32 = 32.0;
 
-/// Returns the scales that best approximate finite values by `scale * quant`. The value farthest from
-/// zero has a quant near `-HALF`, so the scale of a run has the opposite sign of that value. A scale
-/// is not finite if the weighted sums exceed the range of f32.
+/// Returns the scales that best approximate finite values by `scale * quant`. The value farthest
+/// from zero has a quant near `-HALF`, so the scale of a run has the opposite sign of that value. A
+/// scale is not finite if the weighted sums exceed the range of f32.
 #[inline(always)]
 pub(super) fn best_scales(values: &Rows<LENGTH>) -> Lanes {
     let mut farthest = [0f32; LANES];
@@ -54,8 +54,8 @@ struct Sums {
     qq: Lanes,
 }
 
-/// Rounds the values to quants in a scale in which `farthest` is `steps` quants, and returns the sums
-/// of these quants.
+/// Rounds the values to quants in a scale in which `farthest` is `steps` quants, and returns the
+/// sums of these quants.
 #[inline(always)]
 fn round(values: &Rows<LENGTH>, farthest: &Lanes, steps: f32) -> Sums {
     let mut sums = Sums { qx: [0.0; LANES], qq: [0.0; LANES] };

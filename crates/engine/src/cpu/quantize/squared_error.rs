@@ -10,8 +10,8 @@ pub(crate) struct SquaredError {
 }
 
 impl SquaredError {
-    /// Returns the normalized mean squared error: `difference / source`. It is 0 if no value differs,
-    /// and infinite if all source values are zero and a quantized value is not.
+    /// Returns the normalized mean squared error: `difference / source`. It is 0 if no value
+    /// differs, and infinite if all source values are zero and a quantized value is not.
     pub(crate) fn normalised(self) -> f64 {
         if self.difference == 0.0 { 0.0 } else { self.difference / self.source }
     }

@@ -1,24 +1,25 @@
-//! The architectures of GGUF files that are supported.
+//! The supported architectures of GGUF files.
 
 use crate::weights::RopeLayout;
 
-/// An architecture by llama.cpp's name of it.
+/// A supported architecture, in the sense of the metadata key `general.architecture`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Architecture {
-    /// Llama, Mistral and Mixtral, with rows of q and k permuted for interleaved RoPE.
+    /// Llama, Mistral and Mixtral. The rows of the query and key matrices are permuted for
+    /// interleaved RoPE.
     Llama,
     /// Qwen2 and Qwen2.5.
     Qwen2,
-    /// The text model of Qwen2-VL, Qwen2.5-VL and Qwen2.5-Omni: Qwen2 with multimodal RoPE.
+    /// The text models of Qwen2-VL, Qwen2.5-VL and Qwen2.5-Omni: Qwen2 with multimodal RoPE.
     Qwen2Vl,
 }
 
 impl Architecture {
-    /// Every architecture.
+    /// All supported architectures.
     pub(super) const ALL: [Architecture; 3] =
         [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen2Vl];
 
-    /// Returns the name, with which the keys of its metadata begin too.
+    /// Returns llama.cpp's name, which is also the prefix of the metadata keys of the architecture.
     pub(super) fn name(self) -> &'static str {
         match self {
             Architecture::Llama => "llama",
@@ -27,12 +28,12 @@ impl Architecture {
         }
     }
 
-    /// Returns the architecture of that name.
+    /// Returns the architecture with llama.cpp's `name`; `None` if it is not supported.
     pub(super) fn from_name(name: &str) -> Option<Architecture> {
         Architecture::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 
-    /// Returns the order of the rows of q and k.
+    /// Returns the order of the rows in the matrices of queries and keys.
     pub(super) fn rope_layout(self) -> RopeLayout {
         match self {
             Architecture::Llama => RopeLayout::Interleaved,

@@ -1,4 +1,4 @@
-//! What the metadata of GGUF files say of a model: its architecture and config.
+//! The architecture and the config of a model, from the metadata of GGUF files.
 
 use super::architecture::Architecture;
 use super::metadata::Metadata;
@@ -9,23 +9,29 @@ use modelgate_protocol::{Failure, FailureKind};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Reads a model's description from metadata.
-pub(super) struct Description<'a>(pub(super) &'a Metadata);
+/// A reader of the metadata that describe a model. All errors name the file.
+pub(super) struct ModelDescription<'a>(pub(super) &'a Metadata);
 
-impl Description<'_> {
+impl ModelDescription<'_> {
     /// Reads the architecture.
+    ///
+    /// # Errors
+    /// The key is missing or is not a string, or the architecture is not supported.
     pub(super) fn architecture(&self) -> Result<Architecture, Failure> {
         let name = self.0.text("general.architecture").map_err(|what| self.corrupt(what))?;
         let name = name.ok_or_else(|| self.corrupt("general.architecture is missing".into()))?;
         Architecture::from_name(name).ok_or_else(|| {
             let known = Architecture::ALL.map(Architecture::name).join(", ");
             self.unsupported(format!(
-                "architecture \"{name}\" is not supported; supported are {known}"
+                "architecture \"{name}\" is not supported: expected one of {known}"
             ))
         })
     }
 
-    /// Reads the config, and returns it with its `config.json`.
+    /// Reads the config, and returns it together with the text of an equivalent `config.json`.
+    ///
+    /// # Errors
+    /// A metadata value is missing, has the wrong type, or is not supported.
     pub(super) fn config(
         &self,
         architecture: Architecture,
@@ -35,7 +41,7 @@ impl Description<'_> {
         let number = |name: &str| self.number(&key(name));
         let float = |name: &str| self.float(&key(name));
         let missing = |name: &str| self.corrupt(format!("metadata: {} is missing", key(name)));
-        // checked here, so that messages name the keys of the metadata and not those of a config
+        // checked here, so that messages name metadata keys and not the keys of a config.json
         let required = |name: &str| number(name)?.map(Some).ok_or_else(|| missing(name));
         self.refuse_scaling(architecture)?;
         let embedding = tensors.get("token_embd.weight").map(|tensor| tensor.shape.as_slice());
@@ -73,13 +79,13 @@ impl Description<'_> {
             "eos_token_id": stop_tokens,
         })
         .to_string();
-        let config = Config::from_json(&text).map_err(|error| self.refused(error))?;
+        let config = Config::from_json(&text).map_err(|error| self.config_failure(error))?;
         for name in ["rope.dimension_count", "attention.value_length"] {
             if let Some(value) = number(name)?
                 && value != config.head_dim as u64
             {
                 return Err(self.unsupported(format!(
-                    "{} is {value}; only {}, the width of a head, is supported",
+                    "metadata: {} is {value}, expected {} (the width of a head)",
                     key(name),
                     config.head_dim
                 )));
@@ -88,6 +94,7 @@ impl Description<'_> {
         Ok((config, text))
     }
 
+    /// Refuses RoPE scaling that is described by metadata.
     fn refuse_scaling(&self, architecture: Architecture) -> Result<(), Failure> {
         let key = |name: &str| format!("{}.rope.{name}", architecture.name());
         let mut scaled = false;
@@ -98,7 +105,7 @@ impl Description<'_> {
         let kind = self.0.text(&key("scaling.type")).map_err(|what| self.corrupt(what))?;
         match kind {
             // llama.cpp assumes linear scaling for a factor without a type
-            None if scaled => Err(self.unsupported("linear RoPE scaling".into())),
+            None if scaled => Err(self.unsupported("linear RoPE scaling is not supported".into())),
             None | Some("none") => Ok(()),
             Some(other) => {
                 Err(self.unsupported(format!("RoPE scaling \"{other}\" is not supported")))
@@ -110,11 +117,11 @@ impl Description<'_> {
         failures::load(
             FailureKind::Unsupported,
             format!("{}: {what}", self.0.path().display()),
-            "use the safetensors files of the model, or a GGUF file of a supported architecture",
+            "use the safetensors files of the model; or a GGUF file of a supported architecture",
         )
     }
 
-    fn refused(&self, error: ConfigError) -> Failure {
+    fn config_failure(&self, error: ConfigError) -> Failure {
         match error {
             ConfigError::Malformed(what) => self.corrupt(format!("metadata: {what}")),
             ConfigError::Unsupported(what) => self.unsupported(what),
@@ -125,7 +132,10 @@ impl Description<'_> {
         failures::corrupt(self.0.path(), what)
     }
 
-    /// Reads a whole number.
+    /// Reads a non-negative integer; returns `None` if the key is missing.
+    ///
+    /// # Errors
+    /// The value is not a non-negative integer.
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>, Failure> {
         self.0.number(key).map_err(|what| self.corrupt(what))
     }

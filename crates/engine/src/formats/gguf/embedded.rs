@@ -1,4 +1,4 @@
-//! The tokenizer and the chat template that a GGUF file holds itself.
+//! The tokenizer and the chat template in the metadata of a GGUF file.
 
 use super::vocabulary::{GgufVocabulary, TOKENS};
 use crate::formats::embedded_text::EmbeddedText;
@@ -22,7 +22,7 @@ impl EmbeddedText for GgufVocabulary {
 
     fn special_tokens(&self) -> serde_json::Value {
         let Ok(Some(tokens)) = self.metadata().list(TOKENS) else { return serde_json::Value::Null };
-        // llama.cpp spells one of them so
+        // the spelling "seperator" is llama.cpp's
         let keys = ["bos", "eos", "unknown", "seperator", "padding", "cls", "mask"];
         let names = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
         let text = |(name, key): (&str, &str)| {

@@ -1,7 +1,7 @@
-//! Opens GGUF files, one or the parts of a split one, and lists their tensors.
+//! Opens GGUF files, single or split into parts, and lists their tensors.
 
 use super::architecture::Architecture;
-use super::description::Description;
+use super::description::ModelDescription;
 use super::header;
 use super::metadata::Metadata;
 use crate::blocks::from_ggml;
@@ -12,21 +12,21 @@ use modelgate_model::Config;
 use modelgate_protocol::{Failure, FailureKind};
 use std::path::{Path, PathBuf};
 
-/// GGUF files that are open.
+/// The open GGUF files of a model, with their tensors and metadata.
 pub(crate) struct Gguf {
-    /// Their tensors.
+    /// The open files, and the places of their tensors.
     pub(crate) source: Source,
-    /// `general.architecture`.
+    /// The architecture, from the metadata key `general.architecture`.
     pub(super) architecture: Architecture,
-    /// The config by their metadata.
+    /// The config, from the metadata.
     pub(crate) config: Config,
-    /// The config as a `config.json`.
+    /// The config as the text of a `config.json`.
     pub(super) config_json: String,
-    /// The metadata of the first file, which are those of the model.
+    /// The metadata of the first file, which apply to the complete model.
     pub(super) metadata: Metadata,
 }
 
-/// One file and its header.
+/// One file of a split model, or the only file, with its header.
 struct Part {
     file: SourceFile,
     content: Content,
@@ -34,10 +34,11 @@ struct Part {
 }
 
 impl Gguf {
-    /// Opens the files of a model: one, or all parts of a split one in any order.
+    /// Opens the files of a model: a single file, or all parts of a split model in any order. Names
+    /// of files are relative to `root`.
     ///
     /// # Errors
-    /// What is wrong with which file.
+    /// A file cannot be read, is invalid or is not supported, or a part is missing.
     pub(crate) fn open(root: &Path, paths: &[PathBuf]) -> Result<Gguf, Failure> {
         let mut parts = Vec::new();
         for path in paths {
@@ -48,50 +49,54 @@ impl Gguf {
         }
         let mut source = Source::new();
         let mut first = None;
-        for Part { file, content, metadata } in in_order(parts)? {
+        for Part { file, content, metadata } in sorted_parts(parts)? {
             for (name, tensor) in tensors(&file, source.files.len(), &content)? {
                 if let Some(earlier) = source.tensors.insert(name.clone(), tensor) {
                     let first = source.file_name(&earlier);
-                    let what = format!("tensor {name} is also in {first}");
+                    let what = format!("tensor {name} is duplicated: it is also in {first}");
                     return Err(failures::corrupt(&file.path, what));
                 }
             }
             first.get_or_insert(metadata);
             source.files.push(file);
         }
-        let metadata = first.ok_or_else(|| failures::corrupt(root, "no GGUF file"))?;
-        let description = Description(&metadata);
+        let metadata = first.ok_or_else(|| {
+            failures::corrupt(root, "weight files: expected at least one GGUF file, found none")
+        })?;
+        let description = ModelDescription(&metadata);
         let architecture = description.architecture()?;
         let (config, config_json) = description.config(architecture, &source.tensors)?;
         Ok(Gguf { source, architecture, config, config_json, metadata })
     }
 }
 
-/// Sorts the parts of a split model (`llama-gguf-split`: `split.no` counts from 0).
-fn in_order(parts: Vec<Part>) -> Result<Vec<Part>, Failure> {
+/// Sorts the parts of a split model by `split.no`, which counts from 0 (`llama-gguf-split`).
+///
+/// # Errors
+/// A part is missing or duplicated, or the number of tensors differs from `split.tensors.count`.
+fn sorted_parts(parts: Vec<Part>) -> Result<Vec<Part>, Failure> {
     let total = parts.len() as u64;
     let found: u64 = parts.iter().map(|part| part.content.tensor_infos.len() as u64).sum();
     let mut numbered = Vec::new();
     for part in parts {
-        let split = Description(&part.metadata);
+        let split = ModelDescription(&part.metadata);
         let number = split.number("split.no")?.unwrap_or(0);
-        // llama.cpp writes 0 when it merges the parts into one again
+        // llama.cpp writes 0 when it merges the parts of a split model
         let count = split.number("split.count")?.unwrap_or(1).max(1);
         if count != total {
             return Err(failures::load(
                 FailureKind::NotFound,
                 format!(
-                    "{}: one of {count} parts, of which {total} exist",
+                    "{}: split model: expected {count} parts, found {total}",
                     part.file.path.display()
                 ),
-                "put all parts, NAME-00001-of-0000N.gguf and so on, into one folder",
+                "put all parts into one folder, NAME-00001-of-0000N.gguf and so on",
             ));
         }
         let declared = split.number("split.tensors.count")?.filter(|_| total > 1);
         if let Some(declared) = declared.filter(|declared| *declared != found) {
             let what = format!(
-                "split.tensors.count is {declared}, and all parts together have {found} \
-                         tensors"
+                "metadata: split.tensors.count is {declared}, but the parts contain {found} tensors"
             );
             return Err(failures::corrupt(&part.file.path, what));
         }
@@ -100,15 +105,15 @@ fn in_order(parts: Vec<Part>) -> Result<Vec<Part>, Failure> {
     numbered.sort_by_key(|(number, _)| *number);
     for (expected, (number, part)) in (0..).zip(&numbered) {
         if *number != expected {
-            let what = format!("split.no is {number}, expected {expected}");
+            let what = format!("metadata: split.no is {number}, expected {expected}");
             return Err(failures::corrupt(&part.file.path, what));
         }
     }
     Ok(numbered.into_iter().map(|(_, part)| part).collect())
 }
 
-/// Returns every tensor with its place in the file, after checking that none leaves the file or
-/// overlaps another.
+/// Returns the place of every tensor in the file with the index `number`, after checking that the
+/// tensors are inside the file and do not overlap.
 fn tensors(
     file: &SourceFile,
     number: usize,
@@ -125,23 +130,23 @@ fn tensors(
             .filter(|_| row.is_multiple_of(block as u64))
             .and_then(|elements| (elements / block as u64).checked_mul(size as u64));
         let Some(bytes) = bytes else {
-            let what = format!("tensor {name} of type {dtype} has the impossible shape {shape:?}");
+            let what = format!("tensor {name}: shape {shape:?} is impossible for type {dtype}");
             return Err(failures::corrupt(&file.path, what));
         };
         let offset = content.tensor_data_offset.saturating_add(info.offset);
         list.push((name.clone(), SourceTensor { file: number, shape, dtype, offset, bytes }));
     }
     list.sort_by_key(|(_, tensor)| tensor.offset);
-    let mut free = content.tensor_data_offset;
+    let mut min_offset = content.tensor_data_offset;
     for (name, tensor) in &list {
-        if tensor.offset < free {
-            let what = format!("tensor {name} overlaps the one before it");
+        if tensor.offset < min_offset {
+            let what = format!("tensor {name} overlaps the tensor before it");
             return Err(failures::corrupt(&file.path, what));
         }
-        free = tensor.offset.saturating_add(tensor.bytes);
-        if free > file.bytes {
+        min_offset = tensor.offset.saturating_add(tensor.bytes);
+        if min_offset > file.bytes {
             let what = format!(
-                "the file is truncated: tensor {name} ends at byte {free}, found {} bytes",
+                "the file is truncated: tensor {name} ends at byte {min_offset}, found {} bytes",
                 file.bytes
             );
             return Err(failures::corrupt(&file.path, what));

@@ -1,24 +1,25 @@
-//! How GGUF files are opened and loaded.
+//! The implementation of [`Format`] for GGUF files.
 
 use super::files::Gguf;
 use super::vocabulary::GgufVocabulary;
 use crate::formats::embedded_text::EmbeddedText;
-use crate::formats::format::{Conversion, Format, Opened, refuse_without_weights};
+use crate::formats::format::{Conversion, Format, OpenedModel, refuse_without_weights};
 use crate::formats::source::Source;
 use modelgate_model::{Config, Family, TensorShape, gguf_name};
 use modelgate_protocol::{DType, Failure, ModelFiles, Scheme};
 
-/// The tensor of factors on RoPE's frequencies that some GGUF files have.
+/// The name of the tensor that contains factors on the RoPE frequencies, which some GGUF files
+/// have.
 pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The format of GGUF files.
 pub(in crate::formats) struct GgufFormat;
 
 impl Format for GgufFormat {
-    fn open(&self, files: &ModelFiles, _: Scheme, _: bool) -> Result<Opened, Failure> {
+    fn open(&self, files: &ModelFiles, _: Scheme, _: bool) -> Result<OpenedModel, Failure> {
         refuse_without_weights(files)?;
         let gguf = Gguf::open(&files.root, &files.weights)?;
-        Ok(Opened {
+        Ok(OpenedModel {
             source: gguf.source,
             config: gguf.config,
             config_json: Some(gguf.config_json),
@@ -32,7 +33,7 @@ impl Format for GgufFormat {
         Conversion::Keep
     }
 
-    fn stored(&self, source: &Source, config: &Config, needed: &TensorShape) -> TensorShape {
+    fn stored_tensor(&self, source: &Source, config: &Config, needed: &TensorShape) -> TensorShape {
         let Some(gguf) = gguf_name(&needed.name) else { return needed.clone() };
         match (gguf.merged, config.experts) {
             (Some(merged), Some(experts)) if source.tensors.contains_key(&merged) => {
@@ -43,10 +44,10 @@ impl Format for GgufFormat {
         }
     }
 
-    fn additional(&self, source: &Source, config: &Config) -> Vec<TensorShape> {
-        // llama.cpp writes such a tensor for these families only
-        let factored = matches!(config.family, Family::Llama | Family::Mixtral);
-        if factored && source.tensors.contains_key(ROPE_FACTORS) {
+    fn additional_tensors(&self, source: &Source, config: &Config) -> Vec<TensorShape> {
+        // llama.cpp writes this tensor only for these families
+        let has_factors = matches!(config.family, Family::Llama | Family::Mixtral);
+        if has_factors && source.tensors.contains_key(ROPE_FACTORS) {
             let shape = vec![config.head_dim / 2];
             return vec![TensorShape { name: ROPE_FACTORS.into(), shape }];
         }

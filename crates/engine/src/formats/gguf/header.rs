@@ -1,6 +1,6 @@
-//! The header of a GGUF file. candle reads it, and checks each length against the rest of the file;
-//! what candle does not check is checked here: the length of the header, the number of its values, and
-//! that names are distinct. Knows no key but that of the alignment.
+//! The header of a GGUF file. candle reads it, and compares each length with the rest of the file.
+//! This module checks what candle does not: the length of the header, the number of its values, the
+//! alignment of the data, and that names are distinct.
 
 use crate::failures;
 use crate::formats::source::SourceFile;
@@ -11,57 +11,63 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The longest header. That of a vocabulary of 262,000 tokens with 580,000 merges has less than 20 MB.
+/// The maximum length of a header in bytes. A vocabulary of 262,000 tokens with 580,000 merges
+/// takes less than 20 MB.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// The most reads of a header. A text takes two and any other value one; a value takes 32 bytes in
-/// memory, and possibly one in the file. Such a vocabulary takes 2.3 million.
+/// The maximum number of reads of a header. A string takes two reads, and any other value takes one
+/// read. A value takes 32 bytes of memory, although it may take only one byte in the file. The
+/// vocabulary above takes 2.3 million reads.
 const MAX_READS: u64 = 1 << 23;
 
-/// The only key that describes the layout of the file itself.
+/// The metadata key of the alignment of tensor data in bytes, the only key about the file layout.
 const ALIGNMENT: &str = "general.alignment";
 
-/// Reads the header of a file.
+/// Reads and checks the header of a file.
+///
+/// # Errors
+/// The header is invalid or too large, or a tensor has a type that is not supported.
 pub(super) fn read(file: &SourceFile) -> Result<Content, Failure> {
     let path = &file.path;
-    let mut header = Header {
+    let mut header = HeaderReader {
         file: BufReader::new(&file.file),
         end: file.bytes.min(MAX_HEADER_BYTES),
         reads_left: MAX_READS,
     };
-    // candle divides by the alignment that the file gives, which may be zero.
+    // candle panics if the alignment in the file is zero, because it divides by it
     let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut header)))
-        .map_err(|_| failures::corrupt(path, "its header cannot be read"))?;
+        .map_err(|_| failures::corrupt(path, "the header cannot be read"))?;
     let content = content.map_err(|error| {
         let text = error.to_string();
         let text = text.lines().next().unwrap_or_default();
         if let Some((_, number)) = text.split_once("unknown dtype for tensor ") {
             return failures::load(
                 FailureKind::Unsupported,
-                format!("{}: it has tensors of type {}", path.display(), unknown_type(number)),
-                "use a file with f32, f16, bf16, q4_0 to q8_0 or q2_k to q6_k tensors",
+                format!("{}: tensors have {}", path.display(), unknown_type(number)),
+                "use a file with tensors of the types f32, f16, bf16, q4_0 to q8_0 or q2_k to q6_k",
             );
         }
         let bound = match file.bytes > MAX_HEADER_BYTES {
-            true => format!("; a header has at most {MAX_HEADER_BYTES} bytes"),
+            true => format!("; expected a header of at most {MAX_HEADER_BYTES} bytes"),
             false => String::new(),
         };
-        failures::corrupt(path, format!("its header is not valid: {text}{bound}"))
+        failures::corrupt(path, format!("invalid header: {text}{bound}"))
     })?;
     refuse_duplicates(file, &content)?;
     refuse_alignment(file, &content)?;
     Ok(content)
 }
 
-/// The reader that candle reads a header from.
-struct Header<'a> {
+/// The reader that candle reads a header from. It limits the length and the number of reads.
+struct HeaderReader<'a> {
     file: BufReader<&'a File>,
-    /// The last position that the header may reach, which candle takes for the end of the file.
+    /// The position at which the header must end, reported to candle as the end of the file.
     end: u64,
+    /// The number of reads that are left of [`MAX_READS`].
     reads_left: u64,
 }
 
-impl Read for Header<'_> {
+impl Read for HeaderReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let too_many = || io::Error::other(format!("more than {MAX_READS} values"));
         self.reads_left = self.reads_left.checked_sub(1).ok_or_else(too_many)?;
@@ -69,7 +75,7 @@ impl Read for Header<'_> {
     }
 }
 
-impl Seek for Header<'_> {
+impl Seek for HeaderReader<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let to = match to {
             SeekFrom::End(by) => SeekFrom::Start(self.end.saturating_add_signed(by)),
@@ -78,17 +84,18 @@ impl Seek for Header<'_> {
         self.file.seek(to)
     }
 
-    // unlike a seek it keeps the buffer
+    // the default implementation seeks, which discards the buffer
     fn stream_position(&mut self) -> io::Result<u64> {
         self.file.stream_position()
     }
 }
 
-/// Refuses several tensors or values of one name, of which candle keeps the last.
+/// Refuses duplicate names of tensors or metadata, because candle keeps only the last of them.
 fn refuse_duplicates(file: &SourceFile, content: &Content) -> Result<(), Failure> {
     let mut header = [0u8; 24];
     file.file.read_exact_at(&mut header, 0).map_err(|error| failures::io(&file.path, &error))?;
-    // magic, version, then the numbers of tensors and of values, which version 1 wrote in 32 bits
+    // magic, version, number of tensors, number of metadata; version 1 writes the numbers in 32
+    // bits
     let word = |at: usize| {
         u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
     };
@@ -97,35 +104,34 @@ fn refuse_duplicates(file: &SourceFile, content: &Content) -> Result<(), Failure
         1 => (u64::from(word(8)), u64::from(word(12))),
         _ => (long(8), long(16)),
     };
-    let distinct = [
+    let counts = [
         ("tensors", tensors, content.tensor_infos.len()),
         ("metadata", values, content.metadata.len()),
     ];
-    match distinct.into_iter().find(|(_, count, distinct)| *count != *distinct as u64) {
+    match counts.into_iter().find(|(_, count, distinct)| *count != *distinct as u64) {
         None => Ok(()),
         Some((what, count, distinct)) => {
             let what =
-                format!("{count} {what} with {distinct} distinct names; a name is duplicated");
+                format!("{what}: a name is duplicated: {count} entries, {distinct} distinct names");
             Err(failures::corrupt(&file.path, what))
         }
     }
 }
 
-/// Refuses an alignment of another type, which candle ignores, and one that is not a power of two,
-/// which candle accepts.
+/// Refuses an alignment that is not a `u32`, which candle ignores, or not a power of two, which
+/// candle accepts.
 fn refuse_alignment(file: &SourceFile, content: &Content) -> Result<(), Failure> {
     match content.metadata.get(ALIGNMENT) {
         None => Ok(()),
         Some(Value::U32(alignment)) if alignment.is_power_of_two() => Ok(()),
         Some(value) => {
-            let what =
-                format!("metadata: {ALIGNMENT} is {value:?}, expected a power of two in u32");
+            let what = format!("metadata: {ALIGNMENT} is {value:?}, expected a u32 power of two");
             Err(failures::corrupt(&file.path, what))
         }
     }
 }
 
-/// Returns the name of a type that candle does not have, by its number in `ggml.h`.
+/// Describes a type that candle does not support, by its number in `ggml.h`.
 fn unknown_type(number: &str) -> String {
     const NAMES: [(&str, &str); 14] = [
         ("16", "iq2_xxs"),
@@ -144,7 +150,7 @@ fn unknown_type(number: &str) -> String {
         ("9", "q8_1"),
     ];
     match NAMES.iter().find(|(known, _)| *known == number.trim()) {
-        Some((_, name)) => format!("{name}, which is not supported"),
+        Some((_, name)) => format!("the type {name}, which is not supported"),
         None => format!("the unknown ggml type {number}"),
     }
 }

@@ -1,24 +1,26 @@
-//! The merges of byte-pair encoding: those that a file lists, and those that follow from scores.
+//! The merges of byte-pair encoding (BPE): merges that a file lists, and merges that follow from
+//! scores.
 
 use super::tokens::{Token, TokenKind};
 use serde_json::json;
 use std::collections::HashMap;
 
-/// The most merges: the largest published vocabulary has 514,906. Pieces can be chosen so that each is
-/// made by as many merges as it has letters.
+/// The maximum number of merges. The largest published vocabulary has 514,906. A file with
+/// malicious tokens can have one merge for each character of each token.
 pub(super) const MAX_MERGES: usize = 1 << 20;
 
-/// Splits a merge into its two tokens. A token may begin with a blank: the one between the two follows
-/// the first letter.
+/// Splits a merge (`left right`) into its two tokens; `None` if it does not contain two tokens. The
+/// left token may begin with a space, so the separator is the first space after the first
+/// character.
 pub(super) fn split_pair(merge: &str) -> Option<(&str, &str)> {
     let first = merge.chars().next()?.len_utf8();
     let at = first + merge[first..].find(' ')?;
     Some((&merge[..at], &merge[at + 1..])).filter(|(_, right)| !right.is_empty())
 }
 
-/// Returns merges that do the same as sentencepiece with scores: join the two neighbours whose whole
-/// has the highest score. In the order of transformers' `generate_merges`
-/// (`convert_slow_tokenizer.py`). `None` if there are more than [`MAX_MERGES`].
+/// Returns the merges that are equivalent to sentencepiece's scores, where the two neighbours are
+/// merged whose combined token has the highest score. The order is that of `generate_merges` of
+/// transformers (`convert_slow_tokenizer.py`). `None` if there are more than [`MAX_MERGES`] merges.
 pub(super) fn merges_by_score(tokens: &[Token], scores: &[f32]) -> Option<serde_json::Value> {
     let pieces: Vec<&Token> = tokens
         .iter()
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merges_go_by_score_and_then_as_the_reference_orders_them() {
+    fn merges_are_ordered_by_score_and_then_as_in_the_reference() {
         let texts = ["a", "b", "c", "ab", "bc", "abc", "<s>"];
         let kinds = [TokenKind::Normal; 6].into_iter().chain([TokenKind::Control]);
         let tokens: Vec<Token> = texts
@@ -63,6 +65,9 @@ mod tests {
             .map(|(id, (text, kind))| Token { id, text, kind })
             .collect();
         let merges = merges_by_score(&tokens, &[0.0, 0.0, 0.0, -5.0, -1.0, -2.0, 0.0]);
-        assert_eq!(merges.expect("few"), json!([["b", "c"], ["ab", "c"], ["a", "bc"], ["a", "b"]]));
+        assert_eq!(
+            merges.expect("fewer merges than the limit"),
+            json!([["b", "c"], ["ab", "c"], ["a", "bc"], ["a", "b"]])
+        );
     }
 }

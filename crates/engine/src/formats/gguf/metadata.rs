@@ -1,46 +1,55 @@
-//! The metadata of a GGUF file, by type. Knows no key: which values are required, and what kind of
-//! failure a missing one is, is the concern of the caller.
+//! Typed access to the metadata of a GGUF file. The caller decides which keys are required, and
+//! which failure a missing key causes.
 //!
-//! Values are not read by candle's own functions, since these format a value of another type for their
-//! error: a list of millions too.
+//! candle's own functions are not used: they format a value of the wrong type for their error
+//! message, even if it is a list of millions of values.
 
 use candle_core::quantized::gguf_file::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Metadata and their file. An error names the key whose value has the wrong type.
+/// The metadata of a file. Errors name the key whose value has the wrong type.
 pub(super) struct Metadata {
     path: PathBuf,
     values: HashMap<String, Value>,
 }
 
 impl Metadata {
-    /// Creates the metadata of the file at `path`.
+    /// Creates the metadata `values` of the file at `path`.
     pub(super) fn new(path: &Path, values: HashMap<String, Value>) -> Metadata {
         Metadata { path: path.to_owned(), values }
     }
 
-    /// Returns the file.
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads a text.
+    /// Returns a string; `None` if the key is missing.
+    ///
+    /// # Errors
+    /// The value has another type.
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>, String> {
-        self.get(key, "no text", |value| match value {
+        self.get(key, "a string", |value| match value {
             Value::String(text) => Some(text.as_str()),
             _ => None,
         })
     }
 
-    /// Reads a whole number of any width.
+    /// Returns a non-negative integer of any width; `None` if the key is missing.
+    ///
+    /// # Errors
+    /// The value is negative or has another type.
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>, String> {
-        self.get(key, "not a single integer", whole_number)
+        self.get(key, "a non-negative integer", whole_number)
     }
 
-    /// Reads a finite number.
+    /// Returns a finite floating-point number; `None` if the key is missing.
+    ///
+    /// # Errors
+    /// The value is NaN or infinite, or has another type.
     pub(super) fn float(&self, key: &str) -> Result<Option<f64>, String> {
-        self.get(key, "not a finite number", |value| {
+        self.get(key, "a finite number", |value| {
             let number = match value {
                 Value::F32(number) => f64::from(*number),
                 Value::F64(number) => *number,
@@ -50,34 +59,41 @@ impl Metadata {
         })
     }
 
-    /// Reads a flag.
+    /// Returns a boolean; `None` if the key is missing.
+    ///
+    /// # Errors
+    /// The value has another type.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, String> {
-        self.get(key, "not a boolean", |value| match value {
+        self.get(key, "a boolean", |value| match value {
             Value::Bool(flag) => Some(*flag),
             _ => None,
         })
     }
 
-    /// Reads a list.
+    /// Returns a list; `None` if the key is missing.
+    ///
+    /// # Errors
+    /// The value has another type.
     pub(super) fn list(&self, key: &str) -> Result<Option<&[Value]>, String> {
-        self.get(key, "no list", |value| match value {
+        self.get(key, "a list", |value| match value {
             Value::Array(values) => Some(values.as_slice()),
             _ => None,
         })
     }
 
+    /// Returns the value of a key, converted by `read`; `None` if the key is missing.
     fn get<'a, T>(
         &'a self,
         key: &str,
-        wrong: &str,
+        expected: &str,
         read: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, String> {
         let Some(value) = self.values.get(key) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| format!("metadata: {key} is {wrong}"))
+        read(value).map(Some).ok_or_else(|| format!("metadata: {key}: expected {expected}"))
     }
 }
 
-/// Returns a value as a whole number; `None` if it is negative or something else.
+/// Returns a value as a non-negative integer; `None` if it is negative or has another type.
 pub(super) fn whole_number(value: &Value) -> Option<u64> {
     match value {
         Value::U8(number) => Some(u64::from(*number)),

@@ -1,5 +1,5 @@
-//! GGUF files, one or the parts of a split one, by llama.cpp's names and metadata
-//! (`gguf-py/gguf/constants.py`, `llama-arch.cpp`).
+//! GGUF files, single or split into parts. The names of tensors and the metadata keys are those of
+//! llama.cpp (`gguf-py/gguf/constants.py`, `llama-arch.cpp`).
 
 mod architecture;
 mod description;

@@ -1,22 +1,26 @@
-//! How texts are split into words before they are merged to tokens, by llama.cpp's names.
+//! The rules by which texts are split into words before the words are merged into tokens.
+//! llama.cpp's names identify the rules.
 
-/// A way to split texts into words.
+/// A rule by which texts are split into words.
 pub(super) struct PreTokenizer {
-    /// llama.cpp's names of it.
+    /// The values of the metadata key `tokenizer.ggml.pre` that select the rule.
     pub(super) names: &'static [&'static str],
-    /// The patterns, applied one after the other.
+    /// The regular expressions, applied one after the other.
     pub(super) patterns: &'static [&'static str],
-    /// Whether a word that is a token is that token, whatever its merges.
+    /// Whether a word that is in the vocabulary becomes that token without applying merges.
     pub(super) ignore_merges: bool,
-    /// The reference's normalizer of texts.
+    /// The Unicode normalization of texts in the reference tokenizer; `None` if texts are not
+    /// normalized.
     pub(super) normalizer: Option<&'static str>,
-    /// Whether a text gets a token that begins it if the file does not say.
+    /// Whether a BOS token is added to texts if the file does not specify it.
     pub(super) adds_bos: bool,
 }
 
+/// The pattern of GPT-2.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// The patterns of the models' own `tokenizer.json`, which llama.cpp writes differently.
+/// All supported rules. The patterns are those of the `tokenizer.json` of the models; llama.cpp
+/// writes them in a different form.
 pub(super) const PRE_TOKENIZERS: [PreTokenizer; 4] = [
     PreTokenizer {
         names: &["llama-bpe", "llama3", "llama-v3"],

@@ -1,8 +1,9 @@
 //! Converts the vocabulary of a GGUF file to a `tokenizer.json`.
 //!
-//! The metadata have llama.cpp's meaning (`llama-vocab.cpp`, `conversion/base.py`); the result equals
-//! the model's own `tokenizer.json`, so that both give the same ids: Qwen2's text is normalized, as the
-//! reference does and llama.cpp does not. Must not know how text is encoded.
+//! The metadata have the meaning that llama.cpp defines (`llama-vocab.cpp`, `conversion/base.py`).
+//! The result is equivalent to the `tokenizer.json` of the model, so that both give the same token
+//! ids. For that, texts of Qwen2 are normalized, as in the reference and unlike in llama.cpp. This
+//! module only converts the data; it does not encode texts.
 
 use super::merges::{MAX_MERGES, merges_by_score, split_pair};
 use super::tokens::{Token, TokenKind};
@@ -11,18 +12,19 @@ use candle_core::quantized::gguf_file::Value;
 use modelgate_protocol::Failure;
 use serde_json::{Map, json};
 
-/// The longest piece of sentencepiece's. Each is cut in two at every letter and the halves looked up,
-/// which takes the square of its length. Trained ones have 16 letters, those of blanks alone up to 32.
+/// The maximum length of a sentencepiece token in bytes. Each token is split at every character and
+/// both parts are looked up, which takes time quadratic in its length. Tokens of trained models
+/// have up to 16 characters, and tokens that consist of spaces up to 32.
 const MAX_PIECE_BYTES: usize = 128;
 
-/// What sentencepiece writes for a blank.
-const BLANK: &str = "\u{2581}";
+/// The character that sentencepiece writes for a space.
+const SPACE_SYMBOL: &str = "\u{2581}";
 
 impl GgufVocabulary {
-    /// Converts the vocabulary to a `tokenizer.json`; returns `None` if the file has none.
+    /// Converts the vocabulary to a `tokenizer.json`; returns `None` if the file has no tokenizer.
     ///
     /// # Errors
-    /// The vocabulary is not sound or not supported.
+    /// The vocabulary is invalid or not supported.
     pub(super) fn tokenizer_json(&self) -> Result<Option<serde_json::Value>, Failure> {
         let kind = match self.checked(self.metadata().text("tokenizer.ggml.model"))? {
             // llama.cpp's names for a model without a tokenizer
@@ -34,25 +36,25 @@ impl GgufVocabulary {
             "gpt2" => self.byte_level(&tokens)?,
             "llama" => self.sentencepiece(&tokens)?,
             other => {
-                let what = format!("tokenizer.ggml.model \"{other}\"; supported are gpt2, llama");
+                let what = format!("tokenizer.ggml.model \"{other}\": expected one of gpt2, llama");
                 return Err(self.unsupported(what));
             }
         };
         Ok(Some(json))
     }
 
-    /// Converts byte-level BPE, as GPT-2's.
+    /// Converts a byte-level BPE vocabulary (the kind of GPT-2).
     fn byte_level(&self, tokens: &[Token]) -> Result<serde_json::Value, Failure> {
-        let splitting = self.pre_tokenizer()?;
+        let pre_tokenizer = self.pre_tokenizer()?;
         let vocabulary = vocabulary(tokens);
         let mut merges = Vec::new();
-        let written = self.array("tokenizer.ggml.merges")?;
-        if written.len() > MAX_MERGES {
-            return Err(self.too_many("tokenizer.ggml.merges", written.len(), MAX_MERGES));
+        let listed = self.array("tokenizer.ggml.merges")?;
+        if listed.len() > MAX_MERGES {
+            return Err(self.too_many("tokenizer.ggml.merges", listed.len(), MAX_MERGES));
         }
-        for (number, merge) in written.iter().enumerate() {
-            let unsound = |what: &str| {
-                self.unsound(format!(
+        for (number, merge) in listed.iter().enumerate() {
+            let invalid = |what: &str| {
+                self.invalid(format!(
                     "metadata: merge {number} of tokenizer.ggml.merges {what}: {merge:?}"
                 ))
             };
@@ -60,12 +62,12 @@ impl GgufVocabulary {
                 Value::String(merge) => split_pair(merge),
                 _ => None,
             };
-            let (left, right) = pair.ok_or_else(|| unsound("does not consist of two tokens"))?;
+            let (left, right) = pair.ok_or_else(|| invalid("does not consist of two tokens"))?;
             let known = [left, right, &[left, right].concat()]
                 .into_iter()
                 .all(|token| vocabulary.contains_key(token));
             if !known {
-                return Err(unsound("has an unknown token"));
+                return Err(invalid("contains an unknown token"));
             }
             merges.push(json!([left, right]));
         }
@@ -73,12 +75,12 @@ impl GgufVocabulary {
             "type": "BPE",
             "vocab": vocabulary,
             "merges": merges,
-            "ignore_merges": splitting.ignore_merges,
+            "ignore_merges": pre_tokenizer.ignore_merges,
         });
         let bytes = json!({
             "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false
         });
-        let splits = splitting.patterns.iter().map(|pattern| {
+        let splits = pre_tokenizer.patterns.iter().map(|pattern| {
             json!({
                 "type": "Split",
                 "pattern": { "Regex": pattern },
@@ -87,54 +89,53 @@ impl GgufVocabulary {
             })
         });
         let steps: Vec<serde_json::Value> = splits.chain([bytes.clone()]).collect();
-        self.whole(
+        self.completed(
             tokens,
             json!({
                 "model": model,
-                "normalizer": splitting.normalizer.map(|name| json!({ "type": name })),
+                "normalizer": pre_tokenizer.normalizer.map(|name| json!({ "type": name })),
                 "pre_tokenizer": { "type": "Sequence", "pretokenizers": steps },
                 "decoder": bytes,
             }),
-            splitting.adds_bos,
+            pre_tokenizer.adds_bos,
         )
     }
 
-    /// Converts sentencepiece's BPE, as Llama 2's and Mistral's.
+    /// Converts a sentencepiece BPE vocabulary (the kind of Llama 2 and Mistral).
     fn sentencepiece(&self, tokens: &[Token]) -> Result<serde_json::Value, Failure> {
         if let Some(token) = tokens.iter().find(|token| token.text.len() > MAX_PIECE_BYTES) {
-            return Err(self.unsound(format!(
+            return Err(self.invalid(format!(
                 "metadata: token {} of {TOKENS} has {} bytes, expected at most {MAX_PIECE_BYTES} \
-                 of a \
-                 piece of sentencepiece's",
+                 in a sentencepiece vocabulary",
                 token.id,
                 token.text.len()
             )));
         }
         let merges = merges_by_score(tokens, &self.scores(tokens.len())?).ok_or_else(|| {
-            self.unsound(format!("metadata: {TOKENS} give more than {MAX_MERGES} merges"))
+            self.invalid(format!("metadata: {TOKENS} give more than {MAX_MERGES} merges"))
         })?;
         let unknown = tokens.iter().find(|token| token.kind == TokenKind::Unknown);
-        let prefix = self.metadata().flag("tokenizer.ggml.add_space_prefix");
-        let prefix = self.checked(prefix)?.unwrap_or(true);
-        let blanks = json!({
-            "type": "Replace", "pattern": { "String": " " }, "content": BLANK
+        let has_prefix = self.metadata().flag("tokenizer.ggml.add_space_prefix");
+        let has_prefix = self.checked(has_prefix)?.unwrap_or(true);
+        let replace_spaces = json!({
+            "type": "Replace", "pattern": { "String": " " }, "content": SPACE_SYMBOL
         });
-        let normalizer = match prefix {
+        let normalizer = match has_prefix {
             true => json!({
                 "type": "Sequence",
-                "normalizers": [{ "type": "Prepend", "prepend": BLANK }, blanks],
+                "normalizers": [{ "type": "Prepend", "prepend": SPACE_SYMBOL }, replace_spaces],
             }),
-            false => blanks,
+            false => replace_spaces,
         };
         let mut decoders = vec![
-            json!({ "type": "Replace", "pattern": { "String": BLANK }, "content": " " }),
+            json!({ "type": "Replace", "pattern": { "String": SPACE_SYMBOL }, "content": " " }),
             json!({ "type": "ByteFallback" }),
             json!({ "type": "Fuse" }),
         ];
-        if prefix {
+        if has_prefix {
             decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
         }
-        self.whole(
+        self.completed(
             tokens,
             json!({
                 "model": {
@@ -153,9 +154,10 @@ impl GgufVocabulary {
         )
     }
 
-    /// Adds what both kinds have: added tokens, and the tokens before and after a text. `adds_bos` says
-    /// whether a text gets a token that begins it if the metadata do not say.
-    fn whole(
+    /// Adds the parts that both kinds of vocabulary have: the added tokens, and the tokens before
+    /// and after a text. `adds_bos` is the default for the BOS token if the metadata do not specify
+    /// it.
+    fn completed(
         &self,
         tokens: &[Token],
         mut json: serde_json::Value,
@@ -177,7 +179,7 @@ impl GgufVocabulary {
         });
         json["version"] = "1.0".into();
         json["added_tokens"] = added.collect();
-        let mut around = vec![json!({ "Sequence": { "id": "A", "type_id": 0 } })];
+        let mut single = vec![json!({ "Sequence": { "id": "A", "type_id": 0 } })];
         let mut special = Map::new();
         for (name, default, at_end) in [("bos", adds_bos, false), ("eos", false, true)] {
             let added = self.metadata().flag(&format!("tokenizer.ggml.add_{name}_token"));
@@ -186,15 +188,15 @@ impl GgufVocabulary {
             }
             let key = format!("tokenizer.ggml.{name}_token_id");
             let id = self.checked(self.metadata().number(&key))?;
-            let id = id.ok_or_else(|| self.unsound(format!("metadata: {key} is missing")))?;
+            let id = id.ok_or_else(|| self.invalid(format!("metadata: {key} is missing")))?;
             let token = tokens.iter().find(|token| token.id as u64 == id).ok_or_else(|| {
-                self.unsound(format!(
-                    "metadata: {key} is {id}, and there are {} tokens",
+                self.invalid(format!(
+                    "metadata: {key} is {id}, but the vocabulary has {} tokens",
                     tokens.len()
                 ))
             })?;
-            let place = if at_end { around.len() } else { 0 };
-            around.insert(place, json!({ "SpecialToken": { "id": token.text, "type_id": 0 } }));
+            let place = if at_end { single.len() } else { 0 };
+            single.insert(place, json!({ "SpecialToken": { "id": token.text, "type_id": 0 } }));
             special.insert(
                 token.text.to_owned(),
                 json!({ "id": token.text, "ids": [id], "tokens": [token.text] }),
@@ -202,7 +204,7 @@ impl GgufVocabulary {
         }
         json["post_processor"] = json!({
             "type": "TemplateProcessing",
-            "single": around,
+            "single": single,
             "pair": [
                 { "Sequence": { "id": "A", "type_id": 0 } },
                 { "Sequence": { "id": "B", "type_id": 1 } },
@@ -213,7 +215,7 @@ impl GgufVocabulary {
     }
 }
 
-/// Returns every token that a text may become, with its id.
+/// Returns the ids of all tokens that are in use, by their texts.
 fn vocabulary(tokens: &[Token]) -> Map<String, serde_json::Value> {
     let used = tokens.iter().filter(|token| token.kind != TokenKind::Unused);
     used.map(|token| (token.text.to_owned(), token.id.into())).collect()
@@ -235,7 +237,8 @@ mod tests {
         list(values, |text: &str| Value::String(text.into()))
     }
 
-    /// Returns a sound vocabulary of each kind, with `changes` made to it.
+    /// Returns the metadata of a valid vocabulary of `kind` (`gpt2` or `llama`), with `changes`
+    /// applied: a value replaces the value of its key, and `None` removes the key.
     fn metadata(kind: &str, changes: &[(&str, Option<Value>)]) -> HashMap<String, Value> {
         let mut values = HashMap::from([
             ("model", Value::String(kind.into())),
@@ -265,12 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_metadata_say_is_in_the_tokenizer() {
+    fn tokens_merges_and_bos_of_the_metadata_are_in_the_tokenizer() {
         for kind in ["gpt2", "llama"] {
-            let json = tokenizer(&metadata(kind, &[])).expect("sound").expect("a tokenizer");
+            let json =
+                tokenizer(&metadata(kind, &[])).expect("a valid vocabulary").expect("a tokenizer");
             assert_eq!(json["model"]["vocab"]["ab"], 4);
             assert_eq!(json["model"]["merges"], json!([["a", "b"]]));
-            assert_eq!(json["model"]["vocab"].get("[PAD6]"), None, "not used");
+            assert_eq!(
+                json["model"]["vocab"].get("[PAD6]"),
+                None,
+                "an unused token is in the vocabulary"
+            );
             let added = json["added_tokens"].as_array().expect("a list");
             let special: Vec<_> =
                 added.iter().map(|token| (&token["content"], token["special"] == true)).collect();
@@ -287,18 +295,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_tokenizer_has_none() {
+    fn metadata_without_a_tokenizer_give_no_tokenizer() {
         for changes in [[("model", None)], [("model", Some(Value::String("none".into())))]] {
             assert_eq!(tokenizer(&metadata("gpt2", &changes)), Ok(None));
         }
     }
 
     #[test]
-    fn unsound_metadata_are_refused_by_name() {
-        let no_list = || Some(Value::U32(1));
+    fn invalid_metadata_are_refused_with_the_file_and_key() {
+        let number = || Some(Value::U32(1));
         for (kind, key, value, words) in [
             ("gpt2", "tokens", None, "tokens is missing"),
-            ("gpt2", "tokens", no_list(), "tokens is no list"),
+            ("gpt2", "tokens", number(), "tokens: expected a list"),
             ("gpt2", "tokens", Some(list([1; 7], Value::U32)), "token 0"),
             ("gpt2", "token_type", Some(list([1], Value::I32)), "token_type has 1 values"),
             ("gpt2", "token_type", Some(list([9; 7], Value::I32)), "token 0"),
@@ -311,12 +319,12 @@ mod tests {
             ("gpt2", "bos_token_id", None, "bos_token_id is missing"),
             ("gpt2", "bos_token_id", Some(Value::U32(99)), "bos_token_id is 99"),
             ("gpt2", "bos_token_id", Some(Value::I32(-1)), "bos_token_id"),
-            ("gpt2", "add_bos_token", no_list(), "add_bos_token"),
+            ("gpt2", "add_bos_token", number(), "add_bos_token"),
             ("llama", "scores", None, "scores is missing"),
             ("llama", "scores", Some(list([0.0], Value::F32)), "scores has 1 values"),
             ("llama", "scores", Some(list([f32::NAN; 7], Value::F32)), "scores of token 0"),
             ("bert", "model", Some(Value::String("bert".into())), "gpt2, llama"),
-            ("gpt2", "model", no_list(), "model is no text"),
+            ("gpt2", "model", number(), "model: expected a string"),
         ] {
             let error = tokenizer(&metadata(kind, &[(key, value)])).expect_err(words);
             assert!(error.contains("x/y.gguf") && error.contains(words), "{words}: {error}");

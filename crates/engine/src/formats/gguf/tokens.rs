@@ -1,13 +1,13 @@
 //! The tokens of a GGUF file's vocabulary.
 
-/// A token of the vocabulary.
+/// A token of the vocabulary, with its id.
 pub(super) struct Token<'a> {
     pub(super) id: usize,
     pub(super) text: &'a str,
     pub(super) kind: TokenKind,
 }
 
-/// `llama_token_type` of llama.cpp.
+/// The kind of a token, equal to `llama_token_type` of llama.cpp.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenKind {
     Normal,
@@ -19,8 +19,8 @@ pub(super) enum TokenKind {
 }
 
 impl TokenKind {
-    /// Returns the kind of that number.
-    pub(super) fn of(number: u64) -> Option<TokenKind> {
+    /// Returns the kind with the given number in llama.cpp; `None` if the number is not 1 to 6.
+    pub(super) fn from_number(number: u64) -> Option<TokenKind> {
         Some(match number {
             1 => TokenKind::Normal,
             2 => TokenKind::Unknown,

@@ -8,21 +8,22 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    if !seen.files.is_empty() {
-        let fetched = match seen.acquire_s {
-            Some(took) if seen.downloaded_bytes > 0 => {
+/// Writes a line about the files, and the notes of the measurement.
+pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Result {
+    if !measurement.files.is_empty() {
+        let fetched = match measurement.acquire_s {
+            Some(took) if measurement.downloaded_bytes > 0 => {
                 let took = format_duration(Duration::from_secs_f64(took.get()));
-                format!("; {} fetched in {took}", format_bytes(seen.downloaded_bytes))
+                format!("; {} fetched in {took}", format_bytes(measurement.downloaded_bytes))
             }
             _ => String::new(),
         };
-        let cached = cached(&seen.files).map_or(String::new(), |fraction| {
+        let cached = cached_fraction(&measurement.files).map_or(String::new(), |fraction| {
             format!("; {:.0} % in the page cache before the load", fraction * 100.0)
         });
-        writeln!(out, "Files: {}{fetched}{cached}.\n", files(&seen.files))?;
+        writeln!(out, "Files: {}{fetched}{cached}.\n", files(&measurement.files))?;
     }
-    for note in &seen.notes {
+    for note in &measurement.notes {
         writeln!(out, "Note: {}.\n", line(note))?;
     }
     Ok(())
@@ -36,7 +37,7 @@ pub fn files(files: &[FileSeen]) -> String {
         let way = match file.verified {
             Verified::Now => "verified now",
             Verified::Earlier => "verified earlier",
-            Verified::Size => "of the right size",
+            Verified::Size => "with the expected size",
             Verified::No => "not verified",
         };
         *ways.entry(way).or_default() += 1;
@@ -48,9 +49,9 @@ pub fn files(files: &[FileSeen]) -> String {
 
 /// Returns the fraction of all bytes that was in the page cache. `None` if it is unknown for a
 /// file.
-fn cached(files: &[FileSeen]) -> Option<f64> {
-    let of = |file: &FileSeen| Some(file.page_cache_fraction?.get() * file.bytes as f64);
-    let cached: f64 = files.iter().map(of).sum::<Option<f64>>()?;
+fn cached_fraction(files: &[FileSeen]) -> Option<f64> {
+    let cached_bytes = |file: &FileSeen| Some(file.page_cache_fraction?.get() * file.bytes as f64);
+    let cached: f64 = files.iter().map(cached_bytes).sum::<Option<f64>>()?;
     let all: f64 = files.iter().map(|file| file.bytes as f64).sum();
     (all > 0.0).then_some(cached / all)
 }

@@ -6,8 +6,9 @@ use modelgate_model::units::format_bytes;
 use modelgate_protocol::DeviceSeen;
 use std::fmt::Write;
 
-pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    let memory = &seen.memory;
+/// Writes the table of memory, the prediction and the limitations of the figures.
+pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Result {
+    let memory = &measurement.memory;
     if memory.host.is_none() && memory.prediction.is_none() {
         return Ok(());
     }
@@ -19,7 +20,7 @@ pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
          | --- | --- | --- | --- | --- | --- | --- | --- |"
     )?;
     for device in &memory.devices {
-        let opened = seen.devices_seen.iter().find(|opened| opened.device == device.device);
+        let opened = measurement.devices_seen.iter().find(|opened| opened.device == device.device);
         write_device(out, device, opened)?;
     }
     if let Some(host) = &memory.host {
@@ -36,7 +37,7 @@ pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
         )?;
     }
     for device in &memory.devices {
-        write_reservations(out, device)?;
+        write_limitations(out, device)?;
     }
     Ok(())
 }
@@ -66,7 +67,7 @@ fn write_host(out: &mut String, host: &HostMemory) -> std::fmt::Result {
         out,
         "| host, private | {} | | {} | {} ({}) | {} | {} | |",
         format_bytes(host.before),
-        host.after_load.map_or("never loaded".into(), format_bytes),
+        host.after_load.map_or("not loaded".into(), format_bytes),
         format_bytes(host.peak_private),
         source(host.peak_source),
         host.predicted_peak.map_or("unknown".into(), format_bytes),
@@ -85,36 +86,37 @@ fn source(source: PeakSource) -> &'static str {
 
 /// Returns the difference between `peak` and the prediction.
 fn difference(peak: u64, predicted: Option<u64>) -> String {
-    let part = predicted.map(|predicted| 100.0 * (peak as f64 / predicted as f64 - 1.0));
-    match part.filter(|part| part.is_finite()) {
-        Some(part) => format!("{part:+.1} %"),
+    let percent = predicted.map(|predicted| 100.0 * (peak as f64 / predicted as f64 - 1.0));
+    match percent.filter(|percent| percent.is_finite()) {
+        Some(percent) => format!("{percent:+.1} %"),
         None => String::new(),
     }
 }
 
-/// Writes what the figures of a device do not contain, or may contain of other processes.
-fn write_reservations(out: &mut String, device: &DeviceMemory) -> std::fmt::Result {
+/// Writes the limitations of the figures of a device: memory that they may miss, and memory of
+/// other processes.
+fn write_limitations(out: &mut String, device: &DeviceMemory) -> std::fmt::Result {
     let name = device.device;
     if let Some(gap) = device.outside_gap_s {
         writeln!(
             out,
-            "\n{name}: what goes through the allocator is marked exactly; what is taken outside of \
-             it for less than {} can have been missed.",
+            "\n{name}: memory from the allocator is measured exactly; other memory that was in \
+             use for less than {} can be missing.",
             seconds(gap.get())
         )?;
     }
-    if let Some(why) = &device.mixed {
+    if let Some(reason) = &device.mixed {
         writeln!(
             out,
-            "\n**{name}: the figures may hold what other processes took**: {}.",
-            line(why)
+            "\n**{name}: the figures may contain memory of other processes**: {}.",
+            line(reason)
         )?;
     }
     if device.foreign_peak > 0 || !device.foreign.is_empty() {
         writeln!(
             out,
-            "\n**{name}: other processes took up to {}** while the worker lived{}. It is not in \
-             the figures above.",
+            "\n**{name}: other processes used up to {}** while the worker ran{}. The figures \
+             above do not contain it.",
             format_bytes(device.foreign_peak),
             foreign(&device.foreign)
         )?;

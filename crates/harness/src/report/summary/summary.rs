@@ -106,7 +106,7 @@ fn write_table(out: &mut String, report: &Report) -> std::fmt::Result {
             .iter()
             .map(|check| {
                 let verdict = model.checks.iter().find(|verdict| verdict.check == *check);
-                verdict.map_or("not planned", |verdict| word(verdict.status))
+                verdict.map_or("not planned", |verdict| status_word(verdict.status))
             })
             .collect();
         writeln!(out, "| {} | {} |", model.title(), cells.join(" | "))?;
@@ -114,7 +114,7 @@ fn write_table(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out)
 }
 
-fn word(status: Status) -> &'static str {
+fn status_word(status: Status) -> &'static str {
     match status {
         Status::Passed => "passed",
         Status::Failed => "**FAILED**",
@@ -124,28 +124,28 @@ fn word(status: Status) -> &'static str {
 }
 
 fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
-    let seen = &model.measurement;
+    let measurement = &model.measurement;
     writeln!(out, "## {}\n", model.title())?;
     let source =
         model.identity.repo.as_deref().or(model.identity.path.as_deref()).unwrap_or_default();
-    let revision = seen.commit.as_deref().or(model.identity.revision.as_deref());
+    let revision = measurement.commit.as_deref().or(model.identity.revision.as_deref());
     writeln!(
         out,
         "{source}{}, quantization {}, {}, outcome {}.\n",
         revision.map_or(String::new(), |revision| format!(" at {revision}")),
         model.identity.quantization,
-        devices(&seen.devices),
-        seen.outcome.name(),
+        devices(&measurement.devices),
+        measurement.outcome.name(),
     )?;
     if model.identity.evidence == Evidence::Synthetic {
         writeln!(
             out,
-            "Evidence: synthetic. The weights are random and of the model's shapes: types, memory \
-             and speed are the model's own, what it says is not.\n"
+            "Evidence: synthetic. The weights are random, with the shapes of the model: types, \
+             memory and speed are those of the model, its answers are not.\n"
         )?;
     }
-    files::write(out, seen)?;
-    write_failure(out, seen)?;
+    files::write(out, measurement)?;
+    write_failure(out, measurement)?;
     writeln!(out, "| check | status | expected | observed |\n| --- | --- | --- | --- |")?;
     for verdict in &model.checks {
         write_verdict(out, verdict)?;
@@ -159,10 +159,10 @@ fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
             writeln!(out, "  Remedy: {}.", line(verdict.hint.as_deref().unwrap_or_default()))?;
         }
     }
-    time::write(out, seen)?;
-    memory::write(out, seen)?;
-    write_tensors(out, seen)?;
-    write_answers(out, seen)
+    time::write(out, measurement)?;
+    memory::write(out, measurement)?;
+    write_tensors(out, measurement)?;
+    write_answers(out, measurement)
 }
 
 fn devices(devices: &[Device]) -> String {
@@ -172,8 +172,8 @@ fn devices(devices: &[Device]) -> String {
     }
 }
 
-fn write_failure(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    let Some(failure) = &seen.failure else {
+fn write_failure(out: &mut String, measurement: &Measurement) -> std::fmt::Result {
+    let Some(failure) = &measurement.failure else {
         return Ok(());
     };
     writeln!(
@@ -192,14 +192,14 @@ fn write_verdict(out: &mut String, verdict: &Verdict) -> std::fmt::Result {
         out,
         "| {} | {} | {}{derived} | {} |",
         verdict.check.name(),
-        word(verdict.status),
+        status_word(verdict.status),
         cell(&verdict.expected),
         cell(&verdict.observed)
     )
 }
 
-fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    let tensors = &seen.tensors;
+fn write_tensors(out: &mut String, measurement: &Measurement) -> std::fmt::Result {
+    let tensors = &measurement.tensors;
     if tensors.list.is_empty() {
         return Ok(());
     }
@@ -207,7 +207,7 @@ fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
         out,
         "\n{} tensors, {} parameters{}.\n\n| type | tensors | bytes |\n| --- | --- | --- |",
         tensors.list.len(),
-        seen.parameters.map_or("unknown".into(), grouped),
+        measurement.parameters.map_or("unknown".into(), grouped),
         tensors
             .bits_per_weight
             .map_or(String::new(), |bits| format!(", {:.2} bits per weight", bits.get())),
@@ -216,13 +216,13 @@ fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
         let count = tensors.list.iter().filter(|tensor| tensor.dtype.name() == name).count();
         writeln!(out, "| {name} | {count} | {} |", format_bytes(*bytes))?;
     }
-    if seen.is_partial() {
-        writeln!(out, "\nParts: {}.", seen.parts.join(", "))?;
+    if measurement.is_partial() {
+        writeln!(out, "\nParts: {}.", measurement.parts.join(", "))?;
     }
     for omitted in &tensors.omitted {
         writeln!(
             out,
-            "\nLeft out: {} ({} tensors, {}).",
+            "\nOmitted: {} ({} tensors, {}).",
             omitted.group,
             omitted.tensors,
             format_bytes(omitted.bytes)
@@ -231,8 +231,8 @@ fn write_tensors(out: &mut String, seen: &Measurement) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    for generation in &seen.generations {
+fn write_answers(out: &mut String, measurement: &Measurement) -> std::fmt::Result {
+    for generation in &measurement.generations {
         writeln!(
             out,
             "\n{} ({} prompt tokens, {} generated{})",
@@ -247,11 +247,11 @@ fn write_answers(out: &mut String, seen: &Measurement) -> std::fmt::Result {
             writeln!(out, "\n> {text}")?;
         }
     }
-    if let Some(perplexity) = &seen.perplexity {
+    if let Some(perplexity) = &measurement.perplexity {
         let value = perplexity.value.map_or("not finite".into(), |v| format!("{:.3}", v.get()));
         writeln!(out, "\nPerplexity {value} over {} tokens.", perplexity.tokens)?;
     }
-    if let Some(agreement) = &seen.agreement {
+    if let Some(agreement) = &measurement.agreement {
         writeln!(
             out,
             "\nAgreement with the CPU: the logits of the first {} layers differ by {} of their \

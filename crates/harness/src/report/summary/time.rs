@@ -6,30 +6,31 @@ use modelgate_model::units::format_bytes;
 use modelgate_protocol::{Finite, PhaseName};
 use std::fmt::Write;
 
-pub(super) fn write(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    if seen.phases.is_empty() {
+/// Writes the phases of the run, the load time and the activities.
+pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Result {
+    if measurement.phases.is_empty() {
         return Ok(());
     }
-    let kernels = kernels(seen);
-    let phases: Vec<String> = seen
+    let kernels = kernels_note(measurement);
+    let phases: Vec<String> = measurement
         .phases
         .iter()
         .map(|phase| {
             let took = seconds(phase.end_s.get() - phase.start_s.get());
-            let word = if phase.name == PhaseName::Kernels { kernels } else { "" };
-            format!("{} {took}{word}", line(phase.name.name()))
+            let note = if phase.name == PhaseName::Kernels { kernels } else { "" };
+            format!("{} {took}{note}", line(phase.name.name()))
         })
         .collect();
     writeln!(out, "\nPhases: {}.", phases.join(", "))?;
-    if let Some(load) = seen.load_s {
+    if let Some(load) = measurement.load_s {
         writeln!(out, "Loaded {} after the start.", seconds(load.get()))?;
     }
-    write_activities(out, seen)
+    write_activities(out, measurement)
 }
 
 /// Returns a note on whether the driver compiled the kernels in this run.
-fn kernels(seen: &Measurement) -> &'static str {
-    let cached: Vec<_> = seen.devices_seen.iter().filter_map(|d| d.kernels_cached).collect();
+fn kernels_note(measurement: &Measurement) -> &'static str {
+    let cached: Vec<_> = measurement.devices_seen.iter().filter_map(|d| d.kernels_cached).collect();
     match cached.as_slice() {
         [] => "",
         all if all.iter().all(|cached| *cached) => " (cached)",
@@ -37,8 +38,8 @@ fn kernels(seen: &Measurement) -> &'static str {
     }
 }
 
-fn write_activities(out: &mut String, seen: &Measurement) -> std::fmt::Result {
-    if seen.activities.is_empty() {
+fn write_activities(out: &mut String, measurement: &Measurement) -> std::fmt::Result {
+    if measurement.activities.is_empty() {
         return Ok(());
     }
     writeln!(
@@ -46,7 +47,7 @@ fn write_activities(out: &mut String, seen: &Measurement) -> std::fmt::Result {
         "\n### Activities\n\n| activity | bytes | busy | rate | ceiling | reached |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;
-    for activity in &seen.activities {
+    for activity in &measurement.activities {
         writeln!(
             out,
             "| {} | {} | {} | {} | {} | {} |",

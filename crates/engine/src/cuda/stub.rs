@@ -1,4 +1,5 @@
-//! Stands in for a CUDA device in a build without CUDA: it cannot be opened, so nothing here runs.
+//! The replacement of the CUDA device in a build without CUDA. It cannot be opened, so none of its
+//! methods can be called.
 
 use super::{AttentionShape, Region, UploadStats};
 use crate::failures;
@@ -8,29 +9,31 @@ use modelgate_protocol::{Ceiling, DType, DeviceSeen, Failure, FailureKind, PoolM
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A CUDA device, which does not exist in a build without CUDA.
+/// A CUDA device. It has no values in a build without CUDA.
 #[derive(Debug, Clone)]
 pub(crate) enum Gpu {}
 
-/// Page-locked buffers, which do not exist in a build without CUDA.
+/// Page-locked buffers. They have no values in a build without CUDA.
 pub(crate) enum Staging {}
 
-/// Recorded launches, which do not exist in a build without CUDA.
+/// Recorded kernel launches. They have no values in a build without CUDA.
 pub(crate) enum Graph {}
 
-/// Returns the compute capability that the kernels were built for.
+/// Returns the compute capability for which the kernels were built: always `None` in a build
+/// without CUDA.
 pub(crate) fn compute_capability() -> Option<String> {
     None
 }
 
-/// Returns the CUDA version that the kernels were built with.
+/// Returns the CUDA version with which the kernels were built: always `None` in a build without
+/// CUDA.
 pub(crate) fn cuda_version() -> Option<String> {
     None
 }
 
 impl Graph {
     pub(crate) fn record(_: &Device, _: impl Fn() -> Result<()>) -> Result<Option<Graph>> {
-        bail!("this build has no CUDA")
+        bail!("this worker was built without CUDA")
     }
 
     pub(crate) fn launch(&self) -> Result<()> {
@@ -39,16 +42,19 @@ impl Graph {
 }
 
 pub(crate) fn write_number(_: &Tensor, _: u32) -> Result<()> {
-    bail!("this build has no CUDA")
+    bail!("this worker was built without CUDA")
 }
 
 impl Gpu {
-    /// Fails: this build has no CUDA.
+    /// Fails always, since the build has no CUDA.
+    ///
+    /// # Errors
+    /// `no_device`.
     pub(crate) fn open(ordinal: u32, _limit: Option<u64>) -> std::result::Result<Gpu, Failure> {
         Err(failures::start(
             FailureKind::NoDevice,
-            format!("cuda:{ordinal} is requested; this worker was built without CUDA"),
-            "build the worker with CUDA, or set device = \"cpu\"",
+            format!("cuda:{ordinal}: this worker was built without CUDA"),
+            "build the worker with `--features cuda`; or set `device = \"cpu\"`",
         ))
     }
 
@@ -147,7 +153,7 @@ pub(crate) fn rope_append(
     _position: &Tensor,
     _interleaved: bool,
 ) -> Result<Tensor> {
-    bail!("this build has no CUDA")
+    bail!("this worker was built without CUDA")
 }
 
 pub(crate) fn attend(
@@ -157,5 +163,5 @@ pub(crate) fn attend(
     _position: &Tensor,
     _window: Option<usize>,
 ) -> Result<Tensor> {
-    bail!("this build has no CUDA")
+    bail!("this worker was built without CUDA")
 }

@@ -1,13 +1,14 @@
-//! Loads one tensor from its file to its resident form: read in pieces, inspected, converted, measured.
+//! Loads one tensor from its file into memory: reads it in pieces, inspects, converts and measures
+//! each piece.
 //!
-//! A piece is a run of whole rows of about [`PIECE_BYTES`]. Pieces go through buffers that belong to a
-//! thread and are reused, so that no tensor is ever in memory twice.
+//! A piece is a run of complete rows of about [`PIECE_BYTES`]. Each thread has buffers that it
+//! reuses for all its pieces, so that a tensor is never in memory twice.
 
 use super::decode::decode;
-use super::filled::Filled;
 use super::inspect::{Defect, PieceStats, all_zero, inspect, inspect_blocks};
 use super::job::Form;
 use super::load_meter::LoadMeter;
+use super::loaded_tensor::LoadedTensor;
 use super::pieces::{PieceStart, Pieces};
 use super::staging_pool::{BUFFER_BYTES, StagingPool};
 use super::target::Target;
@@ -17,60 +18,65 @@ use crate::cuda::Region;
 use crate::failures;
 use crate::formats::{Source, SourceTensor};
 use crate::weights::random::{self, BlockRecipe};
-use crate::weights::{HostMatrix, Resident};
+use crate::weights::{HostMatrix, ResidentTensor};
 use candle_core::{Device, Tensor, WithDType};
 use half::{bf16, f16};
 use modelgate_protocol::{DType, Failure, FailureKind, Stage};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Bytes of a file that a thread handles at once. Large enough that a read costs little more than
-/// its copying, small enough that the buffers of all threads are negligible compared with a model.
+/// The number of bytes of a file that a thread handles at once. It is large enough that a read
+/// costs little more than copying, and small enough that the buffers of all threads are negligible
+/// compared with a model.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// What a tensor is loaded from and through.
-pub(super) struct Loading<'a> {
-    /// The files.
+/// The files, the meter and the buffers that all tensors of a load share.
+pub(super) struct LoadContext<'a> {
+    /// The open files.
     pub(super) source: &'a Source,
-    /// The meter of the load.
+    /// The progress and the time of the load.
     pub(super) meter: &'a LoadMeter<'a>,
-    /// The buffers for copies to a device; `None` if the model is loaded to the host.
+    /// The buffers for copies to a device; `None` if the model is loaded into host memory.
     pub(super) staging: Option<&'a StagingPool>,
 }
 
-/// Loads one tensor.
-pub(super) fn fill(
-    loading: &Loading,
+/// Loads one tensor into `target`, in the requested `form`.
+///
+/// # Errors
+/// The file cannot be read, the memory cannot be allocated, or the copy fails.
+pub(super) fn load_tensor(
+    context: &LoadContext,
     name: &str,
     tensor: &SourceTensor,
     form: &Form,
     target: Target,
-) -> Result<Filled, Failure> {
+) -> Result<LoadedTensor, Failure> {
     let raw = match form {
         Form::Float(dtype) => *dtype == tensor.dtype,
         form => *form == Form::Keep,
     };
-    let fill = Fill { loading, name, tensor, raw, made: *form == Form::Make };
+    let is_random = *form == Form::Random;
+    let loader = TensorLoader { context, name, tensor, raw, is_random };
     match form {
-        Form::Float(dtype) => fill.values(dtype, target),
-        Form::Quantize(dtype) => fill.matrices(dtype, target),
-        Form::Make if !tensor.dtype.is_quantized() => fill.values(&tensor.dtype, target),
-        Form::Keep | Form::Make => fill.matrices(&tensor.dtype, target),
+        Form::Float(dtype) => loader.values(dtype, target),
+        Form::Quantize(dtype) => loader.matrices(dtype, target),
+        Form::Random if !tensor.dtype.is_quantized() => loader.values(&tensor.dtype, target),
+        Form::Keep | Form::Random => loader.matrices(&tensor.dtype, target),
     }
 }
 
-/// The loading of one tensor.
-struct Fill<'a> {
-    loading: &'a Loading<'a>,
+/// The load of one tensor.
+struct TensorLoader<'a> {
+    context: &'a LoadContext<'a>,
     name: &'a str,
     tensor: &'a SourceTensor,
-    /// Whether the bytes of the file become resident unchanged.
+    /// Whether the bytes of the file are kept unchanged in memory.
     raw: bool,
-    /// Whether there is no file.
-    made: bool,
+    /// Whether the values are random, without a file.
+    is_random: bool,
 }
 
-/// The buffers of a thread.
+/// The buffers of one thread: bytes as read, and decoded values.
 #[derive(Default)]
 struct Scratch {
     bytes: Vec<u8>,
@@ -81,8 +87,9 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-impl Fill<'_> {
-    fn values(&self, dtype: &DType, target: Target) -> Result<Filled, Failure> {
+impl TensorLoader<'_> {
+    /// Loads a float tensor as `dtype`.
+    fn values(&self, dtype: &DType, target: Target) -> Result<LoadedTensor, Failure> {
         match dtype {
             DType::F16 => self.floats::<f16>(target),
             DType::Bf16 => self.floats::<bf16>(target),
@@ -90,56 +97,61 @@ impl Fill<'_> {
         }
     }
 
-    fn floats<T: Block + WithDType>(&self, target: Target) -> Result<Filled, Failure> {
-        let resident = |values: Vec<T>| {
+    /// Loads a float tensor as values of `T`.
+    fn floats<T: Block + WithDType>(&self, target: Target) -> Result<LoadedTensor, Failure> {
+        let to_matrices = |values: Vec<T>| {
             let tensor = Tensor::from_vec(values, self.tensor.shape.as_slice(), &Device::Cpu)?;
-            Resident::Float(tensor).split(self.pieces().matrices)
+            ResidentTensor::Float(tensor).split(self.pieces().matrices)
         };
-        self.filled(target, resident)
+        self.load(target, to_matrices)
     }
 
-    fn matrices(&self, dtype: &DType, target: Target) -> Result<Filled, Failure> {
+    /// Loads matrices as blocks of `dtype`, or as f32 values if `dtype` is not a block type.
+    fn matrices(&self, dtype: &DType, target: Target) -> Result<LoadedTensor, Failure> {
         with_block!(dtype, B => self.blocks::<B>(target), else self.floats::<f32>(target))
     }
 
-    fn blocks<T: Block>(&self, target: Target) -> Result<Filled, Failure> {
-        let resident = |blocks: Vec<T>| {
+    /// Loads matrices as blocks of `T`.
+    fn blocks<T: Block>(&self, target: Target) -> Result<LoadedTensor, Failure> {
+        let to_matrices = |blocks: Vec<T>| {
             let Pieces { matrices, rows_in_matrix, columns, .. } = self.pieces();
             let matrix = HostMatrix::new(blocks, matrices * rows_in_matrix, columns);
-            Resident::Host(matrix).split(matrices)
+            ResidentTensor::Host(matrix).split(matrices)
         };
-        self.filled(target, resident)
+        self.load(target, to_matrices)
     }
 
-    /// Fills the target; `resident` makes matrices of new memory of the host.
-    fn filled<T: Block>(
+    /// Loads the tensor into the target. `to_matrices` converts blocks in new host memory to
+    /// matrices.
+    fn load<T: Block>(
         &self,
         target: Target,
-        resident: impl FnOnce(Vec<T>) -> candle_core::Result<Vec<Resident>>,
-    ) -> Result<Filled, Failure> {
-        let (residents, pieces) = match target {
+        to_matrices: impl FnOnce(Vec<T>) -> candle_core::Result<Vec<ResidentTensor>>,
+    ) -> Result<LoadedTensor, Failure> {
+        let (matrices, pieces) = match target {
             Target::Host => {
                 let (blocks, pieces) = self.on_host::<T>()?;
-                (resident(blocks).map_err(failures::internal(Stage::Load))?, pieces)
+                (to_matrices(blocks).map_err(failures::internal(Stage::Load))?, pieces)
             }
             Target::Device(parts) => {
                 let regions: Vec<Region> = parts.iter().map(|(region, _)| *region).collect();
                 let pieces = self.on_device::<T>(&regions)?;
-                (parts.into_iter().map(|(_, resident)| resident).collect(), pieces)
+                (parts.into_iter().map(|(_, matrix)| matrix).collect(), pieces)
             }
         };
-        let quantized = T::BLCK_SIZE > 1 && !self.raw && !self.made;
-        Ok(Filled::read(residents, quantized, &pieces))
+        let quantized = T::BLCK_SIZE > 1 && !self.raw && !self.is_random;
+        Ok(LoadedTensor::from_pieces(matrices, quantized, &pieces))
     }
 
+    /// Divides the tensor into pieces, whose size depends on whether they are copied to a device.
     fn pieces(&self) -> Pieces {
-        let to_device = self.loading.staging.is_some();
+        let to_device = self.context.staging.is_some();
         let piece_bytes = if self.raw && to_device { BUFFER_BYTES } else { PIECE_BYTES };
         Pieces::new(&self.tensor.shape, self.tensor.bytes, piece_bytes)
     }
 
-    /// Loads all pieces of the tensor to new memory, in parallel; returns the statistics of each, in
-    /// order.
+    /// Loads all pieces of the tensor into new host memory, in parallel. Returns the memory and the
+    /// statistics of all pieces, in order.
     fn on_host<T: Block>(&self) -> Result<(Vec<T>, Vec<PieceStats>), Failure> {
         let pieces = self.pieces();
         let blocks_in_row = pieces.columns / T::BLCK_SIZE;
@@ -163,7 +175,8 @@ impl Fill<'_> {
         Ok((blocks, stats))
     }
 
-    /// Loads all pieces of the tensor to memory of a device, one region for each matrix.
+    /// Loads all pieces of the tensor into device memory, with one region for each matrix. Returns
+    /// the statistics of all pieces, in order.
     fn on_device<T: Block>(&self, regions: &[Region]) -> Result<Vec<PieceStats>, Failure> {
         let pieces = self.pieces();
         let row_bytes = (pieces.columns / T::BLCK_SIZE * size_of::<T>()) as u64;
@@ -171,11 +184,11 @@ impl Fill<'_> {
         let outside = || {
             failures::load(
                 FailureKind::Internal,
-                format!("tensor {} is larger than its place on the device", self.name),
+                format!("tensor {}: larger than its region of device memory", self.name),
                 "report this defect of modelgate with the name of the model",
             )
         };
-        let staging = self.loading.staging.ok_or_else(outside)?;
+        let staging = self.context.staging.ok_or_else(outside)?;
         (0..pieces.matrices * count)
             .into_par_iter()
             .map(|index| {
@@ -193,17 +206,17 @@ impl Fill<'_> {
             .collect()
     }
 
-    /// Loads one piece.
+    /// Loads one piece into `blocks`, and returns its statistics.
     fn piece<T: Block>(&self, blocks: &mut [T], start: PieceStart) -> Result<PieceStats, Failure> {
         SCRATCH.with_borrow_mut(|scratch| {
-            if self.made {
-                self.make(blocks, start, scratch);
+            if self.is_random {
+                self.fill_with_random_values(blocks, start, scratch);
                 return Ok(PieceStats::default());
             }
             if self.raw && T::BLCK_SIZE > 1 {
                 let target = bytes_mut(blocks);
                 self.read(start.byte, target)?;
-                self.loading.meter.advance(target.len() as u64);
+                self.context.meter.advance(target.len() as u64);
                 let mut stats = inspect_blocks(&self.tensor.dtype, target, start.value);
                 stats.all_zero = stats.all_zero || all_zero(blocks);
                 return Ok(stats);
@@ -223,13 +236,18 @@ impl Fill<'_> {
             if stats.nonfinite == 0 && !self.raw {
                 self.convert(blocks, bytes, start.value, &scratch.values, &mut stats);
             }
-            self.loading.meter.advance(bytes);
+            self.context.meter.advance(bytes);
             Ok(stats)
         })
     }
 
-    /// Makes random values or blocks.
-    fn make<T: Block>(&self, blocks: &mut [T], start: PieceStart, scratch: &mut Scratch) {
+    /// Writes random values or blocks of the type of the tensor.
+    fn fill_with_random_values<T: Block>(
+        &self,
+        blocks: &mut [T],
+        start: PieceStart,
+        scratch: &mut Scratch,
+    ) {
         let seed = random::seed(self.name);
         let shape: Vec<u64> = self.tensor.shape.iter().map(|size| *size as u64).collect();
         let role = modelgate_model::role(self.name, &shape);
@@ -244,9 +262,11 @@ impl Fill<'_> {
             random::fill_floats(&mut scratch.values, start.value, role, columns, seed);
             T::from_float(&scratch.values, blocks);
         }
-        self.loading.meter.advance(bytes);
+        self.context.meter.advance(bytes);
     }
 
+    /// Converts `values` to blocks, of which the first value has the index `first` in the tensor.
+    /// `bytes` is the size of the values in the file. Records the error of quantization in `stats`.
     fn convert<T: Block>(
         &self,
         blocks: &mut [T],
@@ -259,15 +279,16 @@ impl Fill<'_> {
             T::from_float(values, blocks);
             return;
         }
-        match self.loading.meter.quantize.during(bytes, || quantize(values, blocks)) {
+        match self.context.meter.quantize.during(bytes, || quantize(values, blocks)) {
             Ok(error) => stats.error = error,
             Err(at) => stats.defect = Some(Defect::ScaleOverflow(first + at as u64)),
         }
     }
 
+    /// Reads the bytes of the tensor from `from` on into `buffer`, and measures the time.
     fn read(&self, from: u64, buffer: &mut [u8]) -> Result<(), Failure> {
         let bytes = buffer.len() as u64;
-        let source = self.loading.source;
-        self.loading.meter.read.during(bytes, || source.read(self.tensor, from, buffer))
+        let source = self.context.source;
+        self.context.meter.read.during(bytes, || source.read(self.tensor, from, buffer))
     }
 }
