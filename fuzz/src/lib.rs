@@ -1,6 +1,6 @@
 //! What the fuzz targets share: bytes as a file, and the files of a model with a hostile one among them.
 //!
-//! `cargo run --release -p modelgate-testkit --example fuzz_seeds` writes the seeds, and
+//! `cargo xtask fuzz-seeds` writes the seeds, and
 //! `cargo +nightly fuzz run TARGET -- -rss_limit_mb=1024 -timeout=5 -max_len=65536` runs a target.
 
 use modelgate_protocol::{ContentPart, Message, ModelFiles, WeightFormat};

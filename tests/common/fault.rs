@@ -260,7 +260,7 @@ impl FaultCase {
 
     /// Fixes the fault and returns the next run, which has a token.
     pub(crate) fn fixed_run(&self, setup: &Setup) -> Run {
-        setup.hub.fix();
+        setup.hub.clear_faults();
         let valid = setup.valid_repository.clone();
         let is_replaced = self.faulty_repository.is_some();
         setup.hub.replace(if is_replaced { valid.next_commit() } else { valid });

@@ -19,17 +19,17 @@ const LARGE_FILE_URL: &str = "signature";
 
 /// Kinds without a test: a file that becomes unreadable during a run, a GPU that computes wrong
 /// results, and a defect of modelgate.
-pub(crate) const UNTESTED: [FailureKind; 3] = [Kind::Io, Kind::DeviceWrong, Kind::Internal];
+pub(crate) const UNTESTED: [FailureKind; 3] = [Kind::Io, Kind::DeviceFault, Kind::Internal];
 
 /// Kinds that another file tests, because they need a GPU inventory, a large model or local files.
 pub(crate) const TESTED_IN_OTHER_FILES: [(FailureKind, &str); 8] = [
     (Kind::NotFound, "tests/suite_product/bad_models.rs"),
     (Kind::HostMemory, "tests/suite_product/worker_faults.rs"),
     (Kind::DeviceMemory, "crates/harness/tests/internals/gpus.rs"),
-    (Kind::NoDevice, "crates/harness/tests/internals/gpus.rs"),
+    (Kind::DeviceNotFound, "crates/harness/tests/internals/gpus.rs"),
     (Kind::DeviceBusy, "crates/harness/tests/internals/gpus.rs"),
     (Kind::DeviceMismatch, "crates/harness/tests/internals/gpus.rs"),
-    (Kind::Unoptimised, "crates/harness/src/admission/admit.rs"),
+    (Kind::DebugBuild, "crates/harness/src/admission/admit.rs"),
     (Kind::ContextLength, "crates/engine/tests/damage.rs"),
 ];
 
@@ -83,7 +83,7 @@ fn access_faults() -> Vec<FaultCase> {
     vec![
         FaultCase::new(
             "a gated repository without a token",
-            Kind::NoToken,
+            Kind::TokenMissing,
             &["gated", "no token", "401"],
             &["/owner/Tiny", "hf auth login", "HF_TOKEN"],
         )
@@ -91,7 +91,7 @@ fn access_faults() -> Vec<FaultCase> {
         .without_token(),
         FaultCase::new(
             "a 401 response without a reason",
-            Kind::NoToken,
+            Kind::TokenMissing,
             &["401", "do not exist"],
             &["check the name", "hf auth login"],
         )
@@ -218,21 +218,21 @@ fn network_faults() -> Vec<FaultCase> {
         .change_run(|run, _| run.env("HF_ENDPOINT", format!("http://{}.invalid", "a".repeat(64)))),
         FaultCase::new(
             "a hub that refuses connections",
-            Kind::Connect,
+            Kind::Connection,
             &["no connection to 127.0.0.1:1", "tried 2 times"],
             &["firewall", "HTTPS_PROXY"],
         )
         .env("HF_ENDPOINT", "http://127.0.0.1:1"),
         FaultCase::new(
             "a connection that is closed before the response",
-            Kind::Connect,
+            Kind::Connection,
             &["was closed early"],
             &["start again"],
         )
         .change_hub(hub_fault(REVISION_URL, Action::Close)),
         FaultCase::new(
             "a connection that is closed during a download",
-            Kind::Connect,
+            Kind::Connection,
             &["was closed early", "1000 of", "tried 2 times", ".safetensors"],
             &["kept and continued"],
         )
@@ -292,7 +292,7 @@ fn network_faults() -> Vec<FaultCase> {
         .change_hub(hub_fault("cursor=", status(500, &[], ""))),
         FaultCase::new(
             "a login page instead of the hub",
-            Kind::BadAnswer,
+            Kind::InvalidResponse,
             &["does not answer like a hub"],
             &["proxy", "HF_ENDPOINT"],
         )
@@ -302,7 +302,7 @@ fn network_faults() -> Vec<FaultCase> {
         )),
         FaultCase::new(
             "a server that does not use HTTP",
-            Kind::Connect,
+            Kind::Connection,
             &["was closed early"],
             &["start again"],
         )
@@ -314,14 +314,14 @@ fn content_faults() -> Vec<FaultCase> {
     vec![
         FaultCase::new(
             "an error page instead of a file",
-            Kind::BadAnswer,
+            Kind::InvalidResponse,
             &["23 bytes, expected", ".safetensors"],
             &["proxy"],
         )
         .change_hub(hub_fault(LARGE_FILE_URL, status(200, &[], "<html>Go away!</html>\r\n"))),
         FaultCase::new(
             "a range that differs from the requested one",
-            Kind::BadAnswer,
+            Kind::InvalidResponse,
             &["Content-Range"],
             &["proxy"],
         )
@@ -349,7 +349,7 @@ fn content_faults() -> Vec<FaultCase> {
         .faulty_repository(|repository| repository.mislabelled(SHARD)),
         FaultCase::new(
             "a listed path outside the repository",
-            Kind::BadAnswer,
+            Kind::InvalidResponse,
             &["../../config.json", "is not a valid path"],
             &["HF_ENDPOINT"],
         )
@@ -445,7 +445,7 @@ fn model_faults() -> Vec<FaultCase> {
         }),
         FaultCase::new(
             "a memory range that no load can meet",
-            Kind::Impossible,
+            Kind::ExpectationUnreachable,
             &["expect.ram allows at most 1.00 MB", "2,623,744 parameters"],
             &["allow at least"],
         )
@@ -463,7 +463,7 @@ fn model_faults() -> Vec<FaultCase> {
         )),
         FaultCase::new(
             "a blocked host of large files",
-            Kind::BadAnswer,
+            Kind::InvalidResponse,
             &["to which the hub redirects for this file, answers 403", "tried 2 times"],
             &["large files on other hosts", "firewall"],
         )
@@ -486,7 +486,7 @@ fn model_faults() -> Vec<FaultCase> {
             &[],
         )
         .damaged_model(|folder| edit::reshape_tensor(folder, Q_PROJ, &[512, 128])),
-        FaultCase::new("an unexpected tensor", Kind::TensorLeftOver, &["extra.weight"], &[])
+        FaultCase::new("an unexpected tensor", Kind::TensorUnexpected, &["extra.weight"], &[])
             .damaged_model(|folder| {
                 edit::add_tensor(folder, "model.layers.0.extra.weight", &[4, 256])
             }),
@@ -527,7 +527,7 @@ fn process_faults() -> Vec<FaultCase> {
         with_worker(
             FaultCase::new(
                 "a worker that exceeds its deadline",
-                Kind::Deadline,
+                Kind::DeadlineExceeded,
                 &["1 s"],
                 &["`deadline`"],
             )
@@ -555,7 +555,7 @@ fn process_faults() -> Vec<FaultCase> {
         ),
         FaultCase::new(
             "a worker that does not exist",
-            Kind::NoWorker,
+            Kind::WorkerNotFound,
             &["MODELGATE_WORKER=/no/such/worker"],
             &["unset"],
         )

@@ -18,6 +18,17 @@ use std::process::ExitCode;
 /// A worker that prints its environment to standard error, then runs the real worker.
 const VERBOSE_WORKER: &str = "#!/bin/sh\nenv >&2\nexec \"$WORKER\"";
 
+/// Patterns of values that differ between runs, and their replacements.
+const VARYING: [(&str, &str); 6] = [
+    (r"\[tmp\]/\.tmp\w+", "[tmp]"),
+    (r"127\.0\.0\.1:\d+", "[hub]"),
+    (r"\d+(\.\d+)? (s|ms)\b", "[time]"),
+    // the files of a repository are downloaded concurrently, and the first failure is reported
+    (r"\), [\w.-]+\.(json|safetensors|jinja): ", "), [file]: "),
+    (r"\d+ of \d+ bytes", "[bytes]"),
+    (r"\b[0-9a-f]{64}\b", "[sha256]"),
+];
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trial = |name: &str, test: fn()| {
@@ -113,11 +124,31 @@ fn assert_fault_is_reported(case: &FaultCase, ended: &FinishedRun) {
         }
     }
     assert!(!hint.is_empty(), "{output}");
+    assert_reviewed(case, message, hint);
     // the output and the summary contain the same failure
     assert!(ended.stdout.contains(hint), "{output}");
     let summary = ended.summary.as_deref().expect("a summary");
     let first = if case.code == 101 { "FAILED: tiny" } else { "INCOMPLETE: tiny" };
     assert!(summary.starts_with(first), "{summary}");
+}
+
+/// Asserts that the message and the hint are those of the snapshot of the case, in which paths, ports
+/// and measured values are replaced. `INSTA_UPDATE=always` accepts a change.
+fn assert_reviewed(case: &FaultCase, message: &str, hint: &str) {
+    let temporary = std::env::temp_dir();
+    let root = fixture("..").canonicalize().expect("the root of the repository");
+    let text = format!("{message}\nhint: {hint}")
+        .replace(&*root.to_string_lossy(), "[repository]")
+        .replace(&*temporary.to_string_lossy(), "[tmp]");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_snapshot_path("snapshots");
+    for (pattern, replacement) in VARYING {
+        settings.add_filter(pattern, replacement);
+    }
+    let name = case.name.replace([' ', '\''], "_");
+    settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
 /// Asserts that each failure kind of the report schema has a test, here or in the named file.

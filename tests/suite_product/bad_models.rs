@@ -102,7 +102,7 @@ fn a_tensor_of_the_wrong_shape_is_reported() {
 fn an_unexpected_tensor_is_reported() {
     assert_damage_is_reported(
         |dir| edit::add_tensor(dir, "model.layers.0.self_attn.extra.weight", &[4, 256]),
-        FailureKind::TensorLeftOver,
+        FailureKind::TensorUnexpected,
         &["model.layers.0.self_attn.extra.weight", SHARD],
     );
 }

@@ -189,7 +189,7 @@ fn without_a_gpu_the_primary_models_fail_with_a_reason() {
         let model = ended.model(id);
         let failure = model.measurement.failure.as_ref().expect("a failure");
         if ended.report.as_ref().is_some_and(|report| report.host.gpus.is_empty()) {
-            assert_eq!(failure.kind, FailureKind::NoDevice, "{failure}");
+            assert_eq!(failure.kind, FailureKind::DeviceNotFound, "{failure}");
             assert!(failure.message.contains("no NVIDIA driver"), "{failure}");
         }
         let message = ended.assert_only_fails(id, Check::Load, Status::Blocked);

@@ -3,7 +3,7 @@
 
 use crate::common::hub::{TOKEN, entry, repository, set_writable};
 use crate::common::{FinishedRun, Run, fixture};
-use modelgate_hub::{FileSeen, Verified};
+use modelgate_hub::{FileRecord, Verified};
 use modelgate_testkit::hub::{Hub, Repository};
 use std::path::Path;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ fn tiny_run(endpoint: &str, home: &TempDir) -> Run {
     Run::manifest(&entry("tiny", "owner/Tiny", "")).with_hub(endpoint, home.path())
 }
 
-fn files(ended: &FinishedRun) -> &[FileSeen] {
+fn files(ended: &FinishedRun) -> &[FileRecord] {
     &ended.model("tiny").measurement.files
 }
 
@@ -41,7 +41,7 @@ fn assert_four_runs_pass(repository: Repository, token: Option<&str>) {
     let ended = run().run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());
     ended.assert_passes("tiny");
-    assert_all_verified(&ended, Verified::Now);
+    assert_all_verified(&ended, Verified::HashedNow);
     let measurement = &ended.model("tiny").measurement;
     assert_eq!(measurement.commit.as_deref(), Some(commit.as_str()));
     let needed = ["config", "generation_config", "index", "model-0000", "tokenizer", "template"];
@@ -50,7 +50,10 @@ fn assert_four_runs_pass(repository: Repository, token: Option<&str>) {
     let bytes: usize =
         paths.iter().filter(is_needed).map(|path| repository.content(path).len()).sum();
     assert_eq!(measurement.downloaded_bytes, bytes as u64);
-    assert_eq!(hub.sent("original") + hub.sent("pytorch") + hub.sent("README"), 0);
+    assert_eq!(
+        hub.bytes_sent("original") + hub.bytes_sent("pytorch") + hub.bytes_sent("README"),
+        0
+    );
     for logged in hub.log() {
         let is_stored = logged.target.contains("signature=");
         let expected = token.filter(|_| !is_stored).map(|token| format!("Bearer {token}"));
@@ -60,7 +63,7 @@ fn assert_four_runs_pass(repository: Repository, token: Option<&str>) {
     let requests_before = hub.log().len();
     let ended = run().run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());
-    assert_all_verified(&ended, Verified::Earlier);
+    assert_all_verified(&ended, Verified::HashedEarlier);
     assert_eq!(ended.model("tiny").measurement.downloaded_bytes, 0);
     let log = hub.log();
     let since: Vec<&str> =
@@ -80,7 +83,7 @@ fn assert_four_runs_pass(repository: Repository, token: Option<&str>) {
     }] {
         assert_eq!(ended.code, Some(0), "{}", ended.output());
         ended.assert_passes("tiny");
-        assert_all_verified(&ended, Verified::Earlier);
+        assert_all_verified(&ended, Verified::HashedEarlier);
         assert_eq!(ended.model("tiny").measurement.commit.as_deref(), Some(commit.as_str()));
     }
 }
@@ -115,14 +118,14 @@ fn a_gguf_file_in_a_folder_of_a_repository_passes() {
     let hub = Hub::start(vec![repository]);
     let home = TempDir::new().expect("a folder");
     let entry = entry("tiny", "owner/Files", "file = \"q8/tiny.gguf\"");
-    for verified in [Verified::Now, Verified::Earlier] {
+    for verified in [Verified::HashedNow, Verified::HashedEarlier] {
         let ended = Run::manifest(&entry).with_hub(&hub.endpoint(), home.path()).run();
         assert_eq!(ended.code, Some(0), "{}", ended.output());
         ended.assert_passes("tiny");
         assert_all_verified(&ended, verified);
         assert_eq!(files(&ended).len(), 1);
     }
-    assert_eq!(hub.sent("safetensors") + hub.sent("other.gguf"), 0);
+    assert_eq!(hub.bytes_sent("safetensors") + hub.bytes_sent("other.gguf"), 0);
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn temporary_faults_are_retried() {
         hub.fault(Fault::of(target, action.clone()).times(1));
         let ended = tiny_run(&hub.endpoint(), &home).env("MODELGATE_HUB_RETRIES", "3").run();
         assert_eq!(ended.code, Some(0), "{target} {action:?}: {}", ended.output());
-        assert_all_verified(&ended, Verified::Now);
+        assert_all_verified(&ended, Verified::HashedNow);
     }
 }
 
@@ -217,7 +220,7 @@ fn a_failed_download_of_a_new_commit_does_not_fall_back_to_the_old_one() {
     let measurement = &ended.model("tiny").measurement;
     let failure = measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, modelgate_protocol::FailureKind::Timeout, "{failure}");
-    hub.fix();
+    hub.clear_faults();
     let ended = run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert_eq!(ended.model("tiny").measurement.commit, Some(new.commit));
@@ -243,7 +246,7 @@ fn a_failed_download_of_an_optional_file_fails_the_run() {
     assert_eq!(ended.code, Some(101), "{}", ended.output());
     let failure = ended.model("tiny").measurement.failure.as_ref().expect("a failure");
     assert_eq!(failure.kind, modelgate_protocol::FailureKind::ServerError, "{failure}");
-    hub.fix();
+    hub.clear_faults();
     assert_eq!(run().code, Some(0));
 }
 

@@ -1,6 +1,6 @@
 //! Tests with a repository that is already in the Hugging Face cache, in the layout of the Hugging
 //! Face tools: blobs, and a snapshot of symlinks to them. The golden data
-//! (`fixtures/golden/hub_cache.py`) contain the cache that these tools write; the script also tests
+//! (`scripts/golden/hub_cache.py`) contain the cache that these tools write; the script also tests
 //! that the tools find the files of modelgate.
 
 use crate::common::hub::{repository, set_writable};
@@ -176,6 +176,6 @@ fn downloads_of_the_hugging_face_tools_are_found_and_verified() {
     assert_eq!(ended.code, Some(0), "{}", ended.output());
     ended.assert_passes("tiny");
     for file in &ended.model("tiny").measurement.files {
-        assert_eq!(file.verified, Verified::Now, "{}", file.name);
+        assert_eq!(file.verified, Verified::HashedNow, "{}", file.name);
     }
 }

@@ -60,7 +60,7 @@ fn printed(output: &Output) -> String {
 
 /// Asserts that at most 5 % of the large file was sent twice.
 fn assert_at_most_5_percent_sent_twice(hub: &Hub) {
-    let sent = hub.sent(WEIGHTS);
+    let sent = hub.bytes_sent(WEIGHTS);
     assert!(
         (LARGE_BYTES..=LARGE_BYTES + LARGE_BYTES / 20).contains(&sent),
         "{sent} of {LARGE_BYTES} bytes were sent"
@@ -83,7 +83,7 @@ fn a_cut_download_is_resumed() {
         };
         let cut = run();
         assert_eq!(cut.status.code(), Some(101), "{}", printed(&cut));
-        assert!(printed(&cut).contains("large: connect: "), "{}", printed(&cut));
+        assert!(printed(&cut).contains("large: connection: "), "{}", printed(&cut));
         let complete = run();
         assert_eq!(complete.status.code(), Some(0), "{}", printed(&complete));
         assert_at_most_5_percent_sent_twice(&hub);
@@ -197,7 +197,7 @@ fn two_parallel_runs_download_each_file_once() {
     }
     let mut all = 0;
     for path in repository.paths() {
-        let sent = hub.sent(&format!("/{path}")) + hub.sent(&format!("name={path}&"));
+        let sent = hub.bytes_sent(&format!("/{path}")) + hub.bytes_sent(&format!("name={path}&"));
         let bytes = repository.content(&path).len() as u64;
         assert!(sent == bytes || sent == 0, "{path}: {sent} of {bytes} bytes were sent");
         all += sent;
@@ -216,7 +216,11 @@ fn prefetch_filters_models_like_a_run() {
     };
     let one = run(&["Owner/tiny"]);
     assert_eq!(one.status.code(), Some(0), "{}", printed(&one));
-    assert!(hub.sent("owner/Tiny") > 0 && hub.sent("owner/Other") == 0, "{}", printed(&one));
+    assert!(
+        hub.bytes_sent("owner/Tiny") > 0 && hub.bytes_sent("owner/Other") == 0,
+        "{}",
+        printed(&one)
+    );
     assert!(printed(&one).contains("tiny: fetch "), "{}", printed(&one));
     let none = run(&["tinny"]);
     assert_eq!(none.status.code(), Some(2), "{}", printed(&none));

@@ -7,7 +7,7 @@ use modelgate_harness::check::{Check, Status};
 use modelgate_protocol::{DType, Evidence};
 use modelgate_testkit::gguf::{self, GgmlDType};
 use modelgate_testkit::safetensors_edit as edit;
-use modelgate_testkit::workers::made_up_with;
+use modelgate_testkit::workers::scripted_worker_with;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -146,7 +146,7 @@ fn random_weights_without_synthetic_evidence_fail_generation() {
 /// Runs the synthetic variants of `models` with a copy of the scripted worker in whose source
 /// `from` is replaced by `to`.
 fn run_changed(models: &str, from: &str, to: &str) -> FinishedRun {
-    let program = made_up_with(&[(from, to)]);
+    let program = scripted_worker_with(&[(from, to)]);
     Run::manifest(models).arg("@synthetic").env("MODELGATE_WORKER", program.path()).run()
 }
 
@@ -175,7 +175,7 @@ fn a_generation_that_differs_from_the_request_fails_only_generation() {
             "differ from the 512 requested tokens",
         ),
         ("[3] * generation[\"max_tokens\"]", "[3] * 9", "9 tokens were generated, expected 64"),
-        ("nonfinite_logits=0", "nonfinite_logits=7", "7 logits are NaN or infinite"),
+        ("non_finite_logits=0", "non_finite_logits=7", "7 logits are NaN or infinite"),
         ("repeated_identically=True", "repeated_identically=False", "in the second run"),
     ] {
         let ended = run_changed(&models, from, to);
@@ -208,7 +208,7 @@ fn on_a_gpu_the_first_layers_must_agree_with_the_cpu() {
         ended.verdict("tiny@synthetic", Check::Generation).clone()
     };
     let agreement = |layers: u32, error: &str| {
-        format!("tell(\"agreement\", layers={layers}, tokens=16, relative_error={error})\n")
+        format!("emit(\"agreement\", layers={layers}, tokens=16, relative_error={error})\n")
     };
     let agrees = verdict(&agreement(2, "0.01"));
     assert_eq!(agrees.status, Status::Passed, "{agrees:?}");

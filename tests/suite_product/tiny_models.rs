@@ -27,9 +27,9 @@ fn assert_passes_in_every_format(family: &str) {
         std::fs::create_dir(&alone).expect("a folder");
         let writer = GgufWriter {
             dtype,
-            experts: if parts > 1 { Experts::Apart } else { Experts::Merged },
+            experts: if parts > 1 { Experts::Separate } else { Experts::Merged },
             parts,
-            vocabulary: Vocabulary::OfFolder,
+            vocabulary: Vocabulary::OfSourceFolder,
         };
         let written = writer.write(&folder, &alone.join("model.gguf"));
         add("gguf", written.last().expect("a file"), scheme);

@@ -74,7 +74,8 @@ fn a_worker_that_aborts_is_reported() {
 #[test]
 fn a_worker_that_exceeds_the_deadline_is_reported() {
     let ended = Run::manifest(&slow_then_valid("deadline = \"500ms\"")).single_threaded().run();
-    let message = assert_slow_fails(&ended, Outcome::DeadlineExceeded, FailureKind::Deadline);
+    let message =
+        assert_slow_fails(&ended, Outcome::DeadlineExceeded, FailureKind::DeadlineExceeded);
     assert!(message.contains("500 ms"), "{message}");
 }
 

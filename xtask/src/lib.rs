@@ -11,6 +11,7 @@ mod reference;
 mod repository;
 pub mod rules;
 mod source;
+mod texts;
 mod tokens;
 
 pub use document::Document;
@@ -18,4 +19,5 @@ pub use finding::Finding;
 pub use reference::{Page, pages};
 pub use repository::{Manifest, Repository};
 pub use source::Source;
+pub use texts::texts;
 pub use tokens::{LexError, Token};

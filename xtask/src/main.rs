@@ -1,17 +1,36 @@
-//! Tasks of the repository: `cargo xtask docs` writes the reference pages of `docs/reference`.
+//! The tasks of the repository, which `cargo xtask` runs.
 
+mod tasks;
+
+use clap::{Parser, Subcommand};
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
-use xtask::{Repository, pages};
+use tasks::{docs, fuzz_seeds, hub, synthesize};
+
+/// Runs a task of the repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Write the generated reference pages of `docs/reference`.
+    Docs,
+    /// Write model files with the real tensor shapes and random weights.
+    Synthesize(synthesize::Arguments),
+    /// Run a hub on loopback until standard input closes, and print the value for `HF_ENDPOINT`. It
+    /// serves the folder as `owner/Tiny`, and as `owner/Gated` to the token `hf_known`.
+    Hub(hub::Arguments),
+    /// Write the initial inputs of the fuzz targets to `fuzz/corpus`.
+    FuzzSeeds,
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match &arguments[..] {
-        [task] if task == "docs" => write_pages(),
-        _ => Err("expected the argument `docs`".into()),
-    };
-    match result {
+    match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -20,15 +39,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn write_pages() -> Result<(), Box<dyn Error + Send + Sync>> {
+fn run(task: Task) -> Result<(), Box<dyn Error + Send + Sync>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let repository = Repository::read(&root)?;
-    for page in pages(&root, &repository.sources)? {
-        let path = root.join(&page.path);
-        let result = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let result = result.and_then(|()| std::fs::write(&path, &page.text));
-        result.map_err(|error| format!("{}: {error}", path.display()))?;
-        println!("{}", page.path);
+    match task {
+        Task::Docs => docs::write(&root),
+        Task::Synthesize(arguments) => synthesize::write(&arguments),
+        Task::Hub(arguments) => Ok(hub::serve(&arguments)?),
+        Task::FuzzSeeds => Ok(fuzz_seeds::write(&root)?),
     }
-    Ok(())
 }

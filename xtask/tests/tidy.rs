@@ -90,6 +90,11 @@ fn the_readme_is_short() {
 }
 
 #[test]
+fn python_scripts_are_separate_from_data() {
+    assert_none(&rules::python_location(&REPOSITORY.documents));
+}
+
+#[test]
 fn the_reference_pages_are_up_to_date() {
     let pages = pages(&root(), &REPOSITORY.sources).expect("the schemas are readable");
     assert_none(&rules::reference_pages(&pages, &REPOSITORY.documents));

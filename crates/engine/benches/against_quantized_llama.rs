@@ -11,7 +11,7 @@
 //! `cargo bench -p modelgate-engine --features cuda --bench against_quantized_llama -- cuda:0
 //! FILE.gguf..`
 //!
-//! Existing files (`synthetic_files` of the testkit writes them), on any device. One engine after
+//! Existing files (`cargo xtask synthesize` writes them), on any device. One engine after
 //! the other, since a device may not have room for both. A file without a tokenizer, in it or in
 //! its folder, is treated as a synthetic one.
 
@@ -92,7 +92,7 @@ fn written(arguments: &[String]) -> Outcome<()> {
         let tokenizer = folder.path().join("tokenizer.json");
         std::fs::write(&tokenizer, numbered(128_256))?;
         let types = uniform(GgmlDType::Q8_0);
-        write_gguf(ONE_B, &file, &types, Experts::Apart, 1, &|_, _| {})?;
+        write_gguf(ONE_B, &file, &types, Experts::Separate, 1, &|_, _| {})?;
         in_turns("synthetic 1B", &file, &tokenizer, repeats(5)?)?;
     }
     Ok(())

@@ -25,7 +25,7 @@ impl ComputeDevice {
             Some(Device::Cpu) => Ok(ComputeDevice::Cpu),
             Some(Device::Cuda(ordinal)) => Gpu::open(*ordinal, limit).map(ComputeDevice::Cuda),
             None => Err(failures::start(
-                FailureKind::NoDevice,
+                FailureKind::DeviceNotFound,
                 "request: the list of devices is empty",
                 "set `device = \"cpu\"`; or set `device = \"cuda\"`",
             )),
@@ -60,8 +60,8 @@ mod tests {
             let failure = ComputeDevice::open(&devices, None).expect_err("no device is opened");
             let expected = match cfg!(feature = "cuda") && !devices.is_empty() {
                 // the kind depends on whether the host has a driver
-                true => [FailureKind::NoDevice, FailureKind::DeviceMismatch],
-                false => [FailureKind::NoDevice; 2],
+                true => [FailureKind::DeviceNotFound, FailureKind::DeviceMismatch],
+                false => [FailureKind::DeviceNotFound; 2],
             };
             assert!(expected.contains(&failure.kind), "{failure}");
         }

@@ -37,7 +37,7 @@ pub fn answer(
         text: model.decode(&first.tokens)?,
         prompt_tokens,
         logprobs: first.logprobs,
-        nonfinite_logits: first.nonfinite + second.nonfinite,
+        non_finite_logits: first.non_finite + second.non_finite,
         time_to_first_token_s: first.first_token.map(Finite::seconds),
         decode_tokens_per_s: first.tokens_per_s,
         finish_reason: first.finish_reason,
@@ -97,7 +97,7 @@ struct Answer {
     /// The natural logarithm of the probability of each token.
     logprobs: Vec<Option<Finite>>,
     /// The number of logits that were not finite.
-    nonfinite: u64,
+    non_finite: u64,
     /// The time to the first token. `None` if there is no token.
     first_token: Option<Duration>,
     /// The rate of the tokens after the first one. `None` if there are none.
@@ -117,7 +117,7 @@ fn answer_once(
     let mut answer = Answer {
         tokens: Vec::new(),
         logprobs: Vec::new(),
-        nonfinite: 0,
+        non_finite: 0,
         first_token: None,
         tokens_per_s: None,
         finish_reason: FinishReason::Length,
@@ -157,9 +157,9 @@ impl Answer {
         let internal = failures::internal(Stage::Generate);
         let logits = &logits.to_device(&Device::Cpu).map_err(&internal)?;
         let values = logits.to_vec1::<f32>().map_err(&internal)?;
-        let nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
-        self.nonfinite += nonfinite;
-        if nonfinite > 0 {
+        let non_finite = values.iter().filter(|value| !value.is_finite()).count() as u64;
+        self.non_finite += non_finite;
+        if non_finite > 0 {
             return Ok(None);
         }
         let token = sampler.sample(logits).map_err(internal)?;

@@ -42,7 +42,7 @@ pub(crate) fn self_test(gpu: &Gpu, dtypes: &[DType]) -> std::result::Result<(), 
             differences.iter().find(|(_, error)| error.is_nan() || *error > MAX_RELATIVE_ERROR);
         if let Some((operation, error)) = wrong {
             return Err(failures::start(
-                FailureKind::DeviceWrong,
+                FailureKind::DeviceFault,
                 format!(
                     "{}: {operation} with {dtype} weights: expected a relative difference from \
                      the CPU of at most {MAX_RELATIVE_ERROR:.1e}, found {error:.1e}",

@@ -218,7 +218,7 @@ fn a_device_that_is_not_there_is_refused_by_name() {
     let _turn = turn();
     let request = request(&fixtures().join("tiny/llama"), Scheme::Q8_0);
     let failure = common::failed(&Request { devices: vec![Device::Cuda(99)], ..request });
-    assert_eq!(failure.kind.name(), "no_device", "{failure}");
+    assert_eq!(failure.kind.name(), "device_not_found", "{failure}");
     assert!(failure.message.contains("cuda:99"), "{failure}");
 }
 
@@ -257,6 +257,6 @@ fn a_question_of_token_ids_is_answered_twice_alike() {
         max_tokens: 20,
     };
     let answer = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap();
-    assert!(answer.repeated_identically && answer.nonfinite_logits == 0);
+    assert!(answer.repeated_identically && answer.non_finite_logits == 0);
     assert_eq!((answer.prompt_tokens, answer.text.as_str()), (question.tokens, ""));
 }

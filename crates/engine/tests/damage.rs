@@ -146,7 +146,7 @@ fn tensors_left_over() {
         add_tensor(dir.path(), &format!("adapter.{number}"), &[4]);
     }
     let words = ["5 tensors", "adapter.0", "adapter.2", "and 2 more", ".safetensors"];
-    refused(dir.path(), FailureKind::TensorLeftOver, &words);
+    refused(dir.path(), FailureKind::TensorUnexpected, &words);
     let dir = copy_model(&tiny());
     rename_tensor(dir.path(), LAST_NORM, "model.final_norm.weight");
     refused(dir.path(), FailureKind::TensorMissing, &[LAST_NORM]);
@@ -195,7 +195,7 @@ fn configs_of_other_models() {
         ),
         ("num_hidden_layers", json!(5), FailureKind::TensorMissing, "model.layers.4."),
         ("num_hidden_layers", json!(4096), FailureKind::TensorMissing, "4096 layers"),
-        ("num_hidden_layers", json!(3), FailureKind::TensorLeftOver, "model.layers.3."),
+        ("num_hidden_layers", json!(3), FailureKind::TensorUnexpected, "model.layers.3."),
         ("hidden_size", json!(null), FailureKind::Corrupt, "hidden_size"),
         ("vocab_size", json!(1 << 20), FailureKind::Tokenizer, "1048576"),
         ("vocab_size", json!(500), FailureKind::Tokenizer, "500"),

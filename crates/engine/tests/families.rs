@@ -1,5 +1,5 @@
 //! Every family of models against what transformers computes in f32 from the same random weights
-//! (`fixtures/golden/families.py`), whose attention is peaked and whose logits are far apart, so
+//! (`scripts/golden/families.py`), whose attention is peaked and whose logits are far apart, so
 //! that a mistake anywhere shows.
 
 #![allow(clippy::unwrap_used)]
@@ -98,7 +98,7 @@ fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
     for variant in &golden.variants {
         let name = &variant.name;
         let found = sha256(&golden.weights(variant));
-        assert_eq!(found, variant.weights_sha256, "{name}: run fixtures/golden/families.py");
+        assert_eq!(found, variant.weights_sha256, "{name}: run scripts/golden/families.py");
         assert!(variant.logit_deviation >= 1.0, "{name}: {}", variant.logit_deviation);
         // a uniform look at 300 tokens would give the mean of 1/n over n, 0.02
         assert!(variant.attention_peak >= 0.3, "{name}: {}", variant.attention_peak);

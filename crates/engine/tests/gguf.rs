@@ -46,7 +46,7 @@ fn blocks_of_a_file_are_taken_as_they_are() {
             let matrix = tensor.shape.len() == 2;
             let expected = if matrix { scheme.dtype().unwrap() } else { DType::F32 };
             assert_eq!(tensor.dtype, expected, "{}", tensor.name);
-            assert_eq!((tensor.nmse, tensor.nonfinite), (None, 0), "{}", tensor.name);
+            assert_eq!((tensor.nmse, tensor.non_finite), (None, 0), "{}", tensor.name);
             assert_eq!(tensor.file, "tiny.gguf");
         }
         let found = rows(&model.unwrap().forward(&tokens(), 0).unwrap());
@@ -152,7 +152,7 @@ fn a_file_with_a_tokenizer_needs_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tiny.gguf");
     let dtype = uniform(GgmlDType::Q8_0);
-    let writer = GgufWriter { vocabulary: Vocabulary::OfFolder, ..GgufWriter::new(&dtype) };
+    let writer = GgufWriter { vocabulary: Vocabulary::OfSourceFolder, ..GgufWriter::new(&dtype) };
     writer.write(&tiny(), &file);
     let mut alone = loaded(&common::gguf_alone(&file, Scheme::Q8_0));
     let mut with_companions = loaded(&gguf_request(&file, Scheme::Q8_0));
@@ -174,7 +174,7 @@ fn an_expert_or_a_router_of_zeros_is_refused() {
     });
     let dtype = uniform(GgmlDType::Q8_0);
     let file = dir.path().join("tiny.gguf");
-    GgufWriter { vocabulary: Vocabulary::OfFolder, ..GgufWriter::new(&dtype) }
+    GgufWriter { vocabulary: Vocabulary::OfSourceFolder, ..GgufWriter::new(&dtype) }
         .write(dir.path(), &file);
     let failure = failed(&gguf_alone(&file, Scheme::Q8_0));
     assert_eq!(failure.kind, FailureKind::Corrupt);

@@ -1,5 +1,5 @@
 //! The engine against what transformers computes from the same weights in f32
-//! (`fixtures/golden/tiny.py`).
+//! (`scripts/golden/tiny.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -158,7 +158,7 @@ fn greedy_answers_are_the_references() {
             assert!(margins.iter().all(|margin| *margin > MARGIN), "{}: a tie", name(prompt));
             assert_eq!(answer.tokens, expected, "{}", name(prompt));
             assert!(answer.repeated_identically);
-            assert_eq!(answer.nonfinite_logits, 0);
+            assert_eq!(answer.non_finite_logits, 0);
             let logprobs: Vec<f64> =
                 serde_json::from_value(prompt["greedy_logprobs"].clone()).unwrap();
             for (found, expected) in answer.logprobs.iter().zip(logprobs) {
@@ -259,7 +259,7 @@ fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
         let golden = Golden::read(model_name);
         for (name, hash) in golden.json["weights_sha256"].as_object().unwrap() {
             let found = sha256(&folder(model_name).join(name));
-            assert_eq!(found, hash.as_str().unwrap(), "{name}: run fixtures/golden/tiny.py");
+            assert_eq!(found, hash.as_str().unwrap(), "{name}: run scripts/golden/tiny.py");
         }
         assert!(golden.prompts().len() >= 20);
         let logits: Vec<f64> =

@@ -1,4 +1,4 @@
-//! GGUF files against what llama.cpp computes from the same weights (`fixtures/golden/from_llama_cpp.py`).
+//! GGUF files against what llama.cpp computes from the same weights (`scripts/golden/from_llama_cpp.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -119,7 +119,7 @@ fn as_qwen2(omni: &Path, target: &Path) -> PathBuf {
 /// given, the tokenizer inside.
 fn written(model: &Path, dir: &Path, dtype: GgmlDType, experts: Experts) -> Vec<PathBuf> {
     let dtype = uniform(dtype);
-    let vocabulary = Vocabulary::OfFolder;
+    let vocabulary = Vocabulary::OfSourceFolder;
     GgufWriter { dtype: &dtype, experts, parts: 3, vocabulary }.write(model, &dir.join("m.gguf"))
 }
 
@@ -138,7 +138,7 @@ fn f16_files_give_the_tokens_and_the_distributions_of_llama_cpp() {
         let dir = tempfile::tempdir().unwrap();
         let forms = folders(&entry.model, dir.path())
             .into_iter()
-            .flat_map(|folder| [(folder.clone(), Experts::Merged), (folder, Experts::Apart)]);
+            .flat_map(|folder| [(folder.clone(), Experts::Merged), (folder, Experts::Separate)]);
         for (folder, experts) in forms {
             let parts = written(&folder, dir.path(), GgmlDType::F16, experts);
             let mut model = loaded_parts(&parts, Scheme::None);
@@ -160,7 +160,7 @@ fn files_give_the_logits_of_the_safetensors_path_within_what_their_type_costs() 
             [(GgmlDType::F16, Scheme::None, 1e-9), (GgmlDType::Q8_0, Scheme::Q8_0, 1e-5)]
         {
             let mut reference = loaded(&request(&folder, scheme));
-            let [merged, apart] = [Experts::Merged, Experts::Apart].map(|experts| {
+            let [merged, separate] = [Experts::Merged, Experts::Separate].map(|experts| {
                 let parts = written(&folder, dir.path(), dtype, experts);
                 let mut model = loaded_parts(&parts, scheme);
                 let of_prompt = |prompt: &Prompt| {
@@ -170,9 +170,9 @@ fn files_give_the_logits_of_the_safetensors_path_within_what_their_type_costs() 
                 entry.prompts.iter().flat_map(of_prompt).collect::<Vec<f64>>()
             });
             let mean = mean(&merged);
-            println!("{} in {scheme}: mean divergence {mean:e}, merged and apart", entry.model);
+            println!("{} in {scheme}: mean divergence {mean:e}, merged and separate", entry.model);
             assert!(mean < most, "{}: {mean}", entry.model);
-            assert_eq!(merged, apart, "{}: merged or apart is the same", entry.model);
+            assert_eq!(merged, separate, "{}: merged or separate is the same", entry.model);
         }
     }
 }
@@ -216,7 +216,7 @@ fn the_golden_data_are_of_these_weights() {
         for (name, hash) in &entry.weights_sha256 {
             let model = entry.model.strip_prefix("tiny-").unwrap();
             let path = fixtures().join("tiny").join(model).join(name);
-            assert_eq!(&sha256(&path), hash, "{name}: run fixtures/golden/from_llama_cpp.py");
+            assert_eq!(&sha256(&path), hash, "{name}: run scripts/golden/from_llama_cpp.py");
         }
     }
 }

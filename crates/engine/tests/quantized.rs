@@ -98,7 +98,7 @@ fn nan_in_a_weight_is_told_and_refused() {
         assert!(failure.message.contains("index 77"), "{}", failure.message);
         assert!(failure.message.contains(".safetensors"), "{}", failure.message);
         let told = inventory(&events).into_iter().find(|tensor| tensor.name == name).unwrap();
-        assert_eq!(told.nonfinite, 2);
+        assert_eq!(told.non_finite, 2);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The quantizers against ggml's own, on rows of many kinds (`fixtures/golden/ggml_rows.py`).
+//! The quantizers against ggml's own, on rows of many kinds (`scripts/golden/ggml_rows.py`).
 
 #![allow(clippy::unwrap_used)]
 

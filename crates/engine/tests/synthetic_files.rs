@@ -1,4 +1,4 @@
-//! Files of random weights, as `synthetic_files` of the testkit writes them, are loaded and give
+//! Files of random weights, as `cargo xtask synthesize` writes them, are loaded and give
 //! finite logits: by this engine, and by candle-transformers' own model, which it is compared with.
 
 #![allow(clippy::unwrap_used)]
@@ -60,7 +60,7 @@ fn a_folder_in_shards_is_loaded_and_quantized() {
         let logits = rows(&model.unwrap().forward(&tokens(), 0).unwrap());
         assert!((1.0..20.0).contains(&largest(&logits)), "{}", largest(&logits));
         for tensor in inventory(&events) {
-            assert_eq!(tensor.nonfinite, 0, "{}", tensor.name);
+            assert_eq!(tensor.non_finite, 0, "{}", tensor.name);
             assert_eq!(tensor.source_dtype, DType::Bf16, "{}", tensor.name);
         }
     }
@@ -84,7 +84,7 @@ fn a_gguf_file_of_every_type_gives_what_candles_own_model_gives() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("model.gguf");
-        write_gguf(config, &file, &uniform(dtype), Experts::Apart, 1, &|_, _| {}).unwrap();
+        write_gguf(config, &file, &uniform(dtype), Experts::Separate, 1, &|_, _| {}).unwrap();
         let mut ours = loaded(&request_for(dir.path(), Some(&file), Scheme::None));
         let ours = ours.last_logits(&tokens(), 0).unwrap().to_vec1::<f32>().unwrap();
 

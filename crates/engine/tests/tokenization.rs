@@ -1,4 +1,4 @@
-//! Texts and chats to ids, as the reference tokenizers make them (`fixtures/golden/tokenization.py`):
+//! Texts and chats to ids, as the reference tokenizers make them (`scripts/golden/tokenization.py`):
 //! from a `tokenizer.json`, and from the metadata of GGUF files: those of llama.cpp's converter, which
 //! was told what it cannot know of tokenizers as small as these, and those of the testkit.
 
@@ -57,8 +57,8 @@ fn model(name: &str, folder_name: &str, from: From) -> Model {
     let vocabulary = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
     let vocabulary = match from {
         From::TokenizerJson => return loaded(&request(dir.path(), Scheme::None)),
-        From::LlamaCpp => Vocabulary::OfFile(&vocabulary),
-        From::Testkit => Vocabulary::OfFolder,
+        From::LlamaCpp => Vocabulary::OfGguf(&vocabulary),
+        From::Testkit => Vocabulary::OfSourceFolder,
     };
     GgufWriter { vocabulary, ..GgufWriter::new(&dtype) }.write(dir.path(), &file);
     loaded(&gguf_alone(&file, Scheme::None))

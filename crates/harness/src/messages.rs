@@ -135,7 +135,7 @@ fn worker_errors() {
         library("libstdc++.so.6"),
         WorkerError::NoAnswer { program: program(), limit: Duration::from_secs(30) },
         WorkerError::Interrupted { program: program(), signal: 2 },
-        WorkerError::BadAnswer {
+        WorkerError::InvalidReply {
             program: program(),
             output: "nonsense".into(),
             source: json_error,
@@ -170,7 +170,7 @@ fn worker_errors() {
         WorkerError::MissingLibrary(_) => "MissingLibrary",
         WorkerError::NoAnswer { .. } => "NoAnswer",
         WorkerError::Interrupted { .. } => "Interrupted",
-        WorkerError::BadAnswer { .. } => "BadAnswer",
+        WorkerError::InvalidReply { .. } => "InvalidReply",
         WorkerError::CannotBuild { .. } => "CannotBuild",
         WorkerError::ToolkitTooNew { .. } => "ToolkitTooNew",
         WorkerError::BuildFiles { .. } => "BuildFiles",

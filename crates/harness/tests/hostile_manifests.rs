@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use modelgate_harness::manifest::{Manifest, ManifestError, Source};
-use modelgate_testkit::limits::{Limited, MAX_BYTES, peak, within_limits};
+use modelgate_testkit::limits::{LimitedAllocator, MAX_BYTES, peak, within_limits};
 use modelgate_testkit::mutation::{Mutation, decimals, mutated};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 #[global_allocator]
-static MEMORY: Limited = Limited;
+static MEMORY: LimitedAllocator = LimitedAllocator;
 
 /// A lock that lets one test run at a time, because the allocator counts for the process.
 static ONE_TEST: Mutex<()> = Mutex::new(());

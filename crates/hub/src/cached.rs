@@ -4,7 +4,7 @@
 use crate::content_hash::ContentHash;
 use crate::error::HubError;
 use crate::fetched::Fetched;
-use crate::file_seen::{Verifications, Verified};
+use crate::file_record::{Verifications, Verified};
 use crate::file_state::FileState;
 use crate::inspect::inspect;
 use crate::job::Job;
@@ -62,8 +62,8 @@ pub(crate) fn fall_back_to_cache(
 
 /// Returns whether the hub was not reachable, or could not answer at this time.
 fn is_unreachable(kind: FailureKind) -> bool {
-    use FailureKind::{Connect, NameResolution, RateLimited, ServerError, Timeout};
-    matches!(kind, Connect | NameResolution | RateLimited | ServerError | Timeout)
+    use FailureKind::{Connection, NameResolution, RateLimited, ServerError, Timeout};
+    matches!(kind, Connection | NameResolution | RateLimited | ServerError | Timeout)
 }
 
 /// Verifies the needed files of a commit with the listing in the cache.
@@ -94,7 +94,7 @@ fn verify_unlisted(job: &Job, commit: &str) -> Result<Verifications, HubError> {
     let listed: Vec<ListedFile> = paths(&files).filter_map(listed).collect();
     let mut verifications = verify(job, &listed, commit)?;
     // the size in `listed` is that of the file itself, so its comparison proves nothing
-    verifications.retain(|_, verification| verification.verified != Verified::Size);
+    verifications.retain(|_, verification| verification.verified != Verified::SizeCompared);
     Ok(verifications)
 }
 

@@ -96,7 +96,7 @@ impl HubClient {
         if is_commit(&sha) {
             return Ok(sha);
         }
-        Err(bad_answer(context, &format!("expected the hash of a commit, found {sha:?}")))
+        Err(invalid_response(context, &format!("expected the hash of a commit, found {sha:?}")))
     }
 
     /// Requests the listing of the files of the commit in `context`.
@@ -109,28 +109,29 @@ impl HubClient {
         let mut entries: Vec<TreeEntry> = Vec::new();
         for _ in 0..MAX_PAGES {
             let response = self.send(context, &url, None).await?;
-            let next = next_page(&response).map_err(|message| bad_answer(context, &message))?;
+            let next =
+                next_page(&response).map_err(|message| invalid_response(context, &message))?;
             let page: Vec<TreeEntry> = parse(context, response).await?;
             entries.extend(page);
             if entries.len() > listing::MAX_FILES {
                 let message = format!("more than {} files are listed", listing::MAX_FILES);
-                return Err(bad_answer(context, &message));
+                return Err(invalid_response(context, &message));
             }
             match next {
                 Some(next) if next.origin() == url.origin() => url = next,
                 Some(_) => {
-                    return Err(bad_answer(
+                    return Err(invalid_response(
                         context,
                         "the next page of the listing has another origin than the listing",
                     ));
                 }
                 None => {
                     let files = listing::files(entries);
-                    return files.map_err(|message| bad_answer(context, &message));
+                    return files.map_err(|message| invalid_response(context, &message));
                 }
             }
         }
-        Err(bad_answer(context, &format!("the listing has more than {MAX_PAGES} pages")))
+        Err(invalid_response(context, &format!("the listing has more than {MAX_PAGES} pages")))
     }
 
     /// Requests the bytes `range` of the file in `context`. If the server does not support ranges,
@@ -157,7 +158,7 @@ impl HubClient {
                 length => {
                     let length = length.map_or("an unknown number of".into(), |l| l.to_string());
                     let message = format!("{length} bytes, expected {bytes} as listed");
-                    Err(bad_answer(context, &message))
+                    Err(invalid_response(context, &message))
                 }
             };
         }
@@ -165,7 +166,7 @@ impl HubClient {
         let expected = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
         if found != expected {
             let message = format!("Content-Range is {found:?}, expected {expected:?}");
-            return Err(bad_answer(context, &message));
+            return Err(invalid_response(context, &message));
         }
         Ok(FileStream { response, is_complete_file: false })
     }
@@ -240,8 +241,8 @@ fn no_client(error: impl Error + Send + Sync + 'static) -> HubError {
     .with_source(error)
 }
 
-fn bad_answer(context: &RequestContext<'_>, message: &str) -> AttemptError {
-    AttemptError::fatal(context.bad_answer(message))
+fn invalid_response(context: &RequestContext<'_>, message: &str) -> AttemptError {
+    AttemptError::fatal(context.invalid_response(message))
 }
 
 /// Parses the JSON body of an answer.
@@ -251,7 +252,7 @@ async fn parse<T: DeserializeOwned>(
 ) -> Result<T, AttemptError> {
     let body = read_body(context, response, MAX_ANSWER_BYTES).await?;
     // the error is not kept as a source, because it may quote the answer
-    serde_json::from_slice(&body).map_err(|error| bad_answer(context, &error.to_string()))
+    serde_json::from_slice(&body).map_err(|error| invalid_response(context, &error.to_string()))
 }
 
 /// Reads a body of at most `max_bytes` bytes.
@@ -266,7 +267,7 @@ async fn read_body(
     {
         if body.len() + chunk.len() > max_bytes {
             let message = format!("the answer has more than {max_bytes} bytes");
-            return Err(bad_answer(context, &message));
+            return Err(invalid_response(context, &message));
         }
         body.extend_from_slice(&chunk);
     }

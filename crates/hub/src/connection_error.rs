@@ -51,7 +51,7 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
         return (false, context.error(FailureKind::Tls, &message, hint));
     }
     if error.is_redirect() || error.is_builder() {
-        return (false, context.bad_answer(&causes));
+        return (false, context.invalid_response(&causes));
     }
     let (message, hint) = if error.is_connect() {
         (
@@ -69,7 +69,7 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
             "start again: downloaded parts are kept and continued".to_owned(),
         )
     };
-    (true, context.error(FailureKind::Connect, &message, hint))
+    (true, context.error(FailureKind::Connection, &message, hint))
 }
 
 /// Returns whether the name of the host could not be resolved.

@@ -215,7 +215,7 @@ impl Download {
         self.append(&mut stream, partial, end, context).await?;
         if partial.bytes() < end {
             let error = context.error(
-                FailureKind::Connect,
+                FailureKind::Connection,
                 "the connection ended before the end of the file",
                 "start again: downloaded parts are kept and continued",
             );
@@ -238,7 +238,7 @@ impl Download {
             let bytes = chunk.len() as u64;
             if bytes > end - partial.bytes() {
                 let message = format!("the answer is too long: the range ends at byte {end}");
-                return Err(AttemptError::fatal(context.bad_answer(&message)).into());
+                return Err(AttemptError::fatal(context.invalid_response(&message)).into());
             }
             partial.append(&chunk).map_err(RangeError::Disk)?;
             self.present.fetch_add(bytes, Ordering::Relaxed);
@@ -292,7 +292,7 @@ fn corrupt(file: &ListedFile, found: &str, context: &RequestContext<'_>) -> HubE
 mod tests {
     use super::*;
     use crate::content_hash::ContentHash;
-    use crate::observer::{Observer, Transfer, Work};
+    use crate::observer::{Observer, Transfer, TransferKind};
     use crate::settings::Settings;
     use crate::source::{FetchOptions, ModelSource};
     use crate::variables::Variables;
@@ -313,7 +313,7 @@ mod tests {
             panic!("{text}");
         }
 
-        fn transfer(&self, work: Work, _: u64) -> Box<dyn Transfer> {
+        fn transfer(&self, work: TransferKind, _: u64) -> Box<dyn Transfer> {
             panic!("{work:?}");
         }
     }
@@ -389,7 +389,7 @@ mod tests {
         // the first range is complete, the second is cut, and then the answer is a page
         let (result, server) = download_with_faults(vec![at_second, Fault::of("signature", page)]);
         let error = result.expect_err("a page is not a file");
-        assert_eq!(error.kind, FailureKind::BadAnswer, "{error}");
+        assert_eq!(error.kind, FailureKind::InvalidResponse, "{error}");
         assert!(error.message.contains("an unknown number of bytes"), "{error}");
         assert_eq!(ranges(&server).last().map(String::as_str), Some("bytes=1200000-2199999"));
     }

@@ -4,12 +4,12 @@
 use crate::disk::{check_room, write_error};
 use crate::download::Download;
 use crate::error::HubError;
-use crate::file_seen::{Verification, Verifications};
+use crate::file_record::{Verification, Verifications};
 use crate::file_state::FileState;
 use crate::identity::Identity;
 use crate::inspect::inspect;
 use crate::listing::{ListedFile, describe_missing, total_bytes};
-use crate::observer::Work;
+use crate::observer::TransferKind;
 use crate::runtime::PARALLEL_FILES;
 use modelgate_model::units::{counted, format_bytes};
 use modelgate_protocol::FailureKind;
@@ -114,7 +114,7 @@ async fn download_all(
     let present = present.fold(0, u64::saturating_add);
     check_room(&job.context(download.commit()), job.cache.root(), all - present)?;
     download.reset_present();
-    let mut transfer = job.observer.transfer(Work::Fetch, all);
+    let mut transfer = job.observer.transfer(TransferKind::Fetch, all);
     transfer.begin(present, &description(job.cache.root(), missing.len(), all - present));
     let mut waiting = missing.iter().enumerate();
     let mut running = JoinSet::new();

@@ -1,7 +1,7 @@
 //! The result of a download.
 
 use crate::error::HubError;
-use crate::file_seen::{FileSeen, Verifications, file_records};
+use crate::file_record::{FileRecord, Verifications, file_records};
 use crate::job::Job;
 use modelgate_protocol::ModelFiles;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub struct Fetched {
     /// The paths of the files.
     pub files: ModelFiles,
     /// The records of the weight files, in the order of `files.weights`.
-    pub weights: Vec<FileSeen>,
+    pub weights: Vec<FileRecord>,
     /// The commit of the revision.
     pub commit: String,
     /// Bytes received over the network.

@@ -2,7 +2,7 @@
 
 use crate::cache::RepositoryCache;
 use crate::content_hash::{ComputedHashes, Hasher};
-use crate::file_seen::{Verification, Verified};
+use crate::file_record::{Verification, Verified};
 use crate::identity::Identity;
 use crate::listing::ListedFile;
 use std::fs::File;
@@ -66,10 +66,10 @@ pub(crate) fn file_state(
     };
     if !hash_all {
         if let Some(sha256) = cache.verified_sha256(&file.hash, content) {
-            return right(Verified::Earlier, Some(sha256));
+            return right(Verified::HashedEarlier, Some(sha256));
         }
         if file.bytes > SMALL_BYTES {
-            return right(Verified::Size, None);
+            return right(Verified::SizeCompared, None);
         }
     }
     let ComputedHashes { name, sha256 } = hash(path, file, progress)?;
@@ -79,7 +79,7 @@ pub(crate) fn file_state(
         return Ok(FileState::Wrong { reason, content });
     }
     cache.set_verified(&file.hash, content, &sha256);
-    right(Verified::Now, Some(sha256))
+    right(Verified::HashedNow, Some(sha256))
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -137,10 +137,10 @@ mod tests {
             FileState::Right { verification, linked } => (verification.verified, linked, hashed),
             other => panic!("{other:?}"),
         };
-        assert_eq!(verified(state(false)), (Verified::Now, false, 5));
+        assert_eq!(verified(state(false)), (Verified::HashedNow, false, 5));
         cache.link(&file, COMMIT).expect("linked");
-        assert_eq!(verified(state(false)), (Verified::Earlier, true, 0));
-        assert_eq!(verified(state(true)), (Verified::Now, true, 5));
+        assert_eq!(verified(state(false)), (Verified::HashedEarlier, true, 0));
+        assert_eq!(verified(state(true)), (Verified::HashedNow, true, 5));
         let mut end = |_| false;
         let error = file_state(&cache, &file, COMMIT, true, &mut end).expect_err("interrupted");
         assert_eq!(error.kind(), io::ErrorKind::Interrupted);

@@ -5,7 +5,7 @@ use crate::file_state::{FileState, file_state};
 use crate::interrupt::interruption;
 use crate::job::Job;
 use crate::listing::{ListedFile, total_bytes};
-use crate::observer::Work;
+use crate::observer::TransferKind;
 use modelgate_model::layout::LayoutError;
 
 /// Returns the state of each of `files` of `commit` in the cache.
@@ -18,7 +18,7 @@ pub(crate) fn inspect<'a>(
     commit: &str,
 ) -> Result<Vec<(&'a ListedFile, FileState)>, HubError> {
     let (observer, verify) = (&*job.observer, job.options.verify);
-    let mut transfer = verify.then(|| observer.transfer(Work::Verify, total_bytes(files)));
+    let mut transfer = verify.then(|| observer.transfer(TransferKind::Verify, total_bytes(files)));
     let mut done = 0;
     let mut progress = |bytes: u64| {
         done += bytes;

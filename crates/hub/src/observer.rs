@@ -11,24 +11,24 @@ pub trait Observer: Send + Sync {
 
     /// Starts the report of a transfer of `total` bytes. The transfer ends when the returned value
     /// is dropped. If [`Transfer::finish`] was not called before, it failed, or had nothing to do.
-    fn transfer(&self, work: Work, total: u64) -> Box<dyn Transfer>;
+    fn transfer(&self, work: TransferKind, total: u64) -> Box<dyn Transfer>;
 }
 
 /// The kind of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum TransferKind {
     /// A download of files from the hub.
     Fetch,
     /// Hashing of files in the cache.
     Verify,
 }
 
-impl Work {
+impl TransferKind {
     /// Returns the name in messages for users.
     pub fn name(self) -> &'static str {
         match self {
-            Work::Fetch => "fetch",
-            Work::Verify => "verify",
+            TransferKind::Fetch => "fetch",
+            TransferKind::Verify => "verify",
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::download::Download;
 use crate::ensure::ensure;
 use crate::error::HubError;
 use crate::fetched::Fetched;
-use crate::file_seen::Verifications;
+use crate::file_record::Verifications;
 use crate::interrupt::unless_interrupted;
 use crate::job::Job;
 use crate::listing::ListedFile;

@@ -48,9 +48,9 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Returns the error for an answer that is not that of a hub.
-    pub(crate) fn bad_answer(&self, message: &str) -> HubError {
+    pub(crate) fn invalid_response(&self, message: &str) -> HubError {
         self.error(
-            FailureKind::BadAnswer,
+            FailureKind::InvalidResponse,
             &format!("{} does not answer like a hub: {message}", self.host()),
             format!(
                 "log in to the network if it has a login page; check the proxy; check {} (now \

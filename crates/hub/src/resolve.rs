@@ -20,7 +20,7 @@ pub(crate) async fn resolve(client: &HubClient, job: &Job) -> Result<String, Hub
     let context = job.context(&job.source.revision);
     let mut result = with_retries(&job.settings, || client.commit(&context)).await;
     if let Err(error) = &mut result
-        && matches!(error.kind, FailureKind::RepositoryNotFound | FailureKind::NoToken)
+        && matches!(error.kind, FailureKind::RepositoryNotFound | FailureKind::TokenMissing)
         && let Some(near) = similar_repository(client, job, &context).await
     {
         error.hint = format!("did you mean {near}? Otherwise, {}", error.hint);

@@ -58,7 +58,7 @@ impl ErrorResponse {
                 format!("use another repository; {page} may name the reason"),
             ),
             (401 | 403, "GatedRepo") | (403, "") if !has_token => error(
-                FailureKind::NoToken,
+                FailureKind::TokenMissing,
                 "the repository is gated, and there is no token",
                 format!("accept the licence on {page}; then {LOGIN_HINT}"),
             ),
@@ -82,7 +82,7 @@ impl ErrorResponse {
                 ),
             ),
             (401, "") => error(
-                FailureKind::NoToken,
+                FailureKind::TokenMissing,
                 "the hub requires a token, and there is none (the hub gives the same answer for \
                  repositories that do not exist)",
                 format!("check the name; if {page} is private or gated, {LOGIN_HINT}"),
@@ -100,7 +100,7 @@ impl ErrorResponse {
                 format!("check the name on {page}; if it is private, {LOGIN_HINT}"),
             ),
             (403, _) if !has_token => error(
-                FailureKind::NoToken,
+                FailureKind::TokenMissing,
                 "the repository cannot be read without a token",
                 format!("open {page}; then {LOGIN_HINT}"),
             ),
@@ -159,7 +159,9 @@ impl ErrorResponse {
                         .to_owned(),
                 )
             },
-            _ => AttemptError::fatal(context.bad_answer(&format!("{status}{server_message}"))),
+            _ => {
+                AttemptError::fatal(context.invalid_response(&format!("{status}{server_message}")))
+            }
         }
     }
 
@@ -174,7 +176,8 @@ impl ErrorResponse {
              other hosts; start again: downloaded parts are kept"
         );
         let is_temporary = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-        let kind = if is_temporary { FailureKind::ServerError } else { FailureKind::BadAnswer };
+        let kind =
+            if is_temporary { FailureKind::ServerError } else { FailureKind::InvalidResponse };
         // the hub replaces an expired address in the next attempt
         AttemptError::temporary(context.error(kind, &message, hint))
     }
@@ -226,24 +229,24 @@ mod tests {
     #[test]
     fn the_kind_depends_on_status_code_server_message_and_token() {
         use FailureKind::{
-            BadAnswer, FileNotFound, LicenceNotAccepted, NoToken, RateLimited, RepositoryNotFound,
-            RevisionNotFound, ServerError, TokenRefused,
+            FileNotFound, InvalidResponse, LicenceNotAccepted, RateLimited, RepositoryNotFound,
+            RevisionNotFound, ServerError, TokenMissing, TokenRefused,
         };
         let token = Some("hf_token");
         for (status, code, message, token, kind) in [
-            (401, "", "", None, NoToken),
+            (401, "", "", None, TokenMissing),
             (401, "", "", token, TokenRefused),
             (401, "RepoNotFound", "", None, RepositoryNotFound),
             (401, "RepoNotFound", "", token, RepositoryNotFound),
             (401, "RepoNotFound", "Invalid credentials", token, TokenRefused),
-            (401, "GatedRepo", "", None, NoToken),
+            (401, "GatedRepo", "", None, TokenMissing),
             (403, "GatedRepo", "", token, LicenceNotAccepted),
             (403, "", "", token, TokenRefused),
             (403, "", "Access is disabled.", token, RepositoryNotFound),
             (404, "RevisionNotFound", "", None, RevisionNotFound),
             (404, "EntryNotFound", "", None, FileNotFound),
             (404, "", "", None, RepositoryNotFound),
-            (418, "", "", None, BadAnswer),
+            (418, "", "", None, InvalidResponse),
             (429, "", "", None, RateLimited),
             (503, "", "", None, ServerError),
         ] {
@@ -269,7 +272,7 @@ mod tests {
     fn a_storage_host_with_an_error_is_named() {
         let url = Url::parse("https://cdn.example/blob?signature=abc").expect("a URL");
         let attempt = error(&ErrorResponse { url, ..response(403, "", "") }, None);
-        assert_eq!(attempt.error.kind, FailureKind::BadAnswer);
+        assert_eq!(attempt.error.kind, FailureKind::InvalidResponse);
         assert!(attempt.error.message.contains("cdn.example, to which"), "{attempt:?}");
         assert!(!format!("{attempt:?}").contains("signature"), "{attempt:?}");
         assert_eq!(attempt.retry_after, Some(Duration::ZERO));

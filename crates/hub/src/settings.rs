@@ -155,7 +155,7 @@ fn endpoint(value: Option<&OsStr>) -> Result<Url, SettingsError> {
 }
 
 fn invalid_value(message: String, hint: &str) -> SettingsError {
-    SettingsError { kind: FailureKind::BadAnswer, message, hint: hint.to_owned() }
+    SettingsError { kind: FailureKind::InvalidResponse, message, hint: hint.to_owned() }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! and with faults.
 
 use modelgate_hub::{
-    FetchOptions, Fetched, HubError, ModelSource, Observer, Opened, Settings, Transfer, Variables,
-    Verified, Work, open,
+    FetchOptions, Fetched, HubError, ModelSource, Observer, Opened, Settings, Transfer,
+    TransferKind, Variables, Verified, open,
 };
 use modelgate_protocol::FailureKind;
 use modelgate_testkit::hub::{Action, Fault, Hub, Repository};
@@ -47,13 +47,13 @@ impl Observer for Recorder {
         self.notes.lock().expect("notes").push(text.to_owned());
     }
 
-    fn transfer(&self, work: Work, total: u64) -> Box<dyn Transfer> {
+    fn transfer(&self, work: TransferKind, total: u64) -> Box<dyn Transfer> {
         Box::new(RecordedTransfer { work, total, events: Arc::clone(&self.events) })
     }
 }
 
 struct RecordedTransfer {
-    work: Work,
+    work: TransferKind,
     total: u64,
     events: Arc<Mutex<Vec<String>>>,
 }
@@ -172,16 +172,16 @@ fn small_files_are_downloaded_first_and_no_file_is_downloaded_twice() {
     assert_eq!(opened.commit(), commit);
     let config = std::fs::read(opened.config().expect("a config")).expect("the config");
     assert_eq!(config, b"{\"model_type\": \"llama\"}");
-    assert_eq!(hub.sent(WEIGHTS), 0, "the weights are not downloaded yet");
+    assert_eq!(hub.bytes_sent(WEIGHTS), 0, "the weights are not downloaded yet");
     let fetched = opened.weights().expect("fetched");
     assert_eq!(fetched.commit, commit);
     assert_eq!(fetched.downloaded_bytes, 300_025);
     assert_eq!(fetched.weights.len(), 1);
     assert_eq!(fetched.weights[0].name, WEIGHTS);
-    assert_eq!(fetched.weights[0].verified, Verified::Now);
+    assert_eq!(fetched.weights[0].verified, Verified::HashedNow);
     assert_eq!(fetched.weights[0].sha256.as_ref().map(String::len), Some(64));
     assert_eq!(std::fs::read(&fetched.files.weights[0]).expect("weights"), vec![7; 300_000]);
-    assert_eq!(hub.sent("README"), 0);
+    assert_eq!(hub.bytes_sent("README"), 0);
     let cache = host.home.path().join("hub").display().to_string();
     let expected = [
         format!("fetch 0 of 25: 2 files, 25 B to download, into {cache}"),
@@ -194,12 +194,12 @@ fn small_files_are_downloaded_first_and_no_file_is_downloaded_twice() {
     let requests = hub.log().len();
     let again = host.fetch().expect("found");
     assert_eq!(again.downloaded_bytes, 0);
-    assert_eq!(again.weights[0].verified, Verified::Earlier);
+    assert_eq!(again.weights[0].verified, Verified::HashedEarlier);
     let log: Vec<String> = hub.log()[requests..].iter().map(|l| l.target.clone()).collect();
     assert_eq!(log, [format!("/api/models/{REPO}/revision/main")]);
 
     host.verify = true;
-    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::Now);
+    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::HashedNow);
     host.verify = false;
 
     drop(hub);
@@ -214,7 +214,7 @@ fn a_dropped_model_leaves_no_lock_and_its_weights_are_not_downloaded() {
     let hub = Hub::start(vec![repository(REPO)]);
     let host = Host::new(&hub.endpoint());
     drop(host.open().expect("opened"));
-    assert_eq!(hub.sent(WEIGHTS), 0);
+    assert_eq!(hub.bytes_sent(WEIGHTS), 0);
     assert_eq!(files_below(&host.home.path().join("hub/.locks")), Vec::<PathBuf>::new());
     assert!(!host.repository_cache().join("refs/main").exists(), "the commit is incomplete");
 }
@@ -244,7 +244,7 @@ fn the_cache_is_used_with_a_note_if_the_hub_is_unreachable() {
     assert_eq!(fetched.notes, recorder.notes());
     let [note] = fetched.notes.as_slice() else { panic!("{:?}", fetched.notes) };
     let (begin, rest) = note.split_once("): ").map_or((note.as_str(), ""), |parts| parts);
-    assert_eq!(begin, "the hub cannot be reached (connect (acquire");
+    assert_eq!(begin, "the hub cannot be reached (connection (acquire");
     assert!(rest.starts_with("owner/Tiny (revision main): no connection to 127.0.0.1"), "{note}");
     let end = format!("; commit {} of revision main in the cache is used", repository.commit);
     assert!(rest.ends_with(&end), "{note}");
@@ -255,7 +255,7 @@ fn the_cache_is_used_with_a_note_if_the_hub_is_unreachable() {
     )
     .expect("removed");
     let error = error(host.open());
-    assert_eq!(error.kind, FailureKind::Connect, "{error}");
+    assert_eq!(error.kind, FailureKind::Connection, "{error}");
 }
 
 #[test]
@@ -270,14 +270,14 @@ fn a_new_commit_is_not_replaced_by_the_cached_one() {
     for target in ["/tree/", "/config.json"] {
         hub.fault(Fault::of(target, busy()));
         assert_eq!(error(host.open()).kind, FailureKind::ServerError, "{target}");
-        hub.fix();
+        hub.clear_faults();
     }
     // without an answer to the request for the listing, a commit in the cache is used
     hub.fault(Fault::of("/tree/", busy()));
     std::fs::remove_dir_all(host.repository_cache().join(".modelgate")).expect("removed");
     let fetched = host.fetch_as(REPO, &repository(REPO).commit).expect("found");
     assert!(fetched.notes[0].contains("server_error (acquire)"), "{:?}", fetched.notes);
-    hub.fix();
+    hub.clear_faults();
     assert_eq!(host.fetch().expect("fetched").commit, new.commit);
 }
 
@@ -289,7 +289,7 @@ fn files_of_another_tool_are_verified_with_the_names_of_their_contents() {
     host.fetch().expect("fetched");
     std::fs::remove_dir_all(host.repository_cache().join(".modelgate")).expect("removed");
     host.set("HF_HUB_OFFLINE", "1");
-    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::Now);
+    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::HashedNow);
     let blob = host.repository_cache().join("blobs").join(repository.etag(WEIGHTS));
     std::fs::write(blob, vec![8; 300_000]).expect("written");
     let error = error(host.open());
@@ -379,7 +379,7 @@ fn a_signal_ends_a_download_and_releases_its_locks() {
     let expected = "SIGINT ended the run while files were downloaded or verified";
     assert_eq!(error.message, expected);
     assert_eq!(files_below(&host.home.path().join("hub/.locks")), Vec::<PathBuf>::new());
-    hub.fix();
+    hub.clear_faults();
     host.fetch().expect("fetched");
 }
 
@@ -391,7 +391,7 @@ fn errors_keep_their_source_without_addresses_and_token() {
     host.set("HF_TOKEN", TOKEN);
     hub.fault(Fault::of("signature", Action::CutAt(1000)));
     let cut = error(host.fetch());
-    assert_eq!(cut.kind, FailureKind::Connect);
+    assert_eq!(cut.kind, FailureKind::Connection);
     assert!(cut.message.contains("(1000 of 300000 bytes are downloaded); tried 1 times"), "{cut}");
     let mut texts = vec![format!("{cut:?}"), cut.to_string(), cut.hint.clone()];
     let mut source = cut.source();
@@ -403,14 +403,14 @@ fn errors_keep_their_source_without_addresses_and_token() {
     for text in texts {
         assert!(!text.contains("signature") && !text.contains(TOKEN), "{text}");
     }
-    hub.fix();
+    hub.clear_faults();
     // an answer that is JSON of another form, and repeats the token
     let page = format!("\"{TOKEN}\"");
     hub.fault(Fault::of("/revision/", Action::Status(200, Vec::new(), page)));
     let page = error(host.open());
-    assert_eq!(page.kind, FailureKind::BadAnswer);
+    assert_eq!(page.kind, FailureKind::InvalidResponse);
     assert!(!format!("{page:?}").contains(TOKEN), "{page:?}");
-    hub.fix();
+    hub.clear_faults();
     host.fetch().expect("fetched");
 }
 

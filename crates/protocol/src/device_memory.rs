@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A device that a worker opened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct DeviceSeen {
+pub struct DeviceRecord {
     /// The device, as the request names it.
     pub device: Device,
     /// The UUID that the driver reports: `GPU-` and 32 hexadecimal digits in five groups.
@@ -24,7 +24,7 @@ pub struct DeviceSeen {
     pub kernels_cached: Option<bool>,
 }
 
-impl DeviceSeen {
+impl DeviceRecord {
     /// Returns the bytes that the worker uses before the first weight, if `before` bytes were in
     /// use when it started.
     pub fn own_baseline(&self, before: u64) -> u64 {

@@ -1,7 +1,7 @@
 //! The events that a worker sends while it works, one JSON object per line.
 
 use crate::{
-    Activity, Agreement, Ceiling, Device, DeviceSeen, Engine, Failure, Generation, Omitted,
+    Activity, Agreement, Ceiling, Device, DeviceRecord, Engine, Failure, Generation, Omitted,
     Perplexity, PoolMemory, Tensor,
 };
 use schemars::JsonSchema;
@@ -53,7 +53,7 @@ pub enum Event {
     /// The running total of an activity. The last one with a name counts.
     Activity(Activity),
     /// A device is open, with everything that it needs before the first weight.
-    Device(DeviceSeen),
+    Device(DeviceRecord),
     /// The memory of one device as the worker sees it, sent repeatedly: at least once before
     /// `loaded`, and once after the last use of the model. It does not count in the phase
     /// `ceilings`.

@@ -63,7 +63,8 @@ pub enum FailureKind {
     Offline,
     /// The repository is gated or private, and there is no token (HTTP status 401).
     /// Fix: accept the licence on the page in the hint, then run `hf auth login` or set `HF_TOKEN`.
-    NoToken,
+    #[serde(alias = "no_token")]
+    TokenMissing,
     /// The hub does not accept the token, or the token has no permission to read the repository
     /// (HTTP status 401 or 403).
     /// Fix: run `hf auth login` again, or give the token the permission to read the repository.
@@ -87,7 +88,8 @@ pub enum FailureKind {
     NameResolution,
     /// No connection to the hub is possible, or connections still break after several retries.
     /// Fix: check the firewall and `HTTPS_PROXY`, and start again: downloaded parts are kept.
-    Connect,
+    #[serde(alias = "connect")]
+    Connection,
     /// The connection to the hub is not trusted: an unknown certificate, a wrong clock, or a server
     /// without TLS.
     /// Fix: set `SSL_CERT_FILE` to the certificate of the proxy, or set the clock.
@@ -103,7 +105,8 @@ pub enum FailureKind {
     ServerError,
     /// The answer is not that of a hub, for example the login page of a network.
     /// Fix: log in to the network, or check `HF_ENDPOINT`.
-    BadAnswer,
+    #[serde(alias = "bad_answer")]
+    InvalidResponse,
     /// The disk has no room for the files, or a quota or file size limit was reached.
     /// Fix: free space (`hf cache ls`), or move the cache with `HF_HOME`.
     DiskFull,
@@ -128,7 +131,8 @@ pub enum FailureKind {
     TensorShape,
     /// The files contain a tensor that the architecture does not use.
     /// Fix: download config and weights from the same commit.
-    TensorLeftOver,
+    #[serde(alias = "tensor_left_over")]
+    TensorUnexpected,
     /// A weight is NaN or infinite.
     /// Fix: use another checkpoint.
     NonFinite,
@@ -148,7 +152,8 @@ pub enum FailureKind {
     DeviceMemory,
     /// The requested device does not exist on this host, or is hidden.
     /// Fix: compare `device` and `CUDA_VISIBLE_DEVICES` with the output of `nvidia-smi -L`.
-    NoDevice,
+    #[serde(alias = "no_device")]
+    DeviceNotFound,
     /// Another run uses the GPU.
     /// Fix: wait for the other run, or increase `stall`.
     DeviceBusy,
@@ -159,16 +164,20 @@ pub enum FailureKind {
     /// The device computes results that differ from those of the CPU, or fails during the
     /// computation.
     /// Fix: build the worker again on this host, and check the log of the system for Xid errors.
-    DeviceWrong,
+    #[serde(alias = "device_wrong")]
+    DeviceFault,
     /// There is no worker program for this device.
     /// Fix: unset `MODELGATE_WORKER`, or use one of the three ways in the hint.
-    NoWorker,
+    #[serde(alias = "no_worker")]
+    WorkerNotFound,
     /// No load of this model can meet a range in `expect`; the message contains the arithmetic.
     /// Fix: set the range to the value in the hint.
-    Impossible,
+    #[serde(alias = "impossible")]
+    ExpectationUnreachable,
     /// A debug build is too slow to load a large model.
     /// Fix: run `cargo test --release`.
-    Unoptimised,
+    #[serde(alias = "unoptimised")]
+    DebugBuild,
     /// The worker sent something that the protocol does not allow.
     /// Fix: build the worker again from the same sources.
     Protocol,
@@ -177,7 +186,8 @@ pub enum FailureKind {
     Crashed,
     /// The worker was ended after its `deadline`.
     /// Fix: read the phases in the report; increase `deadline`.
-    Deadline,
+    #[serde(alias = "deadline")]
+    DeadlineExceeded,
     /// There was no progress for the time of `stall`.
     /// Fix: check the disk, the network file system and the driver; increase `stall`.
     Stalled,
@@ -195,19 +205,19 @@ impl FailureKind {
         match self {
             FailureKind::NotFound => "not_found",
             FailureKind::Offline => "offline",
-            FailureKind::NoToken => "no_token",
+            FailureKind::TokenMissing => "token_missing",
             FailureKind::TokenRefused => "token_refused",
             FailureKind::LicenceNotAccepted => "licence_not_accepted",
             FailureKind::RepositoryNotFound => "repository_not_found",
             FailureKind::RevisionNotFound => "revision_not_found",
             FailureKind::FileNotFound => "file_not_found",
             FailureKind::NameResolution => "name_resolution",
-            FailureKind::Connect => "connect",
+            FailureKind::Connection => "connection",
             FailureKind::Tls => "tls",
             FailureKind::Timeout => "timeout",
             FailureKind::RateLimited => "rate_limited",
             FailureKind::ServerError => "server_error",
-            FailureKind::BadAnswer => "bad_answer",
+            FailureKind::InvalidResponse => "invalid_response",
             FailureKind::DiskFull => "disk_full",
             FailureKind::CacheNotWritable => "cache_not_writable",
             FailureKind::Io => "io",
@@ -215,22 +225,22 @@ impl FailureKind {
             FailureKind::Unsupported => "unsupported",
             FailureKind::TensorMissing => "tensor_missing",
             FailureKind::TensorShape => "tensor_shape",
-            FailureKind::TensorLeftOver => "tensor_left_over",
+            FailureKind::TensorUnexpected => "tensor_unexpected",
             FailureKind::NonFinite => "non_finite",
             FailureKind::Tokenizer => "tokenizer",
             FailureKind::ContextLength => "context_length",
             FailureKind::HostMemory => "host_memory",
             FailureKind::DeviceMemory => "device_memory",
-            FailureKind::NoDevice => "no_device",
+            FailureKind::DeviceNotFound => "device_not_found",
             FailureKind::DeviceBusy => "device_busy",
             FailureKind::DeviceMismatch => "device_mismatch",
-            FailureKind::DeviceWrong => "device_wrong",
-            FailureKind::NoWorker => "no_worker",
-            FailureKind::Impossible => "impossible",
-            FailureKind::Unoptimised => "unoptimised",
+            FailureKind::DeviceFault => "device_fault",
+            FailureKind::WorkerNotFound => "worker_not_found",
+            FailureKind::ExpectationUnreachable => "expectation_unreachable",
+            FailureKind::DebugBuild => "debug_build",
             FailureKind::Protocol => "protocol",
             FailureKind::Crashed => "crashed",
-            FailureKind::Deadline => "deadline",
+            FailureKind::DeadlineExceeded => "deadline_exceeded",
             FailureKind::Stalled => "stalled",
             FailureKind::Interrupted => "interrupted",
             FailureKind::Internal => "internal",

@@ -20,7 +20,8 @@ pub struct Generation {
     /// The natural logarithm of the probability of each chosen token; null if it is not finite.
     pub logprobs: Vec<Option<Finite>>,
     /// The number of NaN and infinite values among all logits of all steps.
-    pub nonfinite_logits: u64,
+    #[serde(alias = "nonfinite_logits")]
+    pub non_finite_logits: u64,
     /// Seconds from the start of the prompt to the first token of the answer.
     pub time_to_first_token_s: Option<Finite>,
     /// Tokens per second after the first token. `None` for fewer than two tokens.

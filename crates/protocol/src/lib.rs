@@ -27,7 +27,7 @@ mod tensor;
 
 pub use activity::{Activity, ActivityName, Ceiling, CeilingName};
 pub use device::{Device, Location, UnknownDevice};
-pub use device_memory::{DeviceSeen, PoolMemory};
+pub use device_memory::{DeviceRecord, PoolMemory};
 pub use dtype::DType;
 pub use engine::Engine;
 pub use event::{Event, PhaseName, Progress, ProgressUnit};
@@ -42,7 +42,7 @@ pub use scheme::Scheme;
 pub use tensor::{Omitted, Tensor};
 
 /// The version of the protocol. The harness refuses a worker with another version, and names both.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The environment variable with the number of the file descriptor for events.
 pub const EVENTS_FD: &str = "MODELGATE_EVENTS_FD";

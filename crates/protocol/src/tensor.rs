@@ -31,9 +31,10 @@ pub struct Tensor {
     #[serde(default)]
     pub worst_nmse: Option<Finite>,
     /// The number of NaN and infinite values in the source.
-    pub nonfinite: u64,
+    #[serde(alias = "nonfinite")]
+    pub non_finite: u64,
     /// The role in the architecture.
-    #[serde(rename = "rule")]
+    #[serde(alias = "rule")]
     pub role: Role,
     /// Why the scheme did not quantize the tensor. `None` if it did, or if nothing was to be
     /// quantized.

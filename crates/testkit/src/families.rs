@@ -1,5 +1,5 @@
 //! Golden data of the supported families: logits that transformers computes from random weights
-//! (`fixtures/golden/families.py`).
+//! (`scripts/golden/families.py`).
 
 use crate::safetensors_edit::{Shard, read_shard};
 use serde::Deserialize;

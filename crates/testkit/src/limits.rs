@@ -15,7 +15,7 @@ pub const MAX_BYTES: usize = 1 << 30;
 pub const MAX_TIME: Duration = Duration::from_secs(5);
 
 /// The system allocator, limited to [`MAX_BYTES`], for the `#[global_allocator]` of a test binary.
-pub struct Limited;
+pub struct LimitedAllocator;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -42,7 +42,7 @@ fn reserve(bytes: usize) -> bool {
 }
 
 // SAFETY: every call is passed on unchanged to the system allocator, or fails, which is allowed.
-unsafe impl GlobalAlloc for Limited {
+unsafe impl GlobalAlloc for LimitedAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !reserve(layout.size()) {
             return std::ptr::null_mut();
@@ -78,7 +78,7 @@ unsafe impl GlobalAlloc for Limited {
 }
 
 /// Returns the maximum number of bytes that were allocated at one time since the last call. 0 if
-/// [`Limited`] is not the global allocator.
+/// [`LimitedAllocator`] is not the global allocator.
 pub fn peak() -> usize {
     PEAK.swap(ALLOCATED.load(Ordering::Relaxed), Ordering::Relaxed)
 }

@@ -136,6 +136,7 @@ pub fn write(dir: &Path, kind: Kind) {
 pub fn write_gguf(dir: &Path, dtype: GgmlDType) -> PathBuf {
     let file = dir.join("smallest.gguf");
     let dtype = uniform(dtype);
-    GgufWriter { vocabulary: Vocabulary::OfFolder, ..GgufWriter::new(&dtype) }.write(dir, &file);
+    GgufWriter { vocabulary: Vocabulary::OfSourceFolder, ..GgufWriter::new(&dtype) }
+        .write(dir, &file);
     file
 }

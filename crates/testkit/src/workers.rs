@@ -27,26 +27,26 @@ impl Script {
 }
 
 /// Returns the path of `name` below the root of the repository.
-pub fn project(name: &str) -> PathBuf {
+pub fn project_path(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     root.canonicalize().unwrap().join(name)
 }
 
 /// Returns the path of `name` below the folder `fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
-    project("fixtures").join(name)
+    project_path("fixtures").join(name)
 }
 
 /// Returns the path of the scripted Python worker, which implements the protocol and reports
 /// invented values.
-pub fn made_up() -> PathBuf {
-    project("tests/workers/made_up.py")
+pub fn scripted_worker() -> PathBuf {
+    project_path("tests/workers/scripted_worker.py")
 }
 
-/// Returns a script with the source of [`made_up`], in which each first string of `changes` is
+/// Returns a script with the source of [`scripted_worker`], in which each first string of `changes` is
 /// replaced by the second one.
-pub fn made_up_with(changes: &[(&str, &str)]) -> Script {
-    let mut source = std::fs::read_to_string(made_up()).unwrap();
+pub fn scripted_worker_with(changes: &[(&str, &str)]) -> Script {
+    let mut source = std::fs::read_to_string(scripted_worker()).unwrap();
     for (from, to) in changes {
         assert!(source.contains(from), "{from}");
         source = source.replace(from, to);

@@ -77,7 +77,8 @@ fn tokenizer_metadata_equal_those_of_llama_cpp() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let source = fixtures().join("tiny").join(folder);
-        let file = convert(dir.path(), &source, |writer| writer.vocabulary = Vocabulary::OfFolder);
+        let file =
+            convert(dir.path(), &source, |writer| writer.vocabulary = Vocabulary::OfSourceFolder);
         let expected = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
         let expected = metadata(&header(&expected));
         let found = metadata(&header(&file[0]));
@@ -100,10 +101,11 @@ fn experts_are_written_merged_or_in_separate_tensors() {
     assert_eq!(content.tensor_infos["blk.1.ffn_gate_inp.weight"].shape.dims(), [8, 64]);
     assert_eq!(content.tensor_infos["blk.1.ffn_down_exps.weight"].shape.dims(), [8, 64, 96]);
     let all = values(&merged, "blk.1.ffn_gate_exps.weight");
-    let apart = convert(dir.path(), &source, |writer| writer.experts = Experts::Apart).remove(0);
-    assert!(!header(&apart).tensor_infos.contains_key("blk.1.ffn_gate_exps.weight"));
+    let separate =
+        convert(dir.path(), &source, |writer| writer.experts = Experts::Separate).remove(0);
+    assert!(!header(&separate).tensor_infos.contains_key("blk.1.ffn_gate_exps.weight"));
     for (expert, part) in all.chunks(all.len() / 8).enumerate() {
-        assert_eq!(values(&apart, &format!("blk.1.ffn_gate.{expert}.weight")), part);
+        assert_eq!(values(&separate, &format!("blk.1.ffn_gate.{expert}.weight")), part);
     }
 }
 

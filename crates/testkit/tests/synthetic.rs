@@ -136,7 +136,7 @@ fn metadata_and_shapes_of_a_gguf_file_equal_those_of_the_converter() {
         (LLAMA, GgmlDType::Q4K, Experts::Merged),
         (QWEN2, GgmlDType::Q8_0, Experts::Merged),
         (MIXTRAL, GgmlDType::Q4K, Experts::Merged),
-        (MIXTRAL, GgmlDType::Q6K, Experts::Apart),
+        (MIXTRAL, GgmlDType::Q6K, Experts::Separate),
     ] {
         let folder = tempfile::tempdir().unwrap();
         write_safetensors(config, folder.path(), u64::MAX, 1, &|_, _| {}).unwrap();
@@ -169,7 +169,7 @@ fn values_of_a_gguf_file_have_the_expected_deviation() {
         (LLAMA, GgmlDType::Q4K, Experts::Merged),
         (QWEN2, GgmlDType::Q5K, Experts::Merged),
         (MIXTRAL, GgmlDType::Q4K, Experts::Merged),
-        (MIXTRAL, GgmlDType::Q8_0, Experts::Apart),
+        (MIXTRAL, GgmlDType::Q8_0, Experts::Separate),
     ] {
         let (_dir, path) = gguf(config, dtype, experts);
         let content = header(&path);
@@ -212,7 +212,7 @@ fn a_file_that_cannot_be_completed_is_removed_and_named() {
     let path = dir.path().join("model.gguf");
     std::fs::create_dir(&path).unwrap();
     let types = uniform(GgmlDType::Q4_0);
-    let error = write_gguf(QWEN2, &path, &types, Experts::Apart, 1, &|_, _| {}).unwrap_err();
+    let error = write_gguf(QWEN2, &path, &types, Experts::Separate, 1, &|_, _| {}).unwrap_err();
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
@@ -224,8 +224,9 @@ fn a_model_larger_than_the_free_space_is_refused_before_writing() {
         .replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4000")
         .replace("\"intermediate_size\": 1024", "\"intermediate_size\": 16000000");
     let path = dir.path().join("model.gguf");
-    let error = write_gguf(&huge, &path, &uniform(GgmlDType::Q4_0), Experts::Apart, 1, &|_, _| {})
-        .unwrap_err();
+    let error =
+        write_gguf(&huge, &path, &uniform(GgmlDType::Q4_0), Experts::Separate, 1, &|_, _| {})
+            .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
     assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
     assert!(error.to_string().contains("bytes are needed"), "{error}");

@@ -29,7 +29,7 @@ worker writes events, one line of JSON each, to the file descriptor in `MODELGAT
 worker to end. With the argument `--engine`, a worker prints its engine as one line of JSON and ends.
 
 A worker in another language needs only the schemas [`schemas/request.json`](../../schemas/request.json) and
-[`schemas/event.json`](../../schemas/event.json). [`tests/workers/made_up.py`](../../tests/workers/made_up.py) is an example.
+[`schemas/event.json`](../../schemas/event.json). [`tests/workers/scripted_worker.py`](../../tests/workers/scripted_worker.py) is an example.
 ";
 
 /// A generated page.

@@ -10,7 +10,7 @@ use super::memory_tracker::MemoryTracker;
 use crate::failures;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, DriverError};
 use candle_core::{CudaDevice, Device};
-use modelgate_protocol::{DeviceSeen, Failure, PoolMemory, Stage};
+use modelgate_protocol::{DeviceRecord, Failure, PoolMemory, Stage};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// An open CUDA device. Clones refer to the same device.
@@ -132,10 +132,10 @@ impl Gpu {
 
     /// Returns the properties of the device that are reported, and how much of its memory is in use
     /// now.
-    pub(crate) fn seen(&self) -> DeviceSeen {
+    pub(crate) fn record(&self) -> DeviceRecord {
         let memory = self.memory();
         let capability = self.0.context.compute_capability().unwrap_or_default();
-        DeviceSeen {
+        DeviceRecord {
             device: self.0.id,
             uuid: memory.uuid,
             name: self.0.context.name().unwrap_or_default(),

@@ -27,7 +27,7 @@ pub(super) fn running_failure(device: &str, stage: Stage) -> impl Fn(DriverError
         }
         Failure::new(
             stage,
-            FailureKind::DeviceWrong,
+            FailureKind::DeviceFault,
             format!("{device}: the operation failed: {error}"),
             "check the system log for Xid errors; if there are none, report this defect of \
              modelgate with the name of the model",
@@ -40,7 +40,7 @@ pub(super) fn opening_failure(device: &str, error: &str) -> Failure {
     let missing = ["CUDA_ERROR_NO_DEVICE", "CUDA_ERROR_INVALID_DEVICE"];
     let (kind, hint) = if missing.iter().any(|code| error.contains(code)) {
         (
-            FailureKind::NoDevice,
+            FailureKind::DeviceNotFound,
             "compare the device with `nvidia-smi -L` and `CUDA_VISIBLE_DEVICES`",
         )
     } else {

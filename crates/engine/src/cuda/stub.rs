@@ -5,7 +5,7 @@ use super::{AttentionShape, Region, UploadStats};
 use crate::failures;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor, bail};
-use modelgate_protocol::{Ceiling, DType, DeviceSeen, Failure, FailureKind, PoolMemory, Stage};
+use modelgate_protocol::{Ceiling, DType, DeviceRecord, Failure, FailureKind, PoolMemory, Stage};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Gpu {
     /// `no_device`.
     pub(crate) fn open(ordinal: u32, _limit: Option<u64>) -> std::result::Result<Gpu, Failure> {
         Err(failures::start(
-            FailureKind::NoDevice,
+            FailureKind::DeviceNotFound,
             format!("cuda:{ordinal}: this worker was built without CUDA"),
             "build the worker with `--features cuda`; or set `device = \"cpu\"`",
         ))
@@ -70,7 +70,7 @@ impl Gpu {
         match *self {}
     }
 
-    pub(crate) fn seen(&self) -> DeviceSeen {
+    pub(crate) fn record(&self) -> DeviceRecord {
         match *self {}
     }
 

@@ -10,7 +10,7 @@ pub(super) struct PieceStats {
     /// The squared error of quantization; zero if the piece was not quantized.
     pub(super) error: SquaredError,
     /// The number of NaN and infinite values.
-    pub(super) nonfinite: u64,
+    pub(super) non_finite: u64,
     /// The number of values.
     pub(super) values: u64,
     /// The index of the matrix in the tensor that the piece belongs to.
@@ -34,10 +34,10 @@ pub(super) enum Defect {
 
 /// Inspects float values. `first` is the index in the tensor of the first of them.
 pub(super) fn inspect(values: &[f32], first: u64) -> PieceStats {
-    let nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
-    let at = values.iter().position(|value| !value.is_finite()).filter(|_| nonfinite > 0);
+    let non_finite = values.iter().filter(|value| !value.is_finite()).count() as u64;
+    let at = values.iter().position(|value| !value.is_finite()).filter(|_| non_finite > 0);
     PieceStats {
-        nonfinite,
+        non_finite,
         values: values.len() as u64,
         all_zero: values.iter().all(|value| *value == 0.0),
         defect: at.map(|at| Defect::NonFinite(first + at as u64)),
@@ -67,7 +67,7 @@ pub(super) fn inspect_blocks(dtype: &DType, bytes: &[u8], first: u64) -> PieceSt
         if scales.iter().any(|at| scale(at) & EXPONENT == EXPONENT) {
             let at = first + number * elements;
             stats.defect.get_or_insert(Defect::NonFinite(at));
-            stats.nonfinite += elements;
+            stats.non_finite += elements;
         }
         stats.values += elements;
     }

@@ -18,7 +18,7 @@ pub(super) fn inventory(job: &Job, file: &str, loaded: &LoadedTensor) -> Tensor 
         device: first.map_or(Device::Cpu, ResidentTensor::device),
         nmse: loaded.nmse.and_then(Finite::new),
         worst_nmse: loaded.worst_nmse.and_then(Finite::new),
-        nonfinite: loaded.nonfinite,
+        non_finite: loaded.non_finite,
         role: job.placement.role,
         reason: job.placement.reason.clone(),
     }

@@ -56,7 +56,7 @@ pub(super) fn left_over(
     let more = unknown.len() - shown.len();
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Err(failures::load(
-        FailureKind::TensorLeftOver,
+        FailureKind::TensorUnexpected,
         format!(
             "{} tensors are not used by the architecture: {}{more}",
             unknown.len(),

@@ -233,7 +233,7 @@ impl TensorLoader<'_> {
                 decode(&self.tensor.dtype, &scratch.bytes, &mut scratch.values);
             }
             let mut stats = inspect(&scratch.values, start.value);
-            if stats.nonfinite == 0 && !self.raw {
+            if stats.non_finite == 0 && !self.raw {
                 self.convert(blocks, bytes, start.value, &scratch.values, &mut stats);
             }
             self.context.meter.advance(bytes);

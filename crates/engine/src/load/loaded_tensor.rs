@@ -16,7 +16,7 @@ pub(super) struct LoadedTensor {
     /// The index of the first matrix that contains only zeros; `None` if there is no such matrix.
     pub(super) first_zero_matrix: Option<usize>,
     /// The number of NaN and infinite values in the source.
-    pub(super) nonfinite: u64,
+    pub(super) non_finite: u64,
     /// The first value that makes the tensor unusable; `None` if the tensor is usable.
     pub(super) defect: Option<Defect>,
 }
@@ -44,7 +44,7 @@ impl LoadedTensor {
                 .find(|pieces| pieces.iter().all(|piece| piece.all_zero))
                 .and_then(|pieces| pieces.first())
                 .map(|piece| piece.matrix),
-            nonfinite: pieces.iter().map(|piece| piece.nonfinite).sum(),
+            non_finite: pieces.iter().map(|piece| piece.non_finite).sum(),
             defect: pieces.iter().find_map(|piece| piece.defect),
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn unusable(
         Defect::NonFinite(at) => (
             format!(
                 "tensor {name} in {file}: {} values are NaN or infinite, the first at index {at}",
-                loaded.nonfinite
+                loaded.non_finite
             ),
             "download the checkpoint again; or report the values to its publisher",
         ),

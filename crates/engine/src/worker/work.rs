@@ -40,7 +40,7 @@ pub(super) fn work(
         phase(PhaseName::Kernels);
         gpu.load_kernels()?;
         self_test(gpu, &format_of(request.files.format).block_types(request.quantization))?;
-        events(Event::Device(gpu.seen()));
+        events(Event::Device(gpu.record()));
     }
     let send_memory = || {
         if let Some(gpu) = device.gpu() {

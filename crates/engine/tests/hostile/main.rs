@@ -14,13 +14,13 @@ mod tokenizer;
 
 use modelgate_engine::Model;
 use modelgate_protocol::{Event, Failure, ModelFiles, Scheme, Tensor};
-use modelgate_testkit::limits::Limited;
+use modelgate_testkit::limits::LimitedAllocator;
 use modelgate_testkit::model_files::{gguf as gguf_files, safetensors_folder as files};
 use modelgate_testkit::requests;
 use std::sync::Mutex;
 
 #[global_allocator]
-static MEMORY: Limited = Limited;
+static MEMORY: LimitedAllocator = LimitedAllocator;
 
 /// Loads a model as the worker does, and returns it with its inventory.
 fn load(files: &ModelFiles) -> Result<(Model, Vec<Tensor>), Failure> {

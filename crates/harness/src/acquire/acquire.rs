@@ -10,7 +10,7 @@ use crate::measurement::Acquired;
 use crate::plan::{Location, ModelJob};
 use crate::settings::Settings;
 use crate::signal::Interrupt;
-use modelgate_hub::{FetchOptions, FileSeen};
+use modelgate_hub::{FetchOptions, FileRecord};
 use modelgate_model::layout;
 use modelgate_protocol::{Finite, ModelFiles};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ enum OpenedFiles {
 
 /// A model whose files are all present.
 #[derive(Debug, Clone)]
-pub struct Ready {
+pub struct ReadyModel {
     /// The files for the worker.
     pub files: ModelFiles,
     /// The description of the files for the report.
@@ -98,9 +98,9 @@ impl OpenedModel {
     ///
     /// # Errors
     /// A file is missing or invalid. The error contains the searched places and the fix.
-    pub fn finish(self) -> Result<Ready, AcquireError> {
+    pub fn finish(self) -> Result<ReadyModel, AcquireError> {
         let ready = match self.0 {
-            OpenedFiles::Local(files) => Ready {
+            OpenedFiles::Local(files) => ReadyModel {
                 acquired: Acquired {
                     files: modelgate_hub::local_files(&files)?,
                     ..Acquired::default()
@@ -109,7 +109,7 @@ impl OpenedModel {
             },
             OpenedFiles::Hub(opened) => {
                 let fetched = opened.weights()?;
-                Ready {
+                ReadyModel {
                     files: fetched.files,
                     acquired: Acquired {
                         files: fetched.weights,
@@ -126,18 +126,19 @@ impl OpenedModel {
 
 /// Adds the fraction of the weights that is in the page cache. The weights have not been read yet,
 /// unless they were hashed in this run.
-fn with_page_cache_fraction(ready: Ready) -> Ready {
-    let Ready { mut files, mut acquired } = ready;
-    let with_fraction = |(path, file): (&PathBuf, FileSeen)| {
+fn with_page_cache_fraction(ready: ReadyModel) -> ReadyModel {
+    let ReadyModel { mut files, mut acquired } = ready;
+    let with_fraction = |(path, file): (&PathBuf, FileRecord)| {
         let page_cache_fraction = page_cache::fraction(path).and_then(Finite::new);
-        FileSeen { page_cache_fraction, ..file }
+        FileRecord { page_cache_fraction, ..file }
     };
     acquired.files = files.weights.iter().zip(acquired.files).map(with_fraction).collect();
-    let cached_bytes = |file: &FileSeen| Some(file.page_cache_fraction?.get() * file.bytes as f64);
+    let cached_bytes =
+        |file: &FileRecord| Some(file.page_cache_fraction?.get() * file.bytes as f64);
     let cached_bytes = acquired.files.iter().map(cached_bytes).sum::<Option<f64>>();
     let total_bytes: f64 = acquired.files.iter().map(|file| file.bytes as f64).sum();
     files.page_cache_fraction = cached_bytes.and_then(|cached| Finite::new(cached / total_bytes));
-    Ready { files, acquired }
+    ReadyModel { files, acquired }
 }
 
 /// Writes the bundled model at `path` to a folder below `scratch`, and returns the folder.
@@ -156,7 +157,7 @@ mod tests {
     use crate::settings::Environment;
     use modelgate_protocol::WeightFormat;
 
-    fn acquire(job: &ModelJob, scratch: &Path) -> Result<Ready, AcquireError> {
+    fn acquire(job: &ModelJob, scratch: &Path) -> Result<ReadyModel, AcquireError> {
         let settings = Settings::resolve(&Environment::default()).expect("settings");
         let options = AcquireOptions {
             settings: &settings,

@@ -10,6 +10,6 @@ mod observer;
 mod page_cache;
 mod read_config;
 
-pub use acquire::{AcquireOptions, OpenedModel, Ready, open};
+pub use acquire::{AcquireOptions, OpenedModel, ReadyModel, open};
 pub use error::AcquireError;
 pub use read_config::read_config;

@@ -2,7 +2,7 @@
 
 use crate::progress::{self, TransferProgress};
 use crate::signal::{self, Interrupt};
-use modelgate_hub::{Observer, Transfer, Work};
+use modelgate_hub::{Observer, Transfer, TransferKind};
 
 /// The observer of the downloads of one model: shows the progress on standard error, and forwards
 /// signals.
@@ -22,7 +22,7 @@ impl Observer for RunObserver {
         progress::note(&self.title, text);
     }
 
-    fn transfer(&self, work: Work, total: u64) -> Box<dyn Transfer> {
+    fn transfer(&self, work: TransferKind, total: u64) -> Box<dyn Transfer> {
         Box::new(TransferProgress::new(&self.title, work.name(), total))
     }
 }

@@ -1,7 +1,7 @@
 //! Decides whether a load may start or continue.
 
 use super::bounds::{MemoryBounds, bounds_refusal};
-use super::device_room::{DeviceRoom, device_refusal};
+use super::device_capacity::{DeviceCapacity, device_refusal};
 use super::host_room::host_refusal;
 use super::predict::predict;
 use super::refusal::Refusal;
@@ -10,8 +10,8 @@ use modelgate_model::parameters;
 use modelgate_model::units::grouped;
 use modelgate_protocol::FailureKind;
 
-/// The number of parameters above which an unoptimised build would take hours.
-const MAX_UNOPTIMISED_PARAMETERS: u64 = 1_000_000_000;
+/// The number of parameters above which an debug_build build would take hours.
+const MAX_DEBUG_BUILD_PARAMETERS: u64 = 1_000_000_000;
 
 /// The limits for a load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,31 +21,31 @@ pub struct Admission {
     /// The host memory in bytes; 0 if unknown.
     pub host_memory: u64,
     /// Whether the worker is built without optimisation.
-    pub unoptimised: bool,
+    pub debug_build: bool,
 }
 
 impl Admission {
-    /// Admits a load on GPUs with the memory `rooms`, or refuses it. It is called again when more
+    /// Admits a load on GPUs with the memory `capacities`, or refuses it. It is called again when more
     /// is known: the shapes of the model, then the baseline of the worker on its GPUs.
     ///
     /// # Errors
     /// The first reason against the load.
-    pub fn admit(&self, spec: &LoadSpec, rooms: &[DeviceRoom]) -> Result<(), Refusal> {
-        let refusal = unoptimised_refusal(parameters(&spec.config), self.unoptimised)
+    pub fn admit(&self, spec: &LoadSpec, capacities: &[DeviceCapacity]) -> Result<(), Refusal> {
+        let refusal = debug_build_refusal(parameters(&spec.config), self.debug_build)
             .or_else(|| bounds_refusal(spec, self.bounds))
             .or_else(|| host_refusal(spec, &predict(spec), self.host_memory))
-            .or_else(|| device_refusal(spec, rooms));
+            .or_else(|| device_refusal(spec, capacities));
         refusal.map_or(Ok(()), Err)
     }
 }
 
-fn unoptimised_refusal(parameters: u64, unoptimised: bool) -> Option<Refusal> {
-    (unoptimised && parameters > MAX_UNOPTIMISED_PARAMETERS).then(|| Refusal {
-        kind: FailureKind::Unoptimised,
+fn debug_build_refusal(parameters: u64, debug_build: bool) -> Option<Refusal> {
+    (debug_build && parameters > MAX_DEBUG_BUILD_PARAMETERS).then(|| Refusal {
+        kind: FailureKind::DebugBuild,
         message: format!(
             "the build is not optimised: the model has {} parameters, expected at most {}",
             grouped(parameters),
-            grouped(MAX_UNOPTIMISED_PARAMETERS)
+            grouped(MAX_DEBUG_BUILD_PARAMETERS)
         ),
         hint: "run `cargo test --release`".to_owned(),
     })
@@ -62,22 +62,22 @@ mod tests {
         for repo in known::repositories() {
             let config = known::config(repo).expect("embedded").expect("a valid config");
             let parameters = parameters(&config);
-            let refusal = unoptimised_refusal(parameters, true).expect("refused");
-            assert_eq!(refusal.kind, FailureKind::Unoptimised);
+            let refusal = debug_build_refusal(parameters, true).expect("refused");
+            assert_eq!(refusal.kind, FailureKind::DebugBuild);
             assert!(refusal.hint.contains("--release"), "{refusal:?}");
-            assert_eq!(unoptimised_refusal(parameters, false), None);
+            assert_eq!(debug_build_refusal(parameters, false), None);
         }
-        assert_eq!(unoptimised_refusal(2_623_744, true), None);
+        assert_eq!(debug_build_refusal(2_623_744, true), None);
     }
 
     #[test]
     fn the_first_reason_against_a_load_is_returned() {
         let spec = llama_70b("q4_k");
-        let room = DeviceRoom { total: 8_000_000_000, others: 0, limit: None, baseline: None };
+        let room = DeviceCapacity { total: 8_000_000_000, others: 0, limit: None, baseline: None };
         let large_host = Admission {
             bounds: MemoryBounds::default(),
             host_memory: 64_000_000_000,
-            unoptimised: false,
+            debug_build: false,
         };
         assert_eq!(large_host.admit(&spec, &[]), Ok(()));
         let kind =
@@ -87,8 +87,11 @@ mod tests {
         assert_eq!(kind(&small_host), FailureKind::HostMemory);
         let vram = Some(super::super::ByteRange { min: 0, max: 1_000 });
         let bounds = MemoryBounds { vram, ram: None };
-        assert_eq!(kind(&Admission { bounds, ..small_host.clone() }), FailureKind::Impossible);
-        let unoptimised = Admission { unoptimised: true, ..small_host };
-        assert_eq!(kind(&unoptimised), FailureKind::Unoptimised);
+        assert_eq!(
+            kind(&Admission { bounds, ..small_host.clone() }),
+            FailureKind::ExpectationUnreachable
+        );
+        let debug_build = Admission { debug_build: true, ..small_host };
+        assert_eq!(kind(&debug_build), FailureKind::DebugBuild);
     }
 }

@@ -59,7 +59,7 @@ pub fn bounds_refusal(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> 
         ),
     };
     (needed > allowed).then(|| Refusal {
-        kind: FailureKind::Impossible,
+        kind: FailureKind::ExpectationUnreachable,
         message: format!(
             "{name} allows at most {}, which no load of this model can meet: {} parameters in {} \
              take {} ({:.2} bits per weight), and the KV cache for a context of {} takes {}: {} \

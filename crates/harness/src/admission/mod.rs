@@ -5,7 +5,7 @@
 
 mod admit;
 mod bounds;
-mod device_room;
+mod device_capacity;
 mod host_room;
 mod predict;
 mod prediction;
@@ -14,7 +14,7 @@ mod spec;
 
 pub use admit::Admission;
 pub use bounds::{ByteRange, MemoryBounds, bounds_refusal};
-pub use device_room::{DeviceRoom, device_refusal};
+pub use device_capacity::{DeviceCapacity, device_refusal};
 pub use host_room::host_refusal;
 pub use predict::predict;
 pub use prediction::Prediction;

@@ -14,19 +14,19 @@ const MIN_DERIVED_MARGIN: u64 = 100_000_000;
 
 /// An expected value, with its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Given<T> {
+pub struct ExpectedValue<T> {
     /// The value.
     pub value: T,
     /// Whether it was derived and not given in the manifest.
     pub derived: bool,
 }
 
-impl<T> Given<T> {
+impl<T> ExpectedValue<T> {
     /// Returns the given value, otherwise the derived value `otherwise`.
-    pub fn or(given: Option<T>, otherwise: T) -> Given<T> {
+    pub fn or(given: Option<T>, otherwise: T) -> ExpectedValue<T> {
         match given {
-            Some(value) => Given { value, derived: false },
-            None => Given { value: otherwise, derived: true },
+            Some(value) => ExpectedValue { value, derived: false },
+            None => ExpectedValue { value: otherwise, derived: true },
         }
     }
 }
@@ -41,14 +41,14 @@ pub struct Expectation {
     /// The request of a synthetic model. `None` if the answers to questions are judged.
     pub fixed_run: Option<FixedRun>,
     /// The maximum time from the spawn until the model is loaded.
-    pub load_cached: Given<Duration>,
+    pub load_cached: ExpectedValue<Duration>,
     /// The maximum time to load, including the download, if files were downloaded.
-    pub load_first: Given<Duration>,
+    pub load_first: ExpectedValue<Duration>,
     /// The limits of peak memory. If `None`, they are derived from the prediction of the
     /// measurement.
     pub memory: MemoryBounds,
     /// The maximum perplexity.
-    pub perplexity: Given<f64>,
+    pub perplexity: ExpectedValue<f64>,
     /// The SHA-256 of the perplexity text, in hexadecimal.
     pub text_sha256: String,
     /// The length of the perplexity text in bytes.
@@ -71,27 +71,30 @@ pub struct Answer {
 impl Expectation {
     /// Returns the range of peak device memory. `None` if neither manifest nor prediction gives
     /// one.
-    pub fn vram_range(&self, prediction: Option<&Prediction>) -> Option<Given<ByteRange>> {
+    pub fn vram_range(&self, prediction: Option<&Prediction>) -> Option<ExpectedValue<ByteRange>> {
         given_or_derived(self.memory.vram, prediction.map(|p| p.device_peak))
     }
 
     /// Returns the range of peak private host memory. `None` if neither manifest nor prediction
     /// gives one.
-    pub fn ram_range(&self, prediction: Option<&Prediction>) -> Option<Given<ByteRange>> {
+    pub fn ram_range(&self, prediction: Option<&Prediction>) -> Option<ExpectedValue<ByteRange>> {
         given_or_derived(self.memory.ram, prediction.map(|p| p.host_peak))
     }
 }
 
-fn given_or_derived(given: Option<ByteRange>, predicted: Option<u64>) -> Option<Given<ByteRange>> {
+fn given_or_derived(
+    given: Option<ByteRange>,
+    predicted: Option<u64>,
+) -> Option<ExpectedValue<ByteRange>> {
     match (given, predicted) {
-        (Some(value), _) => Some(Given { value, derived: false }),
+        (Some(value), _) => Some(ExpectedValue { value, derived: false }),
         (None, Some(predicted)) => {
             let margin = ((predicted as f64 * DERIVED_MARGIN) as u64).max(MIN_DERIVED_MARGIN);
             let value = ByteRange {
                 min: predicted.saturating_sub(margin),
                 max: predicted.saturating_add(margin),
             };
-            Some(Given { value, derived: true })
+            Some(ExpectedValue { value, derived: true })
         }
         (None, None) => None,
     }
@@ -107,10 +110,10 @@ pub(super) mod tests {
             quantization: Scheme::from_name(quantization).expect("a scheme"),
             in_place: false,
             fixed_run: None,
-            load_cached: Given::or(None, Duration::from_secs(60)),
-            load_first: Given::or(None, Duration::from_secs(60)),
+            load_cached: ExpectedValue::or(None, Duration::from_secs(60)),
+            load_first: ExpectedValue::or(None, Duration::from_secs(60)),
             memory: MemoryBounds::default(),
-            perplexity: Given::or(None, 100.0),
+            perplexity: ExpectedValue::or(None, 100.0),
             text_sha256: String::new(),
             text_bytes: 0,
             answers: Vec::new(),

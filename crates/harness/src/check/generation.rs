@@ -95,8 +95,11 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
 /// log-probabilities.
 pub(super) fn invalid_values(generation: &Generation) -> Option<String> {
     let name = &generation.name;
-    if generation.nonfinite_logits > 0 {
-        return Some(format!("{name}: {} logits are NaN or infinite", generation.nonfinite_logits));
+    if generation.non_finite_logits > 0 {
+        return Some(format!(
+            "{name}: {} logits are NaN or infinite",
+            generation.non_finite_logits
+        ));
     }
     if generation.tokens.is_empty() || generation.prompt_tokens.is_empty() {
         return Some(format!("{name}: the worker reported no tokens"));

@@ -19,7 +19,10 @@ pub(super) fn check(measurement: &Measurement) -> Verdict {
     if measurement.load_s.is_none() {
         let verdict = without_evidence(measurement, EXPECTED.into(), true);
         // an expectation that cannot be met is the subject of `memory_range`, not of `load`
-        let other = measurement.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Impossible);
+        let other = measurement
+            .failure
+            .as_ref()
+            .is_some_and(|f| f.kind == FailureKind::ExpectationUnreachable);
         return Verdict { status: if other { Status::Blocked } else { Status::Failed }, ..verdict };
     }
     let inventory = &measurement.tensors;
@@ -38,11 +41,11 @@ pub(super) fn check(measurement: &Measurement) -> Verdict {
         observed.push_str(&format!("; omitted: {} {}", omitted.tensors, omitted.group));
     }
     let verdict = Verdict::passed(EXPECTED, observed, false);
-    if let Some(non_finite) = inventory.list.iter().find(|tensor| tensor.nonfinite > 0) {
+    if let Some(non_finite) = inventory.list.iter().find(|tensor| tensor.non_finite > 0) {
         return verdict.failed(
             format!(
                 "tensor {} of {} contains {} values that are NaN or infinite",
-                non_finite.name, non_finite.file, non_finite.nonfinite
+                non_finite.name, non_finite.file, non_finite.non_finite
             ),
             "download the file again and compare its hash: the file is damaged, or the training \
              diverged",
@@ -157,7 +160,7 @@ mod tests {
             device: Device::Cpu,
             nmse: None,
             worst_nmse: None,
-            nonfinite: 0,
+            non_finite: 0,
             role: Role::Linear,
             reason: None,
         }

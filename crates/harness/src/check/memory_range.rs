@@ -1,7 +1,7 @@
 //! `memory_range`: the peaks of device memory and private host memory are within their ranges, and
 //! the device memory is released.
 
-use super::expectation::{Expectation, Given};
+use super::expectation::{Expectation, ExpectedValue};
 use super::verdict::{Verdict, without_evidence};
 use crate::admission::{ByteRange, Prediction};
 use crate::measurement::{
@@ -30,7 +30,7 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let (Outcome::Measured, Some(host)) = (measurement.outcome, host) else {
         // a worker that does not end well may not have released its memory
         let subject = measurement.failure.as_ref().is_some_and(|failure| {
-            failure.kind == FailureKind::Impossible || failure.stage == Stage::Unload
+            failure.kind == FailureKind::ExpectationUnreachable || failure.stage == Stage::Unload
         });
         return without_evidence(measurement, expected, subject);
     };
@@ -100,25 +100,26 @@ fn unseen_use_note(devices: &[DeviceMemory]) -> String {
         let gap = longest(|device| device.longest_gap_s);
         format!(" (sampled: a use shorter than {gap} can be missed)")
     } else {
-        let gap = longest(|device| device.outside_gap_s);
+        let gap = longest(|device| device.outside_allocator_gap_s);
         format!(" (a use outside the allocator shorter than {gap} can be missed)")
     }
 }
 
 /// Returns a note on the memory that other processes used on the devices.
 fn other_processes_note(devices: &[DeviceMemory]) -> String {
-    let reported = devices.iter().filter(|device| !device.foreign.is_empty()).map(|device| {
-        let processes: Vec<String> = device
-            .foreign
-            .iter()
-            .map(|process| format!("{} {}", process_name(process), format_bytes(process.bytes)))
-            .collect();
-        format!(
-            "; used on {} by other processes, not counted: {}",
-            device.device,
-            processes.join(", ")
-        )
-    });
+    let reported =
+        devices.iter().filter(|device| !device.foreign_processes.is_empty()).map(|device| {
+            let processes: Vec<String> = device
+                .foreign_processes
+                .iter()
+                .map(|process| format!("{} {}", process_name(process), format_bytes(process.bytes)))
+                .collect();
+            format!(
+                "; used on {} by other processes, not counted: {}",
+                device.device,
+                processes.join(", ")
+            )
+        });
     let not_separated = devices.iter().filter(|device| !device.per_process).map(|device| {
         format!(
             "; the driver does not show which process is the worker: its memory on {} is the \
@@ -151,7 +152,7 @@ fn unaccounted_tensors(device: &DeviceMemory, measurement: &Measurement) -> Opti
 /// hint.
 fn unusable_figures(device: &DeviceMemory) -> Option<(String, &'static str)> {
     let name = &device.device;
-    if let Some(reason) = &device.mixed {
+    if let Some(reason) = &device.attribution_problem {
         let message = format!(
             "the memory of the worker on {name} cannot be separated from that of other processes: \
              {reason}"
@@ -172,10 +173,10 @@ fn unusable_figures(device: &DeviceMemory) -> Option<(String, &'static str)> {
     if left <= UNLOAD_TOLERANCE {
         return None;
     }
-    let holders = if device.foreign.is_empty() {
+    let holders = if device.foreign_processes.is_empty() {
         "the driver shows no process that uses it".to_owned()
     } else {
-        let others: Vec<String> = device.foreign.iter().map(process_name).collect();
+        let others: Vec<String> = device.foreign_processes.iter().map(process_name).collect();
         format!("possibly used by {}", others.join(", "))
     };
     let message = format!(
@@ -194,7 +195,7 @@ fn unusable_figures(device: &DeviceMemory) -> Option<(String, &'static str)> {
 /// Returns the error if `peak` is not in `range`.
 fn range_error(
     name: &str,
-    range: Given<ByteRange>,
+    range: ExpectedValue<ByteRange>,
     peak: u64,
     prediction: Option<&Prediction>,
 ) -> Option<String> {
@@ -255,14 +256,14 @@ mod tests {
             after_load: 40 * GB,
             peak_load: 41 * GB,
             peak: 41_200_000_000,
-            peak_source: PeakSource::Pool,
+            peak_source: PeakSource::HighWaterMark,
             after_unload: Some(GB),
             predicted_peak: None,
             foreign_peak: 0,
-            foreign: Vec::new(),
+            foreign_processes: Vec::new(),
             per_process: true,
-            mixed: None,
-            outside_gap_s: Finite::new(0.003),
+            attribution_problem: None,
+            outside_allocator_gap_s: Finite::new(0.003),
             samples: 1000,
             longest_gap_s: Finite::new(0.007),
         }
@@ -352,17 +353,19 @@ mod tests {
         let left = DeviceMemory { after_unload: Some(GB + UNLOAD_TOLERANCE + 1), ..device() };
         assert_fails(left.clone(), "67.1 MB of cuda:0 were not released: 1.00 GB in use before");
         assert_fails(left, "the driver shows no process that uses it");
-        let foreign = vec![ForeignProcess { pid: 7, name: Some("python".into()), bytes: GB }];
-        let used = DeviceMemory { after_unload: Some(3 * GB), foreign, ..device() };
+        let foreign_processes =
+            vec![ForeignProcess { pid: 7, name: Some("python".into()), bytes: GB }];
+        let used = DeviceMemory { after_unload: Some(3 * GB), foreign_processes, ..device() };
         assert_fails(used, "possibly used by python (process 7)");
         assert_fails(DeviceMemory { after_unload: None, ..device() }, "could not be read after");
     }
 
     #[test]
     fn memory_of_other_processes_is_reported_and_fails_if_inseparable() {
-        let foreign =
+        let foreign_processes =
             vec![ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2_147_483_648 }];
-        let passed = verdict(&measured(vec![DeviceMemory { foreign, ..device() }]), RANGE);
+        let passed =
+            verdict(&measured(vec![DeviceMemory { foreign_processes, ..device() }]), RANGE);
         assert_eq!(passed.status, Status::Passed);
         let expected =
             "used on cuda:0 by other processes, not counted: python (process 77) 2.15 GB";
@@ -371,9 +374,9 @@ mod tests {
         let passed = verdict(&measured(vec![unseen.clone()]), RANGE);
         assert_eq!(passed.status, Status::Passed);
         assert!(passed.observed.contains("does not show which process"), "{}", passed.observed);
-        let mixed = Some("two processes started: 7, 8".to_owned());
+        let attribution_problem = Some("two processes started: 7, 8".to_owned());
         assert_fails(
-            DeviceMemory { mixed, ..unseen },
+            DeviceMemory { attribution_problem, ..unseen },
             "on cuda:0 cannot be separated from that of other processes: two processes started",
         );
     }
@@ -391,7 +394,7 @@ mod tests {
             device: Device::Cuda(0),
             nmse: None,
             worst_nmse: None,
-            nonfinite: 0,
+            non_finite: 0,
             role: Role::Linear,
             reason: None,
         };

@@ -17,7 +17,7 @@ mod time_budget;
 mod verdict;
 mod words;
 
-pub use expectation::{Answer, Expectation, Given};
+pub use expectation::{Answer, Expectation, ExpectedValue};
 pub use fixed_run::FixedRun;
 pub use kind::Check;
 pub use verdict::{Status, Verdict};

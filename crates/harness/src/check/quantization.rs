@@ -208,7 +208,7 @@ mod tests {
             device: Device::Cpu,
             nmse: None,
             worst_nmse: None,
-            nonfinite: 0,
+            non_finite: 0,
             role: Role::Linear,
             reason: None,
         }

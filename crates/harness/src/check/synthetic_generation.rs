@@ -173,7 +173,7 @@ mod tests {
                 tokens: vec![1, 2],
                 text: String::new(),
                 logprobs: vec![finite(-3.0), finite(-4.0)],
-                nonfinite_logits: 0,
+                non_finite_logits: 0,
                 time_to_first_token_s: None,
                 decode_tokens_per_s: None,
                 finish_reason: FinishReason::Length,
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn non_finite_numbers_fail() {
-        assert_fails(&changed(|g| g.nonfinite_logits = 1), "1 logits are NaN or infinite");
+        assert_fails(&changed(|g| g.non_finite_logits = 1), "1 logits are NaN or infinite");
         assert_fails(&changed(|g| g.logprobs[1] = None), "finite log-probability");
         assert_fails(
             &changed(|g| g.repeated_identically = false),

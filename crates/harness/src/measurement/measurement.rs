@@ -6,9 +6,9 @@
 use super::memory::Memory;
 use super::outcome::{Outcome, WorkerExit};
 use super::tensors::Tensors;
-use modelgate_hub::FileSeen;
+use modelgate_hub::FileRecord;
 use modelgate_protocol::{
-    Activity, Agreement, Ceiling, Device, DeviceSeen, Engine, Failure, Finite, Generation,
+    Activity, Agreement, Ceiling, Device, DeviceRecord, Engine, Failure, Finite, Generation,
     Perplexity, PhaseName,
 };
 use schemars::JsonSchema;
@@ -43,7 +43,7 @@ pub struct Measurement {
     /// The devices that held the model.
     pub devices: Vec<Device>,
     /// The weight files.
-    pub files: Vec<FileSeen>,
+    pub files: Vec<FileRecord>,
     /// The bytes that were downloaded in this run.
     pub downloaded_bytes: u64,
     /// Notes on how the files were obtained, for example that the hub did not answer.
@@ -56,7 +56,8 @@ pub struct Measurement {
     /// The limits of the hardware, measured by the same worker.
     pub ceilings: Vec<Ceiling>,
     /// The devices that were opened.
-    pub devices_seen: Vec<DeviceSeen>,
+    #[serde(alias = "devices_seen")]
+    pub opened_devices: Vec<DeviceRecord>,
     /// Seconds to locate, download and verify the files.
     pub acquire_s: Option<Finite>,
     /// Seconds from the spawn until the last tensor was resident and synchronised. `None` if the
@@ -110,7 +111,7 @@ impl Measurement {
             phases: Vec::new(),
             activities: Vec::new(),
             ceilings: Vec::new(),
-            devices_seen: Vec::new(),
+            opened_devices: Vec::new(),
             acquire_s: None,
             load_s: None,
             memory: Memory::default(),

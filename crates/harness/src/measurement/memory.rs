@@ -49,19 +49,19 @@ pub struct DeviceMemory {
     /// above.
     pub foreign_peak: u64,
     /// The processes whose memory grew after the start of the worker.
-    #[serde(default)]
-    pub foreign: Vec<ForeignProcess>,
+    #[serde(default, alias = "foreign")]
+    pub foreign_processes: Vec<ForeignProcess>,
     /// Whether the driver reports the memory of the worker separately. If it does not, the memory
     /// of the worker is the growth of the memory in use.
     #[serde(default)]
     pub per_process: bool,
     /// Why the figures may contain memory of other processes. `None` if they do not.
-    #[serde(default)]
-    pub mixed: Option<String>,
+    #[serde(default, alias = "mixed")]
+    pub attribution_problem: Option<String>,
     /// Memory that is used outside of the allocator of the worker for a shorter time than this, in
     /// seconds, may be missed. `None` if the peak comes only from samples.
-    #[serde(default)]
-    pub outside_gap_s: Option<Finite>,
+    #[serde(default, alias = "outside_gap_s")]
+    pub outside_allocator_gap_s: Option<Finite>,
     /// The number of samples taken from outside the worker.
     #[serde(default)]
     pub samples: u64,
@@ -87,7 +87,8 @@ pub struct ForeignProcess {
 pub enum PeakSource {
     /// High-water marks of the allocator or the operating system, which are exact for their memory.
     /// Memory outside of the allocator is sampled.
-    Pool,
+    #[serde(alias = "pool")]
+    HighWaterMark,
     /// Samples: a shorter spike can be missed.
     Samples,
 }

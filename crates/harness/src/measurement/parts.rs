@@ -5,9 +5,9 @@ use super::memory::{DeviceMemory, HostMemory, Memory, Timeline};
 use super::outcome::{Outcome, WorkerExit};
 use super::tensors::Tensors;
 use crate::admission::Prediction;
-use modelgate_hub::FileSeen;
+use modelgate_hub::FileRecord;
 use modelgate_protocol::{
-    Activity, Agreement, Ceiling, Device, DeviceSeen, Engine, Failure, FailureKind, Finite,
+    Activity, Agreement, Ceiling, Device, DeviceRecord, Engine, Failure, FailureKind, Finite,
     Generation, Omitted, Perplexity, Stage, Tensor,
 };
 
@@ -34,7 +34,7 @@ pub struct MeasurementParts {
 #[derive(Debug, Clone, Default)]
 pub struct Acquired {
     /// The weight files.
-    pub files: Vec<FileSeen>,
+    pub files: Vec<FileRecord>,
     /// The commit that a hub revision resolved to.
     pub commit: Option<String>,
     /// The number of bytes that were downloaded in this run.
@@ -86,7 +86,7 @@ pub struct WorkerRecord {
     /// The limits of the hardware, measured by the worker.
     pub ceilings: Vec<Ceiling>,
     /// The devices that were opened.
-    pub devices_seen: Vec<DeviceSeen>,
+    pub opened_devices: Vec<DeviceRecord>,
     /// Seconds from the spawn until the last tensor was resident.
     pub load_s: Option<Finite>,
     /// The resident tensors.
@@ -161,7 +161,7 @@ fn with_worker(before: Measurement, supervised: Supervised) -> Measurement {
         phases: record.phases,
         activities: record.activities,
         ceilings: record.ceilings,
-        devices_seen: record.devices_seen,
+        opened_devices: record.opened_devices,
         load_s: record.load_s,
         memory: with_prediction(memory, prediction, &before.requested_devices),
         tensors: Tensors::of(record.tensors, record.omitted),
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_refusal_has_the_outcome_of_its_stage() {
-        assert_eq!(refused(Stage::Prepare, FailureKind::NoDevice), Outcome::Failed);
+        assert_eq!(refused(Stage::Prepare, FailureKind::DeviceNotFound), Outcome::Failed);
         assert_eq!(refused(Stage::Acquire, FailureKind::NotFound), Outcome::NotAcquired);
         assert_eq!(refused(Stage::Acquire, FailureKind::Interrupted), Outcome::Interrupted);
         assert_eq!(Measurement::from_parts(MeasurementParts::default()).outcome, Outcome::NotRun);

@@ -34,7 +34,7 @@
 //! the worker. The memory of the worker is then the growth of all processes, without the growth of
 //! those that existed before. One new process counts as the worker. If there is a second one, or if
 //! other signs show that another process allocated or released memory, the figures can contain
-//! memory of others, and `mixed` gives the reason.
+//! memory of others, and `attribution_problem` gives the reason.
 
 use super::probe::GpuSamples;
 use super::readings::{ProcessUse, Snapshot};
@@ -57,7 +57,7 @@ const MIN_LAG_S: f64 = 0.05;
 
 /// A report of the worker about its memory, with its time in seconds from the spawn.
 #[derive(Debug, Clone)]
-pub(crate) struct Mark {
+pub(crate) struct MemoryMark {
     pub(crate) t_s: f64,
     pub(crate) memory: PoolMemory,
 }
@@ -77,7 +77,7 @@ pub(crate) struct WorkerReadings<'a> {
     /// The process id of the worker.
     pub(crate) worker: u32,
     /// The marks of the worker, in order of time.
-    pub(crate) marks: &'a [Mark],
+    pub(crate) marks: &'a [MemoryMark],
     /// The bytes that the worker reported before its first weight.
     pub(crate) baseline: Option<u64>,
     /// The time at which its last tensor was resident, in seconds from the spawn.
@@ -97,13 +97,13 @@ pub(crate) fn device_memory(readings: &WorkerReadings<'_>) -> (DeviceMemory, Vec
         peak_load: computation.peak(loaded),
         peak: computation.peak(f64::INFINITY),
         peak_source: readings.source(),
-        after_unload: readings.after.map(|after| readings.unloaded(after)),
+        after_unload: readings.after.map(|after| readings.used_after_end(after)),
         predicted_peak: None,
         foreign_peak: computation.foreign_peak(),
-        foreign: computation.foreign(),
+        foreign_processes: computation.foreign(),
         per_process: computation.per_process,
-        mixed: computation.mixed(),
-        outside_gap_s: readings.marks.last().map(|mark| mark.memory.longest_gap_s),
+        attribution_problem: computation.attribution_problem(),
+        outside_allocator_gap_s: readings.marks.last().map(|mark| mark.memory.longest_gap_s),
         samples: readings.log.used.len() as u64,
         longest_gap_s: Finite::new(readings.log.longest_gap_s),
     };
@@ -118,7 +118,7 @@ impl<'a> WorkerReadings<'a> {
         match (self.marks.first(), self.marks.last()) {
             (Some(first), Some(last)) if first.t_s <= loaded => match self.loaded_s {
                 Some(loaded) if last.t_s <= loaded => PeakSource::Samples,
-                _ => PeakSource::Pool,
+                _ => PeakSource::HighWaterMark,
             },
             _ => PeakSource::Samples,
         }
@@ -158,13 +158,13 @@ impl<'a> WorkerReadings<'a> {
     }
 
     /// Returns the bytes in use after the end of the worker, without the growth of other processes.
-    fn unloaded(&self, after: &Snapshot) -> u64 {
+    fn used_after_end(&self, after: &Snapshot) -> u64 {
         after.memory.used.saturating_add_signed(-self.growth_after_end(after))
     }
 
     /// Returns whether the GPU has all memory of the worker available again.
-    pub(crate) fn is_back(&self, now: &Snapshot) -> bool {
-        self.unloaded(now) <= self.before.memory.used.saturating_add(UNLOAD_TOLERANCE)
+    pub(crate) fn is_released(&self, now: &Snapshot) -> bool {
+        self.used_after_end(now) <= self.before.memory.used.saturating_add(UNLOAD_TOLERANCE)
     }
 }
 
@@ -222,7 +222,9 @@ impl<'a> Computation<'a> {
     fn outside(&self, end: f64) -> u64 {
         let (mut since, mut highest) = (0.0, 0);
         let mut peak = 0;
-        for Mark { t_s, memory } in self.readings.marks.iter().take_while(|mark| mark.t_s <= end) {
+        for MemoryMark { t_s, memory } in
+            self.readings.marks.iter().take_while(|mark| mark.t_s <= end)
+        {
             let risen = memory.outside_peak > highest;
             let outside = if risen { memory.outside_peak } else { memory.outside };
             peak = peak.max(self.without_foreign(outside, since, *t_s));
@@ -243,7 +245,7 @@ impl<'a> Computation<'a> {
     /// Returns the memory of the worker at `at`, when its last tensor was resident.
     fn use_at(&self, at: f64) -> u64 {
         let mark = self.readings.marks.iter().take_while(|mark| mark.t_s <= at).last();
-        if let Some(Mark { t_s, memory }) = mark {
+        if let Some(MemoryMark { t_s, memory }) = mark {
             let outside = self.without_foreign(memory.outside, *t_s, *t_s);
             return memory.reserved.saturating_add(outside);
         }
@@ -296,7 +298,7 @@ impl<'a> Computation<'a> {
     }
 
     /// Returns why the figures may contain memory of other processes.
-    fn mixed(&self) -> Option<String> {
+    fn attribution_problem(&self) -> Option<String> {
         let unreported =
             |process: &&ProcessUse| process.used.is_none() && self.is_foreign(process.pid);
         if let Some(process) = self.readings.lists().flat_map(|(_, list)| list).find(unreported) {
@@ -354,7 +356,8 @@ impl<'a> Computation<'a> {
             ));
         }
         if let Some(after) = readings.after {
-            let released = readings.before.memory.used.saturating_sub(readings.unloaded(after));
+            let released =
+                readings.before.memory.used.saturating_sub(readings.used_after_end(after));
             if released > UNLOAD_TOLERANCE {
                 return Some(format!(
                     "{unidentified}, and {} that were in use before the worker are not in use \
@@ -423,7 +426,7 @@ mod tests {
         list.iter().map(|(pid, used)| ProcessUse { pid: *pid, used: Some(*used) }).collect()
     }
 
-    fn mark(t_s: f64, reserved: [u64; 2], outside: [u64; 2]) -> Mark {
+    fn mark(t_s: f64, reserved: [u64; 2], outside: [u64; 2]) -> MemoryMark {
         let memory = PoolMemory {
             device: Device::Cuda(0),
             uuid: "GPU-1".into(),
@@ -433,7 +436,7 @@ mod tests {
             outside_peak: outside[1],
             longest_gap_s: Finite::new(0.003).expect("finite"),
         };
-        Mark { t_s, memory }
+        MemoryMark { t_s, memory }
     }
 
     /// The readings of a worker that ends its load after two seconds.
@@ -441,7 +444,7 @@ mod tests {
         before: Snapshot,
         log: GpuSamples,
         after: Snapshot,
-        marks: Vec<Mark>,
+        marks: Vec<MemoryMark>,
         baseline: Option<u64>,
     }
 
@@ -498,10 +501,13 @@ mod tests {
         assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
         assert_eq!(figures.peak_load, CONTEXT + 6 * GIB);
         assert_eq!(figures.peak, CONTEXT + 7 * GIB + 10 * MIB);
-        assert_eq!(figures.peak_source, PeakSource::Pool);
+        assert_eq!(figures.peak_source, PeakSource::HighWaterMark);
         assert_eq!(figures.after_unload, Some(BEFORE));
-        assert_eq!((figures.foreign_peak, &figures.foreign[..], figures.mixed), (0, &[][..], None));
-        assert!(figures.per_process && figures.outside_gap_s.is_some());
+        assert_eq!(
+            (figures.foreign_peak, &figures.foreign_processes[..], figures.attribution_problem),
+            (0, &[][..], None)
+        );
+        assert!(figures.per_process && figures.outside_allocator_gap_s.is_some());
     }
 
     #[test]
@@ -525,8 +531,8 @@ mod tests {
         assert_eq!(figures.after_unload, Some(BEFORE), "memory of the other process");
         assert_eq!(figures.foreign_peak, 2 * GIB);
         let foreign = ForeignProcess { pid: 77, name: Some("python".into()), bytes: 2 * GIB };
-        assert_eq!(figures.foreign, [foreign]);
-        assert_eq!(figures.mixed, None);
+        assert_eq!(figures.foreign_processes, [foreign]);
+        assert_eq!(figures.attribution_problem, None);
     }
 
     #[test]
@@ -539,7 +545,7 @@ mod tests {
         ];
         let figures = scenario.figures();
         assert_eq!(figures.peak, CONTEXT + 8 * GIB, "no sample shows the spike");
-        assert_eq!(figures.peak_source, PeakSource::Pool);
+        assert_eq!(figures.peak_source, PeakSource::HighWaterMark);
         assert_eq!(figures.peak_load, CONTEXT + 5 * GIB, "the spike came after the load");
     }
 
@@ -586,7 +592,11 @@ mod tests {
         assert_eq!(figures.peak, CONTEXT + 5 * GIB);
         assert_eq!(figures.after_load, CONTEXT + 5 * GIB);
         assert_eq!(figures.after_unload, Some(BEFORE + 3 * GIB), "as before the spawn");
-        assert_eq!((figures.mixed, figures.foreign.len()), (None, 0), "no process grew");
+        assert_eq!(
+            (figures.attribution_problem, figures.foreign_processes.len()),
+            (None, 0),
+            "no process grew"
+        );
         assert_eq!(figures.foreign_peak, 3 * GIB);
     }
 
@@ -600,7 +610,10 @@ mod tests {
         let figures = scenario.figures();
         assert_eq!(figures.peak, CONTEXT + 6 * GIB);
         assert_eq!((figures.peak_load, figures.after_load), (CONTEXT + 5 * GIB, figures.peak_load));
-        assert_eq!((figures.peak_source, figures.outside_gap_s), (PeakSource::Samples, None));
+        assert_eq!(
+            (figures.peak_source, figures.outside_allocator_gap_s),
+            (PeakSource::Samples, None)
+        );
         // a last mark from before the end of the load does not count for the time after it
         scenario.marks = vec![mark(1.0, [GIB, GIB], [BEFORE + CONTEXT, BEFORE + CONTEXT])];
         assert_eq!(scenario.figures().peak_source, PeakSource::Samples);
@@ -638,9 +651,9 @@ mod tests {
             Scenario::new(&[(0.5, &[(9001, CONTEXT)]), (1.9, &[(9001, CONTEXT + GIB)])]);
         let figures = scenario.figures();
         assert_eq!((figures.peak, figures.per_process), (CONTEXT + GIB, false));
-        assert_eq!(figures.mixed, None);
+        assert_eq!(figures.attribution_problem, None);
         scenario.log.processes.push((2.5, processes(&[(77, 2 * GIB), (9001, CONTEXT)])));
-        let reason = scenario.figures().mixed.expect("mixed");
+        let reason = scenario.figures().attribution_problem.expect("a problem");
         assert!(reason.contains("more than one process started: 77, 9001"), "{reason}");
     }
 
@@ -650,28 +663,33 @@ mod tests {
         let mut still_runs = quiet();
         still_runs.after = snapshot(BEFORE + CONTEXT, Some(&[(9001, CONTEXT)]));
         let figures = still_runs.figures();
-        assert!(figures.mixed.expect("mixed").contains("9001 started during the run and is still"));
-        assert_eq!(figures.foreign.first().map(|process| process.pid), Some(9001));
+        assert!(
+            figures
+                .attribution_problem
+                .expect("a problem")
+                .contains("9001 started during the run and is still")
+        );
+        assert_eq!(figures.foreign_processes.first().map(|process| process.pid), Some(9001));
 
         let mut released = quiet();
         released.before = snapshot(BEFORE + 3 * GIB, None);
         released.after = snapshot(BEFORE, None);
-        let reason = released.figures().mixed.expect("mixed");
+        let reason = released.figures().attribution_problem.expect("a problem");
         assert!(reason.contains("3.22 GB that were in use before"), "{reason}");
 
         let mut unreported = quiet();
         unreported.log.processes[0].1.push(ProcessUse { pid: 5, used: None });
         unreported.before.processes = Some(vec![ProcessUse { pid: 5, used: None }]);
-        let reason = unreported.figures().mixed.expect("mixed");
+        let reason = unreported.figures().attribution_problem.expect("a problem");
         assert!(reason.contains("does not report the memory of process 5"), "{reason}");
 
         // no list shows a process, and 2 GiB come from elsewhere
         let mut unlisted = Scenario::new(&[]);
         let outside = BEFORE + CONTEXT;
         unlisted.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
-        assert_eq!(unlisted.figures().mixed, None);
+        assert_eq!(unlisted.figures().attribution_problem, None);
         unlisted.marks.push(mark(1.5, [GIB, GIB], [outside + 2 * GIB, outside + 2 * GIB]));
-        let reason = unlisted.figures().mixed.expect("mixed");
+        let reason = unlisted.figures().attribution_problem.expect("a problem");
         assert!(reason.contains("exceeds its baseline by 2.15 GB"), "{reason}");
     }
 
@@ -684,15 +702,15 @@ mod tests {
             (0..200).map(|i| (at(i), BEFORE + CONTEXT + more(i))).collect()
         };
         scenario.log.used = with(&|_| 100 * MIB);
-        assert_eq!(scenario.figures().mixed, None, "memory of the driver");
+        assert_eq!(scenario.figures().attribution_problem, None, "memory of the driver");
         scenario.log.used = with(&|i| if i == 50 { 3 * GIB } else { 0 });
-        assert_eq!(scenario.figures().mixed, None, "a spike between two lists");
+        assert_eq!(scenario.figures().attribution_problem, None, "a spike between two lists");
         scenario.log.used = with(&|i| if i < 50 { 0 } else { 2 * GIB });
-        let reason = scenario.figures().mixed.expect("mixed");
+        let reason = scenario.figures().attribution_problem.expect("a problem");
         assert!(reason.contains("no visible process owns 2.15 GB"), "{reason}");
         scenario.log.processes.push((1.5, Vec::new()));
         assert_eq!(
-            scenario.figures().mixed,
+            scenario.figures().attribution_problem,
             None,
             "the memory of an ended worker is not free immediately"
         );

@@ -90,7 +90,7 @@ fn complete_gpu<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a G
 }
 
 /// Checks that the worker was built for these devices and not for a newer driver.
-pub(crate) fn suits(
+pub(crate) fn check_worker(
     engine: &Engine,
     program: &Path,
     assigned: &[Assigned],
@@ -183,7 +183,10 @@ mod tests {
         ];
         for (host, variable, expected, hint) in rows {
             let failure = refusal(&[Device::Cuda(2)], &host, variable);
-            assert_eq!((failure.kind, failure.stage), (FailureKind::NoDevice, Stage::Prepare));
+            assert_eq!(
+                (failure.kind, failure.stage),
+                (FailureKind::DeviceNotFound, Stage::Prepare)
+            );
             assert!(failure.message.contains(expected), "expected {expected:?} in {failure}");
             assert!(failure.hint.contains(hint), "expected {hint:?} in {}", failure.hint);
         }
@@ -219,10 +222,11 @@ mod tests {
         let one = [Assigned { device: Device::Cuda(0), gpu: gpu("GPU-a") }];
         let program = Path::new("/w");
         for (capability, cuda) in [("9.0", "13.0"), ("9.0", "12.8")] {
-            suits(&engine(Some(capability), Some(cuda)), program, &one).expect("suits");
+            check_worker(&engine(Some(capability), Some(cuda)), program, &one)
+                .expect("a suitable worker");
         }
-        suits(&engine(None, Some("13.0")), program, &one).expect("kernels for any GPU");
-        suits(&engine(None, None), program, &[]).expect("no GPU is requested");
+        check_worker(&engine(None, Some("13.0")), program, &one).expect("kernels for any GPU");
+        check_worker(&engine(None, None), program, &[]).expect("no GPU is requested");
         let rows = [
             (engine(None, None), "/w (engine e) was built without CUDA", "--features cuda"),
             (
@@ -238,7 +242,7 @@ mod tests {
             (engine(Some("9.0"), Some("14.0")), "built with CUDA 14.0", "13.0 or older"),
         ];
         for (engine, expected, hint) in rows {
-            let failure = suits(&engine, program, &one).expect_err("refused").to_failure();
+            let failure = check_worker(&engine, program, &one).expect_err("refused").to_failure();
             assert_eq!(failure.kind, FailureKind::DeviceMismatch);
             assert!(failure.message.contains(expected), "expected {expected:?} in {failure}");
             assert!(failure.hint.contains(hint), "expected {hint:?} in {}", failure.hint);

@@ -185,7 +185,7 @@ impl Reportable for GpuError {
             GpuError::Missing { .. }
             | GpuError::MigMode { .. }
             | GpuError::MigSlice { .. }
-            | GpuError::MemoryUnknown { .. } => FailureKind::NoDevice,
+            | GpuError::MemoryUnknown { .. } => FailureKind::DeviceNotFound,
             GpuError::WithoutCuda { .. }
             | GpuError::ComputeCapability { .. }
             | GpuError::CudaVersion { .. } => FailureKind::DeviceMismatch,

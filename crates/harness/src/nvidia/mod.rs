@@ -13,14 +13,14 @@ mod nvml;
 mod probe;
 mod readings;
 
-pub(crate) use account::{Mark, WorkerReadings, device_memory};
+pub(crate) use account::{MemoryMark, WorkerReadings, device_memory};
 pub use assign::{Assigned, HostGpus, assign};
-pub(crate) use assign::{shown, suits};
+pub(crate) use assign::{check_worker, shown};
 pub(crate) use device_lock::{FOLDER, lock_gpus};
 pub use error::{GpuError, MissingGpu};
 pub(crate) use inventory::capability_digits;
 pub use inventory::{Gpu, Slot, VisibleDevices, visible};
 pub use nvml::NvmlReadings;
 pub(crate) use nvml::inventory;
-pub(crate) use probe::{GpuSampler, GpuSamples, unloaded};
+pub(crate) use probe::{GpuSampler, GpuSamples, wait_for_release};
 pub use readings::{MemoryReading, ProcessUse, Readings, Snapshot};

@@ -159,18 +159,18 @@ fn processes(state: &SamplerState, gpu: usize) {
     }
 }
 
-/// Reads the GPU `uuid` after the end of a worker, until `is_back` returns true or `max_wait` has
+/// Reads the GPU `uuid` after the end of a worker, until `is_released` returns true or `max_wait` has
 /// passed, because the driver needs time to free the memory of a process.
-pub(crate) fn unloaded(
+pub(crate) fn wait_for_release(
     readings: &dyn Readings,
     uuid: &str,
     max_wait: Duration,
-    is_back: impl Fn(&Snapshot) -> bool,
+    is_released: impl Fn(&Snapshot) -> bool,
 ) -> Option<Snapshot> {
     let until = Instant::now() + max_wait;
     loop {
         let snapshot = Snapshot::take(readings, uuid);
-        let back = snapshot.as_ref().is_some_and(&is_back);
+        let back = snapshot.as_ref().is_some_and(&is_released);
         if back || Instant::now() >= until {
             return snapshot;
         }
@@ -279,12 +279,12 @@ mod tests {
         let slow = SlowProcessList { used: AtomicU64::new(9) };
         let started = Instant::now();
         let max_wait = Duration::from_millis(100);
-        let snapshot = unloaded(&slow, "GPU-2", max_wait, |now| now.memory.used <= 5);
+        let snapshot = wait_for_release(&slow, "GPU-2", max_wait, |now| now.memory.used <= 5);
         assert_eq!(snapshot.map(|now| now.memory.used), Some(9));
         assert!(started.elapsed() >= max_wait);
         slow.used.store(5, Ordering::Relaxed);
         let started = Instant::now();
-        unloaded(&slow, "GPU-2", Duration::from_secs(60), |now| now.memory.used <= 5);
+        wait_for_release(&slow, "GPU-2", Duration::from_secs(60), |now| now.memory.used <= 5);
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 }

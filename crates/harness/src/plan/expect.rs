@@ -2,7 +2,7 @@
 
 use super::questions::questions;
 use super::text::PerplexityText;
-use crate::check::{Answer, Expectation, FixedRun, Given};
+use crate::check::{Answer, Expectation, ExpectedValue, FixedRun};
 use crate::manifest::{Model, WeightOrigin};
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ pub(super) fn expectation(
         quantization: model.quantization,
         in_place: model.weights == WeightOrigin::InPlace,
         fixed_run,
-        load_cached: Given::or(model.expect.load_time.cached, DERIVED_CACHED_LOAD),
-        load_first: Given::or(model.expect.load_time.first, DERIVED_FIRST_LOAD),
+        load_cached: ExpectedValue::or(model.expect.load_time.cached, DERIVED_CACHED_LOAD),
+        load_first: ExpectedValue::or(model.expect.load_time.first, DERIVED_FIRST_LOAD),
         memory: model.expect.memory,
-        perplexity: Given::or(model.expect.perplexity.max, DERIVED_MAX_PERPLEXITY),
+        perplexity: ExpectedValue::or(model.expect.perplexity.max, DERIVED_MAX_PERPLEXITY),
         text_sha256: text.map_or_else(String::new, |text| text.sha256.clone()),
         text_bytes: text.map_or(0, |text| text.text.len() as u64),
         answers: answers.collect(),

@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The version of the JSON report. Removing or redefining a key increments it.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of the JSON report. Removing or redefining a key increments it. Keys and values of older
+/// versions are read as aliases of the current ones.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The results of one run on one host.
 ///

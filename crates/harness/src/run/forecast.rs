@@ -1,12 +1,12 @@
 //! The prediction of a load, refined with the reports of the worker: the config, if only the worker
 //! could read it, and the memory of each device before the first weight.
 
-use crate::admission::{Admission, DeviceRoom, LoadSpec, Prediction, Refusal, predict};
+use crate::admission::{Admission, DeviceCapacity, LoadSpec, Prediction, Refusal, predict};
 use crate::plan::ModelJob;
 use crate::reportable::{BoxedReportable, Reportable};
 use crate::supervise::Gpus;
 use modelgate_model::{Config, ConfigError};
-use modelgate_protocol::{Device, DeviceSeen, Event, FailureKind, Stage};
+use modelgate_protocol::{Device, DeviceRecord, Event, FailureKind, Stage};
 
 /// The known facts about a load, from which its memory is predicted.
 pub(super) struct Forecast<'a> {
@@ -26,7 +26,7 @@ pub(super) struct Forecast<'a> {
     /// The load. `None` until the config is known.
     pub(super) spec: Option<LoadSpec>,
     /// The opened devices, in the order of `gpus`. `None` until the worker opens the device.
-    pub(super) rooms: Vec<Option<DeviceRoom>>,
+    pub(super) capacities: Vec<Option<DeviceCapacity>>,
 }
 
 impl Forecast<'_> {
@@ -53,21 +53,21 @@ impl Forecast<'_> {
     /// if all of them are known.
     pub(super) fn prediction(&self) -> Option<Prediction> {
         let prediction = predict(self.spec.as_ref()?);
-        let Some(rooms) = self.known_rooms() else {
+        let Some(capacities) = self.known_rooms() else {
             return Some(prediction);
         };
-        let baselines = rooms.iter().filter_map(|room| room.baseline);
+        let baselines = capacities.iter().filter_map(|capacity| capacity.baseline);
         Some(prediction.with_device_baseline(baselines.fold(0, u64::saturating_add)))
     }
 
     /// Records the baseline of a device. An unexpected device is refused elsewhere, where the event
     /// is recorded.
-    fn record_baseline(&mut self, opened: &DeviceSeen) {
+    fn record_baseline(&mut self, opened: &DeviceRecord) {
         let gpus = &self.gpus.assigned;
         let index = gpus.iter().position(|assigned| assigned.device == opened.device);
         if let Some(index) = index {
             let before = self.gpus.before[index].memory.used;
-            self.rooms[index] = Some(DeviceRoom {
+            self.capacities[index] = Some(DeviceCapacity {
                 total: opened.total,
                 others: before,
                 limit: self.limit,
@@ -77,9 +77,10 @@ impl Forecast<'_> {
     }
 
     /// Returns the free memory of all devices, once all are open. `None` without devices.
-    fn known_rooms(&self) -> Option<Vec<DeviceRoom>> {
-        let rooms: Vec<DeviceRoom> = self.rooms.iter().copied().collect::<Option<_>>()?;
-        (!rooms.is_empty()).then_some(rooms)
+    fn known_rooms(&self) -> Option<Vec<DeviceCapacity>> {
+        let capacities: Vec<DeviceCapacity> =
+            self.capacities.iter().copied().collect::<Option<_>>()?;
+        (!capacities.is_empty()).then_some(capacities)
     }
 
     /// Admits the load with the known facts. Does nothing until the config is known.
@@ -87,8 +88,8 @@ impl Forecast<'_> {
         let Some(spec) = &self.spec else {
             return Ok(());
         };
-        let rooms = self.known_rooms().unwrap_or_default();
-        self.admission.admit(spec, &rooms)
+        let capacities = self.known_rooms().unwrap_or_default();
+        self.admission.admit(spec, &capacities)
     }
 }
 

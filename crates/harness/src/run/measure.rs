@@ -2,8 +2,8 @@
 //! returns a value, and the measurement consists of the values of the completed steps.
 
 use super::forecast::Forecast;
-use crate::acquire::{self, AcquireOptions, Ready, read_config};
-use crate::admission::{Admission, DeviceRoom, LoadSpec, predict};
+use crate::acquire::{self, AcquireOptions, ReadyModel, read_config};
+use crate::admission::{Admission, DeviceCapacity, LoadSpec, predict};
 use crate::host::Host;
 use crate::measurement::{Measurement, MeasurementParts, Supervised};
 use crate::nvidia::{self, Assigned, GpuError, Readings};
@@ -89,14 +89,14 @@ struct Prepared {
 }
 
 /// Returns the memory of GPUs whose memory in use is not known yet, as if no process used them.
-fn unused_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<DeviceRoom> {
-    let room = |Assigned { gpu, .. }: &Assigned| DeviceRoom {
+fn unused_rooms(assigned: &[Assigned], limit: Option<u64>) -> Vec<DeviceCapacity> {
+    let capacity = |Assigned { gpu, .. }: &Assigned| DeviceCapacity {
         total: gpu.vram_bytes,
         others: 0,
         limit,
         baseline: None,
     };
-    assigned.iter().map(room).collect()
+    assigned.iter().map(capacity).collect()
 }
 
 /// Finds the GPUs and the worker. Refuses a load that cannot fit, if its shapes are `known`.
@@ -113,7 +113,7 @@ fn prepare(
         bounds: job.spec.expect.memory,
         host_memory: run.host.ram_bytes,
         // a worker that the user names can be optimised even if the harness is not
-        unoptimised: cfg!(debug_assertions) && settings.worker.named.is_none(),
+        debug_build: cfg!(debug_assertions) && settings.worker.named.is_none(),
     };
     if let Some(spec) = known {
         admission.admit(spec, &unused_rooms(&assigned, settings.vram_limit))?;
@@ -121,7 +121,7 @@ fn prepare(
     let built = run.workers.for_gpus(&assigned)?;
     if !assigned.is_empty() {
         let engine = engine_of(&built, &settings.worker.variables, run.interrupt)?;
-        nvidia::suits(&engine, &built.program, &assigned)?;
+        nvidia::check_worker(&engine, &built.program, &assigned)?;
     }
     let text = job.text.clone()?.map(|text| text.text);
     Ok(Prepared { built, assigned, admission, text })
@@ -134,7 +134,7 @@ struct Acquisition {
     /// The duration in seconds.
     seconds: Finite,
     /// The acquired files, or the reason why the model is refused.
-    result: Result<Ready, BoxedReportable>,
+    result: Result<ReadyModel, BoxedReportable>,
 }
 
 /// Acquires the files of the model. The model is admitted or refused before its weights are
@@ -181,7 +181,7 @@ fn run_worker(
     run: &RunContext<'_>,
     devices: &[Device],
     prepared: Prepared,
-    ready: &Ready,
+    ready: &ReadyModel,
     spec: Option<LoadSpec>,
 ) -> Result<Supervised, GpuError> {
     let Prepared { built, assigned, admission, text } = prepared;
@@ -214,7 +214,7 @@ fn run_worker(
         limit: run.settings.vram_limit,
         // with a config from the files, the size of the files is not needed
         file_bytes: spec.is_none().then_some(file_bytes),
-        rooms: vec![None; gpus.assigned.len()],
+        capacities: vec![None; gpus.assigned.len()],
         spec,
     };
     let mut watch = |event: &Event| {

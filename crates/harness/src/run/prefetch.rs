@@ -2,7 +2,7 @@
 //! download and another one validate.
 
 use super::exit::{self, FAILED, PASSED, USAGE};
-use crate::acquire::{self, AcquireError, AcquireOptions, Ready, read_config};
+use crate::acquire::{self, AcquireError, AcquireOptions, ReadyModel, read_config};
 use crate::manifest::{Manifest, Model, Source, WeightOrigin};
 use crate::plan::{ModelJob, models, similar_ids_hint};
 use crate::report;
@@ -68,7 +68,7 @@ pub fn prefetch(options: &PrefetchOptions, environment: &Environment) -> ExitCod
 }
 
 /// Downloads the files of one model, unless its config shows that no engine can load it.
-fn download(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<Ready, AcquireError> {
+fn download(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<ReadyModel, AcquireError> {
     let opened = acquire::open(job, options)?;
     opened.config().map(read_config).transpose()?;
     opened.finish()
@@ -113,7 +113,7 @@ fn models_to_download<'a>(
 }
 
 /// Returns a description of the acquired files in one line.
-fn describe(ready: &Ready) -> String {
+fn describe(ready: &ReadyModel) -> String {
     format!(
         "commit {}, {}, {} fetched",
         ready.acquired.commit.as_deref().unwrap_or("unknown"),

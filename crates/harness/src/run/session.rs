@@ -178,7 +178,7 @@ impl Session {
 
     /// Returns the worker programs.
     fn workers(&self) -> &Workers {
-        self.workers.get_or_init(|| Workers::at_hand(&self.settings.worker))
+        self.workers.get_or_init(|| Workers::existing(&self.settings.worker))
     }
 
     /// Measures the model of the case, unless it was measured already, and returns the verdict of

@@ -83,10 +83,10 @@ impl Reportable for SuperviseError {
             Cause::NotStarted { source, .. } if source.raw_os_error() == Some(ENOMEM) => {
                 FailureKind::HostMemory
             }
-            Cause::NotStarted { .. } => FailureKind::NoWorker,
+            Cause::NotStarted { .. } => FailureKind::WorkerNotFound,
             Cause::Protocol(_) => FailureKind::Protocol,
             Cause::WrongDevice { .. } => FailureKind::DeviceMismatch,
-            Cause::Deadline(_) => FailureKind::Deadline,
+            Cause::Deadline(_) => FailureKind::DeadlineExceeded,
             Cause::Stalled(_) => FailureKind::Stalled,
             Cause::Interrupted(_) => FailureKind::Interrupted,
             Cause::MissingLibrary(missing) => missing.kind(),

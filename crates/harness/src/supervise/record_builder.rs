@@ -3,7 +3,7 @@
 
 use super::error::Cause;
 use crate::measurement::{Phase, WorkerRecord};
-use crate::nvidia::{Assigned, Mark};
+use crate::nvidia::{Assigned, MemoryMark};
 use modelgate_protocol::{
     Device, Event, Failure, Finite, PROTOCOL_VERSION, PhaseName, Progress, Stage,
 };
@@ -36,7 +36,7 @@ pub(super) struct RecordBuilder<'a> {
     /// The GPUs assigned to the worker.
     gpus: &'a [Assigned],
     /// The reports of device memory that the worker sent.
-    marks: Vec<Mark>,
+    marks: Vec<MemoryMark>,
     spawned: Instant,
     phase: PhaseName,
     stage: Stage,
@@ -150,12 +150,12 @@ impl<'a> RecordBuilder<'a> {
                 replace(&mut record.activities, activity, |a, b| a.name == b.name);
             }
             Event::Device(device) => {
-                replace(&mut record.devices_seen, device, |a, b| a.device == b.device);
+                replace(&mut record.opened_devices, device, |a, b| a.device == b.device);
             }
             // memory used to measure ceilings does not belong to the model
             Event::DeviceMemory(_) if self.phase == PhaseName::Ceilings => {}
             Event::DeviceMemory(memory) => {
-                self.marks.push(Mark { t_s: since_spawn.get(), memory });
+                self.marks.push(MemoryMark { t_s: since_spawn.get(), memory });
             }
             Event::Ceiling(ceiling) => record.ceilings.push(ceiling),
             Event::Loaded => {
@@ -177,7 +177,7 @@ impl<'a> RecordBuilder<'a> {
         mut self,
         last_event: Instant,
         reaped: Instant,
-    ) -> (WorkerRecord, Vec<Mark>) {
+    ) -> (WorkerRecord, Vec<MemoryMark>) {
         self.begin(PhaseName::Unload, last_event);
         self.close(reaped);
         (self.record, self.marks)
@@ -221,7 +221,7 @@ impl<'a> RecordBuilder<'a> {
     /// Returns a GPU with tensors that the worker did not open. `None` if there is none.
     fn unopened(&self) -> Option<Device> {
         let record = &self.record;
-        let is_open = |device| record.devices_seen.iter().any(|seen| seen.device == device);
+        let is_open = |device| record.opened_devices.iter().any(|seen| seen.device == device);
         let is_used = |device| record.tensors.iter().any(|tensor| tensor.device == device);
         let mut devices = self.gpus.iter().map(|assigned| assigned.device);
         devices.find(|device| is_used(*device) && !is_open(*device))

@@ -10,7 +10,7 @@ use super::record_builder::{EventEffect, RecordBuilder};
 use super::timeline::{self, Series};
 use super::worker_process::Worker;
 use crate::measurement::{DeviceMemory, ObservedMemory, Outcome, Supervised, WorkerRecord};
-use crate::nvidia::{self, Assigned, Mark, Snapshot, WorkerReadings};
+use crate::nvidia::{self, Assigned, MemoryMark, Snapshot, WorkerReadings};
 use crate::reportable::{BoxedReportable, Reportable};
 use crate::signal::Interrupt;
 use crate::workers::BuiltWorker;
@@ -138,7 +138,7 @@ fn not_started(error: &SuperviseError) -> Supervised {
 struct WorkerReports<'a> {
     pid: u32,
     record: &'a WorkerRecord,
-    marks: &'a [Mark],
+    marks: &'a [MemoryMark],
 }
 
 /// Returns the memory of the worker on each GPU, as a summary and over time. Waits up to `patience`
@@ -154,8 +154,8 @@ fn device_memory(
         gpus.assigned.iter().zip(&gpus.before).zip(samples)
     {
         let marks = worker.marks.iter().filter(|mark| mark.memory.device == *device);
-        let marks: Vec<Mark> = marks.cloned().collect();
-        let seen = worker.record.devices_seen.iter().find(|seen| seen.device == *device);
+        let marks: Vec<MemoryMark> = marks.cloned().collect();
+        let seen = worker.record.opened_devices.iter().find(|seen| seen.device == *device);
         let mut readings = WorkerReadings {
             device: *device,
             uuid: &gpu.uuid,
@@ -167,8 +167,8 @@ fn device_memory(
             baseline: seen.map(|seen| seen.own_baseline(before.memory.used)),
             loaded_s: worker.record.load_s.map(Finite::get),
         };
-        let is_back = |now: &Snapshot| readings.is_back(now);
-        let after = nvidia::unloaded(&*gpus.readings, &gpu.uuid, patience, is_back);
+        let is_released = |now: &Snapshot| readings.is_released(now);
+        let after = nvidia::wait_for_release(&*gpus.readings, &gpu.uuid, patience, is_released);
         readings.after = after.as_ref();
         let (summary, worker_use) = nvidia::device_memory(&readings);
         devices.push(summary);

@@ -44,7 +44,7 @@ pub fn engine_of(
     serde_json::from_str(line).map_err(|source| {
         let text = if line.is_empty() { output.stderr.trim() } else { line };
         let text = text.chars().take(MAX_SHOWN_CHARS).collect();
-        WorkerError::BadAnswer { program: program(), output: text, source }
+        WorkerError::InvalidReply { program: program(), output: text, source }
     })
 }
 
@@ -98,7 +98,7 @@ mod tests {
             (
                 "echo 'w: error while loading shared libraries: libcuda.so.1: cannot open shared \
                  object file: No such file or directory' >&2; exit 127",
-                FailureKind::NoDevice,
+                FailureKind::DeviceNotFound,
                 "libcuda.so.1",
             ),
         ] {
@@ -109,7 +109,7 @@ mod tests {
         let missing = BuiltWorker::at("/no/such/worker".into());
         let failure = engine_of(&missing, &Variables::default(), &Interrupt::default());
         let failure = failure.expect_err("refused").to_failure();
-        assert_eq!(failure.kind, FailureKind::NoWorker);
+        assert_eq!(failure.kind, FailureKind::WorkerNotFound);
         assert!(failure.message.contains("/no/such/worker"), "{failure}");
     }
 }

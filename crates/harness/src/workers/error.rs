@@ -58,7 +58,7 @@ pub enum WorkerError {
         "{}: the output of the worker for `{TELL_ENGINE}` is not an engine ({source}): {output:?}",
         program.display()
     )]
-    BadAnswer {
+    InvalidReply {
         /// The path of the worker.
         program: PathBuf,
         /// The output of the worker.
@@ -241,13 +241,13 @@ impl Reportable for WorkerError {
             | WorkerError::CargoNotStarted { .. }
             | WorkerError::BuildFailed { .. }
             | WorkerError::NoProgramBuilt { .. }
-            | WorkerError::WrongBuild { .. } => FailureKind::NoWorker,
+            | WorkerError::WrongBuild { .. } => FailureKind::WorkerNotFound,
             WorkerError::MissingLibrary(missing) => missing.kind(),
             WorkerError::NoAnswer { .. } => FailureKind::Stalled,
             WorkerError::Interrupted { .. } | WorkerError::BuildInterrupted(_) => {
                 FailureKind::Interrupted
             }
-            WorkerError::BadAnswer { .. } => FailureKind::Protocol,
+            WorkerError::InvalidReply { .. } => FailureKind::Protocol,
             WorkerError::ToolkitTooNew { .. } => FailureKind::DeviceMismatch,
             WorkerError::BuildFiles { .. } => FailureKind::Io,
             WorkerError::Recorded(recorded) => recorded.kind,
@@ -272,7 +272,7 @@ impl Reportable for WorkerError {
                  argument"
             }
             WorkerError::Interrupted { .. } => "start the run again",
-            WorkerError::BadAnswer { .. } => {
+            WorkerError::InvalidReply { .. } => {
                 "make the worker print its engine as one line of JSON and end if it gets this \
                  argument; or rebuild the worker from the sources of this version"
             }

@@ -31,7 +31,11 @@ impl MissingLibrary {
     /// Returns the kind of the failure: no device for a library of the NVIDIA driver, otherwise no
     /// worker.
     pub(crate) fn kind(&self) -> FailureKind {
-        if self.belongs_to_driver() { FailureKind::NoDevice } else { FailureKind::NoWorker }
+        if self.belongs_to_driver() {
+            FailureKind::DeviceNotFound
+        } else {
+            FailureKind::WorkerNotFound
+        }
     }
 
     /// Returns a hint how to get the library.
@@ -59,10 +63,10 @@ mod tests {
     #[test]
     fn a_missing_library_is_reported_with_its_package() {
         for (library, kind, hint) in [
-            ("libcuda.so.1", FailureKind::NoDevice, "NVIDIA driver"),
-            ("libcudart.so.13", FailureKind::NoWorker, "CUDA toolkit"),
-            ("libcublas.so.13", FailureKind::NoWorker, "CUDA toolkit"),
-            ("libstdc++.so.6", FailureKind::NoWorker, "install the library"),
+            ("libcuda.so.1", FailureKind::DeviceNotFound, "NVIDIA driver"),
+            ("libcudart.so.13", FailureKind::WorkerNotFound, "CUDA toolkit"),
+            ("libcublas.so.13", FailureKind::WorkerNotFound, "CUDA toolkit"),
+            ("libstdc++.so.6", FailureKind::WorkerNotFound, "install the library"),
         ] {
             let output = format!(
                 "noise\n/w/modelgate-worker: error while loading shared libraries: {library}: \

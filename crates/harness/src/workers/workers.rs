@@ -25,7 +25,7 @@ pub struct Workers {
 
 impl Workers {
     /// Returns the existing worker for all models, without a build.
-    pub fn at_hand(settings: &WorkerSettings) -> Workers {
+    pub fn existing(settings: &WorkerSettings) -> Workers {
         Workers {
             existing: locate(settings).map(BuiltWorker::at).map_err(Arc::new),
             cuda: BTreeMap::new(),
@@ -40,7 +40,7 @@ impl Workers {
         settings: &WorkerSettings,
         build: &CudaBuild<'_>,
     ) -> Workers {
-        let mut workers = Workers::at_hand(settings);
+        let mut workers = Workers::existing(settings);
         if settings.named.is_some() {
             return workers;
         }
@@ -93,6 +93,6 @@ fn unsuitability(
         Ok(engine) => engine,
         Err(error) => return Some(error.to_string()),
     };
-    let suits = nvidia::suits(&engine, &built.program, std::slice::from_ref(assigned));
-    suits.err().map(|error| error.to_string())
+    let unsuitable = nvidia::check_worker(&engine, &built.program, std::slice::from_ref(assigned));
+    unsuitable.err().map(|error| error.to_string())
 }

@@ -14,7 +14,7 @@ use modelgate_harness::settings::Settings;
 use modelgate_harness::signal::Interrupt;
 use modelgate_harness::workers::Workers;
 use modelgate_protocol::{Device, FailureKind, Stage};
-use modelgate_testkit::workers::{Script, fixture, made_up_with};
+use modelgate_testkit::workers::{Script, fixture, scripted_worker_with};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,7 +32,7 @@ const RESERVED: u64 = 2 * GIB;
 /// The id of another process on the GPU.
 const OTHER: u32 = 1_000_000_007;
 
-/// Python code in front of `made_up.py`, which writes the ledger.
+/// Python code in front of `scripted_worker.py`, which writes the ledger.
 const PRELUDE: &str = r#"
 import time
 BEFORE, CONTEXT, RESERVED, GIB, OTHER = @CONSTANTS@
@@ -50,7 +50,7 @@ def record(own, *others, unowned=0):
     time.sleep(PAUSE)  # until the harness has sampled it
 
 def memory(reserved, reserved_peak, outside, outside_peak):
-    tell("device_memory", device="cuda:0", uuid=UUID, reserved=reserved,
+    emit("device_memory", device="cuda:0", uuid=UUID, reserved=reserved,
          reserved_peak=reserved_peak, outside=outside, outside_peak=outside_peak,
          longest_gap_s=0.003)
 
@@ -63,7 +63,7 @@ print("visible:", UUID, os.environ["CUDA_DEVICE_ORDER"])
 
 /// The code of the worker before its first tensor: it opens the device, and starts the load.
 const OPEN: &str = r#"record(CONTEXT)
-tell("device", device="cuda:0", uuid=UUID, name="GPU", compute_capability="9.0",
+emit("device", device="cuda:0", uuid=UUID, name="GPU", compute_capability="9.0",
      total=80 * GIB, baseline=BEFORE + CONTEXT, kernels_cached=None)
 memory(0, 0, BEFORE + CONTEXT, BEFORE + CONTEXT)
 record(CONTEXT + RESERVED)
@@ -74,11 +74,11 @@ const RESIDENT: &str = "memory(RESERVED, RESERVED, BEFORE + CONTEXT, BEFORE + CO
 
 /// The last code of the worker: it measures the ceilings of the hardware, for which it uses more
 /// memory than for the model.
-const CEILINGS: &str = r#"tell("phase", name="ceilings")
+const CEILINGS: &str = r#"emit("phase", name="ceilings")
 ballast = b"x" * (300 * 10 ** 6)
 record(CONTEXT + 2 * RESERVED)
 memory(0, 2 * RESERVED, BEFORE + 2 * CONTEXT, BEFORE + 2 * CONTEXT)
-tell("ceiling", name="device_memory", device="cuda:0", bytes_per_s=1e12)
+emit("ceiling", name="device_memory", device="cuda:0", bytes_per_s=1e12)
 "#;
 
 /// The readings of the driver, from the ledger file at this path.
@@ -136,19 +136,19 @@ impl Scene {
         let (events, engine, load, after_load, done, wait) = (
             format!("{prelude}\nevents = os.fdopen"),
             "engine = ENGINE or {".to_owned(),
-            format!("{open}\ntell(\"phase\", name=\"load\")"),
-            format!("{loaded}\ntell(\"loaded\")"),
-            format!("{RESIDENT}{CEILINGS}tell(\"done\")"),
+            format!("{open}\nemit(\"phase\", name=\"load\")"),
+            format!("{loaded}\nemit(\"loaded\")"),
+            format!("{RESIDENT}{CEILINGS}emit(\"done\")"),
             format!("sys.stdin.read()\n{end}  #"),
         );
-        let worker = made_up_with(&[
+        let worker = scripted_worker_with(&[
             ("events = os.fdopen", &events),
             ("engine = {", &engine),
             ("device=\"cpu\", nmse", "device=\"cuda:0\", nmse"),
             ("devices=[\"cpu\"]", "devices=[\"cuda:0\"]"),
-            ("tell(\"phase\", name=\"load\")", &load),
-            ("tell(\"loaded\")", &after_load),
-            ("tell(\"done\")", &done),
+            ("emit(\"phase\", name=\"load\")", &load),
+            ("emit(\"loaded\")", &after_load),
+            ("emit(\"done\")", &done),
             ("sys.stdin.read()  #", &wait),
         ]);
         let text = format!(
@@ -183,7 +183,7 @@ impl Scene {
         let context = RunContext {
             settings: &self.settings,
             host: &self.host,
-            workers: &Workers::at_hand(&self.settings.worker),
+            workers: &Workers::existing(&self.settings.worker),
             readings: &readings,
             scratch: self.folder.path(),
             interrupt: &self.interrupt,
@@ -256,7 +256,7 @@ fn the_device_memory_of_a_model_is_measured_by_the_worker_and_the_driver() {
     assert_eq!((figures.device, &figures.uuid), (Device::Cuda(0), uuid));
     assert_eq!((figures.before, figures.after_unload), (BEFORE, Some(BEFORE)));
     assert_eq!((figures.after_load, figures.peak), (CONTEXT + RESERVED, CONTEXT + RESERVED));
-    assert_eq!(figures.peak_source, PeakSource::Pool);
+    assert_eq!(figures.peak_source, PeakSource::HighWaterMark);
     assert!(figures.per_process && figures.samples > 20, "{figures:?}");
     let prediction = measurement.memory.prediction.as_ref().expect("a prediction");
     assert_eq!(prediction.device_baseline, Some(CONTEXT));
@@ -300,7 +300,7 @@ fn a_worker_counts_its_visible_gpus_and_the_report_has_the_requested_names() {
     assert_eq!(figures.peak, CONTEXT + RESERVED);
     assert_eq!(measurement.requested_devices, [second]);
     assert_eq!(measurement.devices, [second]);
-    assert_eq!(measurement.devices_seen[0].device, second);
+    assert_eq!(measurement.opened_devices[0].device, second);
     assert_eq!(measurement.ceilings[0].device.to_string(), "cuda:1");
     assert!(measurement.tensors.list.iter().all(|tensor| tensor.device == second));
     assert!(measurement.memory.timeline.series.contains_key("cuda:1_used"));
@@ -308,7 +308,7 @@ fn a_worker_counts_its_visible_gpus_and_the_report_has_the_requested_names() {
 
 #[test]
 fn device_names_in_a_failure_of_the_worker_are_explained_if_they_differ() {
-    let failure = "tell('failure', stage='load', kind='device_memory', message='cuda:0 is full', \
+    let failure = "emit('failure', stage='load', kind='device_memory', message='cuda:0 is full', \
                    hint='less')\n";
     let scene = on_the_second_gpu(Scene::new(OPEN, failure, "", ""));
     let parts = ["cuda:0 is full (cuda:0 of the worker is cuda:1)"];
@@ -381,11 +381,11 @@ fn a_worker_that_opens_a_gpu_other_than_the_assigned_one_is_refused() {
 #[test]
 fn a_worker_whose_order_of_events_would_hide_memory_is_refused() {
     let open_again = OPEN.replace("memory(0, 0", "# memory(0, 0");
-    let (begin, rest) = OPEN.split_once("tell(").expect("a device");
+    let (begin, rest) = OPEN.split_once("emit(").expect("a device");
     let (_, unopened) = rest.split_once("memory(").expect("a mark");
     let unopened = format!("{begin}memory({unopened}");
     let resumed =
-        format!("{RESIDENT}tell(\"loaded\")\n{CEILINGS}tell(\"phase\", name=\"generate\")\n");
+        format!("{RESIDENT}emit(\"loaded\")\n{CEILINGS}emit(\"phase\", name=\"generate\")\n");
     for (open, loaded, part) in [
         (
             OPEN,
@@ -422,7 +422,7 @@ fn a_gpu_hidden_by_cuda_visible_devices_is_reported_with_the_cause() {
     let mut scene = Scene::passing();
     scene.settings.visible_devices = Some("-1".into());
     let parts = ["m needs the GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 devices"];
-    assert_refused(&scene.measure(), FailureKind::NoDevice, &parts);
+    assert_refused(&scene.measure(), FailureKind::DeviceNotFound, &parts);
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn model(id: &str, device: &str) -> String {
 
 /// Asserts that the hint of the failure has all three solutions.
 fn assert_hint_has_solutions(failure: &Failure) {
-    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
+    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::WorkerNotFound));
     let solutions = ["CUDA toolkit", "MODELGATE_WORKER", "cargo build --release --features cuda"];
     for solution in solutions {
         assert!(failure.hint.contains(solution), "{solution}: {failure:?}");
@@ -308,7 +308,7 @@ fn sources_that_change_during_a_build_are_built_again() {
     let build_host = BuildHost::new();
     build_host.write("edits", "always");
     let failure = build_host.worker().expect_err("no worker");
-    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
+    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::WorkerNotFound));
     assert!(failure.message.contains("the sources changed during each of 2 builds"), "{failure:?}");
     assert_eq!(build_host.builds().len(), 2);
     std::fs::remove_file(build_host.at("edits")).expect("removed");
@@ -356,7 +356,7 @@ fn a_failed_build_is_reported_with_its_last_output_and_retried_by_the_next_run()
     let build_host = BuildHost::new();
     build_host.write("fails", "");
     let failure = build_host.worker().expect_err("no worker");
-    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
+    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::WorkerNotFound));
     assert!(
         failure.message.ends_with("note: number 16\nerror: linking with cc failed"),
         "{failure:?}"
@@ -550,7 +550,7 @@ fn a_model_without_a_worker_fails_with_the_cause() {
     let measurement = measure(&ModelJob::plan(&manifest.models[0], &manifest), &context);
     assert_eq!(measurement.outcome, Outcome::Failed);
     let failure = measurement.failure.expect("a failure");
-    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::NoWorker));
+    assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::WorkerNotFound));
     let existing = build_host.at("existing").display().to_string();
     let expected =
         format!("{existing} (engine x) was built without CUDA; NVIDIA H200 needs a worker for");

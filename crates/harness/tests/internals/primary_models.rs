@@ -1,6 +1,6 @@
 //! Tests of the tensor names and shapes that are computed from the embedded configs of the primary
 //! models. The expected values come from the models of transformers, created on the meta device
-//! (`fixtures/golden/primary_tensors.py`).
+//! (`scripts/golden/primary_tensors.py`).
 
 use modelgate_harness::embedded::known;
 use modelgate_model::{parameters, tensors};

@@ -10,7 +10,7 @@ use modelgate_harness::nvidia::Gpu;
 use modelgate_harness::report::{ModelReport, Report, Run, RunState, summary};
 use modelgate_harness::store::ModelIdentity;
 use modelgate_protocol::{
-    Activity, ActivityName, Agreement, Device, DeviceSeen, Evidence, FinishReason, Finite,
+    Activity, ActivityName, Agreement, Device, DeviceRecord, Evidence, FinishReason, Finite,
     Generation, PhaseName, Scheme,
 };
 use std::collections::BTreeMap;
@@ -126,7 +126,7 @@ fn gpu_measurement() -> Measurement {
             activity(ActivityName::Copy, 50_000_000_000, 1.0, Some(55e9)),
             activity(ActivityName::Decode, 120_000_000_000, 1.0, Some(4.8e12)),
         ],
-        devices_seen: vec![DeviceSeen {
+        opened_devices: vec![DeviceRecord {
             device: Device::Cuda(0),
             uuid: "GPU-1".into(),
             name: "GPU".into(),
@@ -143,7 +143,7 @@ fn gpu_measurement() -> Measurement {
             tokens: vec![2; 64],
             text: String::new(),
             logprobs: vec![Some(finite(-1.0)); 64],
-            nonfinite_logits: 0,
+            non_finite_logits: 0,
             time_to_first_token_s: Some(finite(0.5)),
             decode_tokens_per_s: Some(finite(50.0)),
             finish_reason: FinishReason::Length,
@@ -159,18 +159,18 @@ fn gpu_measurement() -> Measurement {
         after_load: 41_000_000_000,
         peak_load: 41_000_000_000,
         peak: 41_410_000_000,
-        peak_source: PeakSource::Pool,
+        peak_source: PeakSource::HighWaterMark,
         after_unload: Some(2_000_000),
         predicted_peak: Some(41_000_000_000),
         foreign_peak: 2_147_483_648,
-        foreign: vec![ForeignProcess {
+        foreign_processes: vec![ForeignProcess {
             pid: 4711,
             name: Some("python3".into()),
             bytes: 2_147_483_648,
         }],
         per_process: true,
-        mixed: None,
-        outside_gap_s: Some(finite(0.008)),
+        attribution_problem: None,
+        outside_allocator_gap_s: Some(finite(0.008)),
         samples: 700,
         longest_gap_s: Some(finite(0.012)),
     }];

@@ -12,7 +12,7 @@ use modelgate_harness::run::{RunContext, measure};
 use modelgate_harness::signal::Interrupt;
 use modelgate_harness::workers::Workers;
 use modelgate_protocol::{FailureKind, Stage};
-use modelgate_testkit::workers::made_up;
+use modelgate_testkit::workers::scripted_worker;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -20,13 +20,13 @@ const GB: u64 = 1_000_000_000;
 
 /// Measures the model of `job` with the scripted worker, on a host with `ram_bytes` of memory.
 fn measure_with_ram(ram_bytes: u64, job: &ModelJob) -> Measurement {
-    let settings = settings(&made_up());
+    let settings = settings(&scripted_worker());
     let readings: Arc<dyn Readings> = Arc::new(NvmlReadings::open());
     let scratch = TempDir::new().expect("a folder");
     let context = RunContext {
         settings: &settings,
         host: &Host { ram_bytes, ..Host::inspect() },
-        workers: &Workers::at_hand(&settings.worker),
+        workers: &Workers::existing(&settings.worker),
         readings: &readings,
         scratch: scratch.path(),
         interrupt: &Interrupt::default(),

@@ -22,7 +22,7 @@ pub enum Experts {
     /// One tensor (experts, rows, columns) for each matrix: the current format.
     Merged,
     /// One tensor for each expert and matrix: the format of files from 2023.
-    Apart,
+    Separate,
 }
 
 /// The source of the tokenizer's metadata.
@@ -31,9 +31,9 @@ pub enum Vocabulary<'a> {
     /// No tokenizer: only the id of the first stop token is written.
     None,
     /// The tokenizer files in the folder of the model.
-    OfFolder,
+    OfSourceFolder,
     /// The metadata of another GGUF file.
-    OfFile(&'a Path),
+    OfGguf(&'a Path),
 }
 
 /// A writer that converts a safetensors model to GGUF files.
@@ -66,10 +66,10 @@ impl<'a> GgufWriter<'a> {
         };
         match self.vocabulary {
             Vocabulary::None => {}
-            Vocabulary::OfFolder => {
+            Vocabulary::OfSourceFolder => {
                 metadata.extend(vocabulary::folder_metadata(source, config.vocab));
             }
-            Vocabulary::OfFile(path) => metadata.extend(vocabulary::file_metadata(path)),
+            Vocabulary::OfGguf(path) => metadata.extend(vocabulary::file_metadata(path)),
         }
         let tensors = self.tensors(&config, source);
         if self.parts == 1 {

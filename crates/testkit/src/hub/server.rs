@@ -74,7 +74,7 @@ impl Hub {
     }
 
     /// Removes all faults.
-    pub fn fix(&self) {
+    pub fn clear_faults(&self) {
         self.shared.state().faults.clear();
     }
 
@@ -91,7 +91,7 @@ impl Hub {
     }
 
     /// Returns the number of body bytes that were sent for requests whose target contains `part`.
-    pub fn sent(&self, part: &str) -> u64 {
+    pub fn bytes_sent(&self, part: &str) -> u64 {
         let log = self.log();
         log.iter().filter(|logged| logged.target.contains(part)).map(|logged| logged.sent).sum()
     }

@@ -4,7 +4,7 @@
 //! The values have mean 0 and a variance that keeps the scale of activations constant through all
 //! layers. They depend only on the seed, not on threads or on the distribution of tensors over
 //! files. These functions return errors, unlike the rest of this crate, because users call them
-//! through the example `synthetic_files`.
+//! through `cargo xtask synthesize`.
 
 mod file;
 mod gguf;

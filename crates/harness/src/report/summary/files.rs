@@ -2,7 +2,7 @@
 
 use super::text::line;
 use crate::measurement::Measurement;
-use modelgate_hub::{FileSeen, Verified};
+use modelgate_hub::{FileRecord, Verified};
 use modelgate_model::units::{counted, format_bytes, format_duration};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,15 +30,15 @@ pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Re
 }
 
 /// Returns the number and size of the files, and how they were verified.
-pub fn files(files: &[FileSeen]) -> String {
+pub fn files(files: &[FileRecord]) -> String {
     let bytes = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
     let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
     for file in files {
         let way = match file.verified {
-            Verified::Now => "verified now",
-            Verified::Earlier => "verified earlier",
-            Verified::Size => "with the expected size",
-            Verified::No => "not verified",
+            Verified::HashedNow => "verified now",
+            Verified::HashedEarlier => "verified earlier",
+            Verified::SizeCompared => "with the expected size",
+            Verified::Unverified => "not verified",
         };
         *ways.entry(way).or_default() += 1;
     }
@@ -49,8 +49,9 @@ pub fn files(files: &[FileSeen]) -> String {
 
 /// Returns the fraction of all bytes that was in the page cache. `None` if it is unknown for a
 /// file.
-fn cached_fraction(files: &[FileSeen]) -> Option<f64> {
-    let cached_bytes = |file: &FileSeen| Some(file.page_cache_fraction?.get() * file.bytes as f64);
+fn cached_fraction(files: &[FileRecord]) -> Option<f64> {
+    let cached_bytes =
+        |file: &FileRecord| Some(file.page_cache_fraction?.get() * file.bytes as f64);
     let cached: f64 = files.iter().map(cached_bytes).sum::<Option<f64>>()?;
     let all: f64 = files.iter().map(|file| file.bytes as f64).sum();
     (all > 0.0).then_some(cached / all)

@@ -3,7 +3,7 @@
 use super::text::{line, seconds};
 use crate::measurement::{DeviceMemory, ForeignProcess, HostMemory, Measurement, PeakSource};
 use modelgate_model::units::format_bytes;
-use modelgate_protocol::DeviceSeen;
+use modelgate_protocol::DeviceRecord;
 use std::fmt::Write;
 
 /// Writes the table of memory, the prediction and the limitations of the figures.
@@ -20,7 +20,8 @@ pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Re
          | --- | --- | --- | --- | --- | --- | --- | --- |"
     )?;
     for device in &memory.devices {
-        let opened = measurement.devices_seen.iter().find(|opened| opened.device == device.device);
+        let opened =
+            measurement.opened_devices.iter().find(|opened| opened.device == device.device);
         write_device(out, device, opened)?;
     }
     if let Some(host) = &memory.host {
@@ -45,7 +46,7 @@ pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Re
 fn write_device(
     out: &mut String,
     device: &DeviceMemory,
-    opened: Option<&DeviceSeen>,
+    opened: Option<&DeviceRecord>,
 ) -> std::fmt::Result {
     writeln!(
         out,
@@ -79,7 +80,7 @@ fn write_host(out: &mut String, host: &HostMemory) -> std::fmt::Result {
 /// Returns the source of a peak: exact marks, or samples.
 fn source(source: PeakSource) -> &'static str {
     match source {
-        PeakSource::Pool => "mark",
+        PeakSource::HighWaterMark => "mark",
         PeakSource::Samples => "samples",
     }
 }
@@ -97,7 +98,7 @@ fn difference(peak: u64, predicted: Option<u64>) -> String {
 /// other processes.
 fn write_limitations(out: &mut String, device: &DeviceMemory) -> std::fmt::Result {
     let name = device.device;
-    if let Some(gap) = device.outside_gap_s {
+    if let Some(gap) = device.outside_allocator_gap_s {
         writeln!(
             out,
             "\n{name}: memory from the allocator is measured exactly; other memory that was in \
@@ -105,20 +106,20 @@ fn write_limitations(out: &mut String, device: &DeviceMemory) -> std::fmt::Resul
             seconds(gap.get())
         )?;
     }
-    if let Some(reason) = &device.mixed {
+    if let Some(reason) = &device.attribution_problem {
         writeln!(
             out,
             "\n**{name}: the figures may contain memory of other processes**: {}.",
             line(reason)
         )?;
     }
-    if device.foreign_peak > 0 || !device.foreign.is_empty() {
+    if device.foreign_peak > 0 || !device.foreign_processes.is_empty() {
         writeln!(
             out,
             "\n**{name}: other processes used up to {}** while the worker ran{}. The figures \
              above do not contain it.",
             format_bytes(device.foreign_peak),
-            foreign(&device.foreign)
+            foreign(&device.foreign_processes)
         )?;
     }
     Ok(())

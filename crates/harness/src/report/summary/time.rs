@@ -30,7 +30,8 @@ pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Re
 
 /// Returns a note on whether the driver compiled the kernels in this run.
 fn kernels_note(measurement: &Measurement) -> &'static str {
-    let cached: Vec<_> = measurement.devices_seen.iter().filter_map(|d| d.kernels_cached).collect();
+    let cached: Vec<_> =
+        measurement.opened_devices.iter().filter_map(|d| d.kernels_cached).collect();
     match cached.as_slice() {
         [] => "",
         all if all.iter().all(|cached| *cached) => " (cached)",
