@@ -1,5 +1,6 @@
-//! Compares the first layers of a model on its device with the same layers on the CPU. Finite
-//! outputs of random weights prove little; equal outputs of two implementations prove much more.
+//! Compares the first layers of a model on its device with the same layers on the CPU. For random
+//! weights, finite outputs are weak evidence of a correct evaluation. Equal outputs of two
+//! implementations are strong evidence.
 
 use crate::compute_device::ComputeDevice;
 use crate::decoder::{Decoder, KvCache};
@@ -16,9 +17,9 @@ const BATCH_TOKENS: usize = 24;
 /// kernels for single tokens.
 const SINGLE_TOKENS: usize = 24;
 /// The quantile of the errors per token that is reported for a mixture of experts. If the router
-/// scores two experts almost equally, the device may select the other expert for a token, whose
-/// output then differs completely without a defect. A defective expert affects more tokens than the
-/// quantile excludes.
+/// scores two experts almost equally, the device may select the other expert for a token. The
+/// output for this token then differs completely without a defect. A defective expert affects more
+/// tokens than the quantile excludes.
 const EXPERTS_QUANTILE: f64 = 0.75;
 
 /// The first layers of a model with its embedding and its output matrix.

@@ -1,4 +1,4 @@
-//! Answers chats by greedy decoding, twice each, and measures the answers. Does not judge the
+//! Answers each chat twice by greedy decoding, and measures the answers. Does not judge the
 //! results.
 
 use crate::events::Events;
@@ -46,8 +46,8 @@ pub fn answer(
     })
 }
 
-/// Returns the rendered prompt and its tokens. If the request has tokens instead of messages, there
-/// is no rendered prompt.
+/// Returns the rendered prompt and its tokens. The list of prompts is empty if the request has
+/// tokens instead of messages.
 fn prompt(model: &Model, request: &GenerationRequest) -> Result<(Vec<String>, Vec<u32>), Failure> {
     if request.tokens.is_empty() {
         let prompt = model.render(&request.messages)?;
@@ -100,7 +100,7 @@ struct Answer {
     non_finite: u64,
     /// The time to the first token. `None` if there is no token.
     first_token: Option<Duration>,
-    /// The rate of the tokens after the first one. `None` if there are none.
+    /// The number of tokens per second after the first token. `None` if there is at most one token.
     tokens_per_s: Option<Finite>,
     finish_reason: FinishReason,
 }
@@ -126,7 +126,7 @@ fn answer_once(
     let (mut input, mut position) = (prompt.to_vec(), 0);
     while answer.tokens.len() < max_tokens {
         let logits = model.next(&input, position, progress)?;
-        let Some(token) = answer.append_likeliest(&mut sampler, &logits)? else { break };
+        let Some(token) = answer.append_most_likely(&mut sampler, &logits)? else { break };
         answer.first_token.get_or_insert_with(|| begin.elapsed());
         if model.stop_tokens().contains(&token) {
             answer.finish_reason = FinishReason::Stop;
@@ -146,10 +146,9 @@ fn answer_once(
 }
 
 impl Answer {
-    /// Appends the token with the highest logit, and returns it. `None` if a logit is not finite.
-    ///
-    /// `logits` has the shape (vocabulary).
-    fn append_likeliest(
+    /// Appends the token with the highest logit in `logits` (vocabulary), and returns it. `None` if
+    /// a logit is not finite.
+    fn append_most_likely(
         &mut self,
         sampler: &mut LogitsProcessor,
         logits: &Tensor,

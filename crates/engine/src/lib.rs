@@ -1,9 +1,10 @@
-//! The engine: loads a model and generates with it inside a worker process. The only crate that
+//! The engine, which loads a model and generates with it inside a worker process. Only this crate
 //! depends on candle.
 //!
 //! [`run_worker`] is the complete worker: it reads one request and writes events. [`Model`] offers
-//! the same operations without a process, for tests and benchmarks. The engine only measures; the
-//! harness decides whether an answer is correct, a load fast enough and the memory use acceptable.
+//! the same operations without a process, for tests and benchmarks. The engine only measures. The
+//! harness decides whether an answer is correct, whether a load is fast enough, and whether the
+//! memory use is acceptable.
 
 mod agreement;
 mod blocks;

@@ -63,7 +63,7 @@ pub fn chat(files: &ModelFiles, messages: &[Message]) -> Result<String, Failure>
     Ok(prompt.text().to_owned())
 }
 
-/// Reads all tensors.
+/// Reads all tensors of `source`, sorted by name.
 fn read_all(source: &Source) -> Result<Vec<TensorBytes>, Failure> {
     let read = |(name, tensor): (&String, &SourceTensor)| {
         let mut bytes = vec![0; tensor.bytes as usize];

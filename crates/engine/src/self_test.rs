@@ -21,8 +21,8 @@ const ROWS: usize = 192;
 /// The number of columns of the test matrix: not a power of two, and more than one tile of the
 /// kernels.
 const COLUMNS: usize = 768;
-/// The numbers of tokens to test: one token uses the kernels for vectors, many use those for
-/// matrices.
+/// The numbers of tokens to test. One token uses the kernels for vectors, and many tokens use the
+/// kernels for matrices.
 const TOKEN_COUNTS: [usize; 2] = [1, 40];
 /// The maximum relative error. The kernels round activations to 8 bits in blocks of 32, which
 /// causes errors of 4e-3 to 8e-3.
@@ -35,7 +35,7 @@ const MAX_RELATIVE_ERROR: f64 = 2.5e-2;
 /// `device_wrong` with the type and the difference, or the failure of an operation.
 pub(crate) fn self_test(gpu: &Gpu, dtypes: &[DType]) -> std::result::Result<(), Failure> {
     for dtype in dtypes.iter().filter(|dtype| dtype.is_quantized()) {
-        // a failed operation is not a wrong result, and keeps its own kind of failure
+        // a failed operation is not a wrong result, and keeps the kind of its failure
         let differences = differences(gpu, dtype).map_err(failures::internal(Stage::Start))?;
         // a comparison with NaN is false
         let wrong =
@@ -87,9 +87,9 @@ fn differences(gpu: &Gpu, dtype: &DType) -> Result<Vec<(&'static str, f64)>> {
     Ok(differences)
 }
 
-/// Returns the differences for two experts, each of which is one half of the rows of the matrix: of
-/// all tokens with the second expert, and of each token with one selected expert by the fused
-/// kernel.
+/// Returns the differences for two experts, each of which consists of one half of the rows of the
+/// matrix. The products are those of all tokens with the second expert, and those of each token
+/// with one selected expert, computed by the fused kernel.
 fn expert_differences(
     gpu: &Gpu,
     dtype: &DType,

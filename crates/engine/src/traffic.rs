@@ -9,7 +9,7 @@ use modelgate_model::{Config, PREFILL_CHUNK, kv_cache_bytes, role};
 use modelgate_protocol::{ActivityName, Event, Role};
 use std::time::Duration;
 
-/// The numbers of bytes that were read so far, and the time that this took.
+/// The numbers of bytes that were read so far, and the durations of the reads.
 pub(crate) struct Traffic {
     /// The bytes of the weights that one token uses.
     active_bytes: u64,
@@ -50,17 +50,17 @@ impl Traffic {
         }
     }
 
-    /// Counts a prompt of `tokens` tokens whose evaluation took `took`.
-    pub(crate) fn count_prefill(&self, tokens: usize, took: Duration) {
+    /// Counts a prompt of `tokens` tokens, which was evaluated in `duration`.
+    pub(crate) fn count_prefill(&self, tokens: usize, duration: Duration) {
         let chunks = tokens.div_ceil(PREFILL_CHUNK) as u64;
-        self.prefill.add(chunks * self.all_bytes + tokens as u64 * self.position_bytes, took);
+        self.prefill.add(chunks * self.all_bytes + tokens as u64 * self.position_bytes, duration);
     }
 
-    /// Counts `tokens` tokens that were decoded one by one from position `start` on, in the time
-    /// `took`.
-    pub(crate) fn count_decode(&self, start: usize, tokens: usize, took: Duration) {
+    /// Counts `tokens` tokens that were decoded one by one from position `start` on in `duration`.
+    pub(crate) fn count_decode(&self, start: usize, tokens: usize, duration: Duration) {
         let positions: u64 = (start..start + tokens).map(|position| position as u64 + 1).sum();
-        self.decode.add(tokens as u64 * self.active_bytes + positions * self.position_bytes, took);
+        self.decode
+            .add(tokens as u64 * self.active_bytes + positions * self.position_bytes, duration);
     }
 
     /// Sends the counts as one activity event each for prefill and decode. Omits an activity

@@ -24,7 +24,7 @@ pub(crate) const LOGIT_ROWS: usize = 32;
 pub struct Model {
     pub(super) config: Config,
     pub(super) decoder: Decoder,
-    /// `None` for a synthetic model, whose token ids have no meaning.
+    /// `None` if the model is synthetic, since its token ids have no meaning.
     pub(super) text: Option<ModelText>,
     pub(super) stop_tokens: Vec<u32>,
     /// The first layers of the model, for the comparison with the CPU. `None` unless the model is
@@ -198,7 +198,7 @@ impl Model {
         self.text()?.render(messages)
     }
 
-    /// Encodes a prompt. Special tokens that the template wrote are encoded as add_special tokens; the
+    /// Encodes a prompt. Special tokens that the template wrote are encoded as special tokens. The
     /// same characters in a message are encoded as plain text.
     ///
     /// # Errors
@@ -207,8 +207,8 @@ impl Model {
         self.text()?.codec().encode_prompt(prompt)
     }
 
-    /// Encodes `text` as plain text, also where it contains the name of a add_special token.
-    /// `add_special` adds the add_special tokens that the tokenizer puts around every text.
+    /// Encodes `text` as plain text, even if it contains the name of a special token. If
+    /// `add_special` is set, adds the special tokens that the tokenizer puts around every text.
     ///
     /// # Errors
     /// The tokenizer cannot encode the text.
@@ -216,7 +216,7 @@ impl Model {
         self.text()?.codec().encode(text, add_special)
     }
 
-    /// Decodes token ids and omits add_special tokens. Returns an empty text for a synthetic model.
+    /// Decodes token ids, and omits special tokens. Returns an empty text for a synthetic model.
     ///
     /// # Errors
     /// The tokenizer cannot decode the ids.
@@ -229,14 +229,15 @@ impl Model {
 
     fn text(&self) -> Result<&ModelText, Failure> {
         self.text.as_ref().ok_or_else(|| {
-            let message = "text is requested from a synthetic model, whose tokens have no meaning";
-            let hint = "request a continuation of token IDs";
+            let message =
+                "request: a synthetic model has no text, because its tokens have no meaning";
+            let hint = "set `tokens` to token IDs instead of `messages`";
             failures::tokenizer(Stage::Generate, message, hint)
         })
     }
 
-    /// Returns the path of the tokenizer's file for messages. For a synthetic model it is a
-    /// placeholder.
+    /// Returns the path of the tokenizer's file, for use in messages. For a synthetic model, it is
+    /// a placeholder.
     pub(crate) fn tokenizer_path(&self) -> &Path {
         self.text.as_ref().map_or(Path::new(SYNTHETIC_FILE), |text| text.codec().path())
     }

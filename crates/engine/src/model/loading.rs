@@ -15,7 +15,7 @@ use crate::traffic::Traffic;
 use modelgate_model::Config;
 use modelgate_protocol::{Event, Evidence, Failure, FailureKind, Request, Stage};
 
-/// The maximum number of tokens that candle multiplies with its kernels for vectors.
+/// The maximum number of tokens for which candle uses its kernels for vectors.
 const MAX_VECTORS: usize = 8;
 
 impl Model {
@@ -48,7 +48,7 @@ impl Model {
         let embedded = opened.embedded_text.take();
         let config = opened.config.clone();
         let context = request.context.unwrap_or_else(|| config.default_context());
-        refuse_context(context, &config)?;
+        check_context(context, &config)?;
         let text = match request.evidence {
             Evidence::Real => {
                 // a missing template is reported before the weights are loaded, which may take half
@@ -61,8 +61,8 @@ impl Model {
         };
         let stop_tokens = match request.evidence {
             Evidence::Real => stop_tokens(files.generation_config.as_deref(), &config)?,
-            // random weights may generate a stop token by chance and end an answer, whose duration
-            // is the result
+            // random weights may generate a stop token by chance, which would end an answer early
+            // and change its measured duration
             Evidence::Synthetic => Vec::new(),
         };
         let plan = Plan::new(format, &opened, request.quantization, on_device)?;
@@ -100,16 +100,16 @@ impl Model {
     }
 }
 
-/// Reports a context of 0 positions, or of more positions than the model supports.
-fn refuse_context(context: u32, config: &Config) -> Result<(), Failure> {
+/// Checks that `context` is between 1 and the number of positions that the model supports.
+fn check_context(context: u32, config: &Config) -> Result<(), Failure> {
     if context == 0 || context as usize > config.max_positions {
         return Err(failures::load(
             FailureKind::ContextLength,
             format!(
-                "a context of {context} positions; expected 1 to {}, the context of the model",
+                "context: expected 1 to {} positions, the maximum of the model, found {context}",
                 config.max_positions
             ),
-            format!("set context to at most {}", config.max_positions),
+            format!("set `context` to at most {}", config.max_positions),
         ));
     }
     Ok(())

@@ -7,8 +7,8 @@ use crate::weights::WeightMap;
 use modelgate_model::Config;
 use modelgate_protocol::{Failure, FailureKind, Stage};
 
-/// Returns the inverse frequencies of RoPE. If the files contain a tensor of factors on them,
-/// removes it from the weights and applies it.
+/// Returns the inverse frequencies of RoPE. If the files contain a tensor of factors for the
+/// frequencies, removes it from the weights and applies it.
 ///
 /// # Errors
 /// A factor is not a positive number.
@@ -24,7 +24,7 @@ pub(super) fn rope_frequencies(
     if let Some(factor) = values.iter().find(|factor| !factor.is_finite() || **factor <= 0.0) {
         return Err(failures::load(
             FailureKind::Corrupt,
-            format!("tensor {ROPE_FACTORS} contains {factor}, expected positive numbers"),
+            format!("tensor {ROPE_FACTORS}: expected positive numbers, found {factor}"),
             failures::FETCH_AGAIN,
         ));
     }

@@ -7,7 +7,7 @@ use modelgate_protocol::Failure;
 use serde_json::Value;
 use std::path::Path;
 
-/// Returns the stop tokens of the config and of `generation_config.json`, if `path` is given,
+/// Returns the stop tokens of the config and, if `path` is given, of that `generation_config.json`,
 /// sorted and without duplicates.
 ///
 /// # Errors
@@ -24,13 +24,7 @@ pub(super) fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u3
         for id in ids {
             let token = id.as_u64().and_then(|id| u32::try_from(id).ok());
             let invalid = || {
-                failures::corrupt(
-                    path,
-                    format!(
-                        "eos_token_id: {id} is not a token \
-                                                               ID"
-                    ),
-                )
+                failures::corrupt(path, format!("`eos_token_id`: expected token IDs, found {id}"))
             };
             tokens.push(token.ok_or_else(invalid)?);
         }

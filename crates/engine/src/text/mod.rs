@@ -1,4 +1,4 @@
-//! Text of a model: its tokenizer and its chat template.
+//! The text interface of a model: its tokenizer and its chat template.
 
 mod chat;
 mod model_text;

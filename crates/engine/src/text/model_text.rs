@@ -14,11 +14,11 @@ pub(crate) struct ModelText {
 
 impl ModelText {
     /// Opens the tokenizer and the chat template, which are files of the model or parts of its
-    /// weight files (`embedded`). `needs_template` is whether the chat template will be used.
+    /// weight files (`embedded`). `needs_template` says whether the chat template will be used.
     ///
     /// # Errors
-    /// The tokenizer is missing, is invalid, or belongs to another model. If `needs_template`, also if the
-    /// template is missing or invalid.
+    /// The tokenizer is missing, is invalid, or belongs to another model. With `needs_template`, a
+    /// missing or invalid template is an error too.
     pub(crate) fn open(
         files: &ModelFiles,
         embedded: Option<&dyn EmbeddedText>,

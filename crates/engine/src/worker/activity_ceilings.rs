@@ -1,9 +1,10 @@
-//! What an activity could reach at most.
+//! The maximum possible rate of an activity.
 
 use super::file_ceilings::FileRates;
 use modelgate_protocol::{ActivityName, Ceiling, CeilingName, Finite};
 
-/// Returns the most bytes per second that an activity could reach; `None` if that was not measured.
+/// Returns the maximum rate of an activity in bytes per second. `None` if no ceiling was measured
+/// for it.
 pub(super) fn activity_ceiling(
     activity: &ActivityName,
     files: &FileRates,

@@ -1,4 +1,5 @@
-//! The channel to the harness: one event a line, whole lines only. Knows no event by name.
+//! The channel to the harness: one event per line, and only complete lines. Does not depend on the
+//! kinds of events.
 
 use super::exit_codes::ABANDONED;
 use modelgate_protocol::Event;
@@ -7,26 +8,27 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::sync::{Mutex, PoisonError};
 
-/// Writes events to the harness.
+/// A writer of events to the harness.
 pub(super) struct Channel(Mutex<File>);
 
 impl Channel {
-    /// Opens the channel on the file descriptor whose number `text` is; returns `None` if it is not the
-    /// number of an open descriptor other than the three standard ones.
+    /// Opens the channel on the file descriptor with the number `text`. `None` if `text` is not the
+    /// number of an open descriptor, or is the number of one of the three standard descriptors.
     pub(super) fn open(text: &str) -> Option<Channel> {
         let number: i32 = text.trim().parse().ok().filter(|number| *number > 2)?;
-        // SAFETY: the harness opened this descriptor for this process alone; nothing else in it knows
-        // the number. Whether it is open is checked before anything is done with it.
+        // SAFETY: the harness opened this descriptor only for this process, and no other code of
+        // the process uses its number. The next statement checks that it is open before any other
+        // use.
         let file = unsafe { File::from_raw_fd(number) };
         if rustix::io::fcntl_getfd(&file).is_err() {
-            // it is not open, so it must not be closed either
+            // a descriptor that is not open must not be closed
             let _ = file.into_raw_fd();
             return None;
         }
         Some(Channel(Mutex::new(file)))
     }
 
-    /// Writes one event. If that fails the harness is gone, and the process ends.
+    /// Writes one event. If the write fails, the harness has ended, and this process ends too.
     pub(super) fn send(&self, event: &Event) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');

@@ -1,10 +1,10 @@
-//! Describes this engine.
+//! The description of this engine.
 
 use crate::cuda;
 use modelgate_protocol::Engine;
 use std::process::ExitCode;
 
-/// The version of candle-core that this crate is built with; a test compares it with the lock file.
+/// The version of candle-core in this build. A test compares it with the lock file.
 const CANDLE: &str = "0.11.1";
 
 /// Returns the description of this engine.
@@ -19,7 +19,7 @@ pub(super) fn engine() -> Engine {
     }
 }
 
-/// Prints the description, one line of JSON.
+/// Prints the description as one line of JSON.
 pub(super) fn print_engine() -> ExitCode {
     match serde_json::to_string(&engine()) {
         Ok(line) => {
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_candle_is_the_one_in_the_lock_file() {
+    fn the_candle_version_matches_the_lock_file() {
         let lock = include_str!("../../../../Cargo.lock");
         let entry = format!("name = \"candle-core\"\nversion = \"{CANDLE}\"\n");
         assert!(lock.contains(&entry), "CANDLE is {CANDLE}");

@@ -1,7 +1,7 @@
-//! The exit codes of a worker that ends without a failure of its own.
+//! The exit codes of a worker that ends for a reason other than a failure of its work.
 
-/// The process was not started as a worker.
+/// The exit code if the process was not started as a worker.
 pub(super) const MISUSED: u8 = 2;
 
-/// The harness is gone.
+/// The exit code if the harness has ended.
 pub(super) const ABANDONED: i32 = 3;

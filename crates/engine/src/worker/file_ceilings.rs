@@ -1,5 +1,5 @@
-//! Measures how fast the weight files could be read at most: from the page cache, and from the disk.
-//! After the load, on the same files.
+//! Measures the maximum rates at which the weight files can be read from the page cache and from
+//! the disk. The measurement uses the same files, after the load.
 
 use modelgate_protocol::{Ceiling, CeilingName, Finite, Location, ModelFiles};
 use rayon::prelude::*;
@@ -9,38 +9,39 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Bytes that are read at once.
+/// The number of bytes that one read requests.
 const READ_BYTES: usize = 4 << 20;
-/// The most bytes that are read in all.
+/// The maximum number of bytes to read from the page cache.
 const MAX_CACHED_BYTES: u64 = 4 << 30;
+/// The maximum number of bytes to read from the disk.
 const MAX_DIRECT_BYTES: u64 = 1 << 30;
-/// Fewer bytes than this are not enough to measure a disk.
+/// The minimum number of bytes for a measurement of the disk.
 const MIN_DIRECT_BYTES: u64 = 256 << 20;
-/// The alignment of reads past the page cache.
+/// The alignment of reads that bypass the page cache, in bytes.
 const SECTOR: usize = 4096;
 
 /// The weight files whose rates are measured.
 pub(super) struct FileRates {
     paths: Vec<PathBuf>,
-    /// The part of their bytes that was in the page cache before they were read; `None` if the system
-    /// does not report it.
+    /// The fraction of the bytes that were in the page cache before the load, from 0 to 1. `None`
+    /// if the system does not report it.
     cached: Option<f64>,
 }
 
 impl FileRates {
-    /// Returns the weights of `files`.
+    /// Selects the weight files of `files`.
     pub(super) fn of(files: &ModelFiles) -> FileRates {
         let cached = files.page_cache_fraction.map(Finite::get);
         FileRates { paths: files.weights.clone(), cached }
     }
 
-    /// Measures the ceilings; returns none without files.
+    /// Measures the ceilings. Omits a ceiling that cannot be measured.
     pub(super) fn ceilings(&self) -> Vec<Ceiling> {
         let ceiling = |name, rate: Option<f64>| {
             let bytes_per_s = Finite::new(rate?)?;
             Some(Ceiling { name, device: Location::Host, bytes_per_s })
         };
-        // the disk first: it would fill the page cache otherwise
+        // first the disk: in the other order, the files may already be in the page cache
         let measured = [
             ceiling(CeilingName::DiskRead, self.rate(MAX_DIRECT_BYTES, true)),
             ceiling(CeilingName::PageCacheRead, self.rate(MAX_CACHED_BYTES, false)),
@@ -48,8 +49,8 @@ impl FileRates {
         measured.into_iter().flatten().collect()
     }
 
-    /// Returns the most bytes per second that reading them could have reached, with the part that was
-    /// in the page cache.
+    /// Returns the maximum rate, in bytes per second, at which the load could have read the files,
+    /// given the fraction that was in the page cache. `None` if a required value was not measured.
     pub(super) fn read_ceiling(&self, ceilings: &[Ceiling]) -> Option<f64> {
         let rate = |name| {
             ceilings.iter().find(|c| c.name == name).map(|ceiling| ceiling.bytes_per_s.get())
@@ -62,8 +63,9 @@ impl FileRates {
         Some(1.0 / (seconds_cached + seconds_disk))
     }
 
-    /// Returns the bytes per second of reading up to `max` bytes with all threads, past the page cache if
-    /// `direct`.
+    /// Reads up to `max` bytes with all threads, and returns the rate in bytes per second. If
+    /// `direct` is set, the reads bypass the page cache. `None` if a read fails or the files are
+    /// too small.
     fn rate(&self, max: u64, direct: bool) -> Option<f64> {
         let flags = if direct { OFlags::DIRECT } else { OFlags::empty() };
         let mut parts = Vec::new();
@@ -99,10 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_just_written_can_be_read_fast() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn the_rate_of_a_new_file_is_measured() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("weights");
-        std::fs::write(&path, vec![1u8; 8 << 20]).expect("written");
+        std::fs::write(&path, vec![1u8; 8 << 20]).expect("the file is written");
         let files = FileRates { paths: vec![path], cached: Some(1.0) };
         let ceilings = files.ceilings();
         assert_eq!(ceilings.len(), 1, "{ceilings:?}");
@@ -111,11 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn cold_parts_count_by_the_disk() {
+    fn the_uncached_fraction_is_read_at_the_rate_of_the_disk() {
         let ceiling = |name, rate| Ceiling {
             name,
             device: Location::Host,
-            bytes_per_s: Finite::new(rate).expect("finite"),
+            bytes_per_s: Finite::new(rate).expect("the rate is finite"),
         };
         let ceilings =
             [ceiling(CeilingName::PageCacheRead, 10.0), ceiling(CeilingName::DiskRead, 1.0)];

@@ -1,5 +1,5 @@
-//! The conversation of a worker with its harness: one request in, events out, and an end as soon as the
-//! harness is gone. Knows no file format and no tensor.
+//! The communication of a worker with its harness. The worker reads one request, sends events, and
+//! ends as soon as the harness has ended. Does not depend on file formats or tensors.
 
 mod activity_ceilings;
 mod channel;

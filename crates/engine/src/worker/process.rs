@@ -1,4 +1,4 @@
-//! The process of a worker: from its start to its exit code.
+//! The process of a worker, from its start to its exit code.
 
 use super::channel::Channel;
 use super::engine_info::{engine, print_engine};
@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Answers the one request on standard input, and ends when standard input is closed. With the
-/// argument `--engine` it describes itself, one line of JSON, and reads nothing.
+/// Executes the request on standard input, and waits until standard input is closed. With the
+/// argument `--engine`, prints the description of the engine as one line of JSON instead, and reads
+/// no request.
 ///
-/// Exit codes: 0 after all is done and sent, 1 after a failure that was sent, 2 if there is no harness,
-/// 3 if standard input closed before the work was done.
+/// The exit code is 0 after all results were sent, 1 after a failure was sent, 2 if the process was
+/// not started by a harness, and 3 if standard input closed before the work was done.
 pub fn run_worker() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(TELL_ENGINE) {
         return print_engine();
@@ -31,9 +32,8 @@ pub fn run_worker() -> ExitCode {
     let number = std::env::var(EVENTS_FD).unwrap_or_default();
     let Some(channel) = Channel::open(&number) else {
         eprintln!(
-            "modelgate-worker is started by modelgate: {EVENTS_FD} is \"{number}\", expected the \
-             number of an open file descriptor to write events to, and the request on standard \
-             input"
+            "modelgate-worker must be started by modelgate: {EVENTS_FD}: expected the number of an \
+             open file descriptor for events, found \"{number}\""
         );
         return ExitCode::from(MISUSED);
     };
@@ -41,9 +41,9 @@ pub fn run_worker() -> ExitCode {
     let done = Arc::new(AtomicBool::new(false));
     let stage = Cell::new(Stage::Start);
     let outcome = read_request().and_then(|request| {
-        let watch = watch_for_the_end(Arc::clone(&done));
+        let watch = end_with_standard_input(Arc::clone(&done));
         catch_unwind(AssertUnwindSafe(|| work(&request, &channel, &stage)))
-            .unwrap_or_else(|panic| Err(panicked(stage.get(), panic.as_ref())))
+            .unwrap_or_else(|panic| Err(panic_failure(stage.get(), panic.as_ref())))
             .map(|()| watch)
     });
     match outcome {
@@ -60,30 +60,30 @@ pub fn run_worker() -> ExitCode {
     }
 }
 
-/// Limits candle's own pool, which otherwise takes the machine's physical cores and spins on them,
-/// even in a container that may use a few.
+/// Limits the thread pool of candle to the available cores. Without this limit, the pool uses all
+/// physical cores of the host with spinning threads, even in a container with few cores.
 fn limit_threads() {
     const THREADS: &str = "CANDLE_NUM_THREADS";
     if std::env::var_os(THREADS).is_none()
         && let Ok(cores) = std::thread::available_parallelism()
     {
-        // SAFETY: the process has one thread yet, so nothing reads the environment meanwhile.
+        // SAFETY: the process has only one thread here, so no other thread reads the environment.
         unsafe { std::env::set_var(THREADS, cores.to_string()) };
     }
 }
 
-/// Ignores the signals that a terminal sends to its whole process group: the harness handles them, and
-/// then closes this process's standard input.
+/// Ignores the signals that a terminal sends to its entire process group. The harness handles them,
+/// and then closes the standard input of this process.
 fn ignore_signals() {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // sets a flag that is never read; if this fails, signals keep their usual effect
+        // sets a flag that is never read; if the registration fails, the signal ends the process
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
 }
 
-/// Ends the process as soon as standard input closes, even in the middle of a long computation; once
-/// all is done the main thread ends it instead.
-fn watch_for_the_end(done: Arc<AtomicBool>) -> JoinHandle<()> {
+/// Starts a thread that ends the process as soon as standard input closes, even during a long
+/// computation. If `done` is set, only the thread ends, and the main thread ends the process.
+fn end_with_standard_input(done: Arc<AtomicBool>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
         let mut input = std::io::stdin().lock();
@@ -94,7 +94,8 @@ fn watch_for_the_end(done: Arc<AtomicBool>) -> JoinHandle<()> {
     })
 }
 
-fn panicked(stage: Stage, panic: &(dyn Any + Send)) -> Failure {
+/// Returns the failure for a panic of the engine.
+fn panic_failure(stage: Stage, panic: &(dyn Any + Send)) -> Failure {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)

@@ -4,13 +4,13 @@ use crate::failures;
 use modelgate_protocol::{Failure, FailureKind, PROTOCOL_VERSION, Request};
 use std::io::{BufRead, Read};
 
-/// The longest request.
+/// The maximum length of a request in bytes.
 const MAX_REQUEST_BYTES: u64 = 64 << 20;
 
-/// Reads the one request on standard input.
+/// Reads the request, which is one line on standard input.
 ///
 /// # Errors
-/// It is of another version of the protocol, or not a request.
+/// The request cannot be read, is not valid, or has another protocol version.
 pub(super) fn read_request() -> Result<Request, Failure> {
     #[derive(serde::Deserialize)]
     struct Version {
@@ -21,21 +21,21 @@ pub(super) fn read_request() -> Result<Request, Failure> {
     let malformed = |what: &dyn std::fmt::Display| {
         failures::start(
             FailureKind::Protocol,
-            format!("the request is not one line of JSON as the protocol defines it: {what}"),
-            "build harness and worker from the same sources: they are of different versions",
+            format!("request: expected one line of JSON in the format of the protocol: {what}"),
+            "build the harness and the worker from the same sources",
         )
     };
     read.map_err(|error| malformed(&error))?;
-    // the version first: a request of another one may have any form
+    // the version first: a request of another version may have another format
     let version: Version = serde_json::from_str(&line).map_err(|error| malformed(&error))?;
     if version.protocol != PROTOCOL_VERSION {
         return Err(failures::start(
             FailureKind::Protocol,
             format!(
-                "the request has protocol version {}; this worker supports {PROTOCOL_VERSION}",
+                "request: expected protocol version {PROTOCOL_VERSION}, found {}",
                 version.protocol
             ),
-            "build harness and worker from the same sources",
+            "build the harness and the worker from the same sources",
         ));
     }
     serde_json::from_str(&line).map_err(|error| malformed(&error))

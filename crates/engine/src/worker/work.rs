@@ -1,4 +1,4 @@
-//! The work of a worker, phase by phase.
+//! The phases of a worker's work.
 
 use super::activity_ceilings::activity_ceiling;
 use super::channel::Channel;
@@ -16,10 +16,10 @@ use modelgate_protocol::{
 use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
-/// Variables with which candle switches quantization off without a message.
-const TRAPS: [&str; 2] = ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16"];
+/// The environment variables that disable quantized products in candle without a message.
+const QUANTIZATION_SWITCHES: [&str; 2] = ["CANDLE_DEQUANTIZE_ALL", "CANDLE_DEQUANTIZE_ALL_F16"];
 
-/// Does everything that the request asks for; sets `stage` to how far it is.
+/// Executes the request, and sets `stage` to the current stage.
 pub(super) fn work(
     request: &Request,
     channel: &Channel,
@@ -34,7 +34,7 @@ pub(super) fn work(
     };
     let phase = |name| channel.send(&Event::Phase { name });
     phase(PhaseName::Device);
-    refuse_traps()?;
+    refuse_quantization_switches()?;
     let device = ComputeDevice::open(&request.devices, request.device_limit)?;
     if let Some(gpu) = device.gpu() {
         phase(PhaseName::Kernels);
@@ -76,7 +76,8 @@ pub(super) fn work(
     drop(model);
     let mut ceilings = files.ceilings();
     if let Some(gpu) = device.gpu() {
-        // without ceilings if the device has become full meanwhile: the model itself was measured
+        // a failure, for example of a full device, only omits the ceilings: the measurements of the
+        // model are complete
         ceilings.extend(gpu.ceilings().unwrap_or_default());
     }
     let activities = activities.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -90,15 +91,15 @@ pub(super) fn work(
     Ok(())
 }
 
-/// Refuses an environment that switches quantization off.
-fn refuse_traps() -> Result<(), Failure> {
+/// Checks that no environment variable disables quantized products.
+fn refuse_quantization_switches() -> Result<(), Failure> {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|v| !v.is_empty() && v != "0");
-    match TRAPS.iter().find(|name| is_set(name)) {
+    match QUANTIZATION_SWITCHES.iter().find(|name| is_set(name)) {
         None => Ok(()),
         Some(name) => Err(failures::start(
             FailureKind::Unsupported,
-            format!("{name} is set, which switches quantization off"),
-            "unset it",
+            format!("{name}: the variable is set, and disables quantized products"),
+            format!("unset {name}"),
         )),
     }
 }

@@ -12,7 +12,7 @@ pub(super) const NAME: &str = "chat";
 /// Compiles the template `text`, and returns an environment that contains it as [`NAME`].
 ///
 /// # Errors
-/// `invalid` converts the error of a text that is not a template to a failure.
+/// The text is not a valid template: `invalid` converts the message to a failure.
 pub(super) fn compiled(
     text: String,
     invalid: impl Fn(String) -> Failure,

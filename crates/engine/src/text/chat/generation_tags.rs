@@ -1,8 +1,8 @@
-//! The Jinja tags that transformers adds.
+//! The Jinja tags that transformers adds to the language.
 
-/// Replaces the tags `generation` and `endgeneration` by `with` and `endwith`. In transformers they
-/// mark the text that a model has generated (`AssistantTracker`); they render their content in a
-/// separate scope.
+/// Replaces the tags `generation` and `endgeneration` with `with` and `endwith`. In transformers,
+/// the tags mark the text that a model has generated (`AssistantTracker`), and render their content
+/// in a separate scope, as `with` does.
 pub(super) fn without_generation_tags(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;

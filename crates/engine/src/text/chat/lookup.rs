@@ -6,9 +6,9 @@ use modelgate_model::small_file::{read_json, read_text};
 use modelgate_protocol::{Failure, ModelFiles, Stage};
 use std::path::Path;
 
-/// The maximum length of a template. Templates of the supported families have up to 5 KB. The time
-/// of minijinja's compiler grows with the square of the longest chain such as `a ~ a ~ a`: a chain
-/// of this length takes a second, a chain of six times this length takes a minute.
+/// The maximum length of a template in bytes. Templates of the supported families have up to 5 KB.
+/// The time of minijinja's compiler grows with the square of the longest chain such as `a ~ a ~ a`:
+/// a chain of this length takes a second, and a chain of six times this length takes a minute.
 pub(super) const MAX_TEMPLATE_BYTES: usize = 32 << 10;
 
 /// The name of the template for chats in a list of named templates.
@@ -55,7 +55,7 @@ pub(super) fn find(
     }
     let searched = match searched.as_slice() {
         [] => format!(
-            "{} has no chat_template.jinja, chat_template.json or tokenizer_config.json",
+            "{}: no chat_template.jinja, chat_template.json or tokenizer_config.json",
             files.root.display()
         ),
         names => format!("no chat template in {}", names.join(", ")),

@@ -1,12 +1,13 @@
-//! Python's methods of strings and lists, implemented by `minijinja-contrib`, with a bound on their
-//! cost. minijinja consumes fuel for the result of a method after the call. This module consumes
-//! fuel before the call, for the bytes that the method reads and the bytes that it may create.
+//! The methods of Python's strings and lists, implemented by `minijinja-contrib`, with a bound on
+//! their cost. minijinja consumes fuel for the result of a method after the call. This module
+//! consumes fuel before the call, for the bytes that the method reads and the bytes that it may
+//! create.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-/// The bytes that one unit of fuel pays for, the same as in minijinja.
+/// The number of bytes per unit of fuel, the same as in minijinja.
 const BYTES_PER_STEP: u64 = 64;
 
 /// The memory of one part of a string that is split, in bytes.
@@ -46,8 +47,11 @@ pub(super) fn call(
     unknown_method_callback(state, value, method, args)
 }
 
-/// Returns the maximum length of a max_formatted_bytes string in bytes. Each number in the format may be a
+/// Returns the maximum length of a formatted string in bytes. Each number in the format may be a
 /// width, and each brace or percent sign may insert the longest argument.
+///
+/// # Errors
+/// An argument is a list or an object.
 fn max_formatted_bytes(format: &str, args: &[Value]) -> Result<u64, Error> {
     let mut longest = 0;
     for arg in args {

@@ -1,9 +1,9 @@
-//! The date that templates get. It is constant, so that the same chat always renders to the same
-//! prompt: 26 July 2024, the default of Llama 3.1's template.
+//! The date that templates receive. It is constant, so that the same chat always renders to the
+//! same prompt: 26 July 2024, the default of Llama 3.1's template.
 
 use minijinja::{Error, ErrorKind};
 
-/// The parts of the date by the codes of `strftime`.
+/// The parts of the date by their codes in `strftime`.
 const DATE: [(char, &str); 10] = [
     ('d', "26"),
     ('m', "07"),

@@ -19,7 +19,7 @@ const STACK_BYTES: usize = if cfg!(debug_assertions) { 4 << 30 } else { 512 << 2
 const MAX_TIME: Duration = Duration::from_secs(3);
 
 /// The maximum growth of the process in bytes while the thread runs. The fuel of a template limits
-/// its values to a quarter of this.
+/// its values to a quarter of this size.
 const MAX_GROWTH: u64 = 256 << 20;
 
 /// The time between two checks of the time and the memory.
@@ -30,7 +30,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// `work` fails or exceeds a bound: `failed` converts the message to a failure. The memory of the
-/// stack cannot be allocated: the failure does not blame the template.
+/// stack cannot be allocated: the failure reports the host memory, not the template.
 pub(super) fn run_bounded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
     failed: impl Fn(String) -> Failure,
@@ -52,10 +52,12 @@ pub(super) fn run_bounded<T: Send + 'static>(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if begin.elapsed() > MAX_TIME {
-            return Err(failed(format!("it takes longer than {} s", MAX_TIME.as_secs())));
+            return Err(failed(format!("the template takes longer than {} s", MAX_TIME.as_secs())));
         }
         if private_memory().saturating_sub(before) > MAX_GROWTH {
-            return Err(failed(format!("it takes more than {MAX_GROWTH} bytes of memory")));
+            return Err(failed(format!(
+                "the template takes more than {MAX_GROWTH} bytes of memory"
+            )));
         }
     }
 }

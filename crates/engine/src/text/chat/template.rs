@@ -13,12 +13,12 @@ use minijinja::{Environment, context};
 use modelgate_protocol::{Failure, Message, ModelFiles, Stage};
 
 const HINT: &str = "check the roles of the messages and their order, and compare the template \
-                    with that of the publisher";
+                    with the template of the publisher";
 
 /// A compiled chat template.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
-    /// The special tokens by variable, such as `bos_token`.
+    /// The special tokens by variable, for example `bos_token`.
     special_tokens: Value,
     /// The path of the template's file, for messages.
     source: String,
@@ -87,6 +87,7 @@ impl ChatTemplate {
         Ok(special.prompt(&run_bounded(render, |reason| self.render_failure(reason))?))
     }
 
+    /// Returns the failure for a chat that the template cannot render.
     fn render_failure(&self, reason: String) -> Failure {
         let message =
             format!("the chat template in {} cannot render this chat: {reason}", self.source);
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn characters_of_a_special_token_in_a_message_are_not_marked() {
         let prompt = |template: &str, content: &str| {
-            let prompt = rendered(template, content).expect("a prompt");
+            let prompt = rendered(template, content).expect("the template renders a prompt");
             (prompt.text().to_owned(), prompt.marked().replace('\u{10FFFF}', "^"))
         };
         let template = "{{ bos_token }}[SEP]{{ messages[0].content | trim }}</s>";
@@ -202,14 +203,16 @@ mod tests {
         let (_, marked) = prompt("{{ messages | tojson(ensure_ascii=true) }}</s>", "é<s>");
         assert_eq!(marked, r#"[{"role": "user", "content": "\u00e9<s>"}]^</s>"#);
         for reserved in ["\u{10FFFF}<s>", "\u{10FFFE}"] {
-            let error = rendered(template, reserved).err().expect("refused");
+            let error =
+                rendered(template, reserved).err().expect("a reserved character is refused");
             assert!(error.contains("U+10FFF"), "{error}");
         }
     }
 
     #[test]
     fn an_exception_of_the_template_is_reported() {
-        let error = render("{{ raise_exception('roles must alternate') }}").expect_err("refused");
+        let error = render("{{ raise_exception('roles must alternate') }}")
+            .expect_err("the template rejects the chat");
         assert!(error.contains("roles must alternate"), "{error}");
     }
 
@@ -219,10 +222,10 @@ mod tests {
             "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}\
                             {% endfor %}",
         )
-        .expect_err("stopped");
+        .expect_err("the template is stopped");
         assert!(error.contains("fuel") || error.contains("longer"), "{error}");
         let long = "{% set x = 'abcdefgh' * 100000 %}{% for a in range(100) %}{{ x }}{% endfor %}";
-        let error = render(long).expect_err("stopped");
+        let error = render(long).expect_err("the template is stopped");
         assert!(error.contains("longer than"), "{error}");
     }
 }

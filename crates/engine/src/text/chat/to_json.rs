@@ -24,7 +24,8 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
             (None, Some(text)) if text.len() <= MAX_INDENT => Some(text.to_owned()),
             _ => {
                 let what = format!(
-                    "the indent of tojson is not a number or a text of at most {MAX_INDENT} bytes"
+                    "tojson: expected an indent that is a number or a text of at most {MAX_INDENT} \
+                     bytes"
                 );
                 return Err(Error::new(ErrorKind::InvalidOperation, what));
             }
@@ -36,7 +37,7 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
             Some(pair) => match <[String; 2]>::try_from(pair) {
                 Ok([item_separator, key_separator]) => Some((item_separator, key_separator)),
                 Err(_) => {
-                    let what = "separators of tojson are not two";
+                    let what = "tojson: expected two separators";
                     return Err(Error::new(ErrorKind::InvalidOperation, what));
                 }
             },
@@ -60,8 +61,8 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
     };
     let mut writer = serde_json::Serializer::with_formatter(&mut out, format);
     if sorted {
-        // serde_json sorts the keys of its objects. The first pass has a bound, because a value
-        // that contains the same value many times may not fit in memory as text.
+        // serde_json sorts the keys of its objects. The first pass is bounded, because the text of
+        // a value that contains the same value many times may not fit in memory.
         let mut plain = BoundedOutput::default();
         serde_json::to_writer(&mut plain, &value).map_err(unserializable)?;
         let value: serde_json::Value = serde_json::from_slice(&plain.0).map_err(unserializable)?;
@@ -75,11 +76,11 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
 
 /// A formatter that writes JSON in the format of Python.
 struct PythonJson {
-    /// The indentation of each level. `None` for JSON in one line.
+    /// The indentation of each level. `None` if the JSON is one line.
     indent: Option<String>,
     /// The separator between items.
     item_separator: String,
-    /// The separator between a key_separator and its value.
+    /// The separator between a key and its value.
     key_separator: String,
     /// Whether characters outside of ASCII are escaped.
     ascii_only: bool,

@@ -1,4 +1,4 @@
-//! Encodes and decodes text by a model's tokenizer.
+//! Encodes and decodes text with the tokenizer of a model.
 
 use super::library::guarded;
 use super::prompt::Prompt;
@@ -14,11 +14,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
-/// The most rows that an embedding may have beyond the tokens of its tokenizer: sizes are rounded up
-/// for the hardware. Qwen2.5 has 399 such rows.
-const PADDING: usize = 1024;
+/// The number of rows that an embedding may always have in addition to the tokens of its tokenizer,
+/// since publishers round sizes up for the hardware. Qwen2.5 has 399 such rows.
+const PADDING_ROWS: usize = 1024;
 
-/// A model's tokenizer.
+/// The tokenizer of a model.
 pub(crate) struct TextCodec {
     tokenizer: Tokenizer,
     special: SpecialTokens,
@@ -27,9 +27,12 @@ pub(crate) struct TextCodec {
 }
 
 impl TextCodec {
-    /// Reads the tokenizer and compares it with the model: every id must have a row in the
-    /// embedding, and the embedding no more rows than padding explains. `embedded` is for a model
-    /// without a `tokenizer.json`.
+    /// Reads the tokenizer, and compares it with the model: every id must have a row in the
+    /// embedding, and the embedding must not have more additional rows than padding explains.
+    /// `embedded` is used for a model without a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// The tokenizer is missing, is invalid, or belongs to another model.
     pub(crate) fn open(
         files: &ModelFiles,
         embedded: Option<&dyn EmbeddedText>,
@@ -40,7 +43,10 @@ impl TextCodec {
         Ok(codec)
     }
 
-    /// Reads the tokenizer of any model.
+    /// Reads the tokenizer, without a comparison with a model.
+    ///
+    /// # Errors
+    /// The tokenizer is missing or invalid.
     pub(crate) fn read(
         files: &ModelFiles,
         embedded: Option<&dyn EmbeddedText>,
@@ -50,61 +56,63 @@ impl TextCodec {
     }
 
     fn from_json(mut json: Value, path: PathBuf) -> Result<TextCodec, Failure> {
-        let unsound = |error: String| {
+        let invalid = |error: String| {
             failures::tokenizer(
                 Stage::Load,
                 format!("{}: {error}", path.display()),
                 failures::FETCH_AGAIN,
             )
         };
-        refuse_map(&json["normalizer"]).map_err(unsound)?;
-        let special = SpecialTokens::take_from(&mut json).map_err(unsound)?;
+        refuse_map(&json["normalizer"]).map_err(invalid)?;
+        let special = SpecialTokens::take_from(&mut json).map_err(invalid)?;
         let stated = stated_ids(&json);
-        let made =
+        let parsed =
             guarded(|| serde_json::from_value::<Tokenizer>(json).map_err(tokenizers::Error::from));
-        let mut tokenizer = made.map_err(|error| unsound(error.to_string()))?;
-        // the library uses the vocabulary's ids, and the order of those that are not in it
+        let mut tokenizer = parsed.map_err(|error| invalid(error.to_string()))?;
+        // the library ignores the ids in the entries: it uses the id in the vocabulary, or numbers
+        // the tokens that are not in the vocabulary in their order
         for (token, id) in stated {
             let found = tokenizer.token_to_id(&token);
             if found.map(u64::from) != Some(id) {
                 let found = found.map_or("none".to_owned(), |found| found.to_string());
                 let token = token.trim_start_matches(is_reserved);
                 let what = format!(
-                    "added token \"{token}\" has the ID {id} in its own entry, and {found} in \
-                     the vocabulary"
+                    "added token \"{token}\": its entry has the ID {id}, but the vocabulary has \
+                     the ID {found}"
                 );
-                return Err(unsound(what));
+                return Err(invalid(what));
             }
         }
-        // some files keep these from training; a prompt must be neither truncated nor padded
+        // some files contain the settings of the training; a prompt must not be truncated or padded
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| unsound(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         let added = tokenizer.get_added_tokens_decoder();
         let special_ids =
             added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
         Ok(TextCodec { tokenizer, special, special_ids, path })
     }
 
+    /// Compares the number of tokens with the number of rows of the embedding.
     fn compare(&self, config: &Config) -> Result<(), Failure> {
         let largest = self.tokenizer.get_vocab(true).into_values().max();
         let tokens = largest.map_or(0, |id| id as usize + 1);
-        let spare = PADDING.max(config.vocab / 100);
+        let spare = PADDING_ROWS.max(config.vocab / 100);
         if tokens <= config.vocab && config.vocab - tokens <= spare {
             return Ok(());
         }
         Err(failures::tokenizer(
             Stage::Load,
             format!(
-                "{} has {tokens} tokens, but the embedding of the model has {} rows; expected \
-                 the same number, or up to {spare} more rows",
+                "{}: found {tokens} tokens and an embedding of {} rows; expected as many rows as \
+                 tokens, or up to {spare} more rows",
                 self.path.display(),
                 config.vocab
             ),
-            "download tokenizer and weights from one repository: they are not of the same model",
+            "download the tokenizer and the weights from the same repository",
         ))
     }
 
-    /// Returns the file that the tokenizer is from.
+    /// Returns the path of the file that contains the tokenizer.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -114,33 +122,42 @@ impl TextCodec {
         &self.special
     }
 
-    /// Encodes a text, in which nothing is special; `around` adds the special tokens that the
-    /// tokenizer puts around every text.
-    pub(crate) fn encode(&self, text: &str, around: bool) -> Result<Vec<u32>, Failure> {
+    /// Encodes `text` as plain text, even if it contains the name of a special token. If
+    /// `add_special` is set, adds the special tokens that the tokenizer puts around every text.
+    ///
+    /// # Errors
+    /// The text contains a reserved character, or the library fails.
+    pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Failure> {
         refuse_reserved(text)?;
-        self.ids(text, around)
+        self.ids(text, add_special)
     }
 
-    /// Encodes a prompt, whose template has written the special tokens that begin a text.
+    /// Encodes a prompt. Adds no special tokens, since the template has written them.
+    ///
+    /// # Errors
+    /// The library fails.
     pub(crate) fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
         self.ids(prompt.marked(), false)
     }
 
-    fn ids(&self, text: &str, around: bool) -> Result<Vec<u32>, Failure> {
-        let encoding = guarded(|| self.tokenizer.encode_fast(text, around))
-            .map_err(|error| self.cannot("encode a text", &error))?;
+    fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Failure> {
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, add_special))
+            .map_err(|error| self.library_failure("encode a text", &error))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Decodes token ids, without special tokens.
+    /// Decodes token ids, and omits special tokens.
+    ///
+    /// # Errors
+    /// The library fails.
     pub(crate) fn decode(&self, tokens: &[u32]) -> Result<String, Failure> {
         let plain: Vec<u32> =
             tokens.iter().copied().filter(|token| !self.special_ids.contains(token)).collect();
         guarded(|| self.tokenizer.decode(&plain, false))
-            .map_err(|error| self.cannot("decode tokens", &error))
+            .map_err(|error| self.library_failure("decode tokens", &error))
     }
 
-    fn cannot(&self, what: &str, error: &tokenizers::Error) -> Failure {
+    fn library_failure(&self, what: &str, error: &tokenizers::Error) -> Failure {
         let message = format!("{} cannot {what}: {error}", self.path.display());
         failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN)
     }
@@ -154,17 +171,18 @@ mod tests {
 
     const MARK: &str = "\u{10FFFF}";
 
-    /// Returns the codec, and the library's tokenizer of the same JSON.
-    fn both(json: &Value) -> (TextCodec, Tokenizer) {
+    /// Returns the codec and the library's tokenizer for the same JSON.
+    fn codec_and_reference(json: &Value) -> (TextCodec, Tokenizer) {
         let codec = TextCodec::from_json(json.clone(), "tokenizer.json".into());
-        let reference = serde_json::from_value(json.clone()).expect("a sound tokenizer");
+        let reference = serde_json::from_value(json.clone()).expect("the tokenizer is valid");
         (codec.unwrap_or_else(|failure| panic!("{failure}")), reference)
     }
 
     fn tiny() -> Value {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama");
-        let bytes = std::fs::read(path.join("tokenizer.json")).expect("the tiny tokenizer");
-        serde_json::from_slice(&bytes).expect("JSON")
+        let bytes =
+            std::fs::read(path.join("tokenizer.json")).expect("the tiny tokenizer is readable");
+        serde_json::from_slice(&bytes).expect("the tokenizer is JSON")
     }
 
     fn added(id: u32, content: &str, flags: Value) -> Value {
@@ -178,7 +196,8 @@ mod tests {
         token
     }
 
-    /// Returns a tokenizer of pieces like sentencepiece's; merges can make some of its special tokens.
+    /// Returns a tokenizer of pieces in the style of sentencepiece. Merges of its pieces can result
+    /// in some of its special tokens.
     fn pieces() -> Value {
         let vocabulary = [
             "<unk>",
@@ -249,12 +268,12 @@ mod tests {
             "model": { "type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0], ["<s>", 0], ["a", -1]] },
         });
         for json in [tiny(), pieces(), word_pieces, scored] {
-            let (codec, reference) = both(&json);
+            let (codec, reference) = codec_and_reference(&json);
             let expected = reference.get_vocab(true);
             assert_eq!(codec.tokenizer.get_vocab(true).len(), expected.len());
             let special = reference.get_added_tokens_decoder();
             for (token, id) in expected {
-                let found = codec.tokenizer.id_to_token(id).expect("a token");
+                let found = codec.tokenizer.id_to_token(id).expect("the id has a token");
                 let plain = found.trim_start_matches(MARK);
                 assert_eq!(plain, token);
                 let is_special = special.get(&id).is_some_and(|token| token.special);
@@ -265,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_makes_a_special_token() {
+    fn a_text_is_never_encoded_to_a_special_token() {
         let texts = [
             "",
             " ",
@@ -278,21 +297,21 @@ mod tests {
             "\u{2581}a\u{e9}",
         ];
         for json in [tiny(), pieces()] {
-            let (codec, mut reference) = both(&json);
+            let (codec, mut reference) = codec_and_reference(&json);
             reference.set_encode_special_tokens(true);
             for text in texts {
-                for around in [false, true] {
-                    let expected = reference.encode(text, around).expect("ids");
+                for add_special in [false, true] {
+                    let expected = reference.encode(text, add_special).expect("ids");
                     assert_eq!(
-                        codec.encode(text, around).expect("ids"),
+                        codec.encode(text, add_special).expect("ids"),
                         expected.get_ids(),
                         "{text:?}"
                     );
                 }
             }
         }
-        // the library lets merges make it nevertheless
-        let (codec, mut reference) = both(&pieces());
+        // in the library, merges can result in a special token even with this setting
+        let (codec, mut reference) = codec_and_reference(&pieces());
         reference.set_encode_special_tokens(true);
         assert_eq!(reference.encode("a</s>", false).expect("ids").get_ids(), [11, 2]);
         assert_eq!(codec.encode("a</s>", false).expect("ids"), [11, 14, 13]);
@@ -300,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_s_special_tokens_are_those_of_the_library() {
+    fn special_tokens_of_a_template_have_the_ids_of_the_library() {
         let chats = [
             "<s>[INST] a b [/INST]",
             "a</s>",
@@ -310,14 +329,14 @@ mod tests {
             "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>",
         ];
         for json in [tiny(), pieces()] {
-            let (codec, reference) = both(&json);
+            let (codec, reference) = codec_and_reference(&json);
             for chat in chats {
                 let expected = reference.encode(chat, false).expect("ids");
                 let prompt = codec.special().prompt(chat);
                 assert_eq!(prompt.text(), chat);
                 let found = codec.encode_prompt(&prompt).expect("ids");
                 assert_eq!(found, expected.get_ids(), "{chat:?}");
-                // both leave special tokens out of an answer
+                // both omit special tokens when they decode
                 let expected = reference.decode(expected.get_ids(), true).expect("text");
                 assert_eq!(codec.decode(&found).expect("text"), expected, "{chat:?}");
             }
@@ -325,13 +344,13 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_special_tokens_mean_what_they_do_in_the_library() {
+    fn flags_of_special_tokens_have_the_same_effect_as_in_the_library() {
         let mut json = pieces();
-        let tokens = json["added_tokens"].as_array_mut().expect("a list");
+        let tokens = json["added_tokens"].as_array_mut().expect("the added tokens are a list");
         tokens[1] = added(1, "<s>", json!({ "lstrip": true }));
         tokens[2] = added(2, "</s>", json!({ "rstrip": true }));
         tokens[3] = added(15, "[INST]", json!({ "single_word": true }));
-        // after "ab" it is not a word of its own
+        // after "ab", the token [INST] is not a separate word
         let chats = [
             "a  <s> b",
             "a </s>  b",
@@ -341,29 +360,29 @@ mod tests {
             "a [INST]b",
             " [INST]",
         ];
-        let (codec, reference) = both(&json);
+        let (codec, reference) = codec_and_reference(&json);
         for chat in chats {
             let expected = reference.encode(chat, false).expect("ids");
             let prompt = codec.special().prompt(chat);
             assert_eq!(codec.encode_prompt(&prompt).expect("ids"), expected.get_ids(), "{chat:?}");
         }
-        // a token that the library searches in the normalized text is there as it was written
+        // the library searches for this token in the normalized text, where it is unchanged
         json["normalizer"] = json!({ "type": "Lowercase" });
         json["added_tokens"][3] = added(15, "[INST]", json!({ "normalized": true }));
-        let (codec, reference) = both(&json);
+        let (codec, reference) = codec_and_reference(&json);
         let prompt = codec.special().prompt("a[INST]b");
         let expected = reference.encode("a[INST]b", false).expect("ids");
         assert_eq!(codec.encode_prompt(&prompt).expect("ids"), expected.get_ids());
     }
 
     #[test]
-    fn a_blank_goes_before_the_first_word_alone_where_the_tokenizer_says_so() {
+    fn prepend_scheme_first_adds_a_space_only_before_the_first_word() {
         let mut json = pieces();
         json["normalizer"] = Value::Null;
         json["pre_tokenizer"] = json!({
             "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "first", "split": false
         });
-        let (codec, reference) = both(&json);
+        let (codec, reference) = codec_and_reference(&json);
         for chat in ["a</s>a", "<s>a b</s>a", " a<s> a"] {
             let expected = reference.encode(chat, false).expect("ids");
             let prompt = codec.special().prompt(chat);
@@ -372,14 +391,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tokenizer_is_refused() {
+    fn an_invalid_tokenizer_is_refused() {
         let mut merges = pieces();
         merges["model"]["merges"] = json!([["no", "token"]]);
         let mut long = pieces();
         long["model"]["continuing_subword_prefix"] = "###".into();
         for json in [json!([]), json!({}), json!({ "added_tokens": [1] }), merges, long] {
             let failure = TextCodec::from_json(json, "x/tokenizer.json".into()).err();
-            let failure = failure.expect("a failure");
+            let failure = failure.expect("the tokenizer is invalid");
             assert_eq!(failure.kind, FailureKind::Tokenizer);
             assert!(failure.message.contains("x/tokenizer.json"), "{failure}");
         }

@@ -1,5 +1,5 @@
-//! Text to token ids and back, by the model's own tokenizer: its `tokenizer.json`, or one converted
-//! from the weight files.
+//! Converts text to token ids and back with the tokenizer of the model, which is a `tokenizer.json`
+//! or is converted from the weight files.
 
 mod codec;
 mod library;

@@ -1,15 +1,15 @@
-//! A chat as a template has rendered it.
+//! A chat that a template has rendered.
 
 use super::reserved::MARK;
 
-/// A chat as a template has rendered it.
+/// A chat that a template has rendered.
 pub struct Prompt {
     text: String,
     marked: String,
 }
 
 impl Prompt {
-    /// Creates the prompt of a text with a mark before each special token that the template wrote.
+    /// Creates a prompt from a text with a mark before each special token that the template wrote.
     pub(super) fn new(marked: String) -> Prompt {
         let text = marked.chars().filter(|letter| *letter != MARK).collect();
         Prompt { text, marked }

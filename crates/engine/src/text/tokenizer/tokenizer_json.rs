@@ -1,4 +1,5 @@
-//! The `tokenizer.json` of a model: read, and checked for what the tokenizers library does not check.
+//! Reads the `tokenizer.json` of a model, and checks properties that the tokenizers library does
+//! not check.
 
 use crate::failures;
 use crate::formats::EmbeddedText;
@@ -8,7 +9,11 @@ use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-/// Returns the tokenizer as a `tokenizer.json`, and the file that it is from.
+/// Returns the content of a `tokenizer.json`, and the path of the file that contains it. If the
+/// model has no such file, the content is converted from the weight files (`embedded`).
+///
+/// # Errors
+/// The file cannot be read, is not JSON, or there is no tokenizer.
 pub(super) fn read(
     files: &ModelFiles,
     embedded: Option<&dyn EmbeddedText>,
@@ -31,13 +36,13 @@ pub(super) fn read(
     }
     Err(failures::tokenizer(
         Stage::Load,
-        format!("{} has no tokenizer.json", files.root.display()),
+        format!("{}: no tokenizer.json", files.root.display()),
         "put the tokenizer.json of the original repository next to the weights",
     ))
 }
 
-/// Refuses a normalizer by a map of sentencepiece's: the library does not check the length in the map,
-/// up to gigabytes, and no tokenizer of the supported families has one.
+/// Refuses a normalizer with a map of sentencepiece. The library allocates the length in the map,
+/// up to gigabytes, without a check. No tokenizer of the supported families has such a map.
 pub(super) fn refuse_map(normalizer: &Value) -> Result<(), String> {
     if normalizer.get("precompiled_charsmap").is_some() {
         return Err("a normalizer of type Precompiled is not supported".into());
@@ -46,7 +51,7 @@ pub(super) fn refuse_map(normalizer: &Value) -> Result<(), String> {
     steps.into_iter().flatten().try_for_each(refuse_map)
 }
 
-/// Returns the added tokens with the ids in their entries.
+/// Returns the added tokens with the ids that their entries state.
 pub(super) fn stated_ids(json: &Value) -> Vec<(String, u64)> {
     let added = json["added_tokens"].as_array().into_iter().flatten();
     let stated = added.filter_map(|token| {
