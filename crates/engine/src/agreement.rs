@@ -23,25 +23,25 @@ const SINGLE_TOKENS: usize = 24;
 const EXPERTS_QUANTILE: f64 = 0.75;
 
 /// The first layers of a model with its embedding and its output matrix.
-pub(crate) struct Prefix {
+pub(crate) struct FirstLayers {
     config: Config,
     weights: WeightMap,
     frequencies: Vec<f32>,
     layout: RopeLayout,
 }
 
-impl Prefix {
+impl FirstLayers {
     /// Returns the first layers of a model. The weights are shared with the model, not copied.
     pub(crate) fn of(
         config: &Config,
         weights: &WeightMap,
         frequencies: &[f32],
         layout: RopeLayout,
-    ) -> Prefix {
+    ) -> FirstLayers {
         let config = Config { layers: config.layers.min(COMPARED_LAYERS), ..config.clone() };
         let shared_weight = |name: String| Some((name.clone(), weights.get(&name)?.clone()));
         let names = tensors(&config).into_iter().map(|tensor| tensor.name);
-        Prefix {
+        FirstLayers {
             weights: names.filter_map(shared_weight).collect(),
             frequencies: frequencies.to_vec(),
             layout,
@@ -88,7 +88,7 @@ impl Prefix {
         let step = (vocabulary / count).max(1);
         let tokens: Vec<u32> =
             (0..count).map(|number| (number * step % vocabulary) as u32).collect();
-        let batch = if decoder.has_single_steps() { BATCH_TOKENS } else { count };
+        let batch = if decoder.supports_single_tokens() { BATCH_TOKENS } else { count };
         let hidden = decoder.hidden(&tokens[..batch], 0, &|_| {})?;
         let mut logits: Vec<Vec<f32>> = decoder.logits(&hidden)?.to_vec2()?;
         for (position, token) in tokens.iter().enumerate().skip(batch) {

@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 /// The hint for a file whose content is not as expected.
-pub(crate) const FETCH_AGAIN: &str = "download the file again, and compare its size and checksum";
+pub(crate) const DOWNLOAD_AGAIN_HINT: &str =
+    "download the file again, and compare its size and checksum";
 
 /// Creates a failure of the load stage.
 pub(crate) fn load(
@@ -37,7 +38,7 @@ pub(crate) fn generate(
 
 /// Creates the failure for a file that violates its format. `what` describes the violation.
 pub(crate) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Failure {
-    load(FailureKind::Corrupt, format!("{}: {what}", path.display()), FETCH_AGAIN)
+    load(FailureKind::Corrupt, format!("{}: {what}", path.display()), DOWNLOAD_AGAIN_HINT)
 }
 
 /// Creates the failure for a file that cannot be opened or read.
@@ -53,7 +54,7 @@ pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::UnexpectedEof => load(
             FailureKind::Corrupt,
             format!("{}: the file ended before all expected bytes were read", path.display()),
-            FETCH_AGAIN,
+            DOWNLOAD_AGAIN_HINT,
         ),
         io::ErrorKind::PermissionDenied => load(
             FailureKind::Io,

@@ -1,5 +1,5 @@
-//! The engine, which loads a model and generates with it inside a worker process. Only this crate
-//! depends on candle.
+//! The engine, which loads a model and generates with it inside a worker process. No other crate of the
+//! product depends on candle.
 //!
 //! [`run_worker`] is the complete worker: it reads one request and writes events. [`Model`] offers
 //! the same operations without a process, for tests and benchmarks. The engine only measures. The

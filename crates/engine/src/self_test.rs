@@ -10,7 +10,7 @@ use crate::cuda::Gpu;
 use crate::decoder::expert_product;
 use crate::failures;
 use crate::numeric::relative_error;
-use crate::weights::random::fill_values;
+use crate::weights::random::fill_with_random_values;
 use crate::weights::{allocate_blocks, has_fused_kernel};
 use candle_core::{Result, Tensor, bail};
 use modelgate_protocol::{DType, Failure, FailureKind, Stage};
@@ -126,7 +126,7 @@ fn expert_differences(
 /// Returns deterministic values between -1 and 1.
 fn test_values(count: usize, seed: u64) -> Vec<f32> {
     let mut values = vec![0.0; count];
-    fill_values(&mut values, 0, 1.0, seed);
+    fill_with_random_values(&mut values, 0, 1.0, seed);
     values
 }
 

@@ -49,4 +49,4 @@ pub const EVENTS_FD: &str = "MODELGATE_EVENTS_FD";
 
 /// The argument with which a worker prints its [`Engine`] as one line of JSON and ends. The harness
 /// uses it before it starts a model on a GPU.
-pub const TELL_ENGINE: &str = "--engine";
+pub const ENGINE_ARGUMENT: &str = "--engine";

@@ -53,6 +53,9 @@ fn section(schema: &Value) -> String {
     }
     if schema["properties"].is_object() {
         text += &format!("\n{}", properties(schema));
+        if schema["$ref"].is_string() {
+            text += &format!("\nThe keys of {} are in the same object.\n", kind(schema));
+        }
     }
     let constants = constants(schema);
     if !constants.is_empty() {
@@ -142,10 +145,11 @@ mod tests {
     #[test]
     fn each_variant_of_a_tagged_enum_has_a_section() {
         let schema = json!({"oneOf": [
-            {"description": "Hi.", "properties": {"event": {"const": "hello"}}},
+            {"description": "Hi.", "properties": {"event": {"const": "hello"}}, "$ref": "#/$defs/T"},
         ]});
         let text = section(&schema);
         assert!(text.contains("#### `hello`\n\nHi.\n"), "{text}");
         assert!(text.contains("| `event` | `\"hello\"` |  |\n"), "{text}");
+        assert!(text.contains("\nThe keys of [T](#t) are in the same object.\n"), "{text}");
     }
 }

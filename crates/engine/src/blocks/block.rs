@@ -69,7 +69,7 @@ pub(crate) use with_block;
 
 /// Allocates `count` zeros. `None` if the memory cannot be allocated. The operating system provides
 /// zeroed pages on first access, so this cost is shared by the threads that fill them.
-pub(crate) fn zeroed<T: Block>(count: usize) -> Option<Vec<T>> {
+pub(crate) fn allocate_zeroed<T: Block>(count: usize) -> Option<Vec<T>> {
     if count == 0 {
         return Some(Vec::new());
     }
@@ -114,7 +114,7 @@ pub(crate) fn blocks_mut<T: Block>(bytes: &mut [u8]) -> Option<&mut [T]> {
 /// type without blocks.
 pub(crate) fn dequantized(dtype: &DType, bytes: &[u8]) -> Vec<f32> {
     fn values<T: Block>(bytes: &[u8]) -> Vec<f32> {
-        let mut blocks = zeroed::<T>(bytes.len() / size_of::<T>()).unwrap_or_default();
+        let mut blocks = allocate_zeroed::<T>(bytes.len() / size_of::<T>()).unwrap_or_default();
         let block_bytes = size_of_val(blocks.as_slice());
         bytes_mut(&mut blocks).copy_from_slice(&bytes[..block_bytes]);
         let mut out = vec![0f32; blocks.len() * T::BLCK_SIZE];

@@ -6,5 +6,5 @@ mod dtype;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use block::bytes;
-pub(crate) use block::{Block, blocks_mut, bytes_mut, dequantized, with_block, zeroed};
+pub(crate) use block::{Block, allocate_zeroed, blocks_mut, bytes_mut, dequantized, with_block};
 pub(crate) use dtype::{from_ggml, to_ggml};

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor, bail};
 impl Decoder {
     /// Returns whether [`Decoder::next`] can decode single tokens: the decoder must be on a device,
     /// and the kernel must support the head width of every layer.
-    pub(crate) fn has_single_steps(&self) -> bool {
+    pub(crate) fn supports_single_tokens(&self) -> bool {
         self.cache.device().is_ok_and(|device| device.is_cuda())
             && self.layers.iter().all(|layer| layer.attention.supports_single_tokens())
     }

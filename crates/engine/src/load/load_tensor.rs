@@ -12,7 +12,7 @@ use super::loaded_tensor::LoadedTensor;
 use super::pieces::{PieceStart, Pieces};
 use super::staging_pool::{BUFFER_BYTES, StagingPool};
 use super::target::Target;
-use crate::blocks::{Block, blocks_mut, bytes_mut, with_block, zeroed};
+use crate::blocks::{Block, allocate_zeroed, blocks_mut, bytes_mut, with_block};
 use crate::cpu::quantize::quantize;
 use crate::cuda::Region;
 use crate::failures;
@@ -156,7 +156,7 @@ impl TensorLoader<'_> {
         let pieces = self.pieces();
         let blocks_in_row = pieces.columns / T::BLCK_SIZE;
         let count = pieces.matrices * pieces.rows_in_matrix * blocks_in_row;
-        let mut blocks = zeroed::<T>(count).ok_or_else(|| {
+        let mut blocks = allocate_zeroed::<T>(count).ok_or_else(|| {
             let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
             failures::host_memory(bytes, &format!("tensor {}", self.name))
         })?;

@@ -1,6 +1,6 @@
 //! The loaded model: evaluates tokens, renders chats, encodes and decodes text.
 
-use crate::agreement::Prefix;
+use crate::agreement::FirstLayers;
 use crate::compute_device::ComputeDevice;
 use crate::decoder::Decoder;
 use crate::events::Events;
@@ -29,7 +29,7 @@ pub struct Model {
     pub(super) stop_tokens: Vec<u32>,
     /// The first layers of the model, for the comparison with the CPU. `None` unless the model is
     /// synthetic and on a GPU.
-    pub(super) prefix: Option<Prefix>,
+    pub(super) prefix: Option<FirstLayers>,
     pub(super) traffic: Traffic,
     pub(super) device: ComputeDevice,
 }
@@ -51,7 +51,7 @@ impl Model {
             self.logits(&rows).map(drop)?;
             let last = self.context() - 1;
             // the first call records the launches, the second allocates the memory of the recording
-            for _ in 0..if self.decoder.has_single_steps() { 2 } else { 0 } {
+            for _ in 0..if self.decoder.supports_single_tokens() { 2 } else { 0 } {
                 self.decoder.next(0, last).map_err(&internal)?;
             }
             Ok(())
@@ -69,7 +69,7 @@ impl Model {
     /// # Errors
     /// The engine fails.
     pub(crate) fn agreement(&self) -> Result<Option<Agreement>, Failure> {
-        let compare = |prefix: &Prefix| in_pool(|| prefix.compare(&self.device));
+        let compare = |prefix: &FirstLayers| in_pool(|| prefix.compare(&self.device));
         self.prefix.as_ref().map(compare).transpose()
     }
 
@@ -147,7 +147,7 @@ impl Model {
         progress: &ProgressReporter,
     ) -> Result<Tensor, Failure> {
         if let [token] = tokens
-            && self.decoder.has_single_steps()
+            && self.decoder.supports_single_tokens()
         {
             progress.advance(1);
             // the threads of the pool outlive the recording that is made on them

@@ -3,7 +3,7 @@
 use super::loaded::Model;
 use super::rope_frequencies::rope_frequencies;
 use super::stop_tokens::stop_tokens;
-use crate::agreement::Prefix;
+use crate::agreement::FirstLayers;
 use crate::compute_device::ComputeDevice;
 use crate::decoder::{CacheError, Decoder, KvCache};
 use crate::events::Events;
@@ -81,7 +81,7 @@ impl Model {
         let layout = opened.rope_layout;
         let frequencies = rope_frequencies(&config, &mut weights)?;
         let prefix = (on_device && request.evidence == Evidence::Synthetic)
-            .then(|| Prefix::of(&config, &weights, &frequencies, layout));
+            .then(|| FirstLayers::of(&config, &weights, &frequencies, layout));
         let traffic = Traffic::of(&config, &weights, on_device);
         let mut decoder = Decoder::new(&config, weights, &frequencies, layout, cache)
             .map_err(failures::internal(Stage::Load))?;

@@ -25,7 +25,7 @@ pub(super) fn rope_frequencies(
         return Err(failures::load(
             FailureKind::Corrupt,
             format!("tensor {ROPE_FACTORS}: expected positive numbers, found {factor}"),
-            failures::FETCH_AGAIN,
+            failures::DOWNLOAD_AGAIN_HINT,
         ));
     }
     Ok(inverse_frequencies(config, Some(&values)))

@@ -2,7 +2,7 @@
 //! that are merged into one tensor.
 
 use super::HostMatrix;
-use crate::blocks::{bytes_mut, from_ggml, to_ggml, with_block, zeroed};
+use crate::blocks::{allocate_zeroed, bytes_mut, from_ggml, to_ggml, with_block};
 use crate::cuda::{Gpu, Region};
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Result, Tensor, bail};
@@ -81,7 +81,7 @@ impl DeviceMatrix {
         let bytes = self.region.bytes as usize;
         let dtype = self.dtype();
         with_block!(dtype, B => {
-            let Some(mut blocks) = zeroed::<B>(bytes / size_of::<B>()) else {
+            let Some(mut blocks) = allocate_zeroed::<B>(bytes / size_of::<B>()) else {
                 bail!("host memory: {bytes} bytes cannot be allocated")
             };
             self.gpu.download(self.region, bytes_mut(&mut blocks))?;

@@ -89,7 +89,7 @@ impl BlockRecipe {
 
 /// Fills `values` with values that are uniform from `-scale` to `scale`. `first` is the index in
 /// the tensor of the first of them.
-pub(crate) fn fill_values(values: &mut [f32], first: u64, scale: f32, seed: u64) {
+pub(crate) fn fill_with_random_values(values: &mut [f32], first: u64, scale: f32, seed: u64) {
     for (number, value) in (first..).zip(values) {
         *value = (f32::from(random_u16(seed, number)) - 32767.5) / 32767.5 * scale;
     }
@@ -100,7 +100,7 @@ pub(crate) fn fill_values(values: &mut [f32], first: u64, scale: f32, seed: u64)
 pub(crate) fn fill_floats(values: &mut [f32], first: u64, role: Role, columns: usize, seed: u64) {
     match role {
         Role::Norm => values.fill(1.0),
-        _ => fill_values(values, first, uniform_scale(deviation(role, columns)), seed),
+        _ => fill_with_random_values(values, first, uniform_scale(deviation(role, columns)), seed),
     }
 }
 

@@ -6,7 +6,7 @@ use super::exit_codes::{ABANDONED, MISUSED};
 use super::request::read_request;
 use super::work::work;
 use modelgate_protocol::{
-    EVENTS_FD, Event, Failure, FailureKind, PROTOCOL_VERSION, Stage, TELL_ENGINE,
+    ENGINE_ARGUMENT, EVENTS_FD, Event, Failure, FailureKind, PROTOCOL_VERSION, Stage,
 };
 use std::any::Any;
 use std::cell::Cell;
@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 /// The exit code is 0 after all results were sent, 1 after a failure was sent, 2 if the process was
 /// not started by a harness, and 3 if standard input closed before the work was done.
 pub fn run_worker() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(TELL_ENGINE) {
+    if std::env::args().nth(1).as_deref() == Some(ENGINE_ARGUMENT) {
         return print_engine();
     }
     limit_threads();

@@ -6,7 +6,7 @@ use super::missing_library::MissingLibrary;
 use crate::process::{self, RunError};
 use crate::signal::Interrupt;
 use modelgate_hub::Variables;
-use modelgate_protocol::{Engine, TELL_ENGINE};
+use modelgate_protocol::{ENGINE_ARGUMENT, Engine};
 use std::time::Duration;
 
 /// How long a worker may take to report its engine: on a cold disk, it reads half a gigabyte of
@@ -29,7 +29,7 @@ pub fn engine_of(
 ) -> Result<Engine, WorkerError> {
     let program = || built.program.clone();
     let mut command = built.command(inherited);
-    command.arg(TELL_ENGINE);
+    command.arg(ENGINE_ARGUMENT);
     let output = process::run(command, TIME_LIMIT, MAX_OUTPUT_BYTES, interrupt);
     let output = output.map_err(|reason| match reason {
         RunError::NotStarted(source) => WorkerError::NotStarted { program: program(), source },

@@ -6,7 +6,7 @@ use crate::nvidia::capability_digits;
 use crate::reportable::Reportable;
 use crate::settings::variables::{BUILD, CUDA_COMPUTE_CAP, NEVER, WORKER};
 use crate::signal;
-use modelgate_protocol::{FailureKind, TELL_ENGINE};
+use modelgate_protocol::{ENGINE_ARGUMENT, FailureKind};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub enum WorkerError {
     MissingLibrary(#[from] MissingLibrary),
     /// The worker did not report its engine in time.
     #[error(
-        "{}: the worker did not end within {} s after the start with `{TELL_ENGINE}`",
+        "{}: the worker did not end within {} s after the start with `{ENGINE_ARGUMENT}`",
         program.display(),
         limit.as_secs()
     )]
@@ -55,7 +55,7 @@ pub enum WorkerError {
     },
     /// The worker printed text that is not its engine.
     #[error(
-        "{}: the output of the worker for `{TELL_ENGINE}` is not an engine ({source}): {output:?}",
+        "{}: the output of the worker for `{ENGINE_ARGUMENT}` is not an engine ({source}): {output:?}",
         program.display()
     )]
     InvalidReply {

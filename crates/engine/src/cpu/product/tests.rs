@@ -1,7 +1,7 @@
 //! Compares products with blocks of each type with products of the same weights in f64.
 
 use super::product;
-use crate::blocks::{Block, zeroed};
+use crate::blocks::{Block, allocate_zeroed};
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
     BlockQ8_0,
@@ -36,7 +36,8 @@ fn integers(count: usize, seed: u64) -> Vec<f32> {
 
 /// Quantizes values with candle's quantizer.
 fn quantized<T: Block>(values: &[f32]) -> Vec<T> {
-    let mut blocks = zeroed(values.len() / T::BLCK_SIZE).expect("the blocks are allocated");
+    let mut blocks =
+        allocate_zeroed(values.len() / T::BLCK_SIZE).expect("the blocks are allocated");
     T::from_float(values, &mut blocks);
     blocks
 }

@@ -2,7 +2,7 @@
 
 use super::SquaredError;
 use super::k_quants::{self, Q4K, Q5K, Q6K};
-use crate::blocks::{Block, bytes_mut, from_ggml, with_block, zeroed};
+use crate::blocks::{Block, allocate_zeroed, bytes_mut, from_ggml, with_block};
 use modelgate_protocol::DType;
 use rayon::prelude::*;
 
@@ -66,7 +66,7 @@ fn quantize_in_chunks<T: Block>(values: &[f32]) -> Option<Quantized> {
     if !values.len().is_multiple_of(T::BLCK_SIZE) {
         return None;
     }
-    let mut blocks = zeroed::<T>(values.len() / T::BLCK_SIZE)?;
+    let mut blocks = allocate_zeroed::<T>(values.len() / T::BLCK_SIZE)?;
     let errors: Vec<SquaredError> = blocks
         .par_chunks_mut(READ_BACK_VALUES / T::BLCK_SIZE)
         .zip(values.par_chunks(READ_BACK_VALUES))
@@ -85,13 +85,13 @@ mod tests {
     fn a_value_beyond_the_range_of_the_scale_is_reported() {
         let mut values = vec![1.0f32; 64];
         values[40] = 1e9;
-        let mut blocks = zeroed::<BlockQ4_0>(2).expect("memory");
+        let mut blocks = allocate_zeroed::<BlockQ4_0>(2).expect("memory");
         assert_eq!(quantize(&values, &mut blocks), Err(32));
     }
 
     #[test]
     fn zeros_have_an_error_of_zero() {
-        let mut blocks = zeroed::<BlockQ4K>(1).expect("memory");
+        let mut blocks = allocate_zeroed::<BlockQ4K>(1).expect("memory");
         let error = quantize(&[0.0; 256], &mut blocks).expect("finite");
         assert_eq!(error.normalised(), 0.0);
     }

@@ -141,7 +141,7 @@ impl GgufVocabulary {
     /// Creates the failure for an invalid vocabulary.
     pub(super) fn invalid(&self, what: String) -> Failure {
         let message = format!("{}: {what}", self.file().display());
-        failures::tokenizer(Stage::Load, message, failures::FETCH_AGAIN)
+        failures::tokenizer(Stage::Load, message, failures::DOWNLOAD_AGAIN_HINT)
     }
 
     /// Creates the failure for a vocabulary that is not supported.

@@ -86,5 +86,5 @@ fn template_in(config: &serde_json::Value) -> Option<String> {
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     let message = format!("{}: {error}", path.display());
-    failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN)
+    failures::tokenizer(Stage::Generate, message, failures::DOWNLOAD_AGAIN_HINT)
 }

@@ -45,7 +45,11 @@ impl ChatTemplate {
                 "the chat template in {source} has {} bytes, expected at most {MAX_TEMPLATE_BYTES}",
                 text.len()
             );
-            return Err(failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN));
+            return Err(failures::tokenizer(
+                Stage::Generate,
+                message,
+                failures::DOWNLOAD_AGAIN_HINT,
+            ));
         }
         let environment = compiled(text, |reason| {
             let message = format!("the chat template in {source} is not valid: {reason}");

@@ -60,7 +60,7 @@ impl TextCodec {
             failures::tokenizer(
                 Stage::Load,
                 format!("{}: {error}", path.display()),
-                failures::FETCH_AGAIN,
+                failures::DOWNLOAD_AGAIN_HINT,
             )
         };
         refuse_map(&json["normalizer"]).map_err(invalid)?;
@@ -159,7 +159,7 @@ impl TextCodec {
 
     fn library_failure(&self, what: &str, error: &tokenizers::Error) -> Failure {
         let message = format!("{} cannot {what}: {error}", self.path.display());
-        failures::tokenizer(Stage::Generate, message, failures::FETCH_AGAIN)
+        failures::tokenizer(Stage::Generate, message, failures::DOWNLOAD_AGAIN_HINT)
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn read(
             ErrorKind::InvalidData => failures::tokenizer(
                 Stage::Load,
                 format!("{}: {error}", path.display()),
-                failures::FETCH_AGAIN,
+                failures::DOWNLOAD_AGAIN_HINT,
             ),
             _ => failures::io(path, &error),
         })?;
