@@ -25,7 +25,7 @@ pub(crate) struct FaultCase {
     pub(crate) message_parts: Vec<&'static str>,
     /// The texts that the hint contains.
     pub(crate) hint_parts: Vec<&'static str>,
-    /// The exit code of the faulty run.
+    /// The expected exit code of the run with the fault.
     pub(crate) code: i32,
     /// Whether the other checks can pass; otherwise they are blocked.
     pub(crate) other_checks_pass: bool,

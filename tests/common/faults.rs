@@ -196,7 +196,7 @@ fn access_faults() -> Vec<FaultCase> {
         FaultCase::new(
             "a file that is not cached in offline mode",
             Kind::Offline,
-            &["missing in the cache: config.json", "HF_HUB_OFFLINE"],
+            &["missing from the cache: config.json", "HF_HUB_OFFLINE"],
             &["prefetch tiny"],
         )
         .change_cache(|setup| {
@@ -219,7 +219,7 @@ fn network_faults() -> Vec<FaultCase> {
         FaultCase::new(
             "a hub that refuses connections",
             Kind::Connection,
-            &["no connection to 127.0.0.1:1", "tried 2 times"],
+            &["cannot connect to 127.0.0.1:1", "tried 2 times"],
             &["firewall", "HTTPS_PROXY"],
         )
         .env("HF_ENDPOINT", "http://127.0.0.1:1"),
@@ -414,14 +414,14 @@ fn disk_faults() -> Vec<FaultCase> {
         FaultCase::new(
             "a cache path that is not a folder",
             Kind::CacheNotWritable,
-            &["/dev/null/hub", "missing in the cache"],
+            &["/dev/null/hub", "missing from the cache"],
             &["HF_HOME"],
         )
         .env("HF_HOME", "/dev/null"),
         FaultCase::new(
             "a read-only cache with a missing file",
             Kind::CacheNotWritable,
-            &["cannot be written", "missing in the cache: tokenizer.json"],
+            &["cannot be written", "missing from the cache: tokenizer.json"],
             &["must contain all files"],
         )
         .change_cache(|setup: &Setup| {
@@ -464,7 +464,7 @@ fn model_faults() -> Vec<FaultCase> {
         FaultCase::new(
             "a blocked host of large files",
             Kind::InvalidResponse,
-            &["to which the hub redirects for this file, answers 403", "tried 2 times"],
+            &["to which the hub redirects for this file, returned 403", "tried 2 times"],
             &["large files on other hosts", "firewall"],
         )
         .change_hub(hub_fault(LARGE_FILE_URL, status(403, &[], "blocked by policy"))),

@@ -236,7 +236,7 @@ fn cases() -> Vec<DefectCase> {
                 .into(),
             place: ":7:15:",
             message_parts: &[
-                "no load of this model can meet",
+                "but this model needs at least",
                 "140,630,071,296 parameters",
                 "79.1 GB",
                 "4.50 bits per weight",

@@ -92,7 +92,7 @@ fn an_impossible_memory_range_is_reported_before_loading() {
     );
     let ended = Run::manifest(&models).run();
     let message = ended.assert_only_fails("tiny", Check::MemoryRange, Status::Blocked);
-    assert!(message.contains("no load of this model can meet"), "{message}");
+    assert!(message.contains("but this model needs at least"), "{message}");
     assert!(message.contains("2,623,744 parameters"), "{message}");
     assert!(ended.model("tiny").measurement.phases.is_empty(), "no worker was started");
 }

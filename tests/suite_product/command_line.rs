@@ -124,7 +124,7 @@ fn a_filter_for_ignored_cases_only_fails_with_a_hint() {
 }
 
 #[test]
-fn a_filter_without_a_match_is_a_warning_and_a_failure_in_ci() {
+fn a_filter_that_matches_no_test_warns_locally_and_fails_in_ci() {
     let ended = Run::bundled().arg("llama-3.1-80b").run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());
     assert!(ended.stderr.contains("warning: no model or case matches"), "{}", ended.stderr);

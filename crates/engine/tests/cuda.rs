@@ -41,7 +41,7 @@ fn on_cuda(request: Request) -> Request {
 }
 
 #[test]
-fn logits_of_every_family_are_the_references_within_what_16_bits_cost() {
+fn logits_of_every_family_match_the_reference_within_16_bit_precision() {
     let _turn = turn();
     let golden = Golden::read(&fixtures());
     let (mut compared, mut all) = (0, 0);

@@ -115,7 +115,7 @@ fn an_index_that_misplaces_a_tensor() {
 }
 
 #[test]
-fn an_index_that_is_no_index() {
+fn a_malformed_index_is_reported() {
     for text in ["", "{}", "[]", "{\"weight_map\": 3}"] {
         let dir = copy_model(&tiny());
         fs::write(dir.path().join(INDEX), text).unwrap();
@@ -140,7 +140,7 @@ fn a_tensor_of_another_shape() {
 }
 
 #[test]
-fn tensors_left_over() {
+fn unused_tensors_are_reported() {
     let dir = copy_model(&tiny());
     for number in 0..5 {
         add_tensor(dir.path(), &format!("adapter.{number}"), &[4]);

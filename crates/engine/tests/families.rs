@@ -44,7 +44,7 @@ fn logits(model: &mut Model, tokens: &[u32], piece: usize) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn logits_are_the_references_at_once_and_token_by_token() {
+fn logits_match_the_reference_in_one_batch_and_token_by_token() {
     let golden = Golden::read(&fixtures());
     assert!(golden.variants.len() >= 12);
     for variant in &golden.variants {
@@ -93,7 +93,7 @@ fn greedy_tokens_are_the_references_up_to_the_first_tie() {
 }
 
 #[test]
-fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
+fn the_golden_data_match_the_weights_and_would_show_a_mistake() {
     let golden = Golden::read(&fixtures());
     for variant in &golden.variants {
         let name = &variant.name;

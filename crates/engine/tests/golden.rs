@@ -83,7 +83,7 @@ fn logits_of_a_whole_prompt_are_the_references() {
 }
 
 #[test]
-fn logits_are_the_same_token_by_token_and_in_pieces() {
+fn token_by_token_and_chunked_evaluation_give_the_same_logits() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         let mut model = loaded(&request(&folder(model_name), Scheme::None));
@@ -254,7 +254,7 @@ fn a_load_tells_of_every_tensor_in_order() {
 }
 
 #[test]
-fn the_golden_data_are_of_these_weights_and_would_show_a_mistake() {
+fn the_golden_data_match_the_weights_and_would_show_a_mistake() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         for (name, hash) in golden.json["weights_sha256"].as_object().unwrap() {

@@ -206,7 +206,7 @@ fn a_file_that_llama_cpp_quantized_gives_its_logits() {
 }
 
 #[test]
-fn the_golden_data_are_of_these_weights() {
+fn the_golden_data_match_the_weights() {
     let (golden, _) = golden();
     let folder = fixtures().join("golden/llama_cpp");
     for (name, hash) in &golden.files {

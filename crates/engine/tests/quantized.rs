@@ -11,7 +11,7 @@ use modelgate_protocol::{DType, Scheme};
 use modelgate_testkit::random::Random;
 use modelgate_testkit::safetensors_edit::{copy_model, scale_tensor, set_value};
 
-/// Each type and the range that its normalised mean squared error on normal values must be in: a
+/// Each type and the range that its normalized mean squared error on normal values must be in: a
 /// lower one would be an error in measuring it.
 const TYPES: [(Scheme, f64, f64); 5] = [
     (Scheme::Q4_0, 6e-3, 10e-3),
@@ -39,7 +39,7 @@ fn blocks_from_many_threads_are_those_made_one_by_one() {
 }
 
 #[test]
-fn the_error_of_each_type_is_what_its_bits_give() {
+fn the_error_of_each_type_is_in_the_range_of_its_bits() {
     let values = normal(256 * 4096);
     for (scheme, least, most) in TYPES {
         let nmse = quantize_rows(&values, &scheme.dtype().unwrap()).unwrap().nmse;
@@ -49,7 +49,7 @@ fn the_error_of_each_type_is_what_its_bits_give() {
 }
 
 #[test]
-fn what_cannot_be_quantized_is_none() {
+fn values_that_cannot_be_quantized_give_none() {
     assert_eq!(quantize_rows(&[0.0; 32], &DType::F32), None);
     assert_eq!(quantize_rows(&[0.0; 32], &DType::Q4K), None);
     assert_eq!(quantize_rows(&[0.0; 32], &DType::Q4_0).unwrap().nmse, 0.0);
@@ -84,7 +84,7 @@ fn a_quantized_model_still_answers_and_is_resident_as_the_rule_says() {
 }
 
 #[test]
-fn nan_in_a_weight_is_told_and_refused() {
+fn nan_in_a_weight_is_reported_and_refused() {
     let name = "model.layers.1.mlp.down_proj.weight";
     for scheme in [Scheme::None, Scheme::Q4K] {
         let dir = copy_model(&tiny());
@@ -97,8 +97,8 @@ fn nan_in_a_weight_is_told_and_refused() {
         assert!(failure.message.contains("2 values"), "{}", failure.message);
         assert!(failure.message.contains("index 77"), "{}", failure.message);
         assert!(failure.message.contains(".safetensors"), "{}", failure.message);
-        let told = inventory(&events).into_iter().find(|tensor| tensor.name == name).unwrap();
-        assert_eq!(told.non_finite, 2);
+        let reported = inventory(&events).into_iter().find(|tensor| tensor.name == name).unwrap();
+        assert_eq!(reported.non_finite, 2);
     }
 }
 

@@ -51,7 +51,7 @@ fn largest(rows: &[Vec<f32>]) -> f32 {
 }
 
 #[test]
-fn a_folder_in_shards_is_loaded_and_quantized() {
+fn a_sharded_checkpoint_is_loaded_and_quantized() {
     for (config, scheme) in [(LLAMA, Scheme::None), (LLAMA, Scheme::Q4K), (MIXTRAL, Scheme::Q8_0)] {
         let dir = tempfile::tempdir().unwrap();
         let files = write_safetensors(config, dir.path(), 1_000_000, 1, &|_, _| {}).unwrap();

@@ -70,7 +70,7 @@ fn a_bias_has_an_effect() {
 }
 
 #[test]
-fn rows_that_no_block_divides_stay_float_in_a_quantized_model() {
+fn rows_not_divisible_by_the_block_size_stay_float_in_a_quantized_model() {
     let config = CONFIG.replace("\"intermediate_size\": 256", "\"intermediate_size\": 250");
     let dir = written(&config);
     let (model, events) = common::load(&request(dir.path(), Scheme::Q8_0));

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// Returns the files of `revision` from the cache.
 ///
 /// # Errors
-/// A file is missing in the cache ([`FailureKind::Offline`]), or a file in it is wrong.
+/// A file is missing from the cache ([`FailureKind::Offline`]), or a file in it is wrong.
 pub(crate) fn find_in_cache(job: &Job, revision: &str) -> Result<Fetched, HubError> {
     let Some(commit) = job.cache.commit(revision) else {
         return Err(offline(job, "the cache does not contain this revision"));
@@ -34,7 +34,7 @@ pub(crate) fn find_in_cache(job: &Job, revision: &str) -> Result<Fetched, HubErr
 /// was not reachable. A note names the error and the used commit.
 ///
 /// # Errors
-/// `error`, if it has another cause or a file is missing in the cache; or a file in the cache is
+/// `error`, if it has another cause or a file is missing from the cache; or a file in the cache is
 /// wrong.
 pub(crate) fn fall_back_to_cache(
     job: &Job,
@@ -125,7 +125,7 @@ fn model_files(job: &Job, commit: &str) -> Result<ModelFiles, HubError> {
     })
 }
 
-/// Returns the error for a file or revision that is missing in the cache, as `missing` describes.
+/// Returns the error for a file or revision that is missing from the cache, as `missing` describes.
 fn offline(job: &Job, missing: &str) -> HubError {
     let why = if job.settings.offline {
         format!("{} forbids requests to the hub", variables::OFFLINE[0])

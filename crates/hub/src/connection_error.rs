@@ -55,11 +55,11 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
     }
     let (message, hint) = if error.is_connect() {
         (
-            format!("no connection to {host}: {causes}"),
+            format!("cannot connect to {host}: {causes}"),
             format!(
-                "check the network, the firewall and the proxy (HTTPS_PROXY); check {}, the \
-                 address of the hub; allow other hosts too, because the hub stores large files \
-                 there",
+                "check the network, the firewall and the proxy (HTTPS_PROXY); or correct {}, \
+                 the address of the hub; or allow the storage hosts of the hub in the firewall, \
+                 because it stores large files on other hosts",
                 variables::HF_ENDPOINT
             ),
         )

@@ -86,8 +86,8 @@ pub(crate) fn write_error(context: &RequestContext<'_>, path: &Path, error: io::
             FailureKind::CacheNotWritable,
             format!("the cache cannot be written: {shown}: {error}"),
             format!(
-                "give this user write permission, or set {} to another folder; a read-only cache \
-                 must contain all files of the model",
+                "give this user write permission for the cache; or set {} to a writable folder; or \
+                 add the missing files: a read-only cache must contain all files of the model",
                 variables::HF_HOME
             ),
         ),

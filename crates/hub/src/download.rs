@@ -43,7 +43,7 @@ pub(crate) struct Download {
     job: Arc<Job>,
     commit: String,
     range_bytes: u64,
-    /// Bytes on the disk of the files of the current transfer.
+    /// The number of bytes on disk for the files of the current transfer.
     present: AtomicU64,
     /// Bytes received over the network.
     received: AtomicU64,
@@ -270,7 +270,7 @@ impl From<AttemptError> for RangeError {
 fn stalled(bytes: u64, stall: Duration, context: &RequestContext<'_>) -> AttemptError {
     let message = format!("only {bytes} bytes were received in {}", format_duration(stall));
     let hint = format!(
-        "check the network and the proxy, or set {} to another hub; downloaded parts are kept",
+        "check the network and the proxy; or set {} to the address of another hub; downloaded parts are kept",
         variables::HF_ENDPOINT
     );
     AttemptError::fatal(context.error(FailureKind::Timeout, &message, hint))
@@ -279,12 +279,13 @@ fn stalled(bytes: u64, stall: Duration, context: &RequestContext<'_>) -> Attempt
 fn corrupt(file: &ListedFile, found: &str, context: &RequestContext<'_>) -> HubError {
     let kind = file.hash.kind();
     let message = format!(
-        "the downloaded file does not match the listing of the hub: {kind} {found}, expected {}; \
-         downloaded twice",
+        "the downloaded file does not match the hash that the hub lists: {kind} {found}, expected \
+         {}; downloaded twice",
         file.hash.name()
     );
-    let hint = "try another network or another revision: a proxy or a mirror may change files, \
-                or the repository is damaged; the file was not kept";
+    let hint = "try another network, because a proxy or a mirror may have modified the file; or try \
+                another revision, because the repository may be damaged; the downloaded file was \
+                deleted";
     context.error(FailureKind::Corrupt, &message, hint)
 }
 

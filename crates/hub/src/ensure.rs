@@ -93,7 +93,7 @@ fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verif
             Err(context.error(
                 FailureKind::Corrupt,
                 "another process downloaded the file during this run, and the content does not \
-                 match the listing of the hub",
+                 match the hash that the hub lists",
                 "start again: the file is then downloaded again",
             ))
         }

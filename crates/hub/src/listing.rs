@@ -87,14 +87,14 @@ pub(crate) fn total_bytes<'a>(files: impl IntoIterator<Item = &'a ListedFile>) -
     files.into_iter().map(|file| file.bytes).fold(0, u64::saturating_add)
 }
 
-/// Returns a description of the files that are missing in the cache: the first names, and the total
+/// Returns a description of the files that are missing from the cache: the names of the first files, and the total
 /// size.
 pub(crate) fn describe_missing(files: &[&ListedFile]) -> String {
     let names: Vec<&str> = files.iter().take(SHOWN_FILES).map(|file| file.path.as_str()).collect();
     let more = files.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let bytes = total_bytes(files.iter().copied());
-    format!("missing in the cache: {}{more} ({})", names.join(", "), format_bytes(bytes))
+    format!("missing from the cache: {}{more} ({})", names.join(", "), format_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -146,7 +146,10 @@ mod tests {
         };
         let files = ["a", "b", "c", "d"].map(file);
         let files: Vec<&ListedFile> = files.iter().collect();
-        assert_eq!(describe_missing(&files[..1]), "missing in the cache: a (500 B)");
-        assert_eq!(describe_missing(&files), "missing in the cache: a, b, c and 1 more (2.00 kB)");
+        assert_eq!(describe_missing(&files[..1]), "missing from the cache: a (500 B)");
+        assert_eq!(
+            describe_missing(&files),
+            "missing from the cache: a, b, c and 1 more (2.00 kB)"
+        );
     }
 }

@@ -69,7 +69,7 @@ impl Opened {
         }
     }
 
-    /// Downloads the weights that are missing in the cache, and returns all files.
+    /// Downloads the weights that are missing from the cache, and returns all files.
     ///
     /// # Errors
     /// A file cannot be downloaded, verified or written, or a signal ended the run.

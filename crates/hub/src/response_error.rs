@@ -42,7 +42,7 @@ impl ErrorResponse {
     fn hub_error(&self, context: &RequestContext<'_>) -> AttemptError {
         let status = self.status;
         let server_message = self.server_message();
-        let answer = format!("{} answers {status}{server_message}", context.host());
+        let answer = format!("{} returned {status}{server_message}", context.host());
         let code = self.code.as_deref().unwrap_or_default();
         let error = |kind, message: &str, hint: String| {
             AttemptError::fatal(context.error(kind, &format!("{message}: {answer}"), hint))
@@ -59,7 +59,7 @@ impl ErrorResponse {
             ),
             (401 | 403, "GatedRepo") | (403, "") if !has_token => error(
                 FailureKind::TokenMissing,
-                "the repository is gated, and there is no token",
+                "the repository is gated, and no token is set",
                 format!("accept the licence on {page}; then {LOGIN_HINT}"),
             ),
             (401, _)
@@ -91,11 +91,10 @@ impl ErrorResponse {
                 FailureKind::RepositoryNotFound,
                 &if has_token {
                     format!(
-                        "the repository does not exist, or it is private and {token} cannot read it"
+                        "the repository does not exist, or it is private and {token} does not grant access to it"
                     )
                 } else {
-                    "the repository does not exist, or it is private and there is no token"
-                        .to_owned()
+                    "the repository does not exist, or it is private and no token is set".to_owned()
                 },
                 format!("check the name on {page}; if it is private, {LOGIN_HINT}"),
             ),
@@ -115,7 +114,9 @@ impl ErrorResponse {
             (404, "RevisionNotFound") => error(
                 FailureKind::RevisionNotFound,
                 "no such branch, tag or commit",
-                format!("set `revision` in the manifest to one that {page}/tree/main lists"),
+                format!(
+                    "set `revision` in the manifest to a branch, tag or commit of {page}/tree/main"
+                ),
             ),
             (404, "EntryNotFound") => error(
                 FailureKind::FileNotFound,
@@ -170,7 +171,8 @@ impl ErrorResponse {
     fn storage_error(&self, context: &RequestContext<'_>) -> AttemptError {
         let status = self.status;
         let host = self.url.host_str().unwrap_or_default();
-        let message = format!("{host}, to which the hub redirects for this file, answers {status}");
+        let message =
+            format!("{host}, to which the hub redirects for this file, returned {status}");
         let hint = format!(
             "allow {host} in the firewall or the proxy, because the hub stores large files on \
              other hosts; start again: downloaded parts are kept"
@@ -187,7 +189,7 @@ impl ErrorResponse {
         let message = self.message.as_deref().filter(|message| !message.trim().is_empty());
         message.map_or(String::new(), |message| {
             let shown: String = message.chars().take(MAX_SERVER_MESSAGE_CHARS).collect();
-            format!("; message of the server: {}", shown.replace(char::is_control, " ").trim())
+            format!("; server message: {}", shown.replace(char::is_control, " ").trim())
         })
     }
 }
@@ -262,7 +264,7 @@ mod tests {
     fn a_token_in_a_server_message_is_hidden() {
         let attempt = error(&response(401, "", "no such token: hf_secret"), Some("hf_secret"));
         assert!(
-            attempt.error.message.contains("message of the server: no such token: [token]"),
+            attempt.error.message.contains("server message: no such token: [token]"),
             "{attempt:?}"
         );
         assert!(!format!("{attempt:?}").contains("hf_secret"), "{attempt:?}");

@@ -137,8 +137,8 @@ fn no_weights(listing: &[ListedFile]) -> SelectError {
         return SelectError {
             kind: FailureKind::Unsupported,
             message: message(&format!("; it contains pickle files ({})", some_of(&pickles))),
-            hint: "use a repository or a revision with safetensors, or convert the files: pickle \
-                   files can run code when they are read, and are refused"
+            hint: "use a repository or a revision with safetensors files; or convert the files to \
+                   safetensors: pickle files are refused because reading them can run code"
                 .into(),
         };
     }

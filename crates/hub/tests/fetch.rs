@@ -245,11 +245,11 @@ fn the_cache_is_used_with_a_note_if_the_hub_is_unreachable() {
     let [note] = fetched.notes.as_slice() else { panic!("{:?}", fetched.notes) };
     let (begin, rest) = note.split_once("): ").map_or((note.as_str(), ""), |parts| parts);
     assert_eq!(begin, "the hub cannot be reached (connection (acquire");
-    assert!(rest.starts_with("owner/Tiny (revision main): no connection to 127.0.0.1"), "{note}");
+    assert!(rest.starts_with("owner/Tiny (revision main): cannot connect to 127.0.0.1"), "{note}");
     let end = format!("; commit {} of revision main in the cache is used", repository.commit);
     assert!(rest.ends_with(&end), "{note}");
 
-    // if a file is missing in the cache, the error of the hub is returned
+    // if a file is missing from the cache, the error of the hub is returned
     std::fs::remove_file(
         host.repository_cache().join("snapshots").join(&repository.commit).join(WEIGHTS),
     )
@@ -328,7 +328,7 @@ fn files_missing_offline_are_named_with_the_download_command() {
     std::fs::remove_file(pointer).expect("removed");
     let missing = error(host.open());
     assert_eq!(missing.kind, FailureKind::Offline);
-    let expected = ": missing in the cache: config.json (23 B); the cache is";
+    let expected = ": missing from the cache: config.json (23 B); the cache is";
     assert!(missing.message.contains(expected), "{missing}");
 }
 
@@ -437,7 +437,7 @@ fn a_cache_path_that_is_not_a_folder_is_reported_with_the_missing_files() {
     assert_eq!(error.kind, FailureKind::CacheNotWritable, "{error}");
     assert!(error.message.contains("/dev/null/hub"), "{error}");
     assert!(
-        error.message.ends_with("; missing in the cache: tokenizer.json, config.json (25 B)"),
+        error.message.ends_with("; missing from the cache: tokenizer.json, config.json (25 B)"),
         "{error}"
     );
 }

@@ -81,7 +81,7 @@ pub struct Experts {
     pub per_token: usize,
     /// Whether the weights of the selected experts are scaled to a sum of 1 (`norm_topk_prob`), as
     /// in Mixtral.
-    pub renormalised: bool,
+    pub renormalized: bool,
 }
 
 /// Rotary position embedding (Su et al., 2021, arXiv:2104.09864).
@@ -261,7 +261,7 @@ impl Config {
             "qwen2_5_omni_thinker" => (Family::Qwen25Omni, inner("/text_config")?),
             other => {
                 return Err(ConfigError::Unsupported(format!(
-                    "model_type \"{other}\" is not supported; supported are {KNOWN}"
+                    "model_type \"{other}\" is not supported: expected one of {KNOWN}"
                 )));
             }
         };
@@ -449,7 +449,7 @@ fn experts(raw: &Raw, layers: usize, defaults: &Defaults) -> Result<Experts, Con
             "num_experts_per_tok is {per_token}, more than num_local_experts, {count}"
         )));
     }
-    Ok(Experts { count, per_token, renormalised: true })
+    Ok(Experts { count, per_token, renormalized: true })
 }
 
 fn rope(raw: &Raw, defaults: &Defaults) -> Result<Rope, ConfigError> {
@@ -490,7 +490,7 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
             )?,
         })),
         Some(other) => Err(ConfigError::Unsupported(format!(
-            "rope_scaling of type \"{other}\" is not supported; supported are default, llama3, \
+            "rope_scaling of type \"{other}\" is not supported: expected one of default, llama3, \
              mrope"
         ))),
     }

@@ -191,7 +191,7 @@ pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
         LayoutError::new(
             FailureKind::Corrupt,
             format!("{}: {detail}", path.display()),
-            "download the index again from the repository of the shards",
+            "download the index again from the repository that contains the shards",
         )
     };
     let text =
@@ -266,13 +266,13 @@ pub fn is_inside(path: &str) -> bool {
 fn pickle(path: &Path) -> LayoutError {
     LayoutError::new(
         FailureKind::Unsupported,
-        format!("{}: the name is not that of a safetensors file", path.display()),
+        format!("{}: expected a name that ends in .safetensors", path.display()),
         PICKLE_HINT,
     )
 }
 
-const PICKLE_HINT: &str = "use safetensors files of the same model, or convert the files: pickle \
-                           files can run code when they are read, and are refused";
+const PICKLE_HINT: &str = "use safetensors files of the same model; or convert the files to \
+                           safetensors: pickle files are refused because reading them can run code";
 
 /// Returns the error for a folder without a model, with the contents of the folder.
 fn no_model(root: &Path) -> LayoutError {

@@ -21,11 +21,11 @@ pub struct Tensor {
     pub bytes: u64,
     /// The device of the tensor.
     pub device: Device,
-    /// The normalised mean squared error of the resident values against the source: the sum of
+    /// The normalized mean squared error of the resident values against the source: the sum of
     /// squared differences divided by the sum of squares; 0 if both are zero. `None` if nothing was
     /// converted.
     pub nmse: Option<Finite>,
-    /// The normalised mean squared error of the worst part of about a megabyte, because one wrong
+    /// The normalized mean squared error of the worst part of about a megabyte, because one wrong
     /// row has little effect on the mean of a large tensor. `None` if the engine does not report
     /// it.
     #[serde(default)]

@@ -44,7 +44,7 @@ fn convert(dir: &Path, source: &Path, change: impl Fn(&mut GgufWriter)) -> Vec<P
 }
 
 #[test]
-fn q4_k_m_selects_the_types_of_llama_cpp() {
+fn q4_k_m_selects_the_same_types_as_llama_cpp() {
     let text = std::fs::read_to_string(fixtures().join("golden/llama_cpp/logits.json")).unwrap();
     let golden: serde_json::Value = serde_json::from_str(&text).unwrap();
     for entry in golden["models"].as_array().unwrap() {

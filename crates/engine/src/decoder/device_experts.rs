@@ -26,17 +26,17 @@ pub(super) struct MergedExperts {
 
 /// Returns the k = `per_token` experts of each token and the weights of their results, both (n, k),
 /// for router logits (n, experts). The weights are the softmax of the logits over all experts, or
-/// over the chosen experts if `renormalised`.
+/// over the chosen experts if `renormalized`.
 pub(super) fn choose_experts(
     logits: &Tensor,
     per_token: usize,
-    renormalised: bool,
+    renormalized: bool,
 ) -> Result<(Tensor, Tensor)> {
     let probabilities = candle_nn::ops::softmax_last_dim(logits)?;
     let order = logits.contiguous()?.arg_sort_last_dim(false)?;
     let chosen = order.narrow(D::Minus1, 0, per_token)?.contiguous()?;
     let weights = probabilities.gather(&chosen, D::Minus1)?;
-    let weights = if renormalised {
+    let weights = if renormalized {
         weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?
     } else {
         weights

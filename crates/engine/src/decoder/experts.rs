@@ -23,7 +23,7 @@ pub(super) struct MixtureOfExperts {
     /// The number of experts that evaluate a token.
     per_token: usize,
     /// Whether the weights of the chosen experts are scaled so that their sum is 1.
-    renormalised: bool,
+    renormalized: bool,
 }
 
 /// The rows of the tokens that one expert evaluates, and the weight of the result for each of them.
@@ -51,19 +51,19 @@ impl MixtureOfExperts {
                 )
             })
             .collect::<Result<Vec<_>>>()?;
-        let Experts { count, per_token, renormalised } = config;
+        let Experts { count, per_token, renormalized } = config;
         if per_token == 0 || per_token > count {
             bail!("experts of a token: expected 1 to {count}, found {per_token}")
         }
         let merged = merge(&experts).map(Arc::new);
-        Ok(MixtureOfExperts { router, experts, merged, per_token, renormalised })
+        Ok(MixtureOfExperts { router, experts, merged, per_token, renormalized })
     }
 
     /// Evaluates the mixture on `x` (n, hidden size), and returns a tensor of the same shape.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let logits = self.router.forward(x)?;
         if x.device().is_cuda() {
-            let (chosen, weights) = choose_experts(&logits, self.per_token, self.renormalised)?;
+            let (chosen, weights) = choose_experts(&logits, self.per_token, self.renormalized)?;
             let is_fused = x.dim(0)? <= MAX_FUSED_TOKENS;
             return match &self.merged {
                 Some(experts) if is_fused => experts.forward(x, &chosen, &weights),
@@ -71,7 +71,7 @@ impl MixtureOfExperts {
             };
         }
         let logits = logits.to_vec2::<f32>()?;
-        let assignments = assign_tokens(&logits, self.per_token, self.renormalised);
+        let assignments = assign_tokens(&logits, self.per_token, self.renormalized);
         let mut sum = x.zeros_like()?;
         for (expert, assigned) in self.experts.iter().zip(assignments) {
             if assigned.tokens.is_empty() {
@@ -104,8 +104,8 @@ fn merge(experts: &[GatedNetwork]) -> Option<MergedExperts> {
 
 /// Returns the tokens of each expert for the router's logits (n, experts). Each token is assigned
 /// to the `per_token` experts with the largest logits. The weights are the softmax of the logits
-/// over all experts, or over the chosen experts if `renormalised`.
-fn assign_tokens(logits: &[Vec<f32>], per_token: usize, renormalised: bool) -> Vec<ExpertTokens> {
+/// over all experts, or over the chosen experts if `renormalized`.
+fn assign_tokens(logits: &[Vec<f32>], per_token: usize, renormalized: bool) -> Vec<ExpertTokens> {
     let count = logits.first().map_or(0, Vec::len);
     let mut assignments = vec![ExpertTokens::default(); count];
     for (token, logits) in logits.iter().enumerate() {
@@ -114,7 +114,7 @@ fn assign_tokens(logits: &[Vec<f32>], per_token: usize, renormalised: bool) -> V
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
         let largest = order.first().map_or(0.0, |first| logits[*first]);
         let exp = |expert: &usize| (logits[*expert] - largest).exp();
-        let summed = if renormalised { &order[..per_token] } else { &order[..] };
+        let summed = if renormalized { &order[..per_token] } else { &order[..] };
         let sum: f32 = summed.iter().map(exp).sum();
         for expert in &order[..per_token] {
             assignments[*expert].tokens.push(token as u32);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_are_not_renormalised_include_the_experts_that_were_not_chosen() {
+    fn weights_that_are_not_renormalized_include_the_experts_that_were_not_chosen() {
         let found = assign_tokens(&[vec![0.0, 0.0, 0.0, 0.0]], 2, false);
         assert_eq!(
             (found[0].weights.as_slice(), found[1].weights.as_slice()),

@@ -1,4 +1,4 @@
-//! One layer: attention and a feed-forward network, each applied to normalised input and added to
+//! One layer: attention and a feed-forward network, each applied to normalized input and added to
 //! that input.
 
 use super::attention::Attention;

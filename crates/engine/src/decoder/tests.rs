@@ -194,8 +194,8 @@ fn every_mistake_in_the_decoder_changes_the_logits() {
             }),
         ),
         (
-            "weights of experts not renormalised",
-            parts("mixtral", &|p| p.config.experts.as_mut().unwrap().renormalised = false),
+            "weights of experts not renormalized",
+            parts("mixtral", &|p| p.config.experts.as_mut().unwrap().renormalized = false),
         ),
         (
             "queries rotated by one extra position",

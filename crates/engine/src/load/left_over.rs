@@ -62,8 +62,8 @@ pub(super) fn left_over(
             unknown.len(),
             shown.join(", ")
         ),
-        "download config and weights again, from the same commit; or use a model whose \
-         architecture is supported",
+        "download the config and the weights again from the same commit; or use a model with a \
+         supported architecture",
     ))
 }
 

@@ -8,7 +8,7 @@ use crate::weights::ResidentTensor;
 pub(super) struct LoadedTensor {
     /// The matrices of the tensor: one, or one for each expert.
     pub(super) matrices: Vec<ResidentTensor>,
-    /// The normalised mean squared error of quantization; `None` if the tensor was not quantized.
+    /// The normalized mean squared error of quantization; `None` if the tensor was not quantized.
     pub(super) nmse: Option<f64>,
     /// The largest error of a piece, because a single wrong row hardly changes the mean over a
     /// large tensor; `None` if the tensor was not quantized.
@@ -37,7 +37,7 @@ impl LoadedTensor {
         let error = pieces.iter().fold(SquaredError::default(), |sum, piece| sum + piece.error);
         LoadedTensor {
             matrices,
-            nmse: quantized.then(|| error.normalised()),
+            nmse: quantized.then(|| error.normalized()),
             worst_nmse: quantized.then(|| worst_error(pieces, error)),
             first_zero_matrix: pieces
                 .chunk_by(|a, b| a.matrix == b.matrix)
@@ -50,7 +50,7 @@ impl LoadedTensor {
     }
 }
 
-/// Returns the largest normalised error of a piece; `total` is the error of the complete tensor.
+/// Returns the largest normalized error of a piece; `total` is the error of the complete tensor.
 /// The error of a piece is divided by the mean square of the complete tensor if that is larger than
 /// that of the piece (for example rows of tokens that are never used), because a loss of tiny
 /// values does not matter.
@@ -63,7 +63,7 @@ fn worst_error(pieces: &[PieceStats], total: SquaredError) -> f64 {
             source: piece.error.source.max(mean * piece.values as f64),
             ..piece.error
         })
-        .map(SquaredError::normalised)
+        .map(SquaredError::normalized)
         .fold(0.0, f64::max)
 }
 

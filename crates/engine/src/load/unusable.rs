@@ -30,7 +30,7 @@ pub(super) fn unusable(
     let (message, hint) = match loaded.defect? {
         Defect::NonFinite(at) => (
             format!(
-                "tensor {name} in {file}: {} values are NaN or infinite, the first at index {at}",
+                "tensor {name} in {file}: NaN or infinite values: {}, the first at index {at}",
                 loaded.non_finite
             ),
             "download the checkpoint again; or report the values to its publisher",

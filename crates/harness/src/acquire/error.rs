@@ -112,7 +112,9 @@ impl Reportable for AcquireError {
             AcquireError::UnknownRepository(_) => {
                 "set `path` to a folder with the config.json of the model, instead of `repo`"
             }
-            AcquireError::ConfigNotRead { .. } => "check the file, its permissions and the disk",
+            AcquireError::ConfigNotRead { .. } => {
+                "check that the file exists, that this user can read it, and that the disk has no errors"
+            }
             AcquireError::Config { source: ConfigError::Unsupported(_), .. } => {
                 "use a model of a supported architecture, in 16 or 32 bits or as GGUF"
             }

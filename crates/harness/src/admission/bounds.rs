@@ -61,17 +61,16 @@ pub fn bounds_refusal(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> 
     (needed > allowed).then(|| Refusal {
         kind: FailureKind::ExpectationUnreachable,
         message: format!(
-            "{name} allows at most {}, which no load of this model can meet: {} parameters in {} \
-             take {} ({:.2} bits per weight), and the KV cache for a context of {} takes {}: {} \
-             in total",
+            "{name} allows at most {}, but this model needs at least {}: {} parameters in {} take \
+             {} ({:.2} bits per weight), and the KV cache for a context of {} takes {}",
             format_bytes(allowed),
+            format_bytes(needed),
             grouped(bytes.parameters),
             spec.quantization,
             format_bytes(bytes.weights),
             bytes.weights as f64 * 8.0 / bytes.parameters as f64,
             spec.context(),
             format_bytes(bytes.kv_cache),
-            format_bytes(needed),
         ),
         hint: format!(
             "allow at least {}; or use fewer bits; or use a shorter context",

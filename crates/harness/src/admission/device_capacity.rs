@@ -51,7 +51,7 @@ pub fn device_refusal(spec: &LoadSpec, capacities: &[DeviceCapacity]) -> Option<
     }
     let worker_part = baseline.map_or(String::new(), |baseline| {
         format!(
-            ", the activations take {}, and the worker takes {} before the first weight",
+            ", the activations take {}, and the worker takes {} before the first weight is loaded",
             format_bytes(bytes.activations),
             format_bytes(baseline)
         )
@@ -121,7 +121,7 @@ fn alternatives(
             let cache = kv_cache_bytes(&spec.config, *context, true);
             needed.saturating_sub(bytes.kv_cache.saturating_sub(cache)) <= free
         });
-    hints.extend(shorter.map(|context| format!("set context = {context}")));
+    hints.extend(shorter.map(|context| format!("set `context = {context}`")));
     let smaller = smaller_model(spec, bytes).filter(|(_, bytes)| *bytes < free);
     hints.extend(smaller.map(|(hint, _)| hint));
     hints.push(format!("use a GPU with {} free", format_bytes(needed)));
@@ -226,7 +226,7 @@ mod tests {
         let free = bytes.weights + bytes.kv_cache / 2;
         let tight = DeviceCapacity { total: free, others: 0, limit: None, baseline: None };
         let refused = refusal("q4_k", tight).expect("refused");
-        assert!(refused.hint.contains("set context = 2048"), "{}", refused.hint);
+        assert!(refused.hint.contains("set `context = 2048`"), "{}", refused.hint);
         assert!(!refused.message.contains("before the first weight"), "{}", refused.message);
     }
 }

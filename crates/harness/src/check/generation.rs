@@ -74,7 +74,7 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
     }
     let text = shortened(&generation.text);
     if generation.text.contains(char::REPLACEMENT_CHARACTER) {
-        return Some(format!("{name}: the answer is not valid text: {text:?}"));
+        return Some(format!("{name}: the answer contains bytes that are not UTF-8: {text:?}"));
     }
     if !answer.any_of.iter().any(|phrase| words::contains(&generation.text, phrase)) {
         return Some(format!(

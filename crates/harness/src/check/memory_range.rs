@@ -68,8 +68,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     if let Some(message) = devices.find_map(|device| unaccounted_tensors(device, measurement)) {
         return verdict.failed(
             message,
-            "report this defect of the worker: its tensors are not on the reported device, or the \
-             figures of its allocator are wrong",
+            "report this defect of the worker: its tensors are not on the reported device, or its \
+             allocator reports wrong figures",
         );
     }
     let out_of_range = [("VRAM", vram, device_peak), ("RAM", ram, host.peak_private)]
@@ -79,8 +79,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
         None => verdict,
         Some(message) => verdict.failed(
             message,
-            "read the timeline and the parts of the prediction in the report; set expect.vram or \
-             expect.ram if the peak is right for this host",
+            "compare the timeline with the parts of the prediction in the report; or set `expect.vram` or \
+             `expect.ram` if the peak is right for this host",
         ),
     }
 }
@@ -225,8 +225,10 @@ fn prediction_parts(prediction: &Prediction, of_devices: bool) -> String {
             );
         }
         (false, false, _) => format!("{process} for the worker process"),
-        (true, _, Some(baseline)) => format!("{} before the first weight", format_bytes(baseline)),
-        (true, _, None) => "an unknown amount before the first weight".to_owned(),
+        (true, _, Some(baseline)) => {
+            format!("{} before the first weight is loaded", format_bytes(baseline))
+        }
+        (true, _, None) => "an unknown amount before the first weight is loaded".to_owned(),
     };
     format!(
         "; predicted: {} of weights, {} of KV cache, {} of activations and {last_part}",
@@ -345,7 +347,7 @@ mod tests {
         let failed = verdict(&measurement, None);
         assert_eq!(failed.status, Status::Failed, "derived from the prediction");
         let message = failed.message.unwrap_or_default();
-        assert!(message.contains("500 MB before the first weight"), "{message}");
+        assert!(message.contains("500 MB before the first weight is loaded"), "{message}");
     }
 
     #[test]

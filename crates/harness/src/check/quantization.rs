@@ -12,7 +12,7 @@ use modelgate_model::units::format_bytes;
 use modelgate_model::{Mix, mix};
 use modelgate_protocol::{DType, Scheme, Tensor};
 
-/// Returns the maximum normalised mean squared error of a block type against its source.
+/// Returns the maximum normalized mean squared error of a block type against its source.
 ///
 /// It is two to three times the error on Gaussian rows, which trained weights resemble; rows with
 /// heavy tails come closer to the bound. Errors on Gaussian rows: q4_0 7.4e-3, q4_k 5.1e-3, q5_k
@@ -180,7 +180,7 @@ fn wrong_tensor(tensor: &Tensor, expectation: &Expectation) -> Option<String> {
              measured"
         )),
         (Some(nmse), Some(bound)) if !(0.0..=bound).contains(&nmse.get()) => Some(format!(
-            "{name} of {file} differs from its source by a normalised mean squared error of \
+            "{name} of {file} differs from its source by a normalized mean squared error of \
              {:.2e}, expected at most {bound:.1e} for {dtype}",
             nmse.get()
         )),

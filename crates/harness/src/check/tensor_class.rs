@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_of_both_formats_have_their_class() {
+    fn names_of_safetensors_and_gguf_have_the_same_tensor_class() {
         let cases: [(&str, &[u64], TensorClass); 14] = [
             ("model.embed_tokens.weight", &[512, 256], TensorClass::Matrix),
             ("token_embd.weight", &[512, 256], TensorClass::Matrix),

@@ -120,7 +120,7 @@ impl Resolver<'_> {
             (Some(min), Some(max)) if min > max => self.error(
                 span,
                 "the range is impossible: min is above max",
-                "exchange min and max; or correct the unit",
+                "swap `min` and `max`; or correct the unit",
             ),
             (_, Some(0)) => {
                 self.error(span, "the range is impossible: max is 0", "set max to more than 0")

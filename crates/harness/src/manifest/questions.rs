@@ -108,7 +108,7 @@ impl Resolver<'_> {
         let span = raw.content.span();
         let OneOrMany(parts) = raw.content.into_inner();
         if parts.is_empty() {
-            return self.error(span, "content is empty", "add a text");
+            return self.error(span, "content is empty", "write the text of the message");
         }
         let content = parts
             .into_iter()
@@ -133,7 +133,11 @@ impl Resolver<'_> {
 
     fn text(&self, text: &Spanned<String>, key: &str) -> Result<String> {
         if text.get_ref().trim().is_empty() {
-            return self.error(text.span(), format!("{key} is empty"), "add a text");
+            return self.error(
+                text.span(),
+                format!("{key} is empty"),
+                "write a text between the quotes",
+            );
         }
         Ok(text.get_ref().clone())
     }

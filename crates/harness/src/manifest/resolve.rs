@@ -104,7 +104,7 @@ impl Resolver<'_> {
             return self.error(
                 id.span(),
                 format!("id \"{text}\" ends with {SYNTHETIC_VARIANT}, which is reserved"),
-                "set synthetic = true in the entry of the model to plan its synthetic variant",
+                "set `synthetic = true` in the entry of the model to add its synthetic variant",
             );
         }
         Ok(text.clone())
@@ -125,7 +125,7 @@ impl Resolver<'_> {
             schemes.iter().map(|scheme| scheme.name()).collect::<Vec<_>>().join(", ")
         };
         let message = format!(
-            "quantization \"{text}\" is not supported; supported are {}, and for GGUF files {}",
+            "quantization \"{text}\" is not supported: expected one of {}; or, for GGUF files, one of {}",
             joined(&Scheme::UNIFORM),
             joined(&Scheme::GGUF_ONLY)
         );

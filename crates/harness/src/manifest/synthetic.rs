@@ -53,7 +53,7 @@ impl Resolver<'_> {
                 format!(
                     "{key} of a model of random weights is not allowed: its answers are not judged"
                 ),
-                "remove the key; a synthetic model continues fixed token ids",
+                "remove the key: a synthetic model always continues a built-in list of token IDs",
             ),
         }
     }

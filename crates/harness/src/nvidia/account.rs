@@ -162,7 +162,7 @@ impl<'a> WorkerReadings<'a> {
         after.memory.used.saturating_add_signed(-self.growth_after_end(after))
     }
 
-    /// Returns whether the GPU has all memory of the worker available again.
+    /// Returns whether all GPU memory of the worker has been released.
     pub(crate) fn is_released(&self, now: &Snapshot) -> bool {
         self.used_after_end(now) <= self.before.memory.used.saturating_add(UNLOAD_TOLERANCE)
     }

@@ -23,7 +23,7 @@ fn nvml() -> Result<&'static Nvml, String> {
 /// Returns all GPUs that the driver shows, in the order of the PCI bus.
 ///
 /// # Errors
-/// There is no driver, or it does not answer.
+/// There is no driver, or NVML reports an error.
 pub(crate) fn inventory() -> Result<Vec<Gpu>, String> {
     let nvml = nvml()?;
     let read = || -> Result<Vec<Gpu>, NvmlError> {
@@ -46,7 +46,7 @@ pub(crate) fn inventory() -> Result<Vec<Gpu>, String> {
             })
             .collect()
     };
-    let mut gpus = read().map_err(|error| format!("the NVIDIA driver does not answer: {error}"))?;
+    let mut gpus = read().map_err(|error| format!("NVML cannot read the GPUs: {error}"))?;
     gpus.sort_by(|a, b| a.bus_id.cmp(&b.bus_id));
     Ok(gpus)
 }

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reading_after_the_end_waits_for_the_release_of_memory() {
+    fn the_final_memory_reading_waits_until_the_memory_of_the_worker_is_released() {
         let slow = SlowProcessList { used: AtomicU64::new(9) };
         let started = Instant::now();
         let max_wait = Duration::from_millis(100);

@@ -27,7 +27,7 @@ impl PerplexityText {
     }
 }
 
-/// Reads the text of `model`. `None` for a synthetic model, whose perplexity is meaningless.
+/// Reads the perplexity text of `model`. `None` if the model is synthetic, whose perplexity is meaningless.
 ///
 /// # Errors
 /// The file that the manifest names cannot be read or is empty.

@@ -35,7 +35,7 @@ pub(crate) enum Cause {
     #[error("{device}: the worker opened {uuid}, {expected}")]
     WrongDevice { device: Device, uuid: String, expected: String },
     /// The worker was not finished at its deadline.
-    #[error("the worker was ended after its deadline of {}", format_duration(*_0))]
+    #[error("the worker exceeded its deadline of {} and was killed", format_duration(*_0))]
     Deadline(Duration),
     /// The worker made no progress for this time.
     #[error("the worker made no progress for {} and was ended", format_duration(*_0))]
@@ -112,7 +112,7 @@ impl Reportable for SuperviseError {
                  which the harness sets; remove any wrapper that changes this variable"
             }
             Cause::Deadline(_) => {
-                "read the phases in the report to find the slow step; or increase `deadline` in \
+                "read the durations of the phases in the report to find the slow one; or increase `deadline` in \
                  the manifest"
             }
             Cause::Stalled(_) => {

@@ -1,4 +1,4 @@
-//! Asks a worker program for its engine, before a model on a GPU uses it.
+//! Queries the engine of a worker program before the worker loads a model on a GPU.
 
 use super::built::BuiltWorker;
 use super::error::WorkerError;

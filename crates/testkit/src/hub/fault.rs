@@ -40,7 +40,7 @@ pub enum Action {
     Hold(Arc<AtomicBool>),
     /// The content is sent at this rate, in bytes per second.
     Trickle(u64),
-    /// The lowest bit of the byte at this offset of the content is flipped.
+    /// A flip of the least significant bit of the byte at this offset of the content.
     FlipAt(u64),
     /// A response with this body and without `Content-Length`.
     Unsized(String),

@@ -73,7 +73,7 @@ fn quantize_in_chunks<T: Block>(values: &[f32]) -> Option<Quantized> {
         .map(|(blocks, values)| quantize(values, blocks).ok())
         .collect::<Option<_>>()?;
     let sum = errors.into_iter().fold(SquaredError::default(), |a, b| a + b);
-    Some(Quantized { bytes: bytes_mut(&mut blocks).to_vec(), nmse: sum.normalised() })
+    Some(Quantized { bytes: bytes_mut(&mut blocks).to_vec(), nmse: sum.normalized() })
 }
 
 #[cfg(test)]
@@ -93,6 +93,6 @@ mod tests {
     fn zeros_have_an_error_of_zero() {
         let mut blocks = allocate_zeroed::<BlockQ4K>(1).expect("memory");
         let error = quantize(&[0.0; 256], &mut blocks).expect("finite");
-        assert_eq!(error.normalised(), 0.0);
+        assert_eq!(error.normalized(), 0.0);
     }
 }

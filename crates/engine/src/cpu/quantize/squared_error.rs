@@ -12,7 +12,7 @@ pub(crate) struct SquaredError {
 impl SquaredError {
     /// Returns the normalized mean squared error: `difference / source`. It is 0 if no value
     /// differs, and infinite if all source values are zero and a quantized value is not.
-    pub(crate) fn normalised(self) -> f64 {
+    pub(crate) fn normalized(self) -> f64 {
         if self.difference == 0.0 { 0.0 } else { self.difference / self.source }
     }
 }
