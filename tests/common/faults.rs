@@ -12,9 +12,9 @@ use std::path::Path;
 
 const Q_PROJ: &str = "model.layers.0.self_attn.q_proj.weight";
 const SHARD: &str = "model-00001-of-00002.safetensors";
-/// A part of the URL of requests for a revision.
+/// The part of a URL that identifies a request for a revision.
 const REVISION_URL: &str = "/revision/";
-/// A part of the URL of requests for large files, after the redirect.
+/// The part of a URL that identifies a request for a large file, after the redirect.
 const LARGE_FILE_URL: &str = "signature";
 
 /// Kinds without a test: a file that becomes unreadable during a run, a GPU that computes wrong

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 const VERBOSE_WORKER: &str = "#!/bin/sh\nenv >&2\nexec \"$WORKER\"";
 
 /// Patterns of values that differ between runs, and their replacements.
-const VARYING: [(&str, &str); 6] = [
+const VARYING: [(&str, &str); 8] = [
     (r"\[tmp\]/\.tmp\w+", "[tmp]"),
     (r"127\.0\.0\.1:\d+", "[hub]"),
     (r"\d+(\.\d+)? (s|ms)\b", "[time]"),
@@ -27,6 +27,8 @@ const VARYING: [(&str, &str); 6] = [
     (r"\), [\w.-]+\.(json|safetensors|jinja): ", "), [file]: "),
     (r"\d+ of \d+ bytes", "[bytes]"),
     (r"\b[0-9a-f]{64}\b", "[sha256]"),
+    (r"[\d.]+ [kMGT]?B (free|are free)\b", "[size] $1"),
+    (r"(lookup address information): .*; tried", "$1: [reason]; tried"),
 ];
 
 fn main() -> ExitCode {
@@ -124,7 +126,10 @@ fn assert_fault_is_reported(case: &FaultCase, ended: &FinishedRun) {
         }
     }
     assert!(!hint.is_empty(), "{output}");
-    assert_reviewed(case, message, hint);
+    // the wrong answer of a damaged model depends on the processor
+    if case.kind.is_some() {
+        assert_reviewed(case, message, hint);
+    }
     // the output and the summary contain the same failure
     assert!(ended.stdout.contains(hint), "{output}");
     let summary = ended.summary.as_deref().expect("a summary");

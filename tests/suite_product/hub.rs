@@ -17,7 +17,8 @@ fn files(ended: &FinishedRun) -> &[FileRecord] {
     &ended.model("tiny").measurement.files
 }
 
-/// Asserts that all weight files have this verification, a hash and a page cache fraction.
+/// Asserts that every weight file has the verification `verified`, and that its hash and its page
+/// cache fraction are reported.
 fn assert_all_verified(ended: &FinishedRun, verified: Verified) {
     for file in files(ended) {
         assert_eq!(file.verified, verified, "{}: {}", file.name, ended.output());

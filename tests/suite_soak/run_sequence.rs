@@ -37,7 +37,7 @@ impl RunSequence {
         self.folder.join("tmp")
     }
 
-    /// Executes a run with a random fault, or after its fix. Returns the name of the fault and the
+    /// Executes a run with a random fault, or a run after the fault was fixed. Returns the name of the fault and the
     /// exit code.
     pub(crate) fn run(&self, random: &mut Random) -> (&'static str, i32) {
         let cases = faults::cases();

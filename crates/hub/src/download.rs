@@ -188,7 +188,7 @@ impl Download {
                 Ok(()) => {}
                 Err(RangeError::Attempt(mut attempt)) => {
                     let (bytes, all) = (partial.bytes(), file.bytes);
-                    attempt.error.message += &format!(" ({bytes} of {all} bytes are downloaded)");
+                    attempt.error.message += &format!(" ({bytes} of {all} bytes were downloaded)");
                     budget.wait(attempt).await?;
                 }
                 Err(RangeError::Disk(error)) => return Err(write_error(context, &path, error)),

@@ -392,7 +392,7 @@ fn errors_keep_their_source_without_addresses_and_token() {
     hub.fault(Fault::of("signature", Action::CutAt(1000)));
     let cut = error(host.fetch());
     assert_eq!(cut.kind, FailureKind::Connection);
-    assert!(cut.message.contains("(1000 of 300000 bytes are downloaded); tried 1 times"), "{cut}");
+    assert!(cut.message.contains("(1000 of 300000 bytes were downloaded); tried 1 times"), "{cut}");
     let mut texts = vec![format!("{cut:?}"), cut.to_string(), cut.hint.clone()];
     let mut source = cut.source();
     assert!(source.is_some(), "{cut:?}");

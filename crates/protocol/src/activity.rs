@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 pub enum ActivityName {
     /// Reading weight files.
     Read,
-    /// Copying weights to a device.
+    /// The copies of weights to a device.
     Copy,
-    /// Quantizing weights.
+    /// The quantization of weights.
     Quantize,
-    /// Comparing weights with their hashes.
+    /// The verification of weight files against their hashes.
     Verify,
-    /// Evaluating prompts.
+    /// The evaluation of prompts.
     Prefill,
-    /// Generating tokens.
+    /// The generation of tokens.
     Decode,
     /// An activity of another engine, with its name.
     #[serde(untagged)]

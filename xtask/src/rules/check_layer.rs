@@ -7,7 +7,7 @@ use crate::source::Source;
 
 const FOLDER: &str = "crates/harness/src/check";
 const MODEL: &str = "modelgate_model";
-/// The items of the crate `modelgate_model` that implement the rule.
+/// The names of the items of the crate `modelgate_model` that implement the quantization rule.
 const RULE_NAMES: [&str; 4] = ["residence", "Placement", "float_dtype", "role"];
 
 /// Reports the checks of the harness that use the quantization rule of the crate `modelgate_model`.

@@ -169,7 +169,7 @@ impl Pool {
             Some(limit) => {
                 // SAFETY: it is a struct of integers and a pointer, for which zeros are the
                 // documented defaults.
-                let mut properties: sys::CUmemPoolProps = unsafe { std::mem::allocate_zeroed() };
+                let mut properties: sys::CUmemPoolProps = unsafe { std::mem::zeroed() };
                 properties.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
                 properties.location.type_ = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
                 properties.location.id = cu_device;

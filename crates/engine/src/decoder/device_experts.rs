@@ -13,8 +13,8 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::moe::moe_gemm_gguf;
 use std::sync::Arc;
 
-/// The maximum number of tokens that the fused kernels evaluate. So few tokens do not make the
-/// kernels read the weights of every expert more than once.
+/// The maximum number of tokens that the fused kernels evaluate. The kernels read the weights of the
+/// chosen experts once for each token, which is at most one pass over all experts up to this number.
 pub(super) const MAX_FUSED_TOKENS: usize = 4;
 
 /// The matrices of all experts of a layer, merged into tensors (experts, rows, columns).

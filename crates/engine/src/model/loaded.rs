@@ -113,7 +113,7 @@ impl Model {
     /// positions before `start` must have been evaluated.
     ///
     /// # Errors
-    /// A token is beyond the context, or a position before `start` was not evaluated.
+    /// A position exceeds the context, or a position before `start` was not evaluated.
     pub fn forward(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
         let internal = failures::internal(Stage::Generate);
         in_pool(|| {
@@ -126,20 +126,20 @@ impl Model {
         })
     }
 
-    /// Evaluates `tokens` from position `start` on, and returns the logits (vocabulary) of the next
-    /// token. All positions before `start` must have been evaluated. On a device, the next call may
+    /// Evaluates `tokens` starting at position `start`, and returns the logits of the next token
+    /// (shape: vocabulary). All positions before `start` must have been evaluated. On a device, the next call may
     /// overwrite the logits.
     ///
     /// # Errors
-    /// A token is beyond the context, or a position before `start` was not evaluated.
+    /// A position exceeds the context, or a position before `start` was not evaluated.
     pub fn last_logits(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, Failure> {
         let total = tokens.len() as u64;
         let progress = ProgressReporter::new(ProgressUnit::Tokens, total, &|_| {});
         self.next(tokens, start, &progress)
     }
 
-    /// Evaluates `tokens` from position `start` on, and returns the logits (vocabulary) of the next
-    /// token.
+    /// Evaluates `tokens` starting at position `start`, and returns the logits of the next token
+    /// (shape: vocabulary).
     pub(crate) fn next(
         &mut self,
         tokens: &[u32],

@@ -11,10 +11,10 @@ use modelgate_protocol::{DType, Evidence};
 /// `q4_k`, with contexts of 256, 1024 and 2048.
 const HOST_BASELINE: u64 = 32_000_000;
 
-/// Bytes of the engine process on the host for a model on GPUs: the part of the driver, and
-/// libraries. With [`GPU_STAGING`], on one host with 16 cores and a GPU of compute capability 9.0,
-/// the peaks of eight models are within 60 MB of the prediction, and 100 MB above it if the driver
-/// had to compile the kernels.
+/// The host memory in bytes that the engine process uses for the driver and the libraries when the
+/// model is on GPUs. On one host with 16 cores and a GPU of compute capability 9.0, the peaks of eight
+/// models are within 60 MB of the prediction, which also contains [`GPU_STAGING`]. They are 100 MB
+/// above it if the driver had to compile the kernels.
 const GPU_HOST_BASELINE: u64 = 300_000_000;
 
 /// Bytes of the page-locked host buffers through which weights are copied to a GPU.

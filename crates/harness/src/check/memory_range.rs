@@ -324,15 +324,23 @@ mod tests {
     }
 
     #[test]
-    fn peaks_outside_the_range_fail_and_devices_are_summed() {
+    fn a_peak_outside_the_range_fails() {
         assert_fails(
             DeviceMemory { peak: 46 * GB, ..device() },
             "peak VRAM is 46.0 GB, above the range: expected 38.0 GB to",
         );
         assert_fails(DeviceMemory { peak: GB, ..device() }, "peak VRAM is 1.00 GB, below");
+    }
+
+    #[test]
+    fn peaks_of_several_devices_are_summed() {
         let half = DeviceMemory { peak: 21 * GB, ..device() };
         let two = verdict(&measured(vec![half.clone(), half]), RANGE);
         assert_eq!(two.status, Status::Passed, "{two:?}");
+    }
+
+    #[test]
+    fn a_peak_above_the_derived_range_fails_with_the_parts_of_the_prediction() {
         let mut measurement = measured(vec![DeviceMemory { peak: 60 * GB, ..device() }]);
         measurement.memory.prediction = Some(Prediction {
             weights: 40 * GB,

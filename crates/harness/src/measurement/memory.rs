@@ -85,8 +85,8 @@ pub struct ForeignProcess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeakSource {
-    /// High-water marks of the allocator or the operating system, which are exact for their memory.
-    /// Memory outside of the allocator is sampled.
+    /// High-water marks from the allocator or the operating system. They are exact for the memory
+    /// that each of them tracks; memory outside of the allocator is sampled.
     #[serde(alias = "pool")]
     HighWaterMark,
     /// Samples: a shorter spike can be missed.

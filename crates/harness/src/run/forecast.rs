@@ -60,8 +60,8 @@ impl Forecast<'_> {
         Some(prediction.with_device_baseline(baselines.fold(0, u64::saturating_add)))
     }
 
-    /// Records the baseline of a device. An unexpected device is refused elsewhere, where the event
-    /// is recorded.
+    /// Records the baseline of a device. An unexpected device has no effect here: the code that records
+    /// the event refuses it.
     fn record_baseline(&mut self, opened: &DeviceRecord) {
         let gpus = &self.gpus.assigned;
         let index = gpus.iter().position(|assigned| assigned.device == opened.device);

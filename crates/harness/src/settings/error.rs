@@ -14,7 +14,7 @@ pub enum SettingsError {
         /// The reason why the value is not a device. `None` if it is not UTF-8.
         source: Option<UnknownDevice>,
     },
-    /// [`VRAM_LIMIT`] is not a size. The text is the reason.
+    /// An invalid size in [`VRAM_LIMIT`], with the reason.
     #[error("{VRAM_LIMIT}: {0}")]
     VramLimit(String),
     /// [`BUILD`] has a value other than [`NEVER`].

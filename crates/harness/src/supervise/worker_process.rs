@@ -43,7 +43,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the program of `built` with the variables `inherited`, and sends it `request`. Only
+    /// Starts the worker program of `built` with the environment variables in `inherited`, and sends it
+    /// `request`. Only
     /// the GPUs with these UUIDs are visible to it, in this order.
     ///
     /// # Errors

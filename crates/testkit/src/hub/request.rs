@@ -8,7 +8,7 @@ pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
     headers: Vec<(String, String)>,
-    /// Whether the request was sent to the address of large files.
+    /// Whether the request was sent to the storage host, which serves large files.
     pub(super) to_storage: bool,
 }
 
@@ -34,8 +34,8 @@ impl Request {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
     }
 
-    /// Returns the requested range of a content of `bytes` bytes. `None` if the request has no
-    /// valid `Range` header.
+    /// Returns the byte range that the request selects from a file of `bytes` bytes. `None` if the
+    /// request has no valid `Range` header.
     pub(super) fn range(&self, bytes: u64) -> Option<Range<u64>> {
         let range = self.header("range")?;
         let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;

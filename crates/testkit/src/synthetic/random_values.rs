@@ -167,8 +167,8 @@ fn sub_block_scales<const COUNT: usize>(
     variants.into_iter().map(|scales| place(scales, block_scale.clone())).collect()
 }
 
-/// Packs eight 6-bit numbers, each as the scale and as the minimum of a sub-block, to the 12 bytes
-/// that `get_scale_min_k4` of ggml reads.
+/// Packs eight 6-bit scales into the 12 bytes that `get_scale_min_k4` of ggml reads. Each value is
+/// both the scale and the minimum of its sub-block.
 fn packed(scales: [u8; 8]) -> [u8; 12] {
     let mut out = [0; 12];
     for part in 0..4 {

@@ -15,7 +15,7 @@ pub(super) struct Group {
 
 /// Rows of rounded values.
 pub(super) struct Activations {
-    /// The quants, row by row.
+    /// The quantized values, row by row.
     pub(super) quants: Vec<i8>,
     /// The groups, row by row.
     pub(super) groups: Vec<Group>,

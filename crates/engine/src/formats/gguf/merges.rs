@@ -18,8 +18,8 @@ pub(super) fn split_pair(merge: &str) -> Option<(&str, &str)> {
     Some((&merge[..at], &merge[at + 1..])).filter(|(_, right)| !right.is_empty())
 }
 
-/// Returns the merges that are equivalent to sentencepiece's scores, where the two neighbours are
-/// merged whose combined token has the highest score. The order is that of `generate_merges` of
+/// Returns the merges that are equivalent to the scores of sentencepiece, which merges the adjacent
+/// pair whose combined token has the highest score. The order is that of `generate_merges` of
 /// transformers (`convert_slow_tokenizer.py`). `None` if there are more than [`MAX_MERGES`] merges.
 pub(super) fn merges_by_score(tokens: &[Token], scores: &[f32]) -> Option<serde_json::Value> {
     let pieces: Vec<&Token> = tokens
