@@ -1,6 +1,7 @@
-//! How fast files come from a hub on loopback into an empty cache, verified, beside two others on the
-//! same files: the ceiling, which is plain connections written to plain files without any verification,
-//! and huggingface_hub, where Python has it. Alternating, several times; the files are random bytes.
+//! Measures the download rate from a hub on loopback into an empty cache, with verification, and
+//! compares it with two others on the same files: a ceiling (TCP connections written to files, without
+//! verification) and huggingface_hub, if it is installed. The three alternate for several rounds. The
+//! files contain random bytes.
 //!
 //!     cargo bench --bench fetch
 //!     PYTHON=venv/bin/python cargo bench --bench fetch
@@ -43,8 +44,8 @@ fn repository() -> Repository {
     repository
 }
 
-/// The large files over a connection each, into files, and nothing else.
-fn plainly(hub: &Hub, folder: &Path) {
+/// Downloads each large file over a TCP connection of its own, without verification.
+fn download_without_verification(hub: &Hub, folder: &Path) {
     let address = hub.endpoint().replace("http://", "");
     let get = |address: &str, target: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -81,7 +82,7 @@ fn plainly(hub: &Hub, folder: &Path) {
     });
 }
 
-fn by_modelgate(hub: &Hub, folder: &Path) {
+fn download_with_modelgate(hub: &Hub, folder: &Path) {
     let manifest = folder.join("models.toml");
     let model = format!("[[model]]\nid = \"m\"\nrepo = \"{REPO}\"\nquantization = \"q8_0\"\n");
     std::fs::write(&manifest, format!("schema = 1\n{model}")).unwrap();
@@ -96,8 +97,8 @@ fn by_modelgate(hub: &Hub, folder: &Path) {
     assert!(status.unwrap().success());
 }
 
-/// Whether huggingface_hub is there to be asked, and did it.
-fn by_huggingface_hub(hub: &Hub, folder: &Path) -> bool {
+/// Downloads with huggingface_hub. Returns false if it is not installed or fails.
+fn download_with_huggingface_hub(hub: &Hub, folder: &Path) -> bool {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let program =
         format!("import huggingface_hub as h; h.snapshot_download('{REPO}', token=False)");
@@ -113,10 +114,11 @@ fn by_huggingface_hub(hub: &Hub, folder: &Path) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-fn timed(act: impl FnOnce(&Path) -> bool) -> Option<f64> {
+/// Returns the seconds that `action` takes with an empty folder; `None` if it fails.
+fn timed(action: impl FnOnce(&Path) -> bool) -> Option<f64> {
     let folder = tempfile::tempdir().unwrap();
     let begin = Instant::now();
-    act(folder.path()).then(|| begin.elapsed().as_secs_f64())
+    action(folder.path()).then(|| begin.elapsed().as_secs_f64())
 }
 
 fn median(mut seconds: Vec<f64>) -> Option<f64> {
@@ -129,25 +131,25 @@ fn main() {
     let (mut plain, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         plain.extend(timed(|folder| {
-            plainly(&hub, folder);
+            download_without_verification(&hub, folder);
             true
         }));
         ours.extend(timed(|folder| {
-            by_modelgate(&hub, folder);
+            download_with_modelgate(&hub, folder);
             true
         }));
-        theirs.extend(timed(|folder| by_huggingface_hub(&hub, folder)));
+        theirs.extend(timed(|folder| download_with_huggingface_hub(&hub, folder)));
     }
     let rate = |seconds: f64| (FILES * BYTES) as f64 / seconds / 1e6;
     let ours = median(ours).unwrap();
-    println!("| | MB/s, median of {ROUNDS} | ours to it |\n| --- | --- | --- |");
+    println!("| | MB/s, median of {ROUNDS} | modelgate compared with it |\n| --- | --- | --- |");
     println!("| modelgate, verified | {:.0} | |", rate(ours));
     for (name, seconds) in
-        [("plain, not verified", median(plain)), ("huggingface_hub", median(theirs))]
+        [("TCP connections, not verified", median(plain)), ("huggingface_hub", median(theirs))]
     {
         match seconds {
             Some(seconds) => println!("| {name} | {:.0} | {:.2} |", rate(seconds), seconds / ours),
-            None => println!("| {name} | not there | |"),
+            None => println!("| {name} | not installed | |"),
         }
     }
 }

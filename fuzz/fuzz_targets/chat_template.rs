@@ -1,4 +1,4 @@
-//! A chat template, and a chat rendered by it.
+//! Reads a chat template, and renders a chat with it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use modelgate_engine::parsers;
 use modelgate_fuzz::{MemoryFile, catchable, chat, no_weights};
 use modelgate_protocol::ModelFiles;
 
-/// A tokenizer of the special tokens that templates write.
+/// A tokenizer with the special tokens that templates use.
 const TOKENIZER: &str = r#"{
     "added_tokens": [
         { "id": 0, "content": "<s>", "special": true },

@@ -1,4 +1,4 @@
-//! A `config.json`, with all that follows from it on paper.
+//! Reads a `config.json`, and computes the number of parameters and the predicted memory.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! The vocabulary and the chat template in the metadata of a GGUF file, with a text and a chat
-//! through them.
+//! Reads the vocabulary and the chat template in the metadata of a GGUF file, and encodes a text and
+//! renders a chat with them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,9 +1,9 @@
-//! A manifest.
+//! Reads a manifest.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use modelgate_harness::manifest::Manifest;
 use modelgate_fuzz::catchable;
+use modelgate_harness::manifest::Manifest;
 
 fuzz_target!(init: catchable(), |data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };

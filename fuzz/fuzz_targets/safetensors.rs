@@ -1,4 +1,4 @@
-//! A safetensors file: what is opened must be what the safetensors crate reads from the same bytes.
+//! Reads a safetensors file, and compares the tensors with those that the safetensors crate reads.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use safetensors::SafeTensors;
 fuzz_target!(init: catchable(), |data: &[u8]| {
     let file = MemoryFile::new(data);
     let Ok(found) = parsers::safetensors(&model(WeightFormat::Safetensors, &[&file])) else { return };
-    let expected = SafeTensors::deserialize(data).expect("the crate refuses what was opened");
+    let expected = SafeTensors::deserialize(data).expect("the safetensors crate accepts the file");
     assert_eq!(found.len(), expected.len());
     for tensor in found {
         let view = expected.tensor(&tensor.name).expect("the tensor");

@@ -1,4 +1,4 @@
-//! A `tokenizer.json`, and a text through it.
+//! Reads a `tokenizer.json`, and encodes a text with it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What the fuzz targets share: bytes as a file, and the files of a model with a hostile one among them.
+//! Shared code of the fuzz targets: files in memory, and models that contain such files.
 //!
 //! `cargo xtask fuzz-seeds` writes the seeds, and
 //! `cargo +nightly fuzz run TARGET -- -rss_limit_mb=1024 -timeout=5 -max_len=65536` runs a target.
@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-/// A file in memory, which is freed when this is dropped.
+/// A file in memory, which is freed on drop.
 pub struct MemoryFile(File);
 
 impl MemoryFile {
@@ -22,13 +22,13 @@ impl MemoryFile {
         MemoryFile(file)
     }
 
-    /// Returns the path by which it can be opened.
+    /// Returns a path that opens the file.
     pub fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 }
 
-/// Returns the files of a model that consists of those weights.
+/// Returns the files of a model with only these weight files.
 pub fn model(format: WeightFormat, weights: &[&MemoryFile]) -> ModelFiles {
     ModelFiles::new("/proc/self/fd", format, weights.iter().map(|file| file.path()).collect())
 }
@@ -38,8 +38,8 @@ pub fn no_weights() -> ModelFiles {
     model(WeightFormat::Safetensors, &[])
 }
 
-/// A text with everything that tokenizers treat specially: blanks, digits, letters of several bytes, and
-/// what looks like a special token.
+/// A text with everything that tokenizers treat specially: blanks, digits, characters of several bytes,
+/// and the text of special tokens.
 pub const TEXT: &str = " It's 2024,\n\n\tna\u{ef}ve \u{4f60}\u{597d} \u{1f600} <s>a</s> x1y22 ";
 
 /// Returns a chat of three turns.
@@ -51,8 +51,8 @@ pub fn chat() -> Vec<Message> {
     vec![turn("user", "What is 1 < 2?"), turn("assistant", "True. </s>"), turn("user", TEXT)]
 }
 
-/// Lets the product catch panics of its libraries: libfuzzer-sys ends the process in the panic hook, before
-/// they can be caught. Panics that are not caught still end it.
+/// Replaces the panic hook of libfuzzer-sys, which ends the process before a panic can be caught. The
+/// engine catches panics of its libraries. Any other panic still ends the process.
 pub fn catchable() {
     std::panic::set_hook(Box::new(|_| ()));
 }

@@ -145,14 +145,14 @@ fn access_faults() -> Vec<FaultCase> {
             "a repository that does not exist",
             Kind::RepositoryNotFound,
             &["owner/Tinny", "does not exist, or it is private"],
-            &["did you mean owner/Tiny?", "hf auth login"],
+            &["use owner/Tiny if", "hf auth login"],
         )
         .repo("owner/Tinny"),
         FaultCase::new(
             "a misspelled name of a known repository",
             Kind::RepositoryNotFound,
             &["Qwen/Qwen-2.5-Omni-7B"],
-            &["did you mean Qwen/Qwen2.5-Omni-7B?"],
+            &["use Qwen/Qwen2.5-Omni-7B if"],
         )
         .repo("Qwen/Qwen-2.5-Omni-7B"),
         FaultCase::new(
@@ -234,13 +234,13 @@ fn network_faults() -> Vec<FaultCase> {
             "a connection that is closed during a download",
             Kind::Connection,
             &["was closed early", "1000 of", "tried 2 times", ".safetensors"],
-            &["kept and continued"],
+            &["resumes after the downloaded parts"],
         )
         .change_hub(hub_fault(LARGE_FILE_URL, Action::CutAt(1000))),
         FaultCase::new(
             "a server without TLS",
             Kind::Tls,
-            &["no trusted connection"],
+            &["cannot establish a TLS connection"],
             &["SSL_CERT_FILE", "http"],
         )
         .change_run(|run, setup| {
@@ -357,7 +357,7 @@ fn content_faults() -> Vec<FaultCase> {
         FaultCase::new(
             "a cached shard of the wrong size in offline mode",
             Kind::Corrupt,
-            &["the file in the cache is wrong", "expected", SHARD],
+            &["the cached file is damaged", "expected", SHARD],
             &["prefetch tiny", "replaced"],
         )
         .change_cache(|setup: &Setup| edit::truncate(&setup.cached_file(SHARD), 1000))
@@ -400,7 +400,7 @@ fn disk_faults() -> Vec<FaultCase> {
         FaultCase::new(
             "a disk without enough free space",
             Kind::DiskFull,
-            &["1000", "TB are still to be downloaded", "free"],
+            &["1000", "TB are missing", "free"],
             &["HF_HOME", "hf cache ls"],
         )
         .faulty_repository(|repository| repository.listing(SHARD, 1_000_000_000_000_000)),

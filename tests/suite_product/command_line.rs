@@ -224,7 +224,7 @@ fn a_repository_that_is_not_cached_is_reported_as_not_acquired() {
     );
     let ended = run.arg("--include-ignored").run();
     let failure = ended.model("omni").measurement.failure.as_ref().expect("a failure");
-    assert!(failure.hint.contains("did you mean Qwen/Qwen2.5-Omni-7B?"), "{failure:?}");
+    assert!(failure.hint.contains("use Qwen/Qwen2.5-Omni-7B if"), "{failure:?}");
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn a_tensor_of_another_type_and_a_missing_tensor_fail() {
 }
 
 #[test]
-fn on_a_gpu_the_first_layers_must_agree_with_the_cpu() {
+fn first_layers_on_a_gpu_that_differ_from_the_cpu_fail_generation() {
     let (_folder, models) = tiny_entry();
     let verdict = |event: &str| {
         let source = format!("devices=[\"cuda:0\"])\n{event}");

@@ -62,7 +62,7 @@ fn tiny_qwen2_5_omni_passes_in_every_format() {
 }
 
 #[test]
-fn a_q4_k_m_file_of_llama_cpp_passes() {
+fn a_q4_k_m_file_from_llama_cpp_passes() {
     let file = fixture("golden/llama_cpp/tiny-llama-q4_k_m.gguf");
     let ended = Run::manifest(&entry("mix", &file, "q4_k_m", "")).run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());

@@ -132,7 +132,7 @@ fn a_worker_that_exits_without_an_event_is_reported() {
 #[test]
 fn invalid_events_are_reported() {
     let cases = [
-        ("echo nonsense >&3", "a line is not an event"),
+        ("echo nonsense >&3", "a line is not a valid event"),
         ("echo '{\"event\": \"loaded\"}' >&3", "the first event of the worker is not `hello`"),
         (
             "echo '{\"event\": \"hello\", \"protocol\": 99, \"engine\": {\"name\": \"x\", \

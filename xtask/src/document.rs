@@ -19,7 +19,8 @@ pub(crate) enum Word<'t> {
 }
 
 impl Document {
-    /// Returns the words and breaks of the text. Line breaks and comment markers are not breaks.
+    /// Returns the words of the text, and a break at each punctuation mark that ends a phrase. The end of a
+    /// line and a comment marker do not end a phrase.
     pub(crate) fn words(&self) -> Vec<Word<'_>> {
         let mut words = Vec::new();
         for (index, line) in self.text.lines().enumerate() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use xtask::{Repository, texts};
 
 #[test]
-fn messages_and_hints_are_reviewed() {
+fn messages_and_hints_match_the_reviewed_snapshots() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let repository = Repository::read(&root).expect("the repository is readable");
     for name in ["protocol", "model", "hub", "harness", "engine"] {

@@ -54,7 +54,7 @@ fn checks_do_not_use_the_quantization_rule() {
 }
 
 #[test]
-fn failures_are_created_only_at_the_boundary() {
+fn failures_are_created_only_in_the_listed_files() {
     assert_none(&rules::failure_boundary(&REPOSITORY.sources));
 }
 

@@ -1,19 +1,19 @@
-//! Compares prefill and decoding with candle-transformers' own quantized_llama: the same files, the
-//! same threads or the same GPU, as a Markdown table.
+//! Compares prefill and decoding with quantized_llama of candle-transformers, on the same files and the
+//! same threads or GPU. Prints a Markdown table.
 //!
 //! `cargo bench -p modelgate-engine --bench against_quantized_llama [-- tiny|1b [REPEATS
 //! [THREADS]]]`
 //!
-//! Two files in q8_0 are written to a temporary folder: the bundled tiny Llama, and a synthetic one
-//! of the shape of Llama 3.2 1B, whose weights are random (1.3 GB). Both engines hold a model at
-//! once, and take turns.
+//! Writes two q8_0 files to a temporary folder: the bundled tiny Llama, and a synthetic model with the
+//! shapes of Llama 3.2 1B and random weights (1.3 GB). Both engines hold a model at the same time, and
+//! alternate.
 //!
 //! `cargo bench -p modelgate-engine --features cuda --bench against_quantized_llama -- cuda:0
 //! FILE.gguf..`
 //!
-//! Existing files (`cargo xtask synthesize` writes them), on any device. One engine after
-//! the other, since a device may not have room for both. A file without a tokenizer, in it or in
-//! its folder, is treated as a synthetic one.
+//! Compares existing files (`cargo xtask synthesize` writes them) on any device, one engine after the
+//! other, because a device may not have memory for both. A file without a tokenizer, in it or in its
+//! folder, is treated as synthetic.
 
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Content;
@@ -33,28 +33,28 @@ use std::time::Instant;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// How much is evaluated.
+/// The number of tokens to evaluate.
 #[derive(Clone, Copy)]
 struct Work {
     /// Tokens of the prompt.
     prompt: usize,
-    /// Tokens that are decoded after it, one by one.
+    /// Tokens that are decoded after the prompt.
     decoded: usize,
     /// Positions of the KV cache.
     context: usize,
 }
 
-/// What the files that are written here are measured with.
+/// The work for files that this benchmark writes.
 const SHORT: Work = Work { prompt: 300, decoded: 64, context: 364 };
 
-/// What given files are measured with.
+/// The work for given files.
 const GIVEN: Work = Work { prompt: 512, decoded: 64, context: 1024 };
 
-/// How often given files are measured.
+/// The number of measurements of given files.
 const GIVEN_REPEATS: usize = 5;
 
 fn main() -> Outcome<()> {
-    // cargo passes `--bench` when it benchmarks, and nothing when it tests all targets
+    // `cargo bench` passes `--bench`. `cargo test --all-targets` does not.
     if std::env::args().len() == 1 {
         return Ok(());
     }
@@ -65,18 +65,18 @@ fn main() -> Outcome<()> {
     }
 }
 
-/// Compares on the CPU, with files that are written for it.
+/// Compares on the CPU, with files that this function writes.
 fn written(arguments: &[String]) -> Outcome<()> {
     let threads = match arguments.get(2) {
         Some(threads) => threads.clone(),
         None => std::thread::available_parallelism()?.to_string(),
     };
     for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
-        // SAFETY: the process has one thread yet, so nothing reads the environment meanwhile.
+        // SAFETY: the process still has one thread, so no other thread reads the environment.
         unsafe { std::env::set_var(name, &threads) };
     }
     if let Some(name) = arguments.first().filter(|name| !["tiny", "1b"].contains(&name.as_str())) {
-        return Err(format!("no model {name}; there are tiny and 1b").into());
+        return Err(format!("unknown model {name}: expected tiny or 1b").into());
     }
     let wanted = |name| arguments.first().is_none_or(|only| only == name);
     let repeats = |usual| arguments.get(1).map_or(Ok(usual), |number| number.parse::<usize>());
@@ -98,7 +98,7 @@ fn written(arguments: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-/// The shape of Llama 3.2 1B. Without its scaling of RoPE, which quantized_llama does not do.
+/// The shapes of Llama 3.2 1B, without RoPE scaling, which quantized_llama does not support.
 const ONE_B: &str = r#"{
     "model_type": "llama", "num_hidden_layers": 16, "hidden_size": 2048, "intermediate_size": 8192,
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
@@ -110,10 +110,10 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama")
 }
 
-/// One of the two that are compared.
+/// One of the two engines.
 trait Side {
-    /// Returns the logits of what follows `tokens` at positions `start` on; forgets all others if
-    /// that is 0.
+    /// Evaluates `tokens` at the positions from `start`, and returns the logits after the last. Clears the
+    /// KV cache if `start` is 0.
     fn last_logits(&mut self, tokens: &[u32], start: usize) -> Outcome<Tensor>;
 }
 
@@ -126,7 +126,7 @@ impl Side for Model {
     }
 }
 
-/// candle-transformers' model and its device.
+/// The model of candle-transformers and its device.
 struct Theirs {
     weights: ModelWeights,
     device: Device,
@@ -149,16 +149,16 @@ impl Side for Theirs {
     }
 }
 
-/// Seconds of all repeats.
+/// The seconds of all measurements.
 #[derive(Default)]
 struct Times {
-    /// Of each prompt.
+    /// The seconds of each prompt.
     prefill: Vec<f64>,
-    /// Of all tokens decoded after it.
+    /// The seconds of all tokens decoded after the prompt.
     decode: Vec<f64>,
 }
 
-/// Compares two that are loaded both.
+/// Compares the engines alternately, with both models loaded.
 fn in_turns(name: &str, file: &Path, tokenizer: &Path, repeats: usize) -> Outcome<()> {
     let prompt = tokens(SHORT.prompt);
     let before = resident_bytes()?;
@@ -185,10 +185,10 @@ fn in_turns(name: &str, file: &Path, tokenizer: &Path, repeats: usize) -> Outcom
     Ok(())
 }
 
-/// Compares with given files, of which there is room for one at a time.
+/// Compares the engines on given files, with one model loaded at a time.
 fn given(device: ModelDevice, files: &[String]) -> Outcome<()> {
     if files.is_empty() {
-        return Err(format!("no GGUF file is named after {device}").into());
+        return Err(format!("missing GGUF file after {device}").into());
     }
     let their_device = match device {
         ModelDevice::Cpu => Device::Cpu,
@@ -209,13 +209,13 @@ fn given(device: ModelDevice, files: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-/// Loads one side, measures it, and drops it: seconds of the load, and the rest.
+/// Loads one engine, measures it, and drops it. Returns the seconds of the load and of the measurements.
 fn alone<S: Side>(load: impl FnOnce() -> Outcome<S>) -> Outcome<(f64, Times)> {
     let begin = Instant::now();
     let mut side = load()?;
     let seconds = begin.elapsed().as_secs_f64();
     let mut times = Times::default();
-    // the first use compiles kernels and allocates memory
+    // The first use compiles kernels and allocates memory.
     measure(&mut side, GIVEN, &mut Times::default())?;
     for _ in 0..GIVEN_REPEATS {
         measure(&mut side, GIVEN, &mut times)?;
@@ -223,7 +223,7 @@ fn alone<S: Side>(load: impl FnOnce() -> Outcome<S>) -> Outcome<(f64, Times)> {
     Ok((seconds, times))
 }
 
-/// Reads a file to its end, so that the first load does not wait for the disk.
+/// Reads a file completely, so that the first load does not wait for the disk.
 fn read_through(file: &Path) -> Outcome<()> {
     let mut reader = File::open(file)?;
     let mut buffer = vec![0; 8 << 20];
@@ -242,8 +242,7 @@ fn measure(side: &mut dyn Side, work: Work, times: &mut Times) -> Outcome<()> {
     Ok(())
 }
 
-/// Returns the seconds until the logits are on the host, which includes waiting for the device, as
-/// choosing the next token does.
+/// Returns the seconds until the logits are on the host, where the next token is selected.
 fn seconds(side: &mut dyn Side, tokens: &[u32], start: usize) -> Outcome<f64> {
     let begin = Instant::now();
     let logits = side.last_logits(tokens, start)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
@@ -302,8 +301,7 @@ fn resident_bytes() -> Outcome<i64> {
     Ok(kilobytes * 1024)
 }
 
-/// Returns a request for a given file. Its tokenizer is in it or in the same folder, or it has
-/// none.
+/// Returns a request for a given file. The tokenizer is optional, and in the file or in its folder.
 fn request_of_given(file: &Path, device: ModelDevice) -> Outcome<Request> {
     let tokenizer = file.with_file_name("tokenizer.json");
     let tokenizer = Some(tokenizer.as_path()).filter(|path| path.is_file());
@@ -325,7 +323,7 @@ fn request(
         evidence,
         devices: vec![device],
         context: Some(context as u32),
-        // a file is loaded as it is, whatever is requested
+        // A GGUF file is loaded unchanged, whatever is requested.
         ..requests::load(files, Scheme::None)
     }
 }

@@ -1,5 +1,5 @@
-//! What each quantization does to the bundled tiny models: bytes, bits per weight, perplexity, KL
-//! divergence to f32 and answers still right, as the Markdown table of
+//! Measures the effect of each quantization on the bundled tiny models: bytes, bits per weight,
+//! perplexity, KL divergence from f32 and the number of correct answers. Prints the Markdown table of
 //! `docs/benchmarks/quantization.md`.
 //!
 //! `cargo bench -p modelgate-engine --bench quantization_damage`
@@ -15,14 +15,14 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// A question and the words that a right answer contains.
+/// A question and the words that a correct answer contains.
 #[derive(Deserialize)]
 struct Fact {
     question: String,
     answer: String,
 }
 
-/// What every model is asked.
+/// The questions for every model.
 struct Questions {
     text: String,
     facts: Vec<Fact>,
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads and asks one model, and prints the results.
+/// Loads and questions one model, and prints the results.
 fn row(
     name: &str,
     form: &str,
@@ -81,7 +81,7 @@ fn row(
     let mut model = Model::load(request, &keep)?;
     let log_probabilities = log_probabilities(&mut model, &questions.text)?;
     let reference = reference.get_or_insert_with(|| log_probabilities.clone());
-    let right = right_answers(&mut model, &questions.facts)?;
+    let right = correct_answers(&mut model, &questions.facts)?;
     let perplexity = perplexity(&mut model, &questions.text, &|_| {})?;
     let value = perplexity.value.map_or(f64::NAN, |value| value.get());
     let tensors = tensors.into_inner()?;
@@ -104,13 +104,13 @@ fn log_probabilities(model: &mut Model, text: &str) -> Result<Vec<Vec<f64>>, Box
     Ok(logits.iter().map(|row| log_softmax(row)).collect())
 }
 
-/// Returns the mean over positions of the divergence of `other` from `reference`, in nats.
+/// Returns the mean KL divergence of `other` from `reference` over all positions, in nats.
 fn mean_divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     let sum: f64 = reference.iter().zip(other).map(|(p, q)| divergence(p, q)).sum();
     sum / reference.len() as f64
 }
 
-fn right_answers(model: &mut Model, facts: &[Fact]) -> Result<usize, Failure> {
+fn correct_answers(model: &mut Model, facts: &[Fact]) -> Result<usize, Failure> {
     let mut right = 0;
     for fact in facts {
         let request = requests::question(&fact.question, 128);

@@ -1,6 +1,6 @@
-//! A worker that allocates 3 GiB of the first CUDA device for 5 ms while it loads, to test that the
-//! harness detects it: `SPIKE=pool` from the memory pool of tensors, `SPIKE=plain` outside it.
-//! `SPIKE_AFTER` is the number of seconds to wait before.
+//! Runs a worker that allocates 3 GiB on the first CUDA device for 5 ms during the load, to test that
+//! the harness detects such a peak. `SPIKE=pool` allocates from the memory pool of tensors, `SPIKE=plain`
+//! outside it. `SPIKE_AFTER` is the delay in seconds.
 //!
 //! `MODELGATE_WORKER=.../spiking_worker SPIKE=plain SPIKE_AFTER=3 cargo test --release --test
 //! models`
@@ -14,7 +14,7 @@ fn main() -> std::process::ExitCode {
     if std::env::args().len() < 2 {
         std::thread::spawn(|| {
             if let Err(error) = spike() {
-                eprintln!("no spike: {error}");
+                eprintln!("cannot allocate the spike: {error}");
             }
         });
     }
@@ -28,7 +28,10 @@ fn spike() -> Result<(), DriverError> {
     let context = CudaContext::new(0)?;
     context.bind_to_thread()?;
     let how = std::env::var("SPIKE").unwrap_or_default();
-    assert!(["pool", "plain"].contains(&how.as_str()), "SPIKE is \"{how}\", not pool or plain");
+    assert!(
+        ["pool", "plain"].contains(&how.as_str()),
+        "SPIKE is \"{how}\", expected pool or plain"
+    );
     if how == "pool" {
         let stream = context.per_thread_stream();
         // SAFETY: nothing reads or writes this memory.

@@ -5,24 +5,24 @@
 
 #include <cuda_fp16.h>
 
-// Positions that one block attends to, no more than it has threads.
+// Positions that one block attends to. Must not exceed THREADS.
 #define SPLIT 64
 // Threads of a block.
 #define THREADS 128
-// Threads that share one key: each takes 8 of its values at a time.
+// Threads that share one key. Each reads 8 values at a time.
 #define TEAM 8
-// Parts in which the values of a split are summed.
+// Partial sums of the values of a split.
 #define PARTS 2
 
 // Rotates queries and keys by the angles of their positions (RoPE: Su et al., 2021, arXiv:2104.09864),
-// and appends keys and values to the cache. One block a token and head, one thread a pair.
+// and appends keys and values to the KV cache. One block per token and head, one thread per pair.
 //
 // query (n, heads * width), key and value (n, kv heads * width), cosines and sines (positions, width /
-// 2), turned (heads, n, width), keys and values of the cache (kv heads, positions, width), position
-// (1): that of the first token.
+// 2), rotated (heads, n, width), keys and values of the cache (kv heads, positions, width), position
+// (1), which is the position of the first token.
 extern "C" __global__ void rope_append(
     const float *query, const float *key, const float *value, const float *cosines,
-    const float *sines, float *turned, __half *keys, __half *values, int heads, int kv_heads,
+    const float *sines, float *rotated, __half *keys, __half *values, int heads, int kv_heads,
     int width, int positions, const unsigned int *position, int interleaved)
 {
     const int start = *position;
@@ -42,7 +42,7 @@ extern "C" __global__ void rope_append(
         const float s = sines[(size_t)(start + token) * pairs + pair];
         if (part < heads) {
             const float *from = query + ((size_t)token * heads + part) * width;
-            float *to = turned + ((size_t)part * tokens + token) * width;
+            float *to = rotated + ((size_t)part * tokens + token) * width;
             const float a = from[first], b = from[second];
             to[first] = a * c - b * s;
             to[second] = a * s + b * c;
@@ -57,7 +57,7 @@ extern "C" __global__ void rope_append(
     }
 }
 
-static __device__ float largest_of_block(float value, float *shared)
+static __device__ float max_of_block(float value, float *shared)
 {
     for (int offset = 16; offset > 0; offset /= 2)
         value = fmaxf(value, __shfl_xor_sync(0xffffffff, value, offset));
@@ -81,13 +81,13 @@ static __device__ float sum_of_block(float value, float *shared)
     return value;
 }
 
-// A softmax over SPLIT positions, as three parts that can be combined later (Dao et al., 2023,
-// "Flash-Decoding"). One block a head and split.
+// Computes a softmax over SPLIT positions as three values that can be combined later (Dao et al., 2023,
+// "Flash-Decoding"). One block per head and split.
 //
 // query (heads, width), keys and values (kv heads, positions, width), partial (heads, splits,
 // width + 2): the weighted sum of the values, the largest score, the sum of the weights. `width` is
-// a multiple of 8. The token at `position` attends to itself and to those before it, no further back
-// than `window`; splits beyond it are not written.
+// a multiple of 8. The token at `position` attends to the last `window` positions, its own included;
+// splits without such a position are not written.
 extern "C" __global__ void attend_split(
     const float *query, const __half *keys, const __half *values, float *partial, int group,
     int positions, int width, const unsigned int *position, int window, float scale)
@@ -124,13 +124,13 @@ extern "C" __global__ void attend_split(
         if (lane == 0) weights[at] = score;
         largest = fmaxf(largest, score);
     }
-    largest = largest_of_block(largest, scratch);
+    largest = max_of_block(largest, scratch);
     const float weight = threadIdx.x < count ? __expf(weights[threadIdx.x] - largest) : 0.0f;
     __syncthreads();
     if (threadIdx.x < SPLIT) weights[threadIdx.x] = weight;
     const float sum = sum_of_block(weight, scratch);
 
-    // each thread sums two columns of every PARTS-th value, and the parts are summed
+    // Each thread sums two columns of every PARTS-th value. Then the partial sums are added.
     float *out = partial + ((size_t)head * splits + split) * (width + 2);
     float2 *parts = reinterpret_cast<float2 *>(scratch + THREADS / 32);
     const int columns = width / 2, part = threadIdx.x / (THREADS / PARTS);
@@ -162,14 +162,14 @@ extern "C" __global__ void attend_split(
     }
 }
 
-// Combines the parts of a head that were written. One block a head; mixed (heads, width).
+// Combines the splits of a head that were written. One block per head. mixed (heads, width).
 extern "C" __global__ void attend_combine(
-    const float *partial, float *mixed, int most_splits, int width, const unsigned int *position,
+    const float *partial, float *mixed, int max_splits, int width, const unsigned int *position,
     int window)
 {
     const int end = *position + 1, seen = min(end, window);
     const int splits = (seen + SPLIT - 1) / SPLIT;
-    const float *parts = partial + (size_t)blockIdx.x * most_splits * (width + 2);
+    const float *parts = partial + (size_t)blockIdx.x * max_splits * (width + 2);
     float largest = -INFINITY;
     for (int split = 0; split < splits; split++)
         largest = fmaxf(largest, parts[(size_t)split * (width + 2) + width]);

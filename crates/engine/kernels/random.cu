@@ -1,9 +1,9 @@
-// Random weights in place. `src/weights/random.rs` makes the same ones on the host, bit for bit.
+// Generates random weights in place. `src/weights/random.rs` generates the same weights on the host, bit for bit.
 
 #include <cuda_bf16.h>
 #include <stdint.h>
 
-// The finaliser of SplitMix64 (Steele et al., 2014, "Fast splittable pseudorandom number
+// The finalizer of SplitMix64 (Steele et al., 2014, "Fast splittable pseudorandom number
 // generators") over a counter.
 static __device__ uint64_t random_word(uint64_t seed, uint64_t counter)
 {
@@ -13,14 +13,14 @@ static __device__ uint64_t random_word(uint64_t seed, uint64_t counter)
     return z ^ (z >> 31);
 }
 
-// 16 random bits, a quarter of a word.
+// Returns 16 random bits, a quarter of a word.
 static __device__ uint16_t random_half(uint64_t seed, uint64_t index)
 {
     return (uint16_t)(random_word(seed, index / 4) >> (16 * (index % 4)));
 }
 
-// Blocks of quantized values: copies of `block` (`size` numbers of 16 bits) in which the numbers from
-// `from` to before `to` are random.
+// Writes blocks of quantized values: copies of `block` (`size` numbers of 16 bits each) in which the
+// numbers with an index in [from, to) are random.
 extern "C" __global__ void random_blocks(
     uint16_t *out, uint64_t halves, const uint16_t *block, uint32_t size, uint32_t from, uint32_t to,
     uint64_t seed)
@@ -32,7 +32,7 @@ extern "C" __global__ void random_blocks(
     }
 }
 
-// Uniform values from -scale to scale.
+// Writes uniformly distributed values in [-scale, scale].
 extern "C" __global__ void random_bf16(__nv_bfloat16 *out, uint64_t count, float scale, uint64_t seed)
 {
     const uint64_t step = (uint64_t)gridDim.x * blockDim.x;

@@ -1,5 +1,5 @@
-//! The engine on a CUDA device: against what transformers computes in f32, and against itself on the
-//! CPU. Needs a GPU, so it is there only in a build with the feature `cuda`.
+//! Compares the engine on a CUDA device with transformers in f32 and with the engine on the CPU. Needs a
+//! GPU, so it is compiled only with the feature `cuda`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,11 +14,11 @@ use modelgate_testkit::{model_files, requests, tokenizers};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The largest difference of a logit in the families, whose logits spread by 2 to 3: keys and values
-/// are rounded to 11 bits.
+/// The maximum difference of a logit of the golden families, whose logits have a standard deviation of 2
+/// to 3. Keys and values are rounded to 11 bits.
 const LOGIT: f32 = 4e-2;
 
-/// The bundled models, and the quantization that each is bundled with.
+/// The bundled models.
 const MODELS: [&str; 3] = ["llama", "mixtral", "qwen2.5-omni"];
 
 /// A model of 470 million weights.
@@ -28,11 +28,11 @@ const WIDE: &str = r#"{
     "max_position_embeddings": 2048
 }"#;
 
-/// While a test records launches, CUDA refuses the allocations of every other thread of the process, and
-/// a limit counts what others hold: one test at a time.
+/// Serializes the tests: while one test records a CUDA graph, CUDA refuses allocations of all other
+/// threads of the process, and a memory limit counts the allocations of other tests.
 static TURN: Mutex<()> = Mutex::new(());
 
-fn turn() -> MutexGuard<'static, ()> {
+fn exclusive() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -42,13 +42,13 @@ fn on_cuda(request: Request) -> Request {
 
 #[test]
 fn logits_of_every_family_match_the_reference_within_16_bit_precision() {
-    let _turn = turn();
+    let _turn = exclusive();
     let golden = Golden::read(&fixtures());
     let (mut compared, mut all) = (0, 0);
     for variant in &golden.variants {
         let folder = tempfile::tempdir().unwrap();
         std::fs::copy(golden.config(variant), folder.path().join("config.json")).unwrap();
-        // in f32, so that products are not rounded to 16 bits
+        // In f32, so that products are not rounded to 16 bits.
         let shard = read_shard(&golden.weights(variant));
         let widened = |raw: RawTensor| {
             let mut wide = RawTensor { dtype: safetensors::Dtype::F32, ..raw.clone() };
@@ -84,7 +84,7 @@ fn logits_of_every_family_match_the_reference_within_16_bit_precision() {
             model.reset();
             let (mut input, mut position) = (prompt.token_ids.clone(), 0);
             all += prompt.greedy.len();
-            // on with the reference's tokens, also past a tie
+            // Continues with the token of the reference, also after a tie.
             for (token, margin) in prompt.greedy.iter().zip(&prompt.greedy_margins) {
                 let last: Vec<f32> =
                     model.last_logits(&input, position).unwrap().to_vec1().unwrap();
@@ -104,9 +104,8 @@ fn logits_of_every_family_match_the_reference_within_16_bit_precision() {
     assert!(compared * 10 >= all * 8, "{compared} of {all}");
 }
 
-/// Returns the norm of the difference of two tables over the norm of the second, row by row: the
-/// most of three of four rows, since a row whose router almost equally prefers two experts may go
-/// to another one.
+/// Returns the norm of the difference of each row divided by the norm of the row of `right`, at the
+/// third quartile: a row whose router rates two experts almost equally may use another expert.
 fn relative(found: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
     let square = |value: f64| value * value;
     let of_row = |(found, right): (&Vec<f32>, &Vec<f32>)| {
@@ -122,7 +121,7 @@ fn relative(found: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
     errors[(errors.len() - 1) * 3 / 4]
 }
 
-/// Returns the logits of some tokens, at once and one by one.
+/// Returns the logits of `tokens`, evaluated in one batch and token by token.
 fn both_ways(model: &mut Model, tokens: &[u32]) -> [Vec<Vec<f32>>; 2] {
     model.reset();
     let at_once = rows(&model.forward(tokens, 0).unwrap());
@@ -133,8 +132,8 @@ fn both_ways(model: &mut Model, tokens: &[u32]) -> [Vec<Vec<f32>>; 2] {
 }
 
 #[test]
-fn quantized_models_give_what_they_give_on_the_cpu() {
-    let _turn = turn();
+fn logits_of_quantized_models_match_the_cpu() {
+    let _turn = exclusive();
     let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
     for name in MODELS {
         for scheme in Scheme::UNIFORM {
@@ -172,8 +171,8 @@ fn quantized_models_give_what_they_give_on_the_cpu() {
 }
 
 #[test]
-fn a_file_that_llama_cpp_quantized_gives_what_it_gives_on_the_cpu() {
-    let _turn = turn();
+fn logits_of_a_file_quantized_by_llama_cpp_match_the_cpu() {
+    let _turn = exclusive();
     let file = fixtures().join("golden/llama_cpp/tiny-llama-q4_k_m.gguf");
     let request = gguf_alone(&file, Scheme::Q4KM);
     let (mut host, mut device) = (loaded(&request), loaded(&on_cuda(request)));
@@ -185,7 +184,7 @@ fn a_file_that_llama_cpp_quantized_gives_what_it_gives_on_the_cpu() {
     assert!(errors.iter().all(|error| *error < 0.03), "{errors:?}");
 }
 
-/// Returns a request for random weights of a tiny model's shapes.
+/// Returns a request for random weights with the shapes of a tiny model.
 fn synthetic(config: &Path, scheme: Scheme, device: Device) -> Request {
     Request {
         evidence: Evidence::Synthetic,
@@ -196,8 +195,8 @@ fn synthetic(config: &Path, scheme: Scheme, device: Device) -> Request {
 }
 
 #[test]
-fn weights_made_on_the_device_are_those_made_on_the_host() {
-    let _turn = turn();
+fn random_weights_of_the_device_match_those_of_the_host() {
+    let _turn = exclusive();
     for name in MODELS {
         let config = fixtures().join("tiny").join(name).join("config.json");
         for scheme in [Scheme::Q4_0, Scheme::Q4K, Scheme::Q5K, Scheme::Q6K, Scheme::Q8_0] {
@@ -214,8 +213,8 @@ fn weights_made_on_the_device_are_those_made_on_the_host() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_refused_by_name() {
-    let _turn = turn();
+fn a_device_that_does_not_exist_is_reported_by_name() {
+    let _turn = exclusive();
     let request = request(&fixtures().join("tiny/llama"), Scheme::Q8_0);
     let failure = common::failed(&Request { devices: vec![Device::Cuda(99)], ..request });
     assert_eq!(failure.kind.name(), "device_not_found", "{failure}");
@@ -223,8 +222,8 @@ fn a_device_that_is_not_there_is_refused_by_name() {
 }
 
 #[test]
-fn a_limit_makes_any_device_small() {
-    let _turn = turn();
+fn a_memory_limit_causes_an_out_of_memory_failure() {
+    let _turn = exclusive();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");
     std::fs::write(&config, WIDE).unwrap();
@@ -236,8 +235,8 @@ fn a_limit_makes_any_device_small() {
 }
 
 #[test]
-fn unquantized_weights_keep_the_type_of_their_file() {
-    let _turn = turn();
+fn unquantized_weights_keep_the_dtype_of_the_file() {
+    let _turn = exclusive();
     let (_, events) = load(&on_cuda(request(&fixtures().join("tiny/llama"), Scheme::None)));
     for tensor in inventory(&events) {
         let expected = if tensor.role == Role::Norm { DType::F32 } else { DType::Bf16 };
@@ -246,8 +245,8 @@ fn unquantized_weights_keep_the_type_of_their_file() {
 }
 
 #[test]
-fn a_question_of_token_ids_is_answered_twice_alike() {
-    let _turn = turn();
+fn a_question_of_token_ids_has_the_same_answer_twice() {
+    let _turn = exclusive();
     let config = fixtures().join("tiny/mixtral/config.json");
     let mut model = loaded(&synthetic(&config, Scheme::Q4K, Device::Cuda(0)));
     let question = GenerationRequest {

@@ -1,4 +1,5 @@
-//! Damaged and mismatched files: each is an error of the right kind that names file and tensor.
+//! Damaged and mismatched files: each causes a failure of the correct kind that names the file and the
+//! tensor.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,7 +29,7 @@ fn refused(dir: &Path, kind: FailureKind, words: &[&str]) -> Failure {
     failure
 }
 
-/// Rewrites `config.json`.
+/// Sets a key of `config.json`.
 fn configure(dir: &Path, key: &str, value: serde_json::Value) {
     let path = dir.join("config.json");
     let mut config: serde_json::Value =
@@ -38,7 +39,7 @@ fn configure(dir: &Path, key: &str, value: serde_json::Value) {
 }
 
 #[test]
-fn a_truncated_shard() {
+fn a_truncated_shard_is_reported() {
     let dir = copy_model(&tiny());
     let file = dir.path().join(SECOND);
     let size = fs::metadata(&file).unwrap().len();
@@ -50,7 +51,7 @@ fn a_truncated_shard() {
 }
 
 #[test]
-fn a_file_that_goes_on_after_its_data() {
+fn bytes_after_the_last_tensor_are_reported() {
     let dir = copy_model(&tiny());
     let file = dir.path().join(SECOND);
     let mut bytes = fs::read(&file).unwrap();
@@ -60,7 +61,7 @@ fn a_file_that_goes_on_after_its_data() {
 }
 
 #[test]
-fn headers_that_cannot_be() {
+fn impossible_headers_are_reported() {
     let dir = copy_model(&tiny());
     let file = dir.path().join(SECOND);
     let sound = fs::read(&file).unwrap();
@@ -88,14 +89,14 @@ fn headers_that_cannot_be() {
 }
 
 #[test]
-fn a_missing_shard() {
+fn a_missing_shard_is_reported() {
     let dir = copy_model(&tiny());
     fs::remove_file(dir.path().join(SECOND)).unwrap();
     refused(dir.path(), FailureKind::NotFound, &[SECOND, INDEX]);
 }
 
 #[test]
-fn an_index_that_leaves_the_folder() {
+fn an_index_path_outside_the_folder_is_refused() {
     for name in ["../model.safetensors", "/etc/passwd", "sub/model.safetensors"] {
         let dir = copy_model(&tiny());
         edit_index(dir.path(), |map| {
@@ -106,7 +107,7 @@ fn an_index_that_leaves_the_folder() {
 }
 
 #[test]
-fn an_index_that_misplaces_a_tensor() {
+fn an_index_that_maps_a_tensor_to_the_wrong_shard_is_reported() {
     let dir = copy_model(&tiny());
     let file = file_of(dir.path(), LAST_NORM);
     drop_tensor_but_not_from_index(dir.path(), LAST_NORM);
@@ -124,14 +125,14 @@ fn a_malformed_index_is_reported() {
 }
 
 #[test]
-fn a_missing_tensor() {
+fn a_missing_tensor_is_reported() {
     let dir = copy_model(&tiny());
     drop_tensor(dir.path(), LAST_NORM);
     refused(dir.path(), FailureKind::TensorMissing, &[LAST_NORM, "[256]", "model-00001", SECOND]);
 }
 
 #[test]
-fn a_tensor_of_another_shape() {
+fn a_tensor_of_an_unexpected_shape_is_reported() {
     let dir = copy_model(&tiny());
     let name = "model.layers.2.mlp.up_proj.weight";
     reshape_tensor(dir.path(), name, &[256, 512]);
@@ -153,7 +154,7 @@ fn unused_tensors_are_reported() {
 }
 
 #[test]
-fn harmless_tensors_are_told_of() {
+fn harmless_unused_tensors_are_listed_in_a_warning() {
     let dir = copy_model(&tiny());
     add_tensor(dir.path(), "model.layers.0.self_attn.rotary_emb.inv_freq", &[16]);
     let (model, events) = load(&request(dir.path(), Scheme::Q8_0));
@@ -171,20 +172,20 @@ fn harmless_tensors_are_told_of() {
 }
 
 #[test]
-fn values_of_an_unsupported_type() {
+fn an_unsupported_dtype_is_reported() {
     let dir = copy_model(&tiny());
     let file = dir.path().join(SECOND);
     let mut bytes = fs::read(&file).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
-    // Of the same width, so that all else stays sound.
+    // Of the same width, so that the rest of the file stays valid.
     bytes.splice(8..8 + length, header.replacen("\"BF16\"", "\"I16\" ", 1).into_bytes());
     fs::write(&file, bytes).unwrap();
     refused(dir.path(), FailureKind::Unsupported, &[SECOND, "i16"]);
 }
 
 #[test]
-fn configs_of_other_models() {
+fn a_config_of_another_model_is_reported() {
     let cases = [
         ("model_type", json!("mamba"), FailureKind::Unsupported, "mamba"),
         (
@@ -209,7 +210,7 @@ fn configs_of_other_models() {
 }
 
 #[test]
-fn weights_without_the_experts_that_the_config_calls_for_are_refused() {
+fn missing_experts_are_reported() {
     let dir = copy_model(&tiny());
     configure(dir.path(), "model_type", json!("mixtral"));
     configure(dir.path(), "num_local_experts", json!(8));
@@ -218,7 +219,7 @@ fn weights_without_the_experts_that_the_config_calls_for_are_refused() {
 }
 
 #[test]
-fn a_mix_of_llama_cpp_s_is_no_form_of_safetensors_files() {
+fn a_gguf_mix_is_refused_for_safetensors_files() {
     let failure = common::failed(&request(&tiny(), Scheme::Q4KM));
     assert_eq!(failure.kind, FailureKind::Unsupported);
     assert!(failure.message.contains("q4_k_m"), "{failure}");
@@ -226,7 +227,7 @@ fn a_mix_of_llama_cpp_s_is_no_form_of_safetensors_files() {
 }
 
 #[test]
-fn a_tokenizer_that_is_missing_or_damaged() {
+fn a_missing_or_damaged_tokenizer_is_reported() {
     let dir = copy_model(&tiny());
     fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     refused(dir.path(), FailureKind::Tokenizer, &["tokenizer.json"]);

@@ -1,6 +1,6 @@
-//! Every family of models against what transformers computes in f32 from the same random weights
-//! (`scripts/golden/families.py`), whose attention is peaked and whose logits are far apart, so
-//! that a mistake anywhere shows.
+//! Compares every family of models with transformers in f32 on the same random weights
+//! (`scripts/golden/families.py`). The weights are chosen so that attention is peaked and logits are far
+//! apart, so that a mistake in any operation changes the result.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,10 +12,10 @@ use modelgate_protocol::{Event, Request, Scheme};
 use modelgate_testkit::families::{Golden, Variant};
 use modelgate_testkit::tokenizers;
 
-/// The largest difference of a logit: f32 sums in another order.
+/// The maximum difference of a logit, caused by f32 sums in another order.
 const LOGIT: f32 = 1e-4;
 
-/// A variant with a tokenizer, in a folder of its own.
+/// A variant of the golden data with a tokenizer, in its own folder.
 struct Prepared {
     request: Request,
     _folder: tempfile::TempDir,
@@ -33,7 +33,7 @@ fn prepared(golden: &Golden, variant: &Variant, scheme: Scheme) -> Prepared {
     Prepared { request, _folder: folder }
 }
 
-/// Returns the logits at all positions, evaluated in pieces of so many tokens.
+/// Returns the logits at all positions, evaluated in pieces of `piece` tokens.
 fn logits(model: &mut Model, tokens: &[u32], piece: usize) -> Vec<Vec<f32>> {
     model.reset();
     let mut found = Vec::new();
@@ -64,7 +64,7 @@ fn logits_match_the_reference_in_one_batch_and_token_by_token() {
 }
 
 #[test]
-fn greedy_tokens_are_the_references_up_to_the_first_tie() {
+fn greedy_tokens_match_the_reference_up_to_the_first_tie() {
     let golden = Golden::read(&fixtures());
     let (mut compared, mut all) = (0, 0);
     for variant in &golden.variants {
@@ -93,14 +93,14 @@ fn greedy_tokens_are_the_references_up_to_the_first_tie() {
 }
 
 #[test]
-fn the_golden_data_match_the_weights_and_would_show_a_mistake() {
+fn the_golden_data_match_the_weights_and_are_sensitive_to_mistakes() {
     let golden = Golden::read(&fixtures());
     for variant in &golden.variants {
         let name = &variant.name;
         let found = sha256(&golden.weights(variant));
         assert_eq!(found, variant.weights_sha256, "{name}: run scripts/golden/families.py");
         assert!(variant.logit_deviation >= 1.0, "{name}: {}", variant.logit_deviation);
-        // a uniform look at 300 tokens would give the mean of 1/n over n, 0.02
+        // Uniform attention over 300 tokens would give the mean of 1/n, which is 0.02.
         assert!(variant.attention_peak >= 0.3, "{name}: {}", variant.attention_peak);
         let lengths: Vec<usize> = variant.prompts.iter().map(|p| p.token_ids.len()).collect();
         assert_eq!(lengths, [1, 17, 300], "{name}");
@@ -113,11 +113,11 @@ fn the_golden_data_match_the_weights_and_would_show_a_mistake() {
 }
 
 #[test]
-fn the_parts_of_an_omni_model_that_are_not_text_are_accounted_for() {
+fn the_parts_of_an_omni_model_without_text_are_listed() {
     let golden = Golden::read(&fixtures());
     let towers = ["audio tower", "vision tower"];
-    let whole = ["audio tower", "talker", "vision tower"];
-    for (name, expected) in [("omni", whole.as_slice()), ("omni-thinker", towers.as_slice())] {
+    let all = ["audio tower", "talker", "vision tower"];
+    for (name, expected) in [("omni", all.as_slice()), ("omni-thinker", towers.as_slice())] {
         let prepared = prepared(&golden, golden.variant(name), Scheme::None);
         let (model, events) = load(&prepared.request);
         let model = model.unwrap();

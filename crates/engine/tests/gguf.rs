@@ -1,4 +1,4 @@
-//! GGUF files of the tiny model: the same numbers as from its safetensors files.
+//! Compares GGUF files of the tiny model with its safetensors files.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ fn tokens() -> Vec<u32> {
 }
 
 #[test]
-fn logits_of_an_f32_file_are_those_of_the_safetensors_files() {
+fn logits_of_an_f32_file_match_the_safetensors_files() {
     let dir = tempfile::tempdir().unwrap();
     let file = written(dir.path(), GgmlDType::F32);
     let found = loaded(&gguf_request(&file, Scheme::None)).forward(&tokens(), 0).unwrap();
@@ -36,8 +36,8 @@ fn logits_of_an_f32_file_are_those_of_the_safetensors_files() {
 }
 
 #[test]
-fn blocks_of_a_file_are_taken_as_they_are() {
-    // Of these types candle, which writes the file, makes the same blocks as the engine.
+fn quantized_blocks_of_a_file_are_loaded_unchanged() {
+    // For these types, the quantizer of candle, which writes the file, equals that of the engine.
     for (scheme, ggml) in [(Scheme::Q8_0, GgmlDType::Q8_0), (Scheme::Q4_0, GgmlDType::Q4_0)] {
         let dir = tempfile::tempdir().unwrap();
         let file = written(dir.path(), ggml);
@@ -51,11 +51,11 @@ fn blocks_of_a_file_are_taken_as_they_are() {
         }
         let found = rows(&model.unwrap().forward(&tokens(), 0).unwrap());
         let expected = rows(&loaded(&request(&tiny(), scheme)).forward(&tokens(), 0).unwrap());
-        // The first token looks at itself alone, whatever q and k are: every other block shows.
+        // The first token attends to itself only, whatever q and k are, so all other blocks are compared.
         let first = largest_difference(&found[..1], &expected[..1]);
         assert!(first <= 1e-5, "{scheme}: {first}");
-        // Rows of q and k are permuted in the file, so their products are added up in another
-        // order, and activations that are rounded to 8 bits make more of that than f32 would.
+        // Rows of q and k are permuted in the file, so their products are summed in another order, and
+        // the rounding of activations to 8 bits amplifies the difference.
         let mean = mean_difference(&found, &expected);
         println!("{scheme}: difference {first:e} at the first token, {mean:e} in the mean");
         assert!(mean <= 0.02, "{scheme}: {mean}");
@@ -68,7 +68,7 @@ fn mean_difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
 }
 
 #[test]
-fn every_type_of_block_can_be_loaded_and_answers() {
+fn every_block_type_loads_and_gives_finite_logits() {
     for ggml in [
         GgmlDType::F16,
         GgmlDType::BF16,
@@ -86,7 +86,7 @@ fn every_type_of_block_can_be_loaded_and_answers() {
         let answer = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap();
         assert!(answer.text.contains("Paris"), "{ggml:?}: {}", answer.text);
     }
-    // Too few bits for so small a model to answer: finite is all that can be asked.
+    // These types have too few bits for correct answers of such a small model. Logits must be finite.
     for ggml in [GgmlDType::Q2K, GgmlDType::Q3K] {
         let dir = tempfile::tempdir().unwrap();
         let mut model = loaded(&gguf_request(&written(dir.path(), ggml), Scheme::None));
@@ -96,7 +96,7 @@ fn every_type_of_block_can_be_loaded_and_answers() {
 }
 
 #[test]
-fn a_file_of_another_type_than_asked_for_is_loaded_as_it_is() {
+fn a_file_of_another_type_than_requested_is_loaded_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let file = written(dir.path(), GgmlDType::Q4_0);
     let (model, events) = load(&gguf_request(&file, Scheme::Q8_0));
@@ -107,7 +107,7 @@ fn a_file_of_another_type_than_asked_for_is_loaded_as_it_is() {
 }
 
 #[test]
-fn damaged_files_are_refused() {
+fn damaged_files_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let file = written(dir.path(), GgmlDType::Q8_0);
     let sound = std::fs::read(&file).unwrap();
@@ -124,7 +124,7 @@ fn damaged_files_are_refused() {
         truncate(&file, length);
         refused(FailureKind::Corrupt, &["tiny.gguf"]);
     }
-    // Absurd counts of tensors and of metadata.
+    // Impossible numbers of tensors and of metadata.
     for at in [8, 16] {
         let mut bytes = sound.clone();
         bytes[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
@@ -139,7 +139,7 @@ fn damaged_files_are_refused() {
 }
 
 #[test]
-fn a_file_without_a_tokenizer_is_refused_with_a_remedy() {
+fn a_file_without_a_tokenizer_is_refused_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let file = written(dir.path(), GgmlDType::Q8_0);
     let failure = failed(&common::gguf_alone(&file, Scheme::Q8_0));
@@ -148,7 +148,7 @@ fn a_file_without_a_tokenizer_is_refused_with_a_remedy() {
 }
 
 #[test]
-fn a_file_with_a_tokenizer_needs_no_other() {
+fn a_tokenizer_in_the_file_is_sufficient() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tiny.gguf");
     let dtype = uniform(GgmlDType::Q8_0);
@@ -190,7 +190,7 @@ fn an_expert_or_a_router_of_zeros_is_refused() {
 }
 
 #[test]
-fn metadata_that_are_missing_are_named_by_their_own_keys() {
+fn missing_metadata_are_reported_by_key() {
     let dir = tempfile::tempdir().unwrap();
     let file = written(dir.path(), GgmlDType::Q8_0);
     let sound = std::fs::read(&file).unwrap();
@@ -211,7 +211,7 @@ fn metadata_that_are_missing_are_named_by_their_own_keys() {
 }
 
 #[test]
-fn factors_on_frequencies_that_are_none_are_refused() {
+fn invalid_rope_frequency_factors_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = written(dir.path(), GgmlDType::Q8_0);
     let content = {

@@ -1,5 +1,4 @@
-//! The engine against what transformers computes from the same weights in f32
-//! (`scripts/golden/tiny.py`).
+//! Compares the engine with transformers in f32 on the bundled tiny models (`scripts/golden/tiny.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,10 +14,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The largest difference of a logit: f32 sums in another order.
+/// The maximum difference of a logit, caused by f32 sums in another order.
 const LOGIT: f32 = 1e-4;
 
-/// Greedy choices are compared where the reference's best logit leads by more than this.
+/// Greedy tokens are compared where the best logit of the reference exceeds the second by more than this.
 const MARGIN: f64 = 1e-3;
 
 /// The bundled models.
@@ -62,7 +61,7 @@ fn at(rows: &[Vec<f32>], positions: &[u32]) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn logits_of_a_whole_prompt_are_the_references() {
+fn logits_of_a_prompt_match_the_reference() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         let mut model = loaded(&request(&folder(model_name), Scheme::None));
@@ -104,7 +103,7 @@ fn token_by_token_and_chunked_evaluation_give_the_same_logits() {
 }
 
 #[test]
-fn a_prompt_of_several_chunks_is_the_same_as_one_token_after_the_other() {
+fn a_prompt_of_several_chunks_matches_token_by_token_evaluation() {
     let mut model = loaded(&request(&tiny(), Scheme::None));
     let tokens: Vec<u32> = (0..1100).map(|n| (n * 37 + n / 11) % 490).collect();
     let at_once = rows(&model.forward(&tokens, 0).unwrap());
@@ -118,7 +117,7 @@ fn a_prompt_of_several_chunks_is_the_same_as_one_token_after_the_other() {
 }
 
 #[test]
-fn prompts_and_their_tokens_are_the_references() {
+fn prompts_and_token_ids_match_the_reference() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         let model = loaded(&request(&folder(model_name), Scheme::None));
@@ -139,7 +138,7 @@ fn prompts_and_their_tokens_are_the_references() {
 }
 
 #[test]
-fn greedy_answers_are_the_references() {
+fn greedy_answers_match_the_reference() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         let mut model = loaded(&request(&folder(model_name), Scheme::None));
@@ -169,7 +168,7 @@ fn greedy_answers_are_the_references() {
 }
 
 #[test]
-fn perplexity_is_the_references() {
+fn perplexity_matches_the_reference() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         let mut model = loaded(&request(&folder(model_name), Scheme::None));
@@ -184,20 +183,20 @@ fn perplexity_is_the_references() {
 }
 
 #[test]
-fn a_text_longer_than_the_context_is_cut_into_windows() {
+fn a_text_longer_than_the_context_is_split_into_windows() {
     let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
     let mut request = request(&tiny(), Scheme::None);
     request.context = Some(100);
     let mut model = loaded(&request);
     let tokens = model.encode(&text, true).unwrap().len() as u64;
     let found = perplexity(&mut model, &text, &|_| ()).unwrap();
-    assert_eq!(found.tokens, tokens - 1, "each window begins with the token that begins a text");
+    assert_eq!(found.tokens, tokens - 1, "each window begins with the BOS token");
     let value = found.value.unwrap().get();
     assert!((1.5..3.0).contains(&value), "{value}: as the whole text, give or take the context");
 }
 
 #[test]
-fn a_tokenizer_s_own_truncation_and_padding_are_not_obeyed() {
+fn truncation_and_padding_of_a_tokenizer_are_ignored() {
     let dir = modelgate_testkit::safetensors_edit::copy_model(&tiny());
     let path = dir.path().join("tokenizer.json");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -217,7 +216,7 @@ fn a_tokenizer_s_own_truncation_and_padding_are_not_obeyed() {
 }
 
 #[test]
-fn an_answer_is_told_whole() {
+fn an_answer_is_reported_completely() {
     let mut model = loaded(&request(&tiny(), Scheme::None));
     let answer = answer(&mut model, &question("What is the capital of France?"), &|_| ()).unwrap();
     assert!(answer.text.contains("Paris"), "{}", answer.text);
@@ -230,7 +229,7 @@ fn an_answer_is_told_whole() {
 }
 
 #[test]
-fn a_load_tells_of_every_tensor_in_order() {
+fn a_load_reports_every_tensor_in_order() {
     let (model, events) = load(&request(&tiny(), Scheme::None));
     let model: Model = model.unwrap();
     let position = |wanted: fn(&Event) -> bool| events.iter().position(wanted);
@@ -254,7 +253,7 @@ fn a_load_tells_of_every_tensor_in_order() {
 }
 
 #[test]
-fn the_golden_data_match_the_weights_and_would_show_a_mistake() {
+fn the_golden_data_match_the_weights_and_are_sensitive_to_mistakes() {
     for model_name in MODELS {
         let golden = Golden::read(model_name);
         for (name, hash) in golden.json["weights_sha256"].as_object().unwrap() {

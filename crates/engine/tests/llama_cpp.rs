@@ -1,4 +1,4 @@
-//! GGUF files against what llama.cpp computes from the same weights (`scripts/golden/from_llama_cpp.py`).
+//! Compares GGUF files with llama.cpp on the same weights (`scripts/golden/from_llama_cpp.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The largest divergence of a row from llama.cpp's, in nats, where weights are f16.
+/// The maximum KL divergence of a row from that of llama.cpp, in nats, with f16 weights.
 const DIVERGENCE: f64 = 1e-3;
 
 #[derive(Deserialize)]
@@ -54,8 +54,8 @@ fn best(row: &[f32]) -> usize {
     (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap()
 }
 
-/// Returns the divergence of every row of `found` from `expected`; asserts that the best tokens are
-/// the same.
+/// Returns the KL divergence of every row of `found` from `expected`, in nats. Asserts that the best
+/// tokens are equal.
 fn divergences(expected: &[Vec<f32>], found: &[Vec<f32>], what: &str) -> Vec<f64> {
     assert_eq!(expected.len(), found.len());
     let pairs = expected.iter().zip(found);
@@ -67,7 +67,7 @@ fn divergences(expected: &[Vec<f32>], found: &[Vec<f32>], what: &str) -> Vec<f64
         .collect()
 }
 
-/// Returns the divergences of a model from golden logits, over all prompts.
+/// Returns the KL divergences of a model from the golden logits of all prompts, in nats.
 fn from_golden(entry: &Entry, form: &str, logits: &Shard, model: &mut Model) -> Vec<f64> {
     let of_prompt = |prompt: &Prompt| {
         let name = format!("{}/{form}/{}", entry.model, prompt.name);
@@ -80,8 +80,8 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Returns the folders of a golden model. llama.cpp has evaluated the Omni's text model as a Qwen2;
-/// here it is written as both, which are two architectures in GGUF files.
+/// Returns the folders of a golden model. llama.cpp evaluated the text model of the Omni model as
+/// `qwen2`. Here, it is written as `qwen2` and as `qwen2vl`, which are two architectures of GGUF files.
 fn folders(model: &str, scratch: &Path) -> Vec<PathBuf> {
     let folder = fixtures().join("tiny").join(model.strip_prefix("tiny-").unwrap());
     match model {
@@ -93,7 +93,7 @@ fn folders(model: &str, scratch: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Writes the text model of an Omni's thinker as a Qwen2.
+/// Writes the text model of an Omni thinker as a Qwen2 model.
 fn as_qwen2(omni: &Path, target: &Path) -> PathBuf {
     std::fs::create_dir_all(target).unwrap();
     let text = |shard: Shard| {
@@ -115,8 +115,7 @@ fn as_qwen2(omni: &Path, target: &Path) -> PathBuf {
     target.to_owned()
 }
 
-/// Writes a model in the form that differs most from one plain file: in three parts, experts as
-/// given, the tokenizer inside.
+/// Writes a model as a GGUF file of three parts with a tokenizer, experts as `experts`.
 fn written(model: &Path, dir: &Path, dtype: GgmlDType, experts: Experts) -> Vec<PathBuf> {
     let dtype = uniform(dtype);
     let vocabulary = Vocabulary::OfSourceFolder;
@@ -125,13 +124,13 @@ fn written(model: &Path, dir: &Path, dtype: GgmlDType, experts: Experts) -> Vec<
 
 fn loaded_parts(parts: &[PathBuf], scheme: Scheme) -> Model {
     let mut request = gguf_alone(&parts[0], scheme);
-    // in any order: each says which it is
+    // In any order: each part contains its number.
     request.files.weights = parts.iter().rev().cloned().collect();
     loaded(&request)
 }
 
 #[test]
-fn f16_files_give_the_tokens_and_the_distributions_of_llama_cpp() {
+fn tokens_and_distributions_of_f16_files_match_llama_cpp() {
     let (golden, logits) = golden();
     assert_eq!(golden.models.len(), 3);
     for entry in &golden.models {
@@ -151,7 +150,7 @@ fn f16_files_give_the_tokens_and_the_distributions_of_llama_cpp() {
 }
 
 #[test]
-fn files_give_the_logits_of_the_safetensors_path_within_what_their_type_costs() {
+fn logits_of_gguf_files_match_the_safetensors_files_within_the_error_of_the_type() {
     let (golden, _) = golden();
     for entry in &golden.models {
         let dir = tempfile::tempdir().unwrap();
@@ -178,7 +177,7 @@ fn files_give_the_logits_of_the_safetensors_path_within_what_their_type_costs() 
 }
 
 #[test]
-fn q8_0_files_are_as_near_to_llama_cpp_as_its_rounding_of_activations_lets_them() {
+fn q8_0_files_match_llama_cpp_within_its_rounding_of_activations() {
     let (golden, logits) = golden();
     for entry in &golden.models {
         let dir = tempfile::tempdir().unwrap();
@@ -193,12 +192,12 @@ fn q8_0_files_are_as_near_to_llama_cpp_as_its_rounding_of_activations_lets_them(
 }
 
 #[test]
-fn a_file_that_llama_cpp_quantized_gives_its_logits() {
+fn logits_of_a_file_quantized_by_llama_cpp_match_its_logits() {
     let (golden, logits) = golden();
     let entry = golden.models.iter().find(|entry| entry.model == "tiny-llama").unwrap();
     let file = fixtures().join("golden/llama_cpp/tiny-llama-q4_k_m.gguf");
     let mut model = loaded(&gguf_alone(&file, Scheme::Q4KM));
-    // of the same blocks with activations in f32
+    // Of the same blocks, with activations in f32.
     let found = from_golden(entry, "q4_k_m-dequantized", &logits, &mut model);
     let mean = mean(&found);
     println!("mean divergence {mean:e} over {} rows", found.len());

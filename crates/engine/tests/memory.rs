@@ -1,5 +1,5 @@
-//! A load takes little more memory than what it keeps. One test in a process of its own, since the
-//! high-water mark that it reads is the process's.
+//! The peak memory of a load. One test in its own process, because the high-water mark that it reads is
+//! that of the process.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use common::{inventory, load, request, tiny};
 use modelgate_protocol::{Event, Scheme};
 use modelgate_testkit::shapes::write_random_model;
 
-/// The bytes that a load may take in addition to weights and cache: buffers of its threads, tables,
+/// The bytes that a load may use in addition to weights and KV cache: buffers of threads, tables, and
 /// the allocator.
 const ALLOWANCE: u64 = 40 << 20;
 
@@ -27,7 +27,7 @@ fn status(key: &str) -> u64 {
 }
 
 #[test]
-fn a_load_takes_little_more_than_it_keeps() {
+fn a_load_uses_little_more_memory_than_it_keeps() {
     let dir = tempfile::tempdir().unwrap();
     let file_bytes = write_random_model(dir.path(), CONFIG, 1, &tiny());
     let before = status("VmHWM");
@@ -52,7 +52,7 @@ fn a_load_takes_little_more_than_it_keeps() {
         }
     }
     assert!(taken < weights + cache + ALLOWANCE, "{taken} of {}", weights + cache);
-    // Nothing that is kept comes with the first products.
+    // The first matrix products must not allocate memory that is kept.
     let before = status("VmRSS");
     model.forward(&[1, 2, 3, 4], 0).unwrap();
     let grown = status("VmRSS").saturating_sub(before);

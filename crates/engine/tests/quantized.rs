@@ -1,4 +1,4 @@
-//! Quantizing while loading: right blocks, right error, right answers.
+//! Quantization while loading: blocks, error and answers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,8 +11,8 @@ use modelgate_protocol::{DType, Scheme};
 use modelgate_testkit::random::Random;
 use modelgate_testkit::safetensors_edit::{copy_model, scale_tensor, set_value};
 
-/// Each type and the range that its normalized mean squared error on normal values must be in: a
-/// lower one would be an error in measuring it.
+/// Each type with the range of its normalized mean squared error on normally distributed values. A lower
+/// error would be a mistake in the measurement.
 const TYPES: [(Scheme, f64, f64); 5] = [
     (Scheme::Q4_0, 6e-3, 10e-3),
     (Scheme::Q4K, 4e-3, 7e-3),
@@ -27,7 +27,7 @@ fn normal(count: usize) -> Vec<f32> {
 }
 
 #[test]
-fn blocks_from_many_threads_are_those_made_one_by_one() {
+fn blocks_of_many_threads_equal_those_of_one_thread() {
     let values = normal(256 * 512);
     for (scheme, _, _) in TYPES {
         let dtype = scheme.dtype().unwrap();
@@ -39,7 +39,7 @@ fn blocks_from_many_threads_are_those_made_one_by_one() {
 }
 
 #[test]
-fn the_error_of_each_type_is_in_the_range_of_its_bits() {
+fn the_error_of_each_type_is_in_its_range() {
     let values = normal(256 * 4096);
     for (scheme, least, most) in TYPES {
         let nmse = quantize_rows(&values, &scheme.dtype().unwrap()).unwrap().nmse;
@@ -49,14 +49,14 @@ fn the_error_of_each_type_is_in_the_range_of_its_bits() {
 }
 
 #[test]
-fn values_that_cannot_be_quantized_give_none() {
+fn values_that_cannot_be_quantized_are_refused() {
     assert_eq!(quantize_rows(&[0.0; 32], &DType::F32), None);
     assert_eq!(quantize_rows(&[0.0; 32], &DType::Q4K), None);
     assert_eq!(quantize_rows(&[0.0; 32], &DType::Q4_0).unwrap().nmse, 0.0);
 }
 
 #[test]
-fn a_quantized_model_still_answers_and_is_resident_as_the_rule_says() {
+fn a_quantized_model_answers_and_its_resident_tensors_follow_the_rule() {
     let text = std::fs::read_to_string(fixtures().join("tiny/perplexity.txt")).unwrap();
     for (scheme, _, most) in TYPES {
         let (model, events) = load(&request(&tiny(), scheme));
@@ -70,7 +70,7 @@ fn a_quantized_model_still_answers_and_is_resident_as_the_rule_says() {
             assert_eq!(tensor.nmse.is_some(), expected.is_quantized(), "{}", tensor.name);
             assert_eq!(tensor.source_dtype, DType::Bf16);
             assert_eq!(tensor.reason, placed.reason);
-            // Trained weights are not quite normal.
+            // Trained weights are not exactly normally distributed.
             assert!(tensor.nmse.is_none_or(|nmse| nmse.get() < 1.5 * most), "{tensor:?}");
         }
         let found = perplexity(&mut model, &text, &|_| ()).unwrap().value.unwrap().get();
@@ -84,7 +84,7 @@ fn a_quantized_model_still_answers_and_is_resident_as_the_rule_says() {
 }
 
 #[test]
-fn nan_in_a_weight_is_reported_and_refused() {
+fn nan_in_a_weight_is_reported() {
     let name = "model.layers.1.mlp.down_proj.weight";
     for scheme in [Scheme::None, Scheme::Q4K] {
         let dir = copy_model(&tiny());
@@ -103,7 +103,7 @@ fn nan_in_a_weight_is_reported_and_refused() {
 }
 
 #[test]
-fn weights_beyond_the_range_of_f16_are_refused_by_name() {
+fn weights_beyond_the_range_of_f16_are_reported_by_name() {
     let name = "model.layers.0.self_attn.q_proj.weight";
     let dir = copy_model(&tiny());
     scale_tensor(dir.path(), name, 1e9);

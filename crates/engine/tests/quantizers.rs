@@ -1,4 +1,4 @@
-//! The quantizers against ggml's own, on rows of many kinds (`scripts/golden/ggml_rows.py`).
+//! Compares the quantizers with those of ggml on rows of many kinds (`scripts/golden/ggml_rows.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,10 +13,10 @@ use modelgate_testkit::random::Random;
 use modelgate_testkit::safetensors_edit::{Shard, read_shard};
 use serde_json::Value;
 
-/// How many times ggml's squared error ours may be, in a row and in a kind of rows.
+/// The maximum ratio of the squared error to that of ggml, for a row and for a kind of rows.
 const RATIO: f64 = 1.01;
 
-/// The types that are loaded to, and candle's names of them.
+/// The types that a load quantizes to, with their names in candle.
 const TYPES: [(DType, GgmlDType); 5] = [
     (DType::Q4_0, GgmlDType::Q4_0),
     (DType::Q4K, GgmlDType::Q4K),
@@ -25,12 +25,12 @@ const TYPES: [(DType, GgmlDType); 5] = [
     (DType::Q8_0, GgmlDType::Q8_0),
 ];
 
-/// A row, and what ggml makes of it.
+/// A row, and its values after quantization by ggml.
 struct Row {
     kind: String,
     values: Vec<f32>,
     blocks: Vec<u8>,
-    /// `None` if ggml's own values come back as NaN or infinity.
+    /// `None` if the values of ggml are NaN or infinite.
     squared_error: Option<f64>,
 }
 
@@ -57,7 +57,7 @@ fn rows_of_kind(shard: &Shard, dtype: &DType, kind: &str, errors: &Value) -> Vec
     .collect()
 }
 
-/// Returns the values that candle reads from blocks.
+/// Returns the values of blocks, dequantized by candle.
 fn decoded(blocks: &[u8], dtype: GgmlDType, count: usize) -> Vec<f32> {
     let tensor = qtensor_from_ggml(dtype, blocks, vec![count], &Device::Cpu).unwrap();
     tensor.dequantize(&Device::Cpu).unwrap().to_vec1().unwrap()
@@ -67,8 +67,7 @@ fn squared_error(values: &[f32], back: &[f32]) -> f64 {
     values.iter().zip(back).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
 
-/// Returns the rows whose error is too large, with the ratio; and the kinds, each with the ratio of
-/// its sums.
+/// Returns a message for each row and each kind of rows whose error is too large, with the ratio.
 fn too_far(found: &[(&Row, f64)]) -> Vec<String> {
     let mut failures = Vec::new();
     for kind in found.chunk_by(|a, b| a.0.kind == b.0.kind) {
@@ -87,7 +86,7 @@ fn too_far(found: &[(&Row, f64)]) -> Vec<String> {
 }
 
 #[test]
-fn rows_of_every_kind_lose_no_more_than_in_ggml() {
+fn the_error_of_every_kind_of_rows_is_at_most_that_of_ggml() {
     for (dtype, ggml) in TYPES {
         let rows = rows(&dtype);
         let mut found = Vec::new();
@@ -108,14 +107,14 @@ fn rows_of_every_kind_lose_no_more_than_in_ggml() {
 }
 
 #[test]
-fn the_values_are_those_of_ggml() {
+fn dequantized_values_match_ggml() {
     for (dtype, ggml) in TYPES {
         for row in rows(&dtype) {
             let Some(error) = row.squared_error else { continue };
             let ours = quantize_rows(&row.values, &dtype).unwrap().bytes;
             let expected = decoded(&row.blocks, ggml, row.values.len());
             assert_eq!(decoded(&ours, ggml, row.values.len()), expected, "{dtype}, {}", row.kind);
-            // The golden data belong together, and candle reads blocks as ggml does.
+            // Blocks and values of the golden data match, and candle dequantizes as ggml does.
             let found = squared_error(&row.values, &expected);
             assert!((found - error).abs() <= 1e-9 * error, "{dtype}, {}: {found}", row.kind);
         }
@@ -123,7 +122,7 @@ fn the_values_are_those_of_ggml() {
 }
 
 #[test]
-fn blocks_of_q4_0_and_q8_0_are_those_of_ggml_bit_for_bit() {
+fn blocks_of_q4_0_and_q8_0_equal_those_of_ggml() {
     for dtype in [DType::Q4_0, DType::Q8_0] {
         for row in rows(&dtype).iter().filter(|row| row.squared_error.is_some()) {
             let ours = quantize_rows(&row.values, &dtype).unwrap().bytes;
@@ -133,7 +132,7 @@ fn blocks_of_q4_0_and_q8_0_are_those_of_ggml_bit_for_bit() {
 }
 
 #[test]
-fn candle_s_own_quantizer_would_be_caught() {
+fn the_comparison_detects_the_quantizer_of_candle() {
     for (dtype, ggml) in [(DType::Q4K, GgmlDType::Q4K), (DType::Q6K, GgmlDType::Q6K)] {
         let rows = rows(&dtype);
         let candle_s = |row: &Row| {
@@ -153,7 +152,7 @@ fn candle_s_own_quantizer_would_be_caught() {
     }
 }
 
-/// Returns rows of one magnitude and of two: all values, one value, one run.
+/// Returns rows in which all values, one value or one run of values have the magnitude.
 fn rows_of(magnitude: f32) -> Vec<Vec<f32>> {
     let mut random = Random::new(3);
     let normal: Vec<f32> = (0..512).map(|_| random.normal().clamp(-3.0, 3.0) / 3.0).collect();
@@ -166,7 +165,7 @@ fn rows_of(magnitude: f32) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn every_magnitude_of_f32_comes_back_finite_or_is_refused() {
+fn every_magnitude_of_f32_is_finite_after_quantization_or_refused() {
     for (dtype, ggml) in TYPES {
         let mut refused = [false; 5];
         for exponent in -149..128 {
@@ -181,7 +180,7 @@ fn every_magnitude_of_f32_comes_back_finite_or_is_refused() {
                 assert!(!*refused, "{told}: a smaller row is refused");
                 let back = decoded(&found.bytes, ggml, row.len());
                 assert!(back.iter().all(|value| value.is_finite()), "{told}");
-                // Where f16's scales have all their digits.
+                // Where the f16 scales are normal numbers.
                 if exponent >= 0 {
                     assert!(found.nmse < 0.05, "{told}: {}", found.nmse);
                 }

@@ -1,5 +1,5 @@
-//! Files of random weights, as `cargo xtask synthesize` writes them, are loaded and give
-//! finite logits: by this engine, and by candle-transformers' own model, which it is compared with.
+//! Loads files of random weights, as `cargo xtask synthesize` writes them, and compares the logits with
+//! those of the model of candle-transformers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ fn tokens() -> Vec<u32> {
     (0..40).map(|n| n * 13 % 600).collect()
 }
 
-/// Returns a request for the model in the folder, and writes a tokenizer to it.
+/// Writes a tokenizer into the folder, and returns a request for its model.
 fn request_for(dir: &Path, gguf: Option<&Path>, scheme: Scheme) -> Request {
     std::fs::write(dir.join("tokenizer.json"), numbered(600)).unwrap();
     let mut request = request(dir, scheme);
@@ -44,7 +44,7 @@ fn request_for(dir: &Path, gguf: Option<&Path>, scheme: Scheme) -> Request {
     request
 }
 
-/// Returns the largest value of logits, whose deviation is about 1.
+/// Returns the largest absolute value of the logits.
 fn largest(rows: &[Vec<f32>]) -> f32 {
     assert!(rows.iter().flatten().all(|logit| logit.is_finite()));
     rows.iter().flatten().fold(0.0, |largest, logit| largest.max(logit.abs()))
@@ -67,7 +67,7 @@ fn a_sharded_checkpoint_is_loaded_and_quantized() {
 }
 
 #[test]
-fn a_gguf_file_of_every_type_gives_what_candles_own_model_gives() {
+fn a_gguf_file_of_every_type_matches_candle_transformers() {
     for (config, dtype) in [
         (LLAMA, GgmlDType::F32),
         (LLAMA, GgmlDType::Q4_0),
@@ -97,14 +97,14 @@ fn a_gguf_file_of_every_type_gives_what_candles_own_model_gives() {
         assert!((1.0..20.0).contains(&largest(std::slice::from_ref(&theirs))));
         let difference = largest_difference(&[ours], &[theirs]);
         println!("{dtype:?}: {difference:e}");
-        // Activations are rounded to 8 bits before a product, on one side in blocks of its own.
+        // Both sides round activations to 8 bits before a product, but in different blocks.
         let bound = if dtype == GgmlDType::F32 { 1e-4 } else { 0.2 };
         assert!(difference <= bound, "{dtype:?}: {difference}");
     }
 }
 
 #[test]
-fn merged_experts_are_loaded_too() {
+fn merged_experts_are_loaded() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("model.gguf");
     let types = uniform(GgmlDType::Q4K);

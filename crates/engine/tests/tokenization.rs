@@ -1,6 +1,7 @@
-//! Texts and chats to ids, as the reference tokenizers make them (`scripts/golden/tokenization.py`):
-//! from a `tokenizer.json`, and from the metadata of GGUF files: those of llama.cpp's converter, which
-//! was told what it cannot know of tokenizers as small as these, and those of the testkit.
+//! Compares the token ids of texts and chats with those of the reference tokenizers
+//! (`scripts/golden/tokenization.py`): from a `tokenizer.json`, from GGUF metadata that the converter of
+//! llama.cpp wrote (with the pre-tokenizer given, because it does not recognize such small tokenizers),
+//! and from GGUF metadata that the testkit wrote.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,11 +15,11 @@ use modelgate_testkit::shapes::write_random_model;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// A model of the golden file: its name there, and its folder.
+/// The models, each with its name in the golden data and its folder.
 const MODELS: [(&str, &str); 3] =
     [("tiny-llama", "llama"), ("tiny-mixtral", "mixtral"), ("tiny-qwen2.5-omni", "qwen2.5-omni")];
 
-/// Where a tokenizer is from.
+/// The source of a tokenizer.
 #[derive(Debug, Clone, Copy)]
 enum From {
     TokenizerJson,
@@ -41,7 +42,7 @@ fn golden(model: &str) -> Value {
     list.iter().find(|entry| entry["model"] == model).unwrap().clone()
 }
 
-/// Loads the smallest model with a tokenizer, of which only the tokenizer is used.
+/// Loads a minimal model with the tokenizer. Only the tokenizer is used.
 fn model(name: &str, folder_name: &str, from: From) -> Model {
     let own = read(folder(folder_name).join("config.json"));
     let rows = own["vocab_size"].as_u64();
@@ -68,7 +69,7 @@ fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// Returns every difference from the reference.
+/// Returns all differences from the reference.
 fn compare(model: &Model, golden: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut same = |name: &Value, what: &str, found: Vec<u32>, expected: &Value| {
@@ -78,9 +79,14 @@ fn compare(model: &Model, golden: &Value) -> Vec<String> {
     };
     for text in golden["texts"].as_array().unwrap() {
         let (name, words) = (&text["name"], text["text"].as_str().unwrap());
-        same(name, "alone", model.encode(words, false).unwrap(), &text["ids"]);
+        same(name, "without special tokens", model.encode(words, false).unwrap(), &text["ids"]);
         if !text["special_ids"].is_null() {
-            same(name, "whole", model.encode(words, true).unwrap(), &text["special_ids"]);
+            same(
+                name,
+                "with special tokens",
+                model.encode(words, true).unwrap(),
+                &text["special_ids"],
+            );
         }
     }
     for chat in golden["chats"].as_array().unwrap() {
@@ -101,7 +107,7 @@ fn compare(model: &Model, golden: &Value) -> Vec<String> {
 }
 
 #[test]
-fn ids_are_the_references_wherever_the_tokenizer_is_from() {
+fn ids_from_every_source_match_the_reference() {
     for (name, folder_name) in MODELS {
         let golden = golden(name);
         assert!(golden["texts"].as_array().unwrap().len() >= 40);
@@ -113,10 +119,10 @@ fn ids_are_the_references_wherever_the_tokenizer_is_from() {
 }
 
 #[test]
-fn the_golden_data_would_show_a_mistake() {
+fn the_golden_data_are_sensitive_to_mistakes() {
     for (name, _) in MODELS {
         let golden = golden(name);
-        // llama.cpp's own ids of the same texts: it does not compose characters as Qwen2's does
+        // The ids of llama.cpp differ for texts that the tokenizer of Qwen2 normalizes (NFC).
         let texts = golden["texts"].as_array().unwrap().iter();
         let other = texts.filter(|text| text["ids"] != text["llama_cpp_ids"]);
         let other: Vec<&str> = other.map(|text| text["name"].as_str().unwrap()).collect();
@@ -133,7 +139,7 @@ fn the_golden_data_would_show_a_mistake() {
 }
 
 #[test]
-fn the_golden_data_are_of_these_tokenizers() {
+fn the_golden_data_match_the_tokenizers() {
     for (name, folder_name) in MODELS {
         let found = sha256(&folder(folder_name).join("tokenizer.json"));
         assert_eq!(golden(name)["tokenizer_sha256"], found.as_str(), "{name}");

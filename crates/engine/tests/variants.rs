@@ -1,6 +1,6 @@
-//! What a decoder of the family has to do beyond the tiny Llama: biases, tied embeddings, heads of
-//! another width, sliding windows. Random weights: shown is that it agrees with itself, and that
-//! each part has an effect.
+//! Features of decoders that the tiny Llama does not use: biases, tied embeddings, heads of another
+//! width, sliding windows. With random weights, the tests show that batches of any size give equal logits
+//! and that each feature has an effect. `families.rs` compares with a reference.
 
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +40,7 @@ fn written(config: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn pieces_agree_with_the_whole() {
+fn batches_of_any_size_give_equal_logits() {
     let dir = written(CONFIG);
     let whole = logits(dir.path(), 40);
     assert!(whole.iter().flatten().all(|logit| logit.is_finite()));
@@ -51,7 +51,7 @@ fn pieces_agree_with_the_whole() {
 }
 
 #[test]
-fn a_window_changes_what_comes_after_it_and_nothing_before() {
+fn a_sliding_window_changes_only_the_logits_after_it() {
     let limited = logits(written(CONFIG).path(), 40);
     let unlimited = CONFIG.replace("\"use_sliding_window\": true", "\"use_sliding_window\": false");
     let unlimited = logits(written(&unlimited).path(), 40);

@@ -42,7 +42,7 @@ impl Host {
             .and_then(System::cgroup_limits)
             .map_or(total, |limits| limits.total_memory);
         let (gpus, no_gpu_reason) = match nvidia::inventory() {
-            Ok(gpus) if gpus.is_empty() => (gpus, Some("the driver shows no GPU".to_owned())),
+            Ok(gpus) if gpus.is_empty() => (gpus, Some("the driver reports no GPU".to_owned())),
             Ok(gpus) => (gpus, None),
             Err(reason) => (Vec::new(), Some(reason)),
         };

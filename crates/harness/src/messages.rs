@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Returns the errors in the form of the snapshot: variant, kind, stage, message and hint.
+/// Formats the errors for the snapshot: the variant, kind, stage, message and hint of each.
 fn shown<E: Reportable>(errors: &[E], variant: impl Fn(&E) -> &'static str) -> String {
     let mut text = String::new();
     for error in errors {
@@ -59,7 +59,7 @@ fn gpu_errors() {
     let model = || "m".to_owned();
     let missing = |reason| GpuError::Missing { model: model(), device, reason };
     let errors = [
-        missing(MissingGpu::NoGpu("the driver shows no GPU".into())),
+        missing(MissingGpu::NoGpu("the driver reports no GPU".into())),
         missing(MissingGpu::Hidden {
             variable: "1".into(),
             shown: 1,
@@ -253,7 +253,7 @@ fn supervise_errors() {
         Cause::OutOfMemory,
         Cause::ProbablyOutOfMemory,
         Cause::Crashed {
-            how: "was ended by SIGSEGV".into(),
+            how: "was killed by SIGSEGV".into(),
             last_output: "; last output: loading".into(),
         },
     ];

@@ -1,5 +1,5 @@
-//! Finds a model in the cache if the hub must not or cannot be reached. Sends no requests, and
-//! writes only the records of verified contents.
+//! Finds a model in the cache, in offline mode or if the hub is unreachable. Sends no requests, and
+//! writes only the records that say which cached files were verified.
 
 use crate::content_hash::ContentHash;
 use crate::error::HubError;
@@ -134,8 +134,8 @@ fn offline(job: &Job, missing: &str) -> HubError {
     };
     let message = format!("{missing}; the cache is {}, and {why}", job.cache.root().display());
     let similar = job.known_repository();
-    let question =
-        similar.map_or(String::new(), |name| format!("did you mean {name}? Otherwise, "));
+    let question = similar
+        .map_or(String::new(), |name| format!("use {name} if that is the model you need; or "));
     let hint = format!("{question}{}", download_hint(job));
     job.context(&job.source.revision).error(FailureKind::Offline, &message, hint)
 }
@@ -158,8 +158,8 @@ fn wrong(job: &Job, file: &ListedFile, reason: &str) -> HubError {
     let blob = job.cache.blob(&file.hash);
     job.context(&job.source.revision).with_file(&file.path).error(
         FailureKind::Corrupt,
-        &format!("the file in the cache is wrong: {reason} ({})", blob.display()),
-        format!("{}; the wrong file is then replaced", download_hint(job)),
+        &format!("the cached file is damaged: {reason} ({})", blob.display()),
+        format!("{}; a download replaces the damaged file", download_hint(job)),
     )
 }
 

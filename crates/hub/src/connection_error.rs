@@ -45,9 +45,9 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
         return (true, context.error(FailureKind::NameResolution, &message, hint));
     }
     if error.is_connect() && is_tls(&causes) {
-        let message = format!("no trusted connection to {host}: {causes}");
-        let hint = "set SSL_CERT_FILE to the certificate of the proxy; check the clock of the \
-                    host; check that the server speaks https";
+        let message = format!("cannot establish a TLS connection to {host}: {causes}");
+        let hint = "set SSL_CERT_FILE to the CA certificate of the proxy; or correct the clock of \
+                    the host; or check that the server supports HTTPS";
         return (false, context.error(FailureKind::Tls, &message, hint));
     }
     if error.is_redirect() || error.is_builder() {
@@ -66,7 +66,7 @@ fn classify(context: &RequestContext<'_>, error: &reqwest::Error) -> (bool, HubE
     } else {
         (
             format!("the connection to {host} was closed early: {causes}"),
-            "start again: downloaded parts are kept and continued".to_owned(),
+            "start again: the download resumes after the downloaded parts".to_owned(),
         )
     };
     (true, context.error(FailureKind::Connection, &message, hint))

@@ -26,7 +26,7 @@ pub(crate) fn check_room(
         return Ok(());
     }
     let message = format!(
-        "{} are still to be downloaded, and the disk of {} has {} free",
+        "{} are missing, but the disk of {} has {} free",
         format_bytes(needed),
         folder.display(),
         format_bytes(free)
@@ -36,7 +36,7 @@ pub(crate) fn check_room(
 
 fn free_space_hint() -> String {
     format!(
-        "free disk space (`hf cache ls` lists the cache), or set {} to a folder on another disk",
+        "free disk space (`hf cache ls` lists the cache); or set {} to a folder on another disk",
         variables::HF_HOME
     )
 }

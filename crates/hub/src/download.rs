@@ -217,7 +217,7 @@ impl Download {
             let error = context.error(
                 FailureKind::Connection,
                 "the connection ended before the end of the file",
-                "start again: downloaded parts are kept and continued",
+                "start again: the download resumes after the downloaded parts",
             );
             return Err(AttemptError::temporary(error).into());
         }

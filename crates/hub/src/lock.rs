@@ -40,7 +40,8 @@ impl ContentLock {
         Ok(Some(ContentLock { path: path.to_owned(), file }))
     }
 
-    /// Updates the time of the file, which shows waiting processes that the holder makes progress.
+    /// Updates the modification time of the lock file, so that waiting processes see that the holder
+    /// makes progress.
     pub(crate) fn touch(&self) {
         // if this fails, other processes stop waiting too early, and report that
         let _ = self.file.set_modified(SystemTime::now());

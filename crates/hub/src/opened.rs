@@ -36,7 +36,7 @@ pub(crate) struct ListedModel {
     pub(crate) weights: NeededWeights,
     /// The path of the config. `None` for a GGUF file.
     pub(crate) config: Option<PathBuf>,
-    /// How the small files were verified.
+    /// The verifications of the small files.
     pub(crate) verifications: Verifications,
     /// Notes about the small files.
     pub(crate) notes: Vec<String>,

@@ -23,7 +23,7 @@ pub(crate) async fn resolve(client: &HubClient, job: &Job) -> Result<String, Hub
         && matches!(error.kind, FailureKind::RepositoryNotFound | FailureKind::TokenMissing)
         && let Some(near) = similar_repository(client, job, &context).await
     {
-        error.hint = format!("did you mean {near}? Otherwise, {}", error.hint);
+        error.hint = format!("use {near} if that is the model you need; or {}", error.hint);
     }
     result
 }

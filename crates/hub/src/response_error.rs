@@ -12,13 +12,13 @@ use url::Url;
 /// The maximum length of a quoted server message in characters.
 const MAX_SERVER_MESSAGE_CHARS: usize = 300;
 
-const LOGIN_HINT: &str = "run `hf auth login`, or set HF_TOKEN to a token from the settings of \
-                          the hub (https://huggingface.co/settings/tokens)";
+const LOGIN_HINT: &str = "run `hf auth login`, or set HF_TOKEN to a token from \
+                          https://huggingface.co/settings/tokens";
 
 /// A response with an error status.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorResponse {
-    /// The requested address, after redirects.
+    /// The final URL of the request, after redirects.
     pub(crate) url: Url,
     pub(crate) status: StatusCode,
     /// The header `X-Error-Code`.
@@ -55,7 +55,7 @@ impl ErrorResponse {
             (403, _) if message_contains("is disabled") => error(
                 FailureKind::RepositoryNotFound,
                 "the hub has disabled the repository",
-                format!("use another repository; {page} may name the reason"),
+                format!("use another repository; or read {page}, which may show the reason"),
             ),
             (401 | 403, "GatedRepo") | (403, "") if !has_token => error(
                 FailureKind::TokenMissing,
@@ -69,7 +69,7 @@ impl ErrorResponse {
                 error(
                     FailureKind::TokenRefused,
                     &format!("{token} is not accepted"),
-                    format!("the token has expired, was revoked or is incomplete: {LOGIN_HINT}"),
+                    format!("{LOGIN_HINT}: this token has expired, was revoked or is incomplete"),
                 )
             }
             (401 | 403, "GatedRepo") => error(
@@ -107,7 +107,7 @@ impl ErrorResponse {
                 FailureKind::TokenRefused,
                 &format!("{token} has no permission to read the repository"),
                 format!(
-                    "give the token the permission to read {page}, or use another token: \
+                    "give the token the permission to read {page}; or use another token: \
                      {LOGIN_HINT}"
                 ),
             ),

@@ -111,7 +111,7 @@ fn some_of(names: &[&str]) -> String {
 fn no_such_file(listing: &[ListedFile], name: &str) -> SelectError {
     let others = paths_ending_in(listing, &[".gguf"]);
     let hint = match nearest(name, others.iter().copied()) {
-        Some(near) => format!("did you mean {near}?"),
+        Some(near) => format!("use {near} if that is the file you need"),
         None if others.is_empty() => {
             "use another repository: this one contains no GGUF file".into()
         }

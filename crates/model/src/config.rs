@@ -138,7 +138,7 @@ struct Raw {
     num_hidden_layers: Option<usize>,
     hidden_size: Option<usize>,
     num_attention_heads: Option<usize>,
-    /// Null means the number of query heads.
+    /// The number of KV heads. Null means the number of query heads.
     #[serde(default, deserialize_with = "present_or_null")]
     num_key_value_heads: Option<Option<usize>>,
     partial_rotary_factor: Option<f64>,
@@ -156,7 +156,7 @@ struct Raw {
     rope_scaling: Option<Value>,
     rope_parameters: Option<Value>,
     max_position_embeddings: Option<usize>,
-    /// Null means no window, which differs from a missing key.
+    /// The window of attention. Null disables it; a missing key selects the default of the family.
     #[serde(default, deserialize_with = "present_or_null")]
     sliding_window: Option<Option<usize>>,
     use_sliding_window: Option<bool>,
@@ -168,7 +168,7 @@ struct Raw {
 /// The values that transformers uses for missing keys: the defaults of its config classes. Sizes
 /// have no default here, because all published configs contain them.
 struct Defaults {
-    /// `None` for the number of query heads.
+    /// The number of KV heads. `None` if it is the number of query heads.
     kv_heads: Option<usize>,
     norm_eps: f64,
     theta: f64,

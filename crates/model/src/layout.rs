@@ -206,8 +206,7 @@ pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
     for (name, tensor) in &files {
         if !is_inside(name) || name.contains('/') {
             return Err(corrupt(format!(
-                "tensor {tensor} is placed in {name:?}, expected the plain name of a file in the \
-                 same folder"
+                "tensor {tensor} is mapped to {name:?}, expected a file name without a folder"
             )));
         }
         if !name.ends_with(".safetensors") {

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_not_divided_by_the_block_have_fallback_types() {
+    fn rows_not_divisible_by_the_block_size_have_fallback_types() {
         let mix = mix(Scheme::Q4KM).expect("a mix");
         let permits = |name: &str, dtype: DType| mix.permits(name, &[512, 896], &dtype);
         assert!(permits("blk.0.ffn_up.weight", DType::Q5_0));

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_not_divided_by_the_block_stay_unquantized_with_a_reason() {
+    fn rows_not_divisible_by_the_block_size_stay_unquantized_with_a_reason() {
         let placed = residence("a.q_proj.weight", &[64, 3420], Scheme::Q8_0);
         assert_eq!(placed.quantized, None);
         assert_eq!(

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The maximum length in bytes of a text that describes a model or is evaluated by it: a config, an
-/// index, a perplexity text.
+/// The maximum size in bytes of a text file that describes a model or on which it is evaluated: a
+/// config, an index, a perplexity text.
 pub const MAX_TEXT_BYTES: u64 = 32 << 20;
 
 /// The maximum length of a JSON file in bytes. The largest tokenizers of the supported families

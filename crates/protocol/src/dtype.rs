@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_of_the_blocks() {
+    fn the_byte_size_is_the_block_count_times_the_block_size() {
         assert_eq!(DType::Q4K.bytes(512), Some(288));
         assert_eq!(DType::Q4K.bytes(300), None);
         assert_eq!(DType::Bf16.bytes(3), Some(6));

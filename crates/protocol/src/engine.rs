@@ -12,8 +12,8 @@ pub struct Engine {
     pub version: String,
     /// The build profile and the features.
     pub build: String,
-    /// The compute capability of its kernels, such as `9.0`. `None` without CUDA, or if they run on
-    /// all GPUs.
+    /// The compute capability for which the CUDA kernels were compiled, for example `9.0`. `None`
+    /// without CUDA, or if the kernels run on all GPUs.
     pub compute_capability: Option<String>,
     /// The CUDA version of the build, such as `13.0`. `None` without CUDA.
     #[serde(default)]

@@ -27,7 +27,7 @@ pub enum Role {
     Router,
     /// The kernel of a convolution.
     Convolution,
-    /// Another tensor, such as a table of positions or frequencies.
+    /// Any other tensor, for example a table of positions or frequencies.
     Other,
 }
 

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_remedy_is_in_a_separate_column() {
+    fn the_fix_is_in_a_separate_column() {
         let report = serde_json::json!({"$defs": {
             "FailureKind": {"oneOf": [
                 {"const": "disk_full", "description": "No room.\nFix: free some."},

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn uses_of_the_rule_are_reported() {
+    fn uses_of_the_quantization_rule_in_a_check_are_reported() {
         let residence = ["names modelgate_model::residence"];
         assert_eq!(found("use modelgate_model::{Mix, residence};"), residence);
         assert_eq!(found("use modelgate_model::residence as placed;"), residence);

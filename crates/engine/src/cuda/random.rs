@@ -19,8 +19,8 @@ pub(super) fn load(cuda: &CudaDevice) -> Result<()> {
 }
 
 impl Gpu {
-    /// Fills a region with copies of `pattern`, a block of 16-bit numbers, in which the numbers
-    /// with the indices `random` are random.
+    /// Fills a region with copies of `pattern`, a block of 16-bit values. In each copy, the values at
+    /// the indices in `random` are replaced with random values.
     pub(crate) fn random_blocks(
         &self,
         region: Region,

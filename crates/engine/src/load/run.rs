@@ -18,7 +18,7 @@ use modelgate_protocol::{DType, Event, Failure, FailureKind};
 use rayon::prelude::*;
 
 impl Plan<'_> {
-    /// Loads all tensors to `device`, on all CPU cores, and reports each of them to `events`.
+    /// Loads all tensors onto `device`, using all CPU cores, and reports each of them to `events`.
     ///
     /// # Errors
     /// A file cannot be read, a tensor is unusable, or there is not enough memory.

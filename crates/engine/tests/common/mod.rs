@@ -1,4 +1,4 @@
-//! What the engine's tests share: the tiny model, requests for model folders, collected events.
+//! Shared code of the tests of the engine: the tiny model, requests for model folders, and events.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// Returns the repository's fixtures.
+/// Returns the folder of fixtures of the repository.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
 }
@@ -32,7 +32,7 @@ pub fn gguf_request(file: &Path, quantization: Scheme) -> Request {
     with_context(model_files::gguf_with_companions(file, &tiny()), quantization)
 }
 
-/// Returns a request for a GGUF file without other files.
+/// Returns a request for a GGUF file only.
 pub fn gguf_alone(file: &Path, quantization: Scheme) -> Request {
     with_context(model_files::gguf(file), quantization)
 }
@@ -41,7 +41,7 @@ fn with_context(files: ModelFiles, quantization: Scheme) -> Request {
     Request { context: Some(2048), ..requests::load(files, quantization) }
 }
 
-/// Loads, and returns the outcome with all events.
+/// Loads a model, and returns the outcome with all events.
 pub fn load(request: &Request) -> (Result<Model, Failure>, Vec<Event>) {
     let events = Mutex::new(Vec::new());
     let model = Model::load(request, &|event| events.lock().unwrap().push(event));
@@ -93,8 +93,7 @@ pub fn sha256(path: &Path) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Returns the largest difference of two tables, none of whose values may be NaN, which no comparison
-/// would detect.
+/// Returns the largest difference of two tables. Panics on NaN, which a comparison would not detect.
 pub fn largest_difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
     assert!(a.iter().chain(b).flatten().all(|value| value.is_finite()));
     assert_eq!((a.len(), a[0].len()), (b.len(), b[0].len()));

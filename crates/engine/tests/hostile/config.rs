@@ -1,5 +1,5 @@
-//! Mutations of a `config.json` and a `generation_config.json`: what loads obeys the bounds and is what
-//! the text says.
+//! Mutations of a `config.json` and a `generation_config.json`: a file that loads is within the bounds
+//! and has the values of its text.
 
 use crate::outcomes::{alone, bounded, thousand};
 use crate::safetensors::logits;
@@ -11,7 +11,7 @@ use modelgate_testkit::smallest::{self, Kind, TOKENS};
 use serde_json::Value;
 use std::fs;
 
-/// Compares a config with its text, and with what bounds it.
+/// Compares a config with its text, and with the bounds of its values.
 fn compared(case: &str, config: &Config, text: &[u8]) {
     let json: Value =
         serde_json::from_slice(text).unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -95,7 +95,7 @@ fn a_thousand_mutations_of_a_generation_config() {
 }
 
 #[test]
-fn configs_that_are_too_long() {
+fn oversized_and_invalid_configs_are_refused() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     smallest::write(dir.path(), Kind::ByteLevel);
@@ -103,17 +103,24 @@ fn configs_that_are_too_long() {
     let with = |more: String| format!("{},{more}}}", &sound[..sound.len() - 1]);
     for (name, text, words) in [
         ("a megabyte", with(format!(r#""a":"{}""#, "a".repeat(1 << 20))), "1048576 bytes"),
-        ("a gigabyte of nothing", " ".repeat(200 << 20), "1048576 bytes"),
-        ("as many layers as memory", sound.replace("_layers\":1", "_layers\":4096"), "4096 layers"),
-        ("not UTF-8", sound.replace("llama", "ll\u{0}ma"), "not JSON"),
+        ("200 MiB of blanks", " ".repeat(200 << 20), "1048576 bytes"),
+        (
+            "too many layers for the memory",
+            sound.replace("_layers\":1", "_layers\":4096"),
+            "4096 layers",
+        ),
+        ("a control character in a string", sound.replace("llama", "ll\u{0}ma"), "not JSON"),
     ] {
         fs::write(dir.path().join("config.json"), text).unwrap();
         let failure = bounded(name, || load(&files(dir.path())).map(drop)).expect_err(name);
         assert!(failure.message.contains(words), "{name}: {failure}");
         assert!([FailureKind::Corrupt, FailureKind::TensorMissing].contains(&failure.kind));
     }
-    // as many lists in the text of a megabyte as there can be
+    fs::write(dir.path().join("config.json"), b"{\"model_type\": \"\xff\"}").unwrap();
+    let failure = load(&files(dir.path())).map(drop).expect_err("invalid UTF-8");
+    assert!(failure.message.contains("invalid utf-8"), "{failure}");
+    // As many lists as a text of 1 MiB can hold.
     let lists = with(format!(r#""a":[{}0]"#, "[[0]],".repeat(170_000)));
     fs::write(dir.path().join("config.json"), lists).unwrap();
-    bounded("lists", || load(&files(dir.path())).map(drop)).expect("all else is sound");
+    bounded("lists", || load(&files(dir.path())).map(drop)).expect("the rest of the file is valid");
 }

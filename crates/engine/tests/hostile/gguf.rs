@@ -1,5 +1,5 @@
-//! Mutations of a GGUF file with its vocabulary: what loads has the bytes that the file has where its
-//! header says.
+//! Mutations of a GGUF file with a vocabulary: the tensors of a file that loads have the bytes at the
+//! offsets of its header.
 
 use crate::outcomes::{alone, bounded, thousand};
 use crate::safetensors::logits;
@@ -31,7 +31,7 @@ fn a_thousand_mutations_of_a_gguf_file() {
     }
 }
 
-/// Loads the file, and compares what was loaded with its bytes.
+/// Loads the file, and compares the loaded tensors with its bytes.
 fn compared(case: &str, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let opened = parsers::gguf(&gguf_files(path));
     let loaded = load(&gguf_files(path));
@@ -40,7 +40,7 @@ fn compared(case: &str, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         (Err(_), Ok(_)) => panic!("{case}: a model of a file that cannot be opened"),
         (Err(failure), Err(_)) => return Err(failure),
     };
-    // version 1, to which a bit can turn the version, writes lengths in 32 bits and has no such header
+    // A bit flip can change the version to 1, which has lengths of 32 bits and another header.
     let header = layout(bytes).unwrap_or_else(|| panic!("{case}: opened without a header"));
     assert_eq!(tensors.len(), header.tensors.len(), "{case}");
     for tensor in &tensors {
@@ -61,7 +61,7 @@ fn compared(case: &str, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns a file with the architecture and these metadata, each a type and its bytes.
+/// Returns a file with the architecture `llama` and these metadata, each with its type and bytes.
 fn file(values: &[(&str, u32, Vec<u8>)]) -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
@@ -85,7 +85,7 @@ fn refused(name: &str, bytes: &[u8], words: &str) {
 }
 
 #[test]
-fn headers_that_would_take_more_than_they_have() {
+fn headers_that_claim_more_than_the_file_has_are_refused() {
     let _alone = alone();
     const ARRAY: u32 = 9;
     let array = |kind: u32, count: u64, mut values: Vec<u8>| {
@@ -95,7 +95,7 @@ fn headers_that_would_take_more_than_they_have() {
         (ARRAY, bytes)
     };
     let one = |(kind, bytes): (u32, Vec<u8>)| file(&[("a", kind, bytes)]);
-    // 32 bytes of memory for each of the file
+    // Each byte of the file would need 32 bytes of memory.
     let bytes = one(array(0, 60 << 20, vec![0; 60 << 20]));
     refused("a list of 60 million bytes", &bytes, "more than 8388608 values");
     let bytes = one(array(8, 9 << 20, vec![0; 72 << 20]));
@@ -117,7 +117,7 @@ fn headers_that_would_take_more_than_they_have() {
     refused("a duplicated key", &file(&[twice.clone(), twice]), "is duplicated");
 }
 
-/// Returns a vocabulary of these tokens, all of one score.
+/// Returns a vocabulary of these tokens with equal scores.
 fn vocabulary(tokens: Vec<String>, model: &str) -> Vec<(&'static str, u32, Vec<u8>)> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let list = |kind: u32, values: Vec<Vec<u8>>| {
@@ -134,7 +134,7 @@ fn vocabulary(tokens: Vec<String>, model: &str) -> Vec<(&'static str, u32, Vec<u
 }
 
 #[test]
-fn vocabularies_that_would_take_more_than_they_have() {
+fn vocabularies_that_need_too_much_memory_are_refused() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     smallest::write(dir.path(), Kind::Pieces);
@@ -145,7 +145,7 @@ fn vocabularies_that_would_take_more_than_they_have() {
         all.collect::<Vec<String>>()
     };
     for (name, tokens, words) in [
-        ("pieces of which any two are one", binary(17), "give more than"),
+        ("pieces that all merge pairwise", binary(17), "give more than"),
         ("a long piece", vec!["a".repeat(129)], "expected at most 128"),
         ("a long token", vec!["a".repeat(1025)], "expected at most 1024"),
         ("too many tokens", vec![String::new(); (1 << 19) + 1], "expected at most 524288"),
@@ -159,7 +159,7 @@ fn vocabularies_that_would_take_more_than_they_have() {
     }
 }
 
-/// Returns a sound file whose keys of a tokenizer are renamed, with others in their place.
+/// Returns the valid file with its tokenizer keys renamed and with `values` in their place.
 fn with_vocabulary(sound: &[u8], values: &[(&str, u32, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     while let Some(at) = bytes.windows(10).position(|part| part == b"tokenizer.") {
@@ -168,7 +168,7 @@ fn with_vocabulary(sound: &[u8], values: &[(&str, u32, Vec<u8>)]) -> Vec<u8> {
     let header = layout(sound).unwrap().header;
     let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + values.len() as u64;
     bytes[16..24].copy_from_slice(&count.to_le_bytes());
-    // behind the counts, and the data where the longer header lets them begin
+    // The new values follow the counts. The tensor data follow the longer header.
     let added = &file(values)[file(&[]).len()..];
     let data = bytes.split_off(header.next_multiple_of(32));
     bytes.truncate(header);

@@ -1,6 +1,6 @@
-//! Hostile files: a thousand mutations of each kind of file, and files that no mutation makes. Each is an
-//! error or a load of what the file says, within five seconds and a gigabyte. A test binary of its own,
-//! since its allocator allows no more than that.
+//! Hostile files: 1,000 mutations of each kind of file, and files that mutations do not reach. Each file
+//! either fails or loads with the values that it contains, within 5 seconds and 1 GiB. A separate test
+//! binary, because its allocator enforces this limit.
 
 #![allow(clippy::unwrap_used)]
 

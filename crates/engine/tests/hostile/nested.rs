@@ -1,4 +1,4 @@
-//! Nesting of 100,000 in each format that is read recursively: an error, and no overflow of the stack.
+//! A nesting depth of 100,000 in each recursive format: a failure without a stack overflow.
 
 use crate::outcomes::{alone, bounded};
 use crate::{files, load};
@@ -8,7 +8,7 @@ use std::fs;
 const DEPTH: usize = 100_000;
 
 #[test]
-fn nesting_in_every_file_of_json() {
+fn deep_nesting_in_every_json_file_is_refused() {
     let _alone = alone();
     for name in
         ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors.index.json"]

@@ -1,4 +1,4 @@
-//! A thousand mutations of one file, one after the other, and how many of each kind loaded.
+//! Runs the mutations of one file, and counts how many of each kind load.
 
 use modelgate_protocol::Failure;
 use modelgate_testkit::limits::{MAX_BYTES, peak, within_limits};
@@ -8,20 +8,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-/// Mutations of each file.
+/// The number of mutations of each file.
 const CASES: u64 = 1000;
 
-/// Whether a case is being worked on.
+/// Whether a case is running.
 static WITHIN: AtomicBool = AtomicBool::new(false);
 
-/// Waits until no other test runs, since the allocator counts for the whole process.
+/// Waits until no other test runs, because the allocator counts the bytes of the process.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let told = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // panics that the product catches are not printed, and others are printed outside
+            // Panics that the engine catches are not printed.
             if !WITHIN.load(Ordering::Relaxed) {
                 told(panic);
             }
@@ -30,7 +30,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does one thing within the limits, and says the name and the number of bytes where it takes too much.
+/// Runs `work` within the limits. Panics with the name and the number of bytes if it exceeds one.
 pub(crate) fn bounded<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
     peak();
     let outcome = within_limits(name, || {
@@ -47,9 +47,9 @@ pub(crate) fn bounded<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T
     outcome
 }
 
-/// Mutates `sound` and lets `load` load what that makes; it must itself compare what it has loaded with
-/// the bytes. `front` and `fields` are as in [`mutated`]. Mutations of each kind must have been refused,
-/// and of those in `loaded` some must have loaded.
+/// Mutates `sound`, and calls `load` with each mutation. `load` must compare the loaded values with the
+/// bytes. `front` and `fields` are as in [`mutated`]. Asserts that mutations of each kind are refused, and
+/// that some mutations of each kind in `loaded` load.
 pub(crate) fn thousand(
     name: &str,
     sound: &[u8],
@@ -59,7 +59,7 @@ pub(crate) fn thousand(
     load: impl Fn(&str, &[u8]) -> Result<(), Failure> + Sync,
 ) {
     let _alone = alone();
-    bounded(&format!("{name} as it is"), || load(name, sound)).expect("the sound file loads");
+    bounded(&format!("{name}, unchanged"), || load(name, sound)).expect("the valid file loads");
     let mut outcomes: BTreeMap<(Mutation, bool), u64> = BTreeMap::new();
     for number in 0..CASES {
         let (mutation, bytes) = mutated(sound, front, fields, number);

@@ -1,4 +1,5 @@
-//! Mutations of a safetensors file: what loads has the bytes that the file has where its header says.
+//! Mutations of a safetensors file: the tensors of a file that loads have the bytes at the offsets of its
+//! header.
 
 use crate::outcomes::{alone, bounded, thousand};
 use crate::{files, load};
@@ -10,7 +11,7 @@ use modelgate_testkit::smallest::{self, Kind, TOKENS};
 use serde_json::Value;
 use std::fs;
 
-/// Returns the tensors by the header of a file that was opened, read without a check.
+/// Returns the tensors of a file that loads, read from its header without validation.
 fn expected(bytes: &[u8]) -> Vec<TensorBytes> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -34,7 +35,7 @@ fn expected(bytes: &[u8]) -> Vec<TensorBytes> {
     list
 }
 
-/// Returns the logits of four tokens.
+/// Returns the logits after four tokens.
 pub(crate) fn logits(mut model: Model) -> Vec<f32> {
     model.forward(&[1, 5, 9, 5], 0).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -51,12 +52,12 @@ fn a_thousand_mutations_of_a_safetensors_file() {
     let sound = fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
     let mut fields = decimals(&sound[..header]);
-    // the one length that is binary, as often as others
+    // The length of the header is its only binary field.
     fields.extend(vec![Field::Binary(0..8); fields.len() / 4]);
     let sound_logits = logits(load(&files(dir.path())).unwrap().0);
     thousand("safetensors", &sound, header, &fields, &[Mutation::Flip], |case, bytes| {
         let mut bytes = bytes.to_vec();
-        // a header that has become longer or shorter says so, or nothing behind its length is looked at
+        // Adjusts the length of the header, because otherwise only the length would be examined.
         if case.contains("Length") && bytes.len() != sound.len() {
             let length = (header - 8) as u64 + bytes.len() as u64 - sound.len() as u64;
             bytes[..8].copy_from_slice(&length.to_le_bytes());
@@ -85,13 +86,13 @@ fn a_thousand_mutations_of_a_safetensors_file() {
     });
 }
 
-/// Returns a file of that header and so many bytes of data.
+/// Returns a file of this header and `data` bytes of tensor data.
 fn file(header: &str, data: usize) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; data]].concat()
 }
 
 #[test]
-fn headers_that_would_take_more_than_they_have() {
+fn headers_that_need_too_much_memory_are_refused() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     smallest::write(dir.path(), Kind::ByteLevel);
@@ -100,10 +101,10 @@ fn headers_that_would_take_more_than_they_have() {
     let names: String = (0..400_000).map(|n| format!(r#""{n}":"","#)).collect();
     for (name, header, words) in [
         ("40 million dimensions", tensor(&(["1,"; 40 << 20].concat() + "1")), "values"),
-        ("a million dimensions", tensor(&(["1,"; 1 << 20].concat() + "1")), ""),
+        ("a million dimensions", tensor(&(["1,"; 1 << 20].concat() + "1")), "is missing"),
         ("lists within lists, 100,000 deep", tensor(&"[".repeat(100_000)), "recursion limit"),
-        ("a long name", tensor("1").replacen('a', &"a".repeat(90 << 20), 1), ""),
-        ("much metadata", format!(r#"{{"__metadata__":{{{names}"":""}}}}"#), ""),
+        ("a long name", tensor("1").replacen('a', &"a".repeat(90 << 20), 1), "WHAT2"),
+        ("much metadata", format!(r#"{{"__metadata__":{{{names}"":""}}}}"#), "is missing"),
         ("a long type", tensor("1").replacen("U8", &"U".repeat(1 << 20), 1), "unknown variant"),
     ] {
         fs::write(dir.path().join("model.safetensors"), file(&header, 1)).unwrap();
@@ -116,7 +117,7 @@ fn headers_that_would_take_more_than_they_have() {
 }
 
 #[test]
-fn an_index_names_files_of_its_own_folder_alone() {
+fn an_index_may_only_name_files_of_its_own_folder() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     smallest::write(dir.path(), Kind::ByteLevel);
@@ -136,7 +137,7 @@ fn an_index_names_files_of_its_own_folder_alone() {
         fs::write(folder.join("model.safetensors.index.json"), text).unwrap();
         bounded(shard, || load(&files(&folder)).map(drop))
     };
-    index("model.safetensors").expect("links within the cache are how it is laid out");
+    index("model.safetensors").expect("symlinks within the cache are allowed");
     for outside in
         ["../blobs/model.safetensors", "/proc/self/mem", "..", "", "a/../model.safetensors"]
     {
@@ -144,7 +145,7 @@ fn an_index_names_files_of_its_own_folder_alone() {
         assert_eq!(failure.kind, FailureKind::Corrupt, "{failure}");
         assert!(failure.message.contains("name of a file in the same folder"), "{failure}");
     }
-    // what has no end
+    // A file without an end.
     std::os::unix::fs::symlink("/dev/zero", folder.join("zero.safetensors")).unwrap();
     let failure = index("zero.safetensors").expect_err("no file");
     assert!(failure.message.contains("regular file"), "{failure}");

@@ -1,5 +1,5 @@
-//! Endless, unbounded and curious chat templates: each stays within its limits of time, memory and
-//! stack, and cannot read a file.
+//! Hostile chat templates: each stays within its limits of time, memory and stack, and cannot read a
+//! file.
 
 use crate::files;
 use crate::outcomes::{alone, bounded};
@@ -22,7 +22,7 @@ fn rendered(name: &str, template: &str) -> Result<String, Failure> {
     bounded(name, || parsers::chat(&files, &messages))
 }
 
-/// Returns a template that does `step` with `ns.x` over and over.
+/// Returns a template that repeatedly sets `ns.x` to `step`.
 fn looped(start: &str, step: &str, end: &str) -> String {
     format!(
         "{{% set ns = namespace(x={start}, n=0) %}}{{% for i in range(100000) %}}{{% set ns.x = {step} %}}\
@@ -30,13 +30,13 @@ fn looped(start: &str, step: &str, end: &str) -> String {
     )
 }
 
-/// Returns a template that does `step` `times` times.
+/// Returns a template that sets `ns.x` to `step` `times` times.
 fn doubled(start: &str, step: &str, times: usize, end: &str) -> String {
     looped(start, step, end).replace("range(100000)", &format!("range({times})"))
 }
 
 #[test]
-fn templates_without_end_or_measure() {
+fn unbounded_templates_are_stopped() {
     let _alone = alone();
     let huge = "('a' * 4000000)";
     let mut cases: Vec<(String, String)> = Vec::new();
@@ -209,11 +209,11 @@ fn templates_without_end_or_measure() {
     assert!(refused > cases.len() / 4);
 }
 
-/// Values that hold another twice, which holds another twice, and so on: written out or compared they are
-/// larger than memory and longer than time, and the library takes fuel for that when it is done. Each is
-/// rendered by a process of its own, since what is left behind goes on until that ends.
+/// Nested values, each of which contains the next one twice: rendering or comparing them takes exponential
+/// memory and time, and the library counts fuel only afterwards. Each case runs in its own process,
+/// because an abandoned thread runs until the process ends.
 #[test]
-fn what_the_library_takes_no_fuel_for_is_left_behind() {
+fn operations_that_use_no_fuel_are_abandoned_at_the_deadline() {
     let _alone = alone();
     let wide = |end: &str| doubled("[]", "[ns.x, ns.x]", 40, end);
     let two =
@@ -221,11 +221,11 @@ fn what_the_library_takes_no_fuel_for_is_left_behind() {
     for (name, template) in [
         ("a wide value as a text", wide("{{ ns.x | string | length }}")),
         ("wide values that are compared", wide(&format!("{two}{{{{ ns.x == ns.y }}}}"))),
-        ("a deep value, laid out", looped("[]", "[ns.x]", "{{ ns.x | pprint }}")),
+        ("a deep value, pretty-printed", looped("[]", "[ns.x]", "{{ ns.x | pprint }}")),
         ("a wide key", wide("{{ {ns.x: 1} | length }}")),
         ("a wide value, written", wide("{{ ns.x }}")),
         ("a wide value as JSON", wide("{{ ns.x | tojson }}")),
-        ("a list that is made whole", doubled("[1]", "ns.x + ns.x", 40, "")),
+        ("a list that is collected", doubled("[1]", "ns.x + ns.x", 40, "")),
         ("a long list, written", doubled("[1]", "ns.x + ns.x", 31, "{{ ns.x | tojson }}")),
     ] {
         let begin = std::time::Instant::now();
@@ -245,10 +245,10 @@ fn what_the_library_takes_no_fuel_for_is_left_behind() {
     }
 }
 
-/// What says which template [`one_in_a_process_of_its_own`] is to render.
+/// The variable that selects the template of [`one_in_a_process_of_its_own`].
 const TEMPLATE: &str = "MODELGATE_TEST_TEMPLATE";
 
-/// Runs one case for the test above; does nothing by itself.
+/// Runs one case of the test above. Does nothing without the variable.
 #[test]
 fn one_in_a_process_of_its_own() {
     let Ok(template) = std::env::var(TEMPLATE) else { return };
@@ -259,7 +259,7 @@ fn one_in_a_process_of_its_own() {
 }
 
 #[test]
-fn nesting_in_templates() {
+fn deep_nesting_in_templates_does_not_overflow_the_stack() {
     let _alone = alone();
     const DEPTH: usize = 100_000;
     for (open, middle, close) in [
@@ -349,15 +349,15 @@ fn no_template_reads_a_file() {
             }
         }
     }
-    // what may be missing is nothing
+    // An optional include of a missing file renders nothing.
     assert_eq!(rendered("optional", "a{% include 'secret' ignore missing %}b").unwrap(), "ab");
-    // but a template that includes itself is itself
+    // A template can include itself.
     let failure = rendered("itself", "{% include 'chat' %}").expect_err("no end");
     assert_eq!(failure.kind, FailureKind::Tokenizer, "{failure}");
 }
 
 #[test]
-fn a_template_is_no_longer_than_any_that_is_published() {
+fn oversized_templates_are_refused() {
     let _alone = alone();
     let failure = rendered("long", &"a".repeat((32 << 10) + 1)).expect_err("too long");
     assert!(failure.message.contains("32768 bytes"), "{failure}");

@@ -1,4 +1,4 @@
-//! Mutations of a `tokenizer.json`: what loads gives a text the ids that the file has for its parts.
+//! Mutations of a `tokenizer.json`: one that loads encodes a text to ids of its own tokens.
 
 use crate::outcomes::{alone, bounded, thousand};
 use crate::{files, load};
@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-/// Returns the ids of a file's tokens.
+/// Returns the ids of the tokens of a file.
 fn ids(json: &Value) -> HashSet<u64> {
     let vocabulary = json["model"]["vocab"].as_object().into_iter().flatten();
     let added = json["added_tokens"].as_array().into_iter().flatten();
@@ -62,17 +62,17 @@ fn encoded(dir: &Path, name: &str, json: &Value) -> Result<(Vec<u32>, String), F
     let path = dir.join("tokenizer.json");
     fs::write(&path, json.to_string()).unwrap();
     let files = ModelFiles { tokenizer: Some(path), ..files(dir) };
-    // what a regular expression can try in more ways than there is time for
+    // A text that causes exponential backtracking of a regular expression.
     let text = format!("{TEXT} {}!", "a".repeat(64));
     bounded(name, || parsers::tokenizer(&files, &text))
 }
 
 #[test]
-fn what_the_library_takes_on_trust_is_refused() {
+fn values_that_the_library_does_not_validate_are_refused() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let sound = smallest::tokenizer(Kind::ByteLevel);
-    encoded(dir.path(), "as it is", &sound).expect("sound");
+    encoded(dir.path(), "unchanged", &sound).expect("sound");
     let with = |pointer: &str, value: Value| {
         let mut json = sound.clone();
         *json.pointer_mut(pointer).unwrap() = value;
@@ -99,7 +99,7 @@ fn what_the_library_takes_on_trust_is_refused() {
         };
         with("/added_tokens", (0..count).map(token).collect())
     };
-    // a trie of 2^32 - 4 bytes, in a text of a few
+    // A trie with a stated size of 2^32 - 4 bytes in a text of a few bytes.
     let charsmap = "/P///wAAAAA=";
     for (name, json) in [
         (
@@ -107,19 +107,19 @@ fn what_the_library_takes_on_trust_is_refused() {
             with("/pre_tokenizer", json!({ "type": "FixedLength", "length": 0 })),
         ),
         (
-            "a regular expression that goes back and forth",
+            "a regular expression with exponential backtracking",
             regex(r"(a*)*(b*)*(c*)*(a|ab|abc)*[^\x00-\x{10ffff}]"),
         ),
         ("a regular expression without an answer", regex("(a|a)*(a|a)*b")),
-        ("a reference back", regex(r"(a*)*\1*\1b")),
-        ("a look behind", regex(r"(?<=(a|b)*)c|(?=(a+)+b)")),
-        ("a regular expression within itself", regex(&"(".repeat(100_000))),
+        ("a backreference", regex(r"(a*)*\1*\1b")),
+        ("a lookbehind", regex(r"(?<=(a|b)*)c|(?=(a+)+b)")),
+        ("a regular expression with deep nesting", regex(&"(".repeat(100_000))),
         (
-            "a regular expression of repetitions",
+            "a regular expression with nested repetitions",
             regex("((((a{1,1000}){1,1000}){1,1000}){1,1000}){1,1000}x"),
         ),
         (
-            "a map of another length",
+            "a character map of an invalid length",
             with(
                 "/normalizer",
                 json!({
@@ -161,7 +161,7 @@ fn what_the_library_takes_on_trust_is_refused() {
 }
 
 #[test]
-fn files_that_would_take_more_than_they_have() {
+fn files_that_need_too_much_memory_are_refused() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokenizer.json");

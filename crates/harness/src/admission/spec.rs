@@ -4,7 +4,7 @@ use crate::embedded::known::{self, SmallerModel};
 use modelgate_model::{Config, PredictedBytes, mix};
 use modelgate_protocol::{DType, Device, Evidence, Scheme};
 
-/// A load: a model with its quantization and its devices.
+/// The specification of one load: the model, the quantization and the devices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadSpec {
     /// The shapes of the model.

@@ -91,8 +91,8 @@ fn wrong_answer(answer: &Answer, generation: Option<&Generation>) -> Option<Stri
     repetition_error(generation)
 }
 
-/// Returns an error that is independent of the text: non-finite logits, missing tokens or missing
-/// log-probabilities.
+/// Returns an error if the generation is invalid regardless of its text: non-finite logits, missing
+/// tokens or missing log-probabilities. `None` if it is valid.
 pub(super) fn invalid_values(generation: &Generation) -> Option<String> {
     let name = &generation.name;
     if generation.non_finite_logits > 0 {

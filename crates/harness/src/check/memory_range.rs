@@ -134,7 +134,7 @@ fn process_name(process: &ForeignProcess) -> String {
     format!("{} (process {})", process.name.as_deref().unwrap_or("a process"), process.pid)
 }
 
-/// Returns the error if less memory of `device` was used than the reported tensors need.
+/// Returns an error if less memory of `device` was used than the reported tensors need.
 fn unaccounted_tensors(device: &DeviceMemory, measurement: &Measurement) -> Option<String> {
     let tensors = measurement.tensors.list.iter().filter(|tensor| tensor.device == device.device);
     let tensor_bytes = tensors.map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
@@ -157,7 +157,7 @@ fn unusable_figures(device: &DeviceMemory) -> Option<(String, &'static str)> {
             "the memory of the worker on {name} cannot be separated from that of other processes: \
              {reason}"
         );
-        let hint = "run again while no other process uses the GPU; in a container, use the \
+        let hint = "run again while no other process uses the GPU; or, in a container, share the \
                     process IDs of the host (`--pid=host`)";
         return Some((message, hint));
     }

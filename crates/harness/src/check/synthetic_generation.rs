@@ -82,7 +82,7 @@ fn wrong_generation(generation: &Generation, request: &GenerationRequest) -> Opt
     let name = &generation.name;
     if generation.prompt_tokens != request.tokens {
         return Some(format!(
-            "{name}: the prompt has {} tokens, which differ from the {} requested tokens",
+            "{name}: the prompt has {} tokens, which are not the {} requested ones",
             generation.prompt_tokens.len(),
             request.tokens.len()
         ));

@@ -42,7 +42,7 @@ impl Resolver<'_> {
                     return self.error(
                         max.span(),
                         format!("perplexity.max is {}, expected more than 1", max.get_ref()),
-                        "set max to more than 1, which is the perplexity of a perfect prediction",
+                        "set `max` to more than 1: a perfect prediction has a perplexity of 1",
                     );
                 }
                 PerplexityBound { max: raw.max.map(Spanned::into_inner), text: raw.text }
@@ -123,7 +123,7 @@ impl Resolver<'_> {
                 "swap `min` and `max`; or correct the unit",
             ),
             (_, Some(0)) => {
-                self.error(span, "the range is impossible: max is 0", "set max to more than 0")
+                self.error(span, "the range is impossible: max is 0", "set `max` to more than 0")
             }
             (Some(0), None) => self.error(
                 span,

@@ -85,8 +85,8 @@ pub enum Source {
         /// A GGUF file in the repository. `None` for a safetensors model.
         file: Option<String>,
     },
-    /// A folder in Hugging Face layout or a GGUF file. Relative paths start at the folder of the
-    /// manifest.
+    /// A folder in Hugging Face layout or a GGUF file. A relative path is resolved against the folder
+    /// of the manifest.
     Local {
         /// The path in the manifest.
         path: PathBuf,

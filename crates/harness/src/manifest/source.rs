@@ -47,12 +47,12 @@ impl Resolver<'_> {
             (Some(repo), Some(_), _, _) => self.error(
                 repo.span(),
                 format!("model \"{id}\" has both repo and path"),
-                "keep one of the keys: repo for a hub repository, or path for a local path",
+                "keep one of the keys: `repo` for a hub repository, or `path` for local files",
             ),
             (None, None, _, _) => self.error(
                 span,
                 format!("model \"{id}\" has neither repo nor path"),
-                "add repo = \"owner/name\" for a hub repository, or path = \"DIR or FILE.gguf\"",
+                "add `repo = \"owner/name\"` for a hub repository; or add `path` for local files",
             ),
         }
     }

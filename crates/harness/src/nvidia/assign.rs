@@ -175,8 +175,13 @@ mod tests {
     fn a_missing_device_is_refused_with_its_cause() {
         let rows = [
             (host(Vec::new(), Some("no NVIDIA driver: NVML")), None, "no NVIDIA driver", "driver"),
-            (host(Vec::new(), Some("the driver shows no GPU")), None, "shows no GPU", "container"),
-            (two(), None, "m needs the GPU cuda:2, which does not exist: the host has 2", "cuda:0"),
+            (
+                host(Vec::new(), Some("the driver reports no GPU")),
+                None,
+                "reports no GPU",
+                "container",
+            ),
+            (two(), None, "m needs GPU cuda:2, which is not available: the host has 2", "cuda:0"),
             (two(), Some(""), "CUDA_VISIBLE_DEVICES=\"\" shows 0 devices", "unset"),
             (two(), Some("0,-1"), "CUDA_VISIBLE_DEVICES=\"0,-1\" shows 1 device: \"-1\"", "unset"),
             (two(), Some("1"), "shows 1 device: it lists 1 of the 2 GPUs of the host", "unset"),

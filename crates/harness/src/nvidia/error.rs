@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     /// The device does not exist on this host, or is hidden.
-    #[error("{model} needs the GPU {device}, which does not exist: {reason}")]
+    #[error("{model} needs GPU {device}, which is not available: {reason}")]
     Missing {
         /// The id of the model.
         model: String,
@@ -88,7 +88,7 @@ pub enum GpuError {
     CudaVersion {
         /// The worker program.
         program: PathBuf,
-        /// The CUDA version that it was built with.
+        /// The CUDA version that the worker was built with.
         built: String,
         /// The GPU that the worker would use.
         gpu: Box<Gpu>,

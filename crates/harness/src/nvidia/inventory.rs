@@ -182,7 +182,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_duplicate_entry_hides_all_devices() {
+    fn a_duplicate_entry_in_cuda_visible_devices_hides_all_devices() {
         for variable in ["0,0", "1,GPU-aa22", "MIG-1,MIG-1"] {
             let (found, cut) = resolve(Some(variable));
             assert!(found.is_empty(), "{variable}");

@@ -18,7 +18,7 @@ pub(super) struct Forecast<'a> {
     pub(super) devices: &'a [Device],
     /// The GPUs among `devices`, with their memory in use before the start.
     pub(super) gpus: &'a Gpus,
-    /// The maximum bytes that the worker may use of each GPU. `None` without a limit.
+    /// The maximum bytes that the worker may use on each GPU. `None` without a limit.
     pub(super) limit: Option<u64>,
     /// The size in bytes of files whose blocks are not converted. `None` if the config is known
     /// from the files.

@@ -24,7 +24,7 @@ pub struct Settings {
     pub report_dir: Option<PathBuf>,
     /// The device for `auto`.
     pub default_device: Device,
-    /// The maximum bytes that a worker may use of each GPU. `None` without a limit.
+    /// The maximum bytes that a worker may use on each GPU. `None` without a limit.
     pub vram_limit: Option<u64>,
     /// The value of `CUDA_VISIBLE_DEVICES`. The empty text, which hides every GPU, differs from
     /// `None`.

@@ -12,7 +12,7 @@ pub const MANIFEST: &str = "MODELGATE_MANIFEST";
 pub const REPORT_DIR: &str = "MODELGATE_REPORT_DIR";
 /// The device for `device = "auto"`: `cpu` or `cuda:N`.
 pub const DEVICE: &str = "MODELGATE_DEVICE";
-/// The device memory that a worker may use of each GPU, for example `20GB`.
+/// The maximum device memory that a worker may use on each GPU, for example `20GB`.
 pub const VRAM_LIMIT: &str = "MODELGATE_VRAM_LIMIT";
 /// The path of a worker program that replaces the built one.
 pub const WORKER: &str = "MODELGATE_WORKER";

@@ -46,7 +46,7 @@ pub struct ModelIdentity {
     pub id: String,
     /// The hub repository, as `owner/name`. `None` if the model is local.
     pub repo: Option<String>,
-    /// The local path. `None` if the model has a hub repository.
+    /// The local path. `None` if the model comes from a hub repository.
     pub path: Option<String>,
     /// The requested revision of the hub repository. `None` if the model is local.
     pub revision: Option<String>,

@@ -52,7 +52,7 @@ fn parse(line: &[u8], at: Instant) -> Line {
         Err(error) => {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
             Line::Malformed(format!(
-                "event channel of the worker: a line is not an event ({error}): {:?}",
+                "event channel of the worker: a line is not a valid event ({error}): {:?}",
                 text.trim_end()
             ))
         }

@@ -34,7 +34,7 @@ const SIGKILL: i32 = 9;
 
 /// The information about a worker that has ended.
 pub(super) struct EndedWorker<'a> {
-    /// The end of its process.
+    /// The exit status of the worker process.
     pub(super) exit: &'a WorkerExit,
     /// The last part of its output.
     pub(super) output: &'a str,
@@ -107,7 +107,7 @@ fn how(exit: &WorkerExit) -> String {
             "did not end on request and was killed".into()
         }
         WorkerExit { signal: Some(signal), .. } => {
-            format!("was ended by {}", signal::name(*signal))
+            format!("was killed by {}", signal::name(*signal))
         }
         WorkerExit { code: Some(code), .. } => {
             format!("ended unexpectedly with exit code {code}")

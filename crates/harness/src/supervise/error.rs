@@ -126,8 +126,8 @@ impl Reportable for SuperviseError {
                  of the container; see the memory over time in the timeline of the report"
             }
             Cause::Crashed { .. } => {
-                "read the last 64 KiB of the output of the worker in the report; for a crash \
-                 inside a driver, read the system log"
+                "read the end of the worker output in the report (the last 64 KiB); or, if a \
+                 driver crashed, read the system log"
             }
         };
         hint.to_owned()

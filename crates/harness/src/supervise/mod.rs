@@ -1,7 +1,7 @@
 //! Supervises workers: one process per model, watched from its start until it is reaped.
 //!
-//! All behaviour of the process (a crash, a hang, full memory, invalid events) becomes part of the
-//! measurement of one model. This module depends on the protocol, and not on an engine.
+//! Every outcome of the process (for example a crash, a hang, exhausted memory or invalid events) is
+//! recorded in the measurement of its model. This module depends on the protocol, not on an engine.
 
 mod channel;
 mod control_group;

@@ -217,7 +217,7 @@ pub struct RecordedError {
 }
 
 impl RecordedError {
-    /// Returns the record of `error`.
+    /// Converts `error` to the form that is stored.
     pub(crate) fn of(error: &WorkerError) -> RecordedError {
         RecordedError { kind: error.kind(), message: error.to_string(), hint: error.hint() }
     }
@@ -268,13 +268,13 @@ impl Reportable for WorkerError {
             }
             WorkerError::MissingLibrary(missing) => missing.hint(),
             WorkerError::NoAnswer { .. } => {
-                "make the worker print its engine as one line of JSON and end if it gets this \
-                 argument"
+                "change the worker: with this argument, it prints its engine as one line of JSON and \
+                 exits"
             }
             WorkerError::Interrupted { .. } => "start the run again",
             WorkerError::InvalidReply { .. } => {
-                "make the worker print its engine as one line of JSON and end if it gets this \
-                 argument; or rebuild the worker from the sources of this version"
+                "change the worker: with this argument, it prints its engine as one line of JSON and \
+                 exits; or rebuild the worker from the sources of this version"
             }
             WorkerError::CannotBuild { capability, obstacle, .. } => {
                 return format!(

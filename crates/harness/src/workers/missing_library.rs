@@ -41,8 +41,8 @@ impl MissingLibrary {
     /// Returns a hint how to get the library.
     pub(crate) fn hint(&self) -> &'static str {
         if self.belongs_to_driver() {
-            "install the NVIDIA driver, which contains this library; or give the container the GPU \
-             and the libraries of the driver"
+            "install the NVIDIA driver, which contains this library; or, in a container, expose the \
+             GPU and the driver libraries to it (for example `docker run --gpus all`)"
         } else if self.library.starts_with("libcu") || self.library.starts_with("libnv") {
             "install the version of the CUDA toolkit that the worker was built with, which \
              contains this library; or add the folder of the library to LD_LIBRARY_PATH"

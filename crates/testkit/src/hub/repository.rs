@@ -93,7 +93,7 @@ impl Repository {
         self
     }
 
-    /// Replaces the SHA-256 of a large file by a wrong one.
+    /// Replaces the listed SHA-256 of the large file at `path` with a wrong one.
     pub fn mislabelled(mut self, path: &str) -> Repository {
         let file = self.files.get_mut(path).expect("the repository has the file");
         file.sha256 = Some("0".repeat(64));

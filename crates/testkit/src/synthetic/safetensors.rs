@@ -59,7 +59,7 @@ fn bytes(tensor: &TensorShape) -> u64 {
     2 * tensor.elements()
 }
 
-/// Distributes the tensors, in their order, over shards of at most `max_bytes` bytes.
+/// Splits the tensors, in their order, into shards of at most `max_bytes` bytes.
 fn shards(list: &[(u64, TensorShape)], max_bytes: u64) -> Vec<&[(u64, TensorShape)]> {
     let mut shards = Vec::new();
     let (mut first, mut size) = (0, 0);

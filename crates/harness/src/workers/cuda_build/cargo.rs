@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn cargo_inherits_the_variables_of_the_user_and_not_those_of_tests() {
+    fn cargo_inherits_user_variables_but_not_test_variables() {
         let mut own = Variables::default();
         let removed = [
             "CARGO",

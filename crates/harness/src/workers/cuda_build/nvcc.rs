@@ -122,14 +122,14 @@ fn version(program: &Path, variables: &Variables, interrupt: &Interrupt) -> Resu
     let output = output.map_err(|reason| match reason {
         RunError::NotStarted(error) => format!("{shown} cannot be started: {error}"),
         RunError::TimedOut => {
-            format!("{shown} --version did not end within {} s", TIME_LIMIT.as_secs())
+            format!("`{shown} --version` did not exit within {} s", TIME_LIMIT.as_secs())
         }
         RunError::Interrupted(signal) => format!("{} ended the run", signal::name(signal)),
     })?;
     release(&output.stdout).ok_or_else(|| {
         let status = output.status.map_or("unknown".to_owned(), |status| status.to_string());
         format!(
-            "the output of {shown} --version ({status}) has no release of CUDA: {:?}",
+            "`{shown} --version` ({status}): expected a CUDA release in the output, found {:?}",
             output.stdout.trim()
         )
     })
@@ -210,7 +210,7 @@ mod tests {
     fn a_program_without_a_release_is_not_a_compiler() {
         let toolkit = toolkit("unknown");
         let error = find(&[("CUDA_HOME", toolkit.path())]).expect_err("refused");
-        assert!(error.contains("has no release of CUDA"), "{error}");
+        assert!(error.contains("expected a CUDA release"), "{error}");
     }
 
     #[test]
