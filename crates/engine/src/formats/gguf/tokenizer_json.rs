@@ -1,9 +1,9 @@
 //! Converts the vocabulary of a GGUF file to a `tokenizer.json`.
 //!
 //! The metadata have the meaning that llama.cpp defines (`llama-vocab.cpp`, `conversion/base.py`).
-//! The result is equivalent to the `tokenizer.json` of the model, so that both give the same token
-//! ids. For that, texts of Qwen2 are normalized, as in the reference and unlike in llama.cpp. This
-//! module only converts the data; it does not encode texts.
+//! The result gives the token ids of llama.cpp, with one exception: texts of Qwen2 are normalized, as
+//! by the `tokenizer.json` of the model and unlike in llama.cpp. This module only converts the data;
+//! it does not encode texts.
 
 use super::merges::{MAX_MERGES, merges_by_score, split_pair};
 use super::tokens::{Token, TokenKind};
