@@ -241,7 +241,7 @@ fn network_faults() -> Vec<FaultCase> {
             "a server without TLS",
             Kind::Tls,
             &["cannot establish a TLS connection"],
-            &["SSL_CERT_FILE", "http"],
+            &["SSL_CERT_FILE", "HTTPS"],
         )
         .change_run(|run, setup| {
             run.env("HF_ENDPOINT", setup.hub.endpoint().replace("http:", "https:"))
@@ -358,7 +358,7 @@ fn content_faults() -> Vec<FaultCase> {
             "a cached shard of the wrong size in offline mode",
             Kind::Corrupt,
             &["the cached file is damaged", "expected", SHARD],
-            &["prefetch tiny", "replaced"],
+            &["prefetch tiny", "replaces"],
         )
         .change_cache(|setup: &Setup| edit::truncate(&setup.cached_file(SHARD), 1000))
         .env("HF_HUB_OFFLINE", "1"),
@@ -548,7 +548,7 @@ fn process_faults() -> Vec<FaultCase> {
             FaultCase::new(
                 "a worker that sends an invalid event",
                 Kind::Protocol,
-                &["not an event"],
+                &["not a valid event"],
                 &["protocol"],
             ),
             "#!/bin/sh\necho nonsense >&3\nsleep 60",

@@ -169,11 +169,7 @@ fn synthetic_weights_need_no_quantization_error() {
 fn a_generation_that_differs_from_the_request_fails_only_generation() {
     let (_folder, models) = tiny_entry();
     for (from, to, message_part) in [
-        (
-            "prompt_tokens=fixed or [1, 2]",
-            "prompt_tokens=[1, 2]",
-            "differ from the 512 requested tokens",
-        ),
+        ("prompt_tokens=fixed or [1, 2]", "prompt_tokens=[1, 2]", "are not the 512 requested ones"),
         ("[3] * generation[\"max_tokens\"]", "[3] * 9", "9 tokens were generated, expected 64"),
         ("non_finite_logits=0", "non_finite_logits=7", "7 logits are NaN or infinite"),
         ("repeated_identically=True", "repeated_identically=False", "in the second run"),

@@ -295,7 +295,7 @@ fn files_of_another_tool_are_verified_with_the_names_of_their_contents() {
     let error = error(host.open());
     assert_eq!(error.kind, FailureKind::Corrupt, "{error}");
     assert!(error.message.contains("the cached file is damaged: sha256 "), "{error}");
-    assert!(error.hint.contains("prefetch tiny") && error.hint.contains("replaced"), "{error:?}");
+    assert!(error.hint.contains("prefetch tiny") && error.hint.contains("replaces"), "{error:?}");
 }
 
 #[test]

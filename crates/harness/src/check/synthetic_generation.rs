@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_different_prompt_or_length_fails() {
-        assert_fails(&changed(|g| g.prompt_tokens[2] = 8), "differ from the 3 requested tokens");
+        assert_fails(&changed(|g| g.prompt_tokens[2] = 8), "are not the 3 requested ones");
         let cut = |g: &mut Generation, length: usize| {
             g.tokens.truncate(length);
             g.logprobs.truncate(length);

@@ -25,7 +25,7 @@ pub enum GpuError {
     },
     /// The GPU is in MIG mode: its memory cannot be measured.
     #[error(
-        "{model} needs the GPU {device}, which is {} ({}) in MIG mode: the memory of MIG slices \
+        "{model} needs GPU {device}, which is {} ({}) in MIG mode: the memory of MIG slices \
          cannot be measured",
         gpu.name,
         gpu.uuid
@@ -40,7 +40,7 @@ pub enum GpuError {
     },
     /// The device is a slice of a GPU in MIG mode.
     #[error(
-        "{model} needs the GPU {device}, which {CUDA_VISIBLE_DEVICES} sets to {slice}, a MIG \
+        "{model} needs GPU {device}, which {CUDA_VISIBLE_DEVICES} sets to {slice}, a MIG \
          slice: the memory of MIG slices cannot be measured"
     )]
     MigSlice {

@@ -421,7 +421,7 @@ fn a_worker_for_another_gpu_or_a_newer_driver_is_refused_before_the_load() {
 fn a_gpu_hidden_by_cuda_visible_devices_is_reported_with_the_cause() {
     let mut scene = Scene::passing();
     scene.settings.visible_devices = Some("-1".into());
-    let parts = ["m needs the GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 devices"];
+    let parts = ["m needs GPU cuda:0", "CUDA_VISIBLE_DEVICES=\"-1\" shows 0 devices"];
     assert_refused(&scene.measure(), FailureKind::DeviceNotFound, &parts);
 }
 
