@@ -21,6 +21,9 @@ const NAMES: usize = 87;
 /// The number of distinct results in the golden data.
 const RESULTS: usize = 31;
 
+/// The character that the engine refuses, because it marks special tokens internally.
+const RESERVED: char = '\u{10ffff}';
+
 /// The golden data.
 #[derive(Deserialize)]
 struct Golden {
@@ -74,7 +77,12 @@ fn ids_of_every_pre_tokenizer_match_llama_cpp() {
         let dir = tempfile::tempdir().unwrap();
         let model = loaded(&request(dir.path(), name, golden.tokens));
         for (text, expected) in golden.texts.iter().zip(&golden.results[*result]) {
-            let found = model.encode(text, true).unwrap();
+            let found = model.encode(text, true);
+            if text.contains(RESERVED) {
+                assert!(found.unwrap_err().message.contains("U+10FFFF"), "{name}");
+                continue;
+            }
+            let found = found.unwrap();
             if found != *expected {
                 wrong.push(format!("{name} {text:?}: {found:?}, expected {expected:?}"));
             }
