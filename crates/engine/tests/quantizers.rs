@@ -17,8 +17,10 @@ use serde_json::Value;
 const RATIO: f64 = 1.01;
 
 /// The types that a load quantizes to, with their names in candle.
-const TYPES: [(DType, GgmlDType); 5] = [
+const TYPES: [(DType, GgmlDType); 7] = [
     (DType::Q4_0, GgmlDType::Q4_0),
+    (DType::Q5_0, GgmlDType::Q5_0),
+    (DType::Q5_1, GgmlDType::Q5_1),
     (DType::Q4K, GgmlDType::Q4K),
     (DType::Q5K, GgmlDType::Q5K),
     (DType::Q6K, GgmlDType::Q6K),
@@ -122,8 +124,8 @@ fn dequantized_values_match_ggml() {
 }
 
 #[test]
-fn blocks_of_q4_0_and_q8_0_equal_those_of_ggml() {
-    for dtype in [DType::Q4_0, DType::Q8_0] {
+fn blocks_of_types_with_blocks_of_32_equal_those_of_ggml() {
+    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q8_0] {
         for row in rows(&dtype).iter().filter(|row| row.squared_error.is_some()) {
             let ours = quantize_rows(&row.values, &dtype).unwrap().bytes;
             assert!(ours == row.blocks, "{dtype}, {}", row.kind);

@@ -1,5 +1,5 @@
 //! Features of decoders that the tiny Llama does not use: biases, tied embeddings, heads of another
-//! width, sliding windows. With random weights, the tests show that batches of any size give equal logits
+//! width, rows that a block of 256 does not divide, sliding windows. With random weights, the tests show that batches of any size give equal logits
 //! and that each feature has an effect. `families.rs` compares with a reference.
 
 #![allow(clippy::unwrap_used)]
@@ -7,7 +7,7 @@
 mod common;
 
 use common::{largest_difference, loaded, request, rows, tiny};
-use modelgate_protocol::Scheme;
+use modelgate_protocol::{DType, Scheme};
 use modelgate_testkit::safetensors_edit::set_value;
 use modelgate_testkit::shapes::write_random_model;
 use std::path::Path;
@@ -80,5 +80,40 @@ fn rows_not_divisible_by_the_block_size_stay_float_in_a_quantized_model() {
         let quantized = tensor.shape.len() == 2 && row.is_multiple_of(32);
         assert_eq!(tensor.dtype.is_quantized(), quantized, "{}", tensor.name);
         assert_eq!(tensor.reason.is_none(), quantized, "{}", tensor.name);
+    }
+}
+
+#[test]
+fn rows_not_divisible_by_256_have_the_fallback_type_of_llama_cpp() {
+    let config = CONFIG
+        .replace("\"hidden_size\": 128", "\"hidden_size\": 160")
+        .replace("\"intermediate_size\": 256", "\"intermediate_size\": 320");
+    let dir = written(&config);
+    for (scheme, base, fallback, max_nmse) in [
+        (Scheme::Q4K, DType::Q4K, DType::Q5_0, 4e-3),
+        (Scheme::Q5K, DType::Q5K, DType::Q5_1, 4e-3),
+        (Scheme::Q6K, DType::Q6K, DType::Q8_0, 1e-4),
+    ] {
+        let (model, events) = common::load(&request(dir.path(), scheme));
+        let (mut found_base, mut found_fallback) = (0, 0);
+        for tensor in common::inventory(&events).iter().filter(|t| t.shape.len() == 2) {
+            let row = *tensor.shape.last().unwrap();
+            let name = &tensor.name;
+            if row.is_multiple_of(256) {
+                assert_eq!(tensor.dtype, base, "{name}");
+                found_base += 1;
+                continue;
+            }
+            assert_eq!(tensor.dtype, fallback, "{name}");
+            let reason = tensor.reason.as_deref().unwrap();
+            assert!(reason.contains(&format!("rows of {row}")), "{name}: {reason}");
+            let nmse = tensor.nmse.unwrap().get();
+            assert!((1e-6..max_nmse).contains(&nmse), "{name}: {nmse}");
+            found_fallback += 1;
+        }
+        // the output matrices of attention have rows of 256 values
+        assert_eq!((found_base, found_fallback), (2, 13), "{scheme}");
+        let logits = rows(&model.unwrap().forward(&tokens(), 0).unwrap());
+        assert!(logits.iter().flatten().all(|logit| logit.is_finite()), "{scheme}");
     }
 }

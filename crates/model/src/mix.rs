@@ -4,7 +4,7 @@
 //! bits to the matrices with the highest loss: values, the outputs of attention and of the
 //! feed-forward network, embedding and output matrix.
 
-use crate::rule::role;
+use crate::rule::{divides, fallback, role};
 use modelgate_protocol::{DType, Role, Scheme};
 
 /// The types in a mix.
@@ -59,14 +59,13 @@ impl Mix {
         if is_bulk(name, role) {
             return *dtype == self.bulk(shape);
         }
-        !falls_back(&self.base, shape) || FALLBACKS.iter().any(|(_, other)| dtype == other)
+        !falls_back(&self.base, shape) || FALLBACKS.contains(dtype)
     }
 
     /// Returns the type of most matrices with this shape.
     pub fn bulk(&self, shape: &[u64]) -> DType {
-        let fallback = FALLBACKS.iter().find(|(dtype, _)| *dtype == self.base);
-        match fallback {
-            Some((_, other)) if falls_back(&self.base, shape) => other.clone(),
+        match fallback(&self.base) {
+            Some(fallback) if falls_back(&self.base, shape) => fallback,
             _ => self.base.clone(),
         }
     }
@@ -93,19 +92,11 @@ impl Mix {
     }
 }
 
-/// The types that llama.cpp uses if the block of a type does not divide the rows
-/// (`tensor_type_fallback`).
-const FALLBACKS: [(DType, DType); 5] = [
-    (DType::Q2K, DType::Q4_0),
-    (DType::Q3K, DType::Q4_0),
-    (DType::Q4K, DType::Q5_0),
-    (DType::Q5K, DType::Q5_1),
-    (DType::Q6K, DType::Q8_0),
-];
+/// The fallback types of all types of a mix.
+const FALLBACKS: [DType; 4] = [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q8_0];
 
 fn falls_back(dtype: &DType, shape: &[u64]) -> bool {
-    let row = shape.last().copied().unwrap_or(0);
-    !dtype.block().is_some_and(|(block, _)| row.is_multiple_of(block))
+    !divides(dtype, shape.last().copied().unwrap_or(0))
 }
 
 /// Returns the bits per weight of a type.

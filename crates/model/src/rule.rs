@@ -11,9 +11,26 @@ pub struct Placement {
     pub role: Role,
     /// The quantized type; `None` if the tensor keeps a float type.
     pub quantized: Option<DType>,
-    /// Why the scheme does not quantize the tensor. `None` if it does, or if it requests no
-    /// quantization.
+    /// Why the tensor does not have the type of the scheme. `None` if it does, or if the scheme
+    /// requests no quantization.
     pub reason: Option<String>,
+}
+
+/// Returns the type of a matrix whose rows the block of `dtype` does not divide. `None` if the
+/// matrix stays unquantized. Source: `tensor_type_fallback` in `llama-quant.cpp` of llama.cpp.
+pub(crate) fn fallback(dtype: &DType) -> Option<DType> {
+    Some(match dtype {
+        DType::Q2K | DType::Q3K => DType::Q4_0,
+        DType::Q4K => DType::Q5_0,
+        DType::Q5K => DType::Q5_1,
+        DType::Q6K => DType::Q8_0,
+        _ => return None,
+    })
+}
+
+/// Returns whether the block size of `dtype` divides a row of `row` values.
+pub(crate) fn divides(dtype: &DType, row: u64) -> bool {
+    row != 0 && dtype.block().is_some_and(|(block, _)| row.is_multiple_of(block))
 }
 
 /// Returns the type of a float tensor in memory. On the CPU it is f32, the type of its arithmetic.
@@ -68,16 +85,19 @@ pub fn residence(name: &str, shape: &[u64], scheme: Scheme) -> Placement {
     let Some(dtype) = scheme.dtype() else {
         return Placement { role, quantized: None, reason: None };
     };
+    if !role.is_quantizable() {
+        let reason = format!("{} tensors are not quantized", role.name());
+        return Placement { role, quantized: None, reason: Some(reason) };
+    }
     let (block, _) = dtype.block().unwrap_or((1, 1));
     let row = shape.last().copied().unwrap_or(0);
-    let reason = if !role.is_quantizable() {
-        Some(format!("{} tensors are not quantized", role.name()))
-    } else if row == 0 || !row.is_multiple_of(block) {
-        Some(format!("its rows of {row} are not a multiple of the block size {block} of {dtype}"))
-    } else {
-        None
-    };
-    Placement { role, quantized: reason.is_none().then_some(dtype), reason }
+    if divides(&dtype, row) {
+        return Placement { role, quantized: Some(dtype), reason: None };
+    }
+    let reason =
+        format!("its rows of {row} are not a multiple of the block size {block} of {dtype}");
+    let quantized = fallback(&dtype).filter(|fallback| divides(fallback, row));
+    Placement { role, quantized, reason: Some(reason) }
 }
 
 #[cfg(test)]
@@ -112,7 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn rows_not_divisible_by_the_block_size_stay_unquantized_with_a_reason() {
+    fn rows_not_divisible_by_the_block_size_have_a_fallback_type() {
+        for (scheme, expected) in
+            [(Scheme::Q4K, DType::Q5_0), (Scheme::Q5K, DType::Q5_1), (Scheme::Q6K, DType::Q8_0)]
+        {
+            let placed = residence("a.q_proj.weight", &[64, 576], scheme);
+            assert_eq!(placed.quantized, Some(expected));
+            let reason = placed.reason.expect("a reason");
+            assert!(reason.contains("rows of 576") && reason.contains("256"), "{reason}");
+            assert_eq!(residence("a.q_proj.weight", &[64, 300], scheme).quantized, None);
+        }
+    }
+
+    #[test]
+    fn rows_that_no_block_divides_stay_unquantized_with_a_reason() {
         let placed = residence("a.q_proj.weight", &[64, 3420], Scheme::Q8_0);
         assert_eq!(placed.quantized, None);
         assert_eq!(

@@ -36,8 +36,8 @@ pub struct Tensor {
     /// The role in the architecture.
     #[serde(alias = "rule")]
     pub role: Role,
-    /// Why the scheme did not quantize the tensor. `None` if it did, or if nothing was to be
-    /// quantized.
+    /// Why the tensor does not have the type of the scheme. `None` if it does, or if nothing was to
+    /// be quantized.
     pub reason: Option<String>,
 }
 

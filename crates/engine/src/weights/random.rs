@@ -48,6 +48,13 @@ impl BlockRecipe {
         };
         let (before, random, after) = match dtype {
             DType::Q4_0 => (bytes(scale(4, 1.0)).to_vec(), 16, Vec::new()),
+            DType::Q5_0 => (bytes(scale(5, 1.0)).to_vec(), 20, Vec::new()),
+            DType::Q5_1 => {
+                let d = scale(5, 1.0);
+                // values are d * quant + minimum
+                let minimum = half::f16::from_f64(d.to_f64() * -15.5);
+                ([bytes(d), bytes(minimum)].concat(), 20, Vec::new())
+            }
             DType::Q8_0 => (bytes(scale(8, 1.0)).to_vec(), 32, Vec::new()),
             DType::Q4K => (with_minima(4), 128, Vec::new()),
             DType::Q5K => (with_minima(5), 160, Vec::new()),
@@ -147,7 +154,16 @@ mod tests {
 
     #[test]
     fn blocks_of_every_type_have_the_requested_standard_deviation() {
-        for dtype in [DType::Q4_0, DType::Q8_0, DType::Q4K, DType::Q5K, DType::Q6K] {
+        let types = [
+            DType::Q4_0,
+            DType::Q5_0,
+            DType::Q5_1,
+            DType::Q8_0,
+            DType::Q4K,
+            DType::Q5K,
+            DType::Q6K,
+        ];
+        for dtype in types {
             for expected in [1.0, 1.0 / 28672f64.sqrt()] {
                 let recipe = BlockRecipe::new(&dtype, expected).expect("a recipe");
                 let (elements, size) = dtype.block().expect("blocks");
