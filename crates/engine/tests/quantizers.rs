@@ -124,8 +124,9 @@ fn dequantized_values_match_ggml() {
 }
 
 #[test]
-fn blocks_of_types_with_blocks_of_32_equal_those_of_ggml() {
-    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q8_0] {
+fn blocks_of_types_without_a_minimum_equal_those_of_ggml() {
+    // if the scale of a block of q5_1 is 0, its quants have no effect, and differ from those of ggml
+    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q8_0] {
         for row in rows(&dtype).iter().filter(|row| row.squared_error.is_some()) {
             let ours = quantize_rows(&row.values, &dtype).unwrap().bytes;
             assert!(ours == row.blocks, "{dtype}, {}", row.kind);
@@ -169,13 +170,15 @@ fn rows_of(magnitude: f32) -> Vec<Vec<f32>> {
 #[test]
 fn every_magnitude_of_f32_is_finite_after_quantization_or_refused() {
     for (dtype, ggml) in TYPES {
+        // the minimum of a block of q5_1 is an f16, whose largest value is 65504
+        let min_refused = if dtype == DType::Q5_1 { 16 } else { 18 };
         let mut refused = [false; 5];
         for exponent in -149..128 {
             let rows = rows_of(2f32.powi(exponent));
             for (kind, (row, refused)) in rows.iter().zip(&mut refused).enumerate() {
                 let told = format!("{dtype}, kind {kind}, 2^{exponent}");
                 let Some(found) = quantize_rows(row, &dtype) else {
-                    assert!(exponent >= 18, "{told}: refused");
+                    assert!(exponent >= min_refused, "{told}: refused");
                     *refused = true;
                     continue;
                 };

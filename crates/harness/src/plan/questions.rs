@@ -20,9 +20,11 @@ pub(super) fn questions(model: &Model) -> Vec<Question> {
         max_tokens: MAX_TOKENS,
         expect: expect.iter().map(|answer| (*answer).to_owned()).collect(),
     };
+    // Small healthy models must pass: SmolLM2 135M Instruct answers both in transformers, but fails at
+    // arithmetic.
     vec![
         ask("capital", "What is the capital of France? Answer in one sentence.", &["Paris"]),
-        ask("sum", "What is 7 plus 5? Answer in one sentence.", &["12", "twelve"]),
+        ask("opposite", "What is the opposite of hot? Answer in one sentence.", &["cold", "cool"]),
     ]
 }
 
