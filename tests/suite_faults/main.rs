@@ -20,13 +20,12 @@ const VERBOSE_WORKER: &str = "#!/bin/sh\nenv >&2\nexec \"$WORKER\"";
 
 /// Patterns of values that differ between runs, and their replacements.
 const VARYING: [(&str, &str); 9] = [
-    // any shard can be the first to fail
-    (r"\b0-\d+/\d{4,}", "0-[last]/[size]"),
     (r"\[tmp\]/\.tmp\w+", "[tmp]"),
     (r"127\.0\.0\.1:\d+", "[hub]"),
     (r"\d+(\.\d+)? (s|ms)\b", "[time]"),
     // the files of a repository are downloaded concurrently, and the first failure is reported
     (r"\), [\w.-]+\.(json|safetensors|jinja): ", "), [file]: "),
+    (r"\b0-\d+/\d{4,}", "0-[last]/[size]"),
     (r"\d+ of \d+ bytes", "[bytes]"),
     (r"\b[0-9a-f]{64}\b", "[sha256]"),
     (r"[\d.]+ [kMGT]?B (free|are free)\b", "[size] $1"),

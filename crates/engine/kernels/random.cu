@@ -1,4 +1,5 @@
-// Generates random weights in place. `src/weights/random.rs` generates the same weights on the host, bit for bit.
+// Generates random weights in place. `src/weights/random.rs` generates the same weights on the host,
+// bit for bit.
 
 #include <cuda_bf16.h>
 #include <stdint.h>

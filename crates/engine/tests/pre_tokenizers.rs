@@ -6,12 +6,10 @@
 
 mod common;
 
-use common::{failed, fixtures, gguf_alone, loaded, tiny};
-use modelgate_protocol::{Request, Scheme};
-use modelgate_testkit::gguf::{GgmlDType, GgufWriter, Vocabulary, uniform};
-use modelgate_testkit::shapes::write_random_model;
+use common::{failed, fixtures, gguf_with_vocabulary, loaded, tiny, write_minimal_model};
+use modelgate_protocol::Request;
+use modelgate_testkit::gguf::Vocabulary;
 use serde::Deserialize;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -28,7 +26,7 @@ const RESERVED: char = '\u{10ffff}';
 #[derive(Deserialize)]
 struct Golden {
     /// The number of tokens in the vocabulary.
-    tokens: usize,
+    tokens: u64,
     texts: Vec<String>,
     /// The index in `results` for each name of a pre-tokenizer.
     names: BTreeMap<String, usize>,
@@ -55,18 +53,11 @@ fn vocabulary(name: &str) -> Vec<u8> {
 }
 
 /// Returns a request for a minimal model with the pre-tokenizer `name`. Only the tokenizer is used.
-fn request(dir: &Path, name: &str, tokens: usize) -> Request {
-    let config = json!({
-        "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 32,
-        "num_attention_heads": 1, "vocab_size": tokens, "max_position_embeddings": 2048,
-    });
-    write_random_model(dir, &config.to_string(), 1, &tiny());
-    let (file, source) = (dir.join("model.gguf"), dir.join("vocabulary.gguf"));
+fn request(dir: &Path, name: &str, tokens: u64) -> Request {
+    write_minimal_model(dir, tokens, &tiny());
+    let source = dir.join("vocabulary.gguf");
     std::fs::write(&source, vocabulary(name)).unwrap();
-    let dtype = uniform(GgmlDType::F32);
-    let vocabulary = Vocabulary::OfGguf(&source);
-    GgufWriter { vocabulary, ..GgufWriter::new(&dtype) }.write(dir, &file);
-    gguf_alone(&file, Scheme::None)
+    gguf_with_vocabulary(dir, Vocabulary::OfGguf(&source))
 }
 
 #[test]

@@ -7,12 +7,13 @@
 
 mod common;
 
-use common::{fixtures, gguf_alone, loaded, messages, request, sha256};
+use common::{
+    fixtures, gguf_with_vocabulary, loaded, messages, request, sha256, write_minimal_model,
+};
 use modelgate_engine::Model;
 use modelgate_protocol::Scheme;
-use modelgate_testkit::gguf::{GgmlDType, GgufWriter, Vocabulary, uniform};
-use modelgate_testkit::shapes::write_random_model;
-use serde_json::{Value, json};
+use modelgate_testkit::gguf::Vocabulary;
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// The models, each with its name in the golden data and its folder.
@@ -47,22 +48,15 @@ fn model(name: &str, folder_name: &str, from: From) -> Model {
     let own = read(folder(folder_name).join("config.json"));
     let rows = own["vocab_size"].as_u64();
     let rows = rows.or(own["thinker_config"]["text_config"]["vocab_size"].as_u64()).unwrap();
-    let config = json!({
-        "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 32,
-        "num_attention_heads": 1, "vocab_size": rows, "max_position_embeddings": 2048,
-    });
     let dir = tempfile::tempdir().unwrap();
-    write_random_model(dir.path(), &config.to_string(), 1, &folder(folder_name));
-    let dtype = uniform(GgmlDType::F32);
-    let file = dir.path().join("model.gguf");
+    write_minimal_model(dir.path(), rows, &folder(folder_name));
     let vocabulary = fixtures().join(format!("golden/llama_cpp/{name}.vocab.gguf"));
     let vocabulary = match from {
         From::TokenizerJson => return loaded(&request(dir.path(), Scheme::None)),
         From::LlamaCpp => Vocabulary::OfGguf(&vocabulary),
         From::Testkit => Vocabulary::OfSourceFolder,
     };
-    GgufWriter { vocabulary, ..GgufWriter::new(&dtype) }.write(dir.path(), &file);
-    loaded(&gguf_alone(&file, Scheme::None))
+    loaded(&gguf_with_vocabulary(dir.path(), vocabulary))
 }
 
 fn ids(value: &Value) -> Vec<u32> {

@@ -1,6 +1,7 @@
 //! Features of decoders that the tiny Llama does not use: biases, tied embeddings, heads of another
-//! width, rows that a block of 256 does not divide, sliding windows. With random weights, the tests show that batches of any size give equal logits
-//! and that each feature has an effect. `families.rs` compares with a reference.
+//! width, rows that a block of 256 does not divide, sliding windows. With random weights, the tests
+//! show that batches of any size give equal logits and that each feature has an effect.
+//! `families.rs` compares with a reference.
 
 #![allow(clippy::unwrap_used)]
 

@@ -4,7 +4,7 @@
 //! bits to the matrices with the highest loss: values, the outputs of attention and of the
 //! feed-forward network, embedding and output matrix.
 
-use crate::rule::{divides, fallback, role};
+use crate::rule::{FALLBACKS, divides, fallback, role};
 use modelgate_protocol::{DType, Role, Scheme};
 
 /// The types in a mix.
@@ -59,13 +59,13 @@ impl Mix {
         if is_bulk(name, role) {
             return *dtype == self.bulk(shape);
         }
-        !falls_back(&self.base, shape) || FALLBACKS.contains(dtype)
+        !falls_back(&self.base, shape) || FALLBACKS.iter().any(|(_, other)| dtype == other)
     }
 
     /// Returns the type of most matrices with this shape.
     pub fn bulk(&self, shape: &[u64]) -> DType {
         match fallback(&self.base) {
-            Some(fallback) if falls_back(&self.base, shape) => fallback,
+            Some(other) if falls_back(&self.base, shape) => other,
             _ => self.base.clone(),
         }
     }
@@ -91,9 +91,6 @@ impl Mix {
         (counted > 0 && counted >= weights / 2).then(|| bytes as f64 * 8.0 / counted as f64)
     }
 }
-
-/// The fallback types of all types of a mix.
-const FALLBACKS: [DType; 4] = [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q8_0];
 
 fn falls_back(dtype: &DType, shape: &[u64]) -> bool {
     !divides(dtype, shape.last().copied().unwrap_or(0))

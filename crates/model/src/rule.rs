@@ -16,16 +16,19 @@ pub struct Placement {
     pub reason: Option<String>,
 }
 
-/// Returns the type of a matrix whose rows the block of `dtype` does not divide. `None` if the
-/// matrix stays unquantized. Source: `tensor_type_fallback` in `llama-quant.cpp` of llama.cpp.
+/// The block types, each with the type that replaces it in matrices whose rows its block does not
+/// divide. Source: `tensor_type_fallback` in `llama-quant.cpp` of llama.cpp.
+pub(crate) const FALLBACKS: [(DType, DType); 5] = [
+    (DType::Q2K, DType::Q4_0),
+    (DType::Q3K, DType::Q4_0),
+    (DType::Q4K, DType::Q5_0),
+    (DType::Q5K, DType::Q5_1),
+    (DType::Q6K, DType::Q8_0),
+];
+
+/// Returns the type in [`FALLBACKS`] that replaces `dtype`. `None` if there is none.
 pub(crate) fn fallback(dtype: &DType) -> Option<DType> {
-    Some(match dtype {
-        DType::Q2K | DType::Q3K => DType::Q4_0,
-        DType::Q4K => DType::Q5_0,
-        DType::Q5K => DType::Q5_1,
-        DType::Q6K => DType::Q8_0,
-        _ => return None,
-    })
+    FALLBACKS.iter().find(|(base, _)| base == dtype).map(|(_, other)| other.clone())
 }
 
 /// Returns whether the block size of `dtype` divides a row of `row` values.
@@ -96,7 +99,7 @@ pub fn residence(name: &str, shape: &[u64], scheme: Scheme) -> Placement {
     }
     let reason =
         format!("its rows of {row} are not a multiple of the block size {block} of {dtype}");
-    let quantized = fallback(&dtype).filter(|fallback| divides(fallback, row));
+    let quantized = fallback(&dtype).filter(|other| divides(other, row));
     Placement { role, quantized, reason: Some(reason) }
 }
 

@@ -6,6 +6,8 @@ use modelgate_engine::Model;
 use modelgate_protocol::{
     Event, Failure, GenerationRequest, Message, ModelFiles, Request, Scheme, Tensor,
 };
+use modelgate_testkit::gguf::{GgmlDType, GgufWriter, Vocabulary, uniform};
+use modelgate_testkit::shapes::write_random_model;
 use modelgate_testkit::{model_files, requests};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -39,6 +41,25 @@ pub fn gguf_alone(file: &Path, quantization: Scheme) -> Request {
 
 fn with_context(files: ModelFiles, quantization: Scheme) -> Request {
     Request { context: Some(2048), ..requests::load(files, quantization) }
+}
+
+/// Writes a minimal model with `rows` tokens and random weights into `dir`, with the tokenizer in the
+/// folder `tokenizer`. For tests that use only the tokenizer.
+pub fn write_minimal_model(dir: &Path, rows: u64, tokenizer: &Path) {
+    let config = serde_json::json!({
+        "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 32,
+        "num_attention_heads": 1, "vocab_size": rows, "max_position_embeddings": 2048,
+    });
+    write_random_model(dir, &config.to_string(), 1, tokenizer);
+}
+
+/// Writes the model in `dir` as a GGUF file with `vocabulary`, and returns a request for that file
+/// only.
+pub fn gguf_with_vocabulary(dir: &Path, vocabulary: Vocabulary) -> Request {
+    let dtype = uniform(GgmlDType::F32);
+    let file = dir.join("model.gguf");
+    GgufWriter { vocabulary, ..GgufWriter::new(&dtype) }.write(dir, &file);
+    gguf_alone(&file, Scheme::None)
 }
 
 /// Loads a model, and returns the outcome with all events.

@@ -23,7 +23,8 @@ pub struct ManifestError {
     pub location: String,
     /// The problem: expected and found.
     pub message: String,
-    /// The number and text of the line of the manifest that contains the error. `None` if the position is unknown or the line is empty.
+    /// The number and text of the line of the manifest that contains the error. `None` if the
+    /// position is unknown or the line is empty.
     pub excerpt: Option<String>,
     /// How to fix it.
     pub hint: String,
