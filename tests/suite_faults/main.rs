@@ -19,7 +19,7 @@ use std::process::ExitCode;
 const VERBOSE_WORKER: &str = "#!/bin/sh\nenv >&2\nexec \"$WORKER\"";
 
 /// Patterns of values that differ between runs, and their replacements.
-const VARYING: [(&str, &str); 9] = [
+const VARYING: [(&str, &str); 11] = [
     (r"\[tmp\]/\.tmp\w+", "[tmp]"),
     (r"127\.0\.0\.1:\d+", "[hub]"),
     (r"\d+(\.\d+)? (s|ms)\b", "[time]"),
@@ -27,6 +27,8 @@ const VARYING: [(&str, &str); 9] = [
     (r"\), [\w.-]+\.(json|safetensors|jinja): ", "), [file]: "),
     (r"\b0-\d+/\d{4,}", "0-[last]/[size]"),
     (r"\d+ of \d+ bytes", "[bytes]"),
+    (r"expected \d+ as listed", "expected [size] as listed"),
+    (r"only \d+ bytes were received", "only [bytes] were received"),
     (r"\b[0-9a-f]{64}\b", "[sha256]"),
     (r"[\d.]+ [kMGT]?B (free|are free)\b", "[size] $1"),
     (r"(lookup address information): .*; tried", "$1: [reason]; tried"),
