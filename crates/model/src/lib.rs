@@ -7,7 +7,6 @@
 mod config;
 mod gguf_names;
 pub mod layout;
-mod mix;
 mod predict;
 mod rule;
 mod shapes;
@@ -18,7 +17,6 @@ pub use config::{
     Config, ConfigError, DEFAULT_CONTEXT, Experts, Family, Rope, RopeScaling, SlidingWindow,
 };
 pub use gguf_names::{GgufName, gguf_name};
-pub use mix::{Mix, mix};
 pub use predict::{
     COMPARED_LAYERS, PREFILL_CHUNK, PredictedBytes, SCORE_BYTES, kv_cache_bytes, predict,
 };

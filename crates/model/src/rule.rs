@@ -18,7 +18,7 @@ pub struct Placement {
 
 /// The block types, each with the type that replaces it in matrices whose rows its block does not
 /// divide. Source: `tensor_type_fallback` in `llama-quant.cpp` of llama.cpp.
-pub(crate) const FALLBACKS: [(DType, DType); 5] = [
+const FALLBACKS: [(DType, DType); 5] = [
     (DType::Q2K, DType::Q4_0),
     (DType::Q3K, DType::Q4_0),
     (DType::Q4K, DType::Q5_0),
@@ -27,12 +27,12 @@ pub(crate) const FALLBACKS: [(DType, DType); 5] = [
 ];
 
 /// Returns the type in [`FALLBACKS`] that replaces `dtype`. `None` if there is none.
-pub(crate) fn fallback(dtype: &DType) -> Option<DType> {
+fn fallback(dtype: &DType) -> Option<DType> {
     FALLBACKS.iter().find(|(base, _)| base == dtype).map(|(_, other)| other.clone())
 }
 
 /// Returns whether the block size of `dtype` divides a row of `row` values.
-pub(crate) fn divides(dtype: &DType, row: u64) -> bool {
+fn divides(dtype: &DType, row: u64) -> bool {
     row != 0 && dtype.block().is_some_and(|(block, _)| row.is_multiple_of(block))
 }
 

@@ -110,6 +110,12 @@ impl Scheme {
         Scheme::GGUF_ONLY.contains(&self)
     }
 
+    /// Returns whether the matrices of a GGUF file of this scheme have several types, because
+    /// llama.cpp gives more bits to some of them.
+    pub fn is_mix(self) -> bool {
+        !matches!(self, Scheme::None | Scheme::Q4K | Scheme::Q5K | Scheme::Q8_0)
+    }
+
     /// Returns the name in manifests and reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn uses_of_the_quantization_rule_in_a_check_are_reported() {
         let residence = ["names modelgate_model::residence"];
-        assert_eq!(found("use modelgate_model::{Mix, residence};"), residence);
+        assert_eq!(found("use modelgate_model::{Config, residence};"), residence);
         assert_eq!(found("use modelgate_model::residence as placed;"), residence);
         assert_eq!(found("fn f() { modelgate_model::residence(name) }"), residence);
         assert_eq!(found("use modelgate_model as m; fn f() { m::residence(n) }"), residence);

@@ -1,6 +1,7 @@
 //! Acquires the files of a model in two steps.
 
 use super::error::AcquireError;
+use super::headers;
 use super::in_place;
 use super::observer::RunObserver;
 use super::page_cache;
@@ -93,8 +94,8 @@ impl OpenedModel {
         }
     }
 
-    /// Downloads the weights if they are on the hub, and determines their fraction in the page
-    /// cache.
+    /// Downloads the weights if they are on the hub, determines their fraction in the page cache,
+    /// and reads their headers.
     ///
     /// # Errors
     /// A file is missing or invalid. The error contains the searched places and the fix.
@@ -116,11 +117,14 @@ impl OpenedModel {
                         commit: Some(fetched.commit),
                         downloaded_bytes: fetched.downloaded_bytes,
                         notes: fetched.notes,
+                        ..Acquired::default()
                     },
                 }
             }
         };
-        Ok(with_page_cache_fraction(ready))
+        let mut ready = with_page_cache_fraction(ready);
+        ready.acquired.headers = headers::read(&ready.files);
+        Ok(ready)
     }
 }
 

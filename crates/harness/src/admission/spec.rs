@@ -1,7 +1,7 @@
 //! The input of all memory predictions: a model, its quantization and its devices.
 
 use crate::embedded::known::{self, SmallerModel};
-use modelgate_model::{Config, PredictedBytes, mix};
+use modelgate_model::{Config, PredictedBytes};
 use modelgate_protocol::{DType, Device, Evidence, Scheme};
 
 /// The specification of one load: the model, the quantization and the devices.
@@ -48,8 +48,8 @@ impl LoadSpec {
     /// weights, keys and values have 16 bits.
     pub(super) fn bytes(&self, on_gpu: bool) -> PredictedBytes {
         let bytes = self.bytes_with(self.quantization, self.context() as usize, on_gpu);
-        match (self.file_bytes, mix(self.quantization)) {
-            (Some(weights), Some(_)) => PredictedBytes { weights, ..bytes },
+        match self.file_bytes {
+            Some(weights) if self.quantization.is_mix() => PredictedBytes { weights, ..bytes },
             _ => bytes,
         }
     }

@@ -3,6 +3,7 @@
 //! They do not use the manifest, files, processes, devices, or the quantization rule of the loader.
 //! Each is tested without a model.
 
+mod block_types;
 mod expectation;
 mod fixed_run;
 mod generation;
@@ -10,7 +11,9 @@ mod judge;
 mod kind;
 mod load;
 mod memory_range;
+mod mix;
 mod quantization;
+mod resident;
 mod synthetic_generation;
 mod tensor_class;
 mod time_budget;

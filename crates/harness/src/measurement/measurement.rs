@@ -3,6 +3,7 @@
 //! Integers are bytes or counts. Floats are seconds unless the comment of a field gives another
 //! unit. Ratios are 0 to 1.
 
+use super::headers::Headers;
 use super::memory::Memory;
 use super::outcome::{Outcome, WorkerExit};
 use super::tensors::Tensors;
@@ -49,6 +50,9 @@ pub struct Measurement {
     /// Notes on how the files were obtained, for example that the hub did not answer.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// The headers of the weight files, as the harness reads them.
+    #[serde(default)]
+    pub headers: Headers,
     /// The phases from spawn to reaping, without gaps, by the monotonic clock of the harness.
     pub phases: Vec<Phase>,
     /// The activities, which may overlap.
@@ -108,6 +112,7 @@ impl Measurement {
             files: Vec::new(),
             downloaded_bytes: 0,
             notes: Vec::new(),
+            headers: Headers::default(),
             phases: Vec::new(),
             activities: Vec::new(),
             ceilings: Vec::new(),

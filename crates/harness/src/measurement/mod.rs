@@ -1,6 +1,7 @@
 //! The measurement of one model: the parts that the stages of the flow return, and their
 //! combination.
 
+mod headers;
 mod measurement;
 mod memory;
 mod outcome;
@@ -8,6 +9,7 @@ mod parts;
 mod tensors;
 mod unmeasured;
 
+pub use headers::{HeaderTensor, Headers};
 pub use measurement::{Measurement, Phase};
 pub use memory::{
     DeviceMemory, ForeignProcess, HostMemory, Memory, PeakSource, Timeline, UNLOAD_TOLERANCE,

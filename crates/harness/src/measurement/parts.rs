@@ -1,5 +1,6 @@
 //! Combines the parts that the stages of the flow return into a measurement.
 
+use super::headers::Headers;
 use super::measurement::{Measurement, Phase};
 use super::memory::{DeviceMemory, HostMemory, Memory, Timeline};
 use super::outcome::{Outcome, WorkerExit};
@@ -41,6 +42,8 @@ pub struct Acquired {
     pub downloaded_bytes: u64,
     /// Notes on how the files were obtained.
     pub notes: Vec<String>,
+    /// The headers of the weight files.
+    pub headers: Headers,
 }
 
 /// A worker from its start to its end.
@@ -123,6 +126,7 @@ impl Measurement {
             files: acquired.files,
             downloaded_bytes: acquired.downloaded_bytes,
             notes: acquired.notes,
+            headers: acquired.headers,
             acquire_s: parts.acquire_s,
             memory: Memory { prediction: parts.prediction, ..Memory::default() },
             ..Measurement::empty()
