@@ -127,8 +127,8 @@ enum ExpectedType {
 impl Rule {
     fn new(list: &[Resident<'_>], scheme: Scheme) -> Rule {
         let from_blocks = list.iter().any(Resident::has_blocks_in_file);
-        let names = list.iter().map(|item| item.tensor.name.as_str());
-        let mix = Mix::new(scheme, names).filter(|_| from_blocks || scheme.is_gguf_only());
+        let tensors = list.iter().map(|item| (item.tensor.name.as_str(), item.shape));
+        let mix = Mix::new(scheme, tensors).filter(|_| from_blocks || scheme.is_gguf_only());
         Rule { scheme, from_blocks, mix }
     }
 
@@ -220,18 +220,14 @@ impl Rule {
             let in_layers = |item: &&Resident<'_>| {
                 item.class == TensorClass::Matrix && mix::is_in_layer(&item.tensor.name)
             };
-            let layers = Total::of(list.iter().filter(in_layers));
-            let divisible = |item: &&Resident<'_>| mix.divides(item.row());
-            let bounded = Total::of(list.iter().filter(in_layers).filter(divisible));
-            // if the block divides the rows of few matrices, their types do not represent the mix
-            if bounded.weights < layers.weights / 2 {
-                return None;
-            }
-            let (bits, (min, max)) = (bounded.bits(), mix.bounds);
+            let layers = list.iter().filter(in_layers);
+            let quantized = layers.clone().filter(|item| item.tensor.dtype.is_quantized());
+            let bits = Total::of(quantized).bits();
+            let (min, max) = mix.bounds(layers.map(|item| (item.tensor.name.as_str(), item.shape)));
             return (!(min..=max).contains(&bits)).then(|| {
                 format!(
-                    "the matrices of the layers take {bits:.2} bits per weight, expected {min} to \
-                     {max} for {scheme}"
+                    "the matrices of the layers take {bits:.2} bits per weight, expected {min:.2} \
+                     to {max:.2} for {scheme}"
                 )
             });
         }
@@ -588,7 +584,7 @@ mod tests {
         let failed = verdict("q4_k_s", Some(15));
         assert_message(
             &failed,
-            "blk.0.ffn_down.weight of model.safetensors is resident in q6_k, expected q4_k or q5_k",
+            "blk.0.ffn_down.weight of model.safetensors is resident in q6_k, expected q4_k",
         );
         assert!(failed.hint.unwrap_or_default().starts_with("set `quantization = \"q4_k_m\"`"));
         for (file_type, note) in [(None, false), (Some(15), false), (Some(14), true)] {
@@ -598,5 +594,71 @@ mod tests {
             assert_eq!(named, note, "{}", passed.observed);
         }
         assert_message(&verdict("q5_k_m", None), "is resident in q4_k, expected q5_k");
+    }
+
+    /// The content of `fixtures/golden/mixes.json`.
+    #[derive(serde::Deserialize)]
+    struct GoldenMixes {
+        models: Vec<GoldenModel>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct GoldenModel {
+        name: String,
+        /// The names and shapes of the matrices, rows first.
+        matrices: Vec<(String, Vec<u64>)>,
+        files: Vec<GoldenFile>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct GoldenFile {
+        scheme: String,
+        file_type: u64,
+        /// Whether an importance matrix was used.
+        importance: bool,
+        /// The types of the matrices in the order of the model.
+        types: Vec<DType>,
+    }
+
+    #[test]
+    fn a_file_of_llama_cpp_passes_only_as_its_own_scheme() {
+        let path = modelgate_testkit::workers::fixture("golden/mixes.json");
+        let text = std::fs::read_to_string(path).expect("the golden data");
+        let golden: GoldenMixes = serde_json::from_str(&text).expect("valid golden data");
+        let (mut compared, mut equal) = (0, 0);
+        for (model, file) in
+            golden.models.iter().flat_map(|model| model.files.iter().map(move |file| (model, file)))
+        {
+            let matrices = model.matrices.iter().zip(&file.types);
+            let list: Vec<Tensor> =
+                matrices.map(|((name, shape), dtype)| tensor(name, shape, dtype.clone())).collect();
+            for scheme in Scheme::all().filter(|scheme| *scheme != Scheme::None) {
+                let tensors = list.iter().map(header).collect();
+                let headers = Headers::Read { tensors, file_type: Some(file.file_type) };
+                let verdict = verdict_with(scheme.name(), false, list.clone(), headers);
+                // with rows of 576, q2_k and q3_k_s have the same types
+                let is_own = scheme.name() == file.scheme;
+                let is_equal = model
+                    .files
+                    .iter()
+                    .any(|other| other.scheme == scheme.name() && other.types == file.types);
+                assert_eq!(
+                    verdict.status == Status::Passed,
+                    is_own || is_equal,
+                    "{}: {} (importance matrix: {}) as {scheme}: {verdict:?}",
+                    model.name,
+                    file.scheme,
+                    file.importance
+                );
+                let named = format!("set `quantization = \"{}\"`", file.scheme);
+                if is_equal {
+                    equal += 1;
+                } else {
+                    assert!(verdict.hint.unwrap_or_default().starts_with(&named));
+                }
+                compared += 1;
+            }
+        }
+        assert_eq!((compared, equal), (6 * 29 * 17, 6 * 29 + 4));
     }
 }
