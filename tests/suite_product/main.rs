@@ -7,6 +7,7 @@ mod checks_fail;
 mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
+mod companion_files;
 mod foreign_worker;
 mod hub;
 mod hub_cache;

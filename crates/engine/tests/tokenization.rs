@@ -13,6 +13,7 @@ use common::{
 use modelgate_engine::Model;
 use modelgate_protocol::Scheme;
 use modelgate_testkit::gguf::Vocabulary;
+use modelgate_testkit::safetensors_edit::copy_model;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -137,5 +138,39 @@ fn the_golden_data_match_the_tokenizers() {
     for (name, folder_name) in MODELS {
         let found = sha256(&folder(folder_name).join("tokenizer.json"));
         assert_eq!(golden(name)["tokenizer_sha256"], found.as_str(), "{name}");
+    }
+}
+
+#[test]
+fn special_tokens_in_special_tokens_map_json_are_used_as_in_transformers() {
+    let map = serde_json::json!({
+        "bos_token": "<|begin_of_text|>",
+        "eos_token": {"content": "<|end_of_text|>", "lstrip": false, "normalized": false}
+    });
+    // the keys of `tokenizer_config.json` that are removed, and the tokens that transformers 5.24
+    // writes for `bos_token` and `eos_token`
+    let cases: [(&[&str], bool, &[u32]); 5] = [
+        (&["bos_token", "eos_token"], true, &[]),
+        (&["bos_token", "eos_token", "added_tokens_decoder"], true, &[496, 497]),
+        (&["added_tokens_decoder"], true, &[496, 497]),
+        (&["added_tokens_decoder"], false, &[496, 505]),
+        (&["bos_token", "eos_token", "added_tokens_decoder"], false, &[]),
+    ];
+    for (removed, has_map, expected) in cases {
+        let dir = copy_model(&folder("llama"));
+        let mut config = read(dir.path().join("tokenizer_config.json"));
+        for key in removed {
+            config.as_object_mut().unwrap().remove(*key);
+        }
+        config["chat_template"] = "{{ bos_token }}{{ eos_token }}".into();
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let path = dir.path().join("special_tokens_map.json");
+        std::fs::remove_file(&path).unwrap();
+        if has_map {
+            std::fs::write(path, map.to_string()).unwrap();
+        }
+        let model = loaded(&request(dir.path(), Scheme::None));
+        let prompt = model.render(&[]).unwrap();
+        assert_eq!(model.encode_prompt(&prompt).unwrap(), expected, "{removed:?} {has_map}");
     }
 }

@@ -199,6 +199,7 @@ fn acquire_errors() {
             source: denied(),
         },
         AcquireError::NoConfig("/m/config.json".into()),
+        AcquireError::NoTokenizer("/m/tokenizer.json".into()),
         AcquireError::UnknownRepository("owner/name".into()),
         AcquireError::KnownConfigNotWritten {
             repo: "owner/name".into(),
@@ -222,12 +223,13 @@ fn acquire_errors() {
         AcquireError::Settings(_) => "Settings",
         AcquireError::BundledNotWritten { .. } => "BundledNotWritten",
         AcquireError::NoConfig(_) => "NoConfig",
+        AcquireError::NoTokenizer(_) => "NoTokenizer",
         AcquireError::UnknownRepository(_) => "UnknownRepository",
         AcquireError::KnownConfigNotWritten { .. } => "KnownConfigNotWritten",
         AcquireError::ConfigNotRead { .. } => "ConfigNotRead",
         AcquireError::Config { .. } => "Config",
     };
-    assert_all(&errors, variant, 7);
+    assert_all(&errors, variant, 8);
     insta::assert_snapshot!("acquire_errors", shown(&errors, variant));
 }
 

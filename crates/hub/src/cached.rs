@@ -171,6 +171,7 @@ fn paths(files: &ModelFiles) -> impl Iterator<Item = &PathBuf> {
         &files.generation_config,
         &files.tokenizer,
         &files.tokenizer_config,
+        &files.special_tokens_map,
         &files.chat_template,
     ];
     files.weights.iter().chain(small.into_iter().flatten())

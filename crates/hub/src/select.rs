@@ -4,7 +4,9 @@
 
 use crate::listing::ListedFile;
 use crate::nearest::nearest;
-use modelgate_model::layout::{COMPANIONS, CONFIG, INDEX, PICKLES, SINGLE, part_name, split_name};
+use modelgate_model::layout::{
+    ADAPTER_CONFIG, COMPANIONS, CONFIG, INDEX, PICKLES, SINGLE, part_name, split_name,
+};
 use modelgate_protocol::FailureKind;
 
 /// The maximum number of names in a hint.
@@ -57,13 +59,15 @@ fn find(listing: &[ListedFile], path: &str) -> Option<ListedFile> {
 fn select_safetensors(listing: &[ListedFile]) -> Result<NeededFiles, SelectError> {
     let mut small: Vec<ListedFile> =
         COMPANIONS.iter().filter_map(|name| find(listing, name)).collect();
-    let weights = match (find(listing, INDEX), find(listing, SINGLE)) {
-        (Some(index), _) => {
+    small.extend(find(listing, ADAPTER_CONFIG));
+    // the same precedence as in a folder
+    let weights = match (find(listing, SINGLE), find(listing, INDEX)) {
+        (Some(single), _) => NeededWeights::Files(vec![single]),
+        (None, Some(index)) => {
             let path = index.path.clone();
             small.push(index);
             NeededWeights::Index(path)
         }
-        (None, Some(single)) => NeededWeights::Files(vec![single]),
         (None, None) => return Err(no_weights(listing)),
     };
     match find(listing, CONFIG) {
@@ -206,6 +210,14 @@ mod tests {
             "tokenizer_config.json",
         ];
         assert_eq!(small, expected);
+    }
+
+    #[test]
+    fn a_single_file_takes_precedence_over_an_older_index() {
+        let listing = listing(&["config.json", INDEX, "model.safetensors", ADAPTER_CONFIG]);
+        let needed = select(&listing, None).expect("a model");
+        let expected = vec![ADAPTER_CONFIG.to_owned(), "config.json".to_owned()];
+        assert_eq!(names(&needed), (expected, vec!["model.safetensors".to_owned()]));
     }
 
     #[test]

@@ -13,17 +13,21 @@ use std::path::{Path, PathBuf};
 pub const CONFIG: &str = "config.json";
 /// The weights of a safetensors model, if they are in one file.
 pub const SINGLE: &str = "model.safetensors";
+/// The config of an adapter, for example of LoRA, which changes the weights of a base model.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The index of a sharded safetensors model, which maps each tensor to its file.
 pub const INDEX: &str = "model.safetensors.index.json";
 /// Optional small files of a model, for all formats of weights.
-pub const COMPANIONS: [&str; 5] = [
+pub const COMPANIONS: [&str; 6] = [
     "generation_config.json",
     TOKENIZER,
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
 ];
-const TOKENIZER: &str = "tokenizer.json";
+/// The tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
 
 /// Suffixes of files that can run code when they are loaded.
 pub const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
@@ -126,12 +130,14 @@ pub fn part_name(stem: &str, number: u32, count: u32) -> String {
 }
 
 fn folder(root: &Path) -> Result<ModelFiles, LayoutError> {
+    refuse_adapter(root)?;
     let index = root.join(INDEX);
     let single = root.join(SINGLE);
-    let (weights, index) = if index.is_file() {
-        (shards(root, &index)?, Some(index))
-    } else if single.is_file() {
+    // like transformers, which does not read the index of an older, sharded version then
+    let (weights, index) = if single.is_file() {
         (vec![single], None)
+    } else if index.is_file() {
+        (shards(root, &index)?, Some(index))
     } else {
         return Err(no_model(root));
     };
@@ -145,24 +151,79 @@ fn folder(root: &Path) -> Result<ModelFiles, LayoutError> {
     Ok(files)
 }
 
+/// The paths of the small files in a folder that describe a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Companions {
+    /// The path of `generation_config.json`. `None` if it does not exist.
+    pub generation_config: Option<PathBuf>,
+    /// The path of `tokenizer.json`. `None` if it does not exist.
+    pub tokenizer: Option<PathBuf>,
+    /// The path of `tokenizer_config.json`. `None` if it does not exist.
+    pub tokenizer_config: Option<PathBuf>,
+    /// The path of `special_tokens_map.json`. `None` if it does not exist.
+    pub special_tokens_map: Option<PathBuf>,
+    /// The path of `chat_template.jinja` or `chat_template.json`. `None` if neither exists.
+    pub chat_template: Option<PathBuf>,
+}
+
+/// Returns the small files in the folder `root` that describe a model.
+pub fn companions(root: &Path) -> Companions {
+    let existing = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
+    Companions {
+        generation_config: existing("generation_config.json"),
+        tokenizer: existing(TOKENIZER),
+        tokenizer_config: existing("tokenizer_config.json"),
+        special_tokens_map: existing("special_tokens_map.json"),
+        chat_template: existing("chat_template.jinja").or_else(|| existing("chat_template.json")),
+    }
+}
+
 fn with_companions(
     root: &Path,
     format: WeightFormat,
     weights: Vec<PathBuf>,
     index: Option<PathBuf>,
 ) -> ModelFiles {
+    let companions = companions(root);
     let existing = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
     ModelFiles {
         index,
         // the metadata of a GGUF file describe it; a `config.json` next to it may belong to another
         // model
         config: existing(CONFIG).filter(|_| format == WeightFormat::Safetensors),
-        generation_config: existing("generation_config.json"),
-        tokenizer: existing(TOKENIZER),
-        tokenizer_config: existing("tokenizer_config.json"),
-        chat_template: existing("chat_template.jinja").or_else(|| existing("chat_template.json")),
+        generation_config: companions.generation_config,
+        tokenizer: companions.tokenizer,
+        tokenizer_config: companions.tokenizer_config,
+        special_tokens_map: companions.special_tokens_map,
+        chat_template: companions.chat_template,
         ..ModelFiles::new(root, format, weights)
     }
+}
+
+/// Refuses a folder with the config of an adapter, because the weights in the folder alone are not
+/// the model that transformers would load (`_BaseAutoModelClass.from_pretrained`).
+fn refuse_adapter(root: &Path) -> Result<(), LayoutError> {
+    #[derive(Deserialize)]
+    struct Adapter {
+        base_model_name_or_path: Option<String>,
+    }
+    let path = root.join(ADAPTER_CONFIG);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let text = small_file::read_text(&path, small_file::MAX_TEXT_BYTES)
+        .map_err(|error| LayoutError::io(&path, error))?;
+    let adapter = serde_json::from_str(&text).ok();
+    let base = adapter.and_then(|adapter: Adapter| adapter.base_model_name_or_path);
+    let base = base.map_or(String::new(), |base| format!(" \"{base}\""));
+    let message = format!(
+        "{}: adapters are not supported: transformers 5 would apply this one to the weights in the \
+         folder, and transformers 4 would load its base model{base} instead of these weights",
+        path.display()
+    );
+    let hint = "remove adapter_config.json if the weights in the folder contain the adapter; or merge \
+                the adapter into its base model and save the result to another folder";
+    Err(LayoutError::new(FailureKind::Unsupported, message, hint))
 }
 
 /// Returns the distinct shards that an index names, in the order of their names.
@@ -324,6 +385,47 @@ mod tests {
         assert_eq!(split_name("model.gguf"), None);
         assert_eq!(split_name("a-1-of-3.gguf"), None);
         assert_eq!(split_name("a-00001-of-00000.gguf"), None);
+    }
+
+    /// Writes `files` (name and content) to a folder, and returns the files of the model in it.
+    fn files_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<ModelFiles, LayoutError>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).expect("written");
+        }
+        let found = super::files(dir.path());
+        (dir, found)
+    }
+
+    #[test]
+    fn a_single_file_takes_precedence_over_an_older_index() {
+        let index = "{\"weight_map\": {\"a\": \"model-00001-of-00001.safetensors\"}}";
+        let sharded = [(CONFIG, "{}"), (INDEX, index), ("model-00001-of-00001.safetensors", "old")];
+        let (dir, files) = files_of(&[&sharded[..], &[(SINGLE, "new")]].concat());
+        let files = files.expect("a model");
+        assert_eq!((files.weights, files.index), (vec![dir.path().join(SINGLE)], None));
+        let (dir, files) = files_of(&sharded);
+        let files = files.expect("a model");
+        assert_eq!(files.weights, [dir.path().join("model-00001-of-00001.safetensors")]);
+        assert_eq!(files.index, Some(dir.path().join(INDEX)));
+    }
+
+    #[test]
+    fn an_adapter_next_to_weights_is_refused_with_its_base_model() {
+        for (adapter, expected) in [
+            (
+                "{\"base_model_name_or_path\": \"owner/Base\"}",
+                "its base model \"owner/Base\" instead",
+            ),
+            ("{}", "its base model instead"),
+            ("half of", "its base model instead"),
+        ] {
+            let (_dir, files) =
+                files_of(&[(CONFIG, "{}"), (SINGLE, "weights"), (ADAPTER_CONFIG, adapter)]);
+            let error = files.expect_err("an adapter");
+            assert_eq!(error.kind, FailureKind::Unsupported);
+            assert!(error.message.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub struct ModelFiles {
     pub tokenizer: Option<PathBuf>,
     /// The path of `tokenizer_config.json`. `None` if it does not exist.
     pub tokenizer_config: Option<PathBuf>,
+    /// The path of `special_tokens_map.json`. `None` if it does not exist.
+    #[serde(default)]
+    pub special_tokens_map: Option<PathBuf>,
     /// The path of `chat_template.jinja` or `chat_template.json`. `None` if neither exists.
     pub chat_template: Option<PathBuf>,
     /// The fraction of the bytes of the weight files that was in the page cache before the load,
@@ -80,6 +83,7 @@ impl ModelFiles {
             generation_config: None,
             tokenizer: None,
             tokenizer_config: None,
+            special_tokens_map: None,
             chat_template: None,
             page_cache_fraction: None,
         }

@@ -44,6 +44,7 @@ fn with_companions(files: ModelFiles, dir: &Path) -> ModelFiles {
         generation_config: existing("generation_config.json"),
         tokenizer: existing("tokenizer.json"),
         tokenizer_config: existing("tokenizer_config.json"),
+        special_tokens_map: existing("special_tokens_map.json"),
         chat_template: existing("chat_template.jinja").or(existing("chat_template.json")),
         ..files
     }

@@ -1,5 +1,6 @@
 //! Acquires the files of a model in two steps.
 
+use super::companions;
 use super::error::AcquireError;
 use super::headers;
 use super::in_place;
@@ -30,7 +31,11 @@ pub struct AcquireOptions<'a> {
 }
 
 /// A model whose small files are present.
-pub struct OpenedModel(OpenedFiles);
+pub struct OpenedModel {
+    files: OpenedFiles,
+    /// The tokenizer that the manifest names. `None` for the tokenizer of the model.
+    tokenizer: Option<PathBuf>,
+}
 
 /// Where the files of a model are.
 enum OpenedFiles {
@@ -79,28 +84,30 @@ pub fn open(job: &ModelJob, options: &AcquireOptions<'_>) -> Result<OpenedModel,
                 fetch,
                 Arc::new(observer),
             )?;
-            return Ok(OpenedModel(OpenedFiles::Hub(Box::new(opened))));
+            let files = OpenedFiles::Hub(Box::new(opened));
+            return Ok(OpenedModel { files, tokenizer: job.tokenizer.clone() });
         }
     };
-    Ok(OpenedModel(OpenedFiles::Local(Box::new(files))))
+    let files = OpenedFiles::Local(Box::new(files));
+    Ok(OpenedModel { files, tokenizer: job.tokenizer.clone() })
 }
 
 impl OpenedModel {
     /// Returns the path of `config.json`. `None` for GGUF files.
     pub fn config(&self) -> Option<&Path> {
-        match &self.0 {
+        match &self.files {
             OpenedFiles::Local(files) => files.config.as_deref(),
             OpenedFiles::Hub(opened) => opened.config(),
         }
     }
 
     /// Downloads the weights if they are on the hub, determines their fraction in the page cache,
-    /// and reads their headers.
+    /// reads their headers, and selects the small files that describe the model.
     ///
     /// # Errors
     /// A file is missing or invalid. The error contains the searched places and the fix.
     pub fn finish(self) -> Result<ReadyModel, AcquireError> {
-        let ready = match self.0 {
+        let ready = match self.files {
             OpenedFiles::Local(files) => ReadyModel {
                 acquired: Acquired {
                     files: modelgate_hub::local_files(&files)?,
@@ -122,9 +129,11 @@ impl OpenedModel {
                 }
             }
         };
-        let mut ready = with_page_cache_fraction(ready);
-        ready.acquired.headers = headers::read(&ready.files);
-        Ok(ready)
+        let ReadyModel { files, acquired } = with_page_cache_fraction(ready);
+        let (headers, embedded) = headers::read(&files);
+        let files = companions::select(files, embedded, self.tokenizer.as_deref())?;
+        let companions = companions::records(&files);
+        Ok(ReadyModel { files, acquired: Acquired { headers, companions, ..acquired } })
     }
 }
 

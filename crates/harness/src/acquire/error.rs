@@ -41,6 +41,9 @@ pub enum AcquireError {
     /// The folder of a synthetic model has no `config.json`.
     #[error("{}: no such file", _0.display())]
     NoConfig(PathBuf),
+    /// The manifest names a tokenizer that does not exist.
+    #[error("tokenizer: {}: no such file", _0.display())]
+    NoTokenizer(PathBuf),
     /// No config of the repository is embedded.
     #[error("the shapes of {0} are not built in")]
     UnknownRepository(String),
@@ -86,7 +89,9 @@ impl Reportable for AcquireError {
             AcquireError::Hub(error) => error.kind,
             AcquireError::Layout(error) => error.kind,
             AcquireError::Settings(_) => FailureKind::TokenRefused,
-            AcquireError::NoConfig(_) | AcquireError::UnknownRepository(_) => FailureKind::NotFound,
+            AcquireError::NoConfig(_)
+            | AcquireError::NoTokenizer(_)
+            | AcquireError::UnknownRepository(_) => FailureKind::NotFound,
             AcquireError::BundledNotWritten { .. }
             | AcquireError::KnownConfigNotWritten { .. }
             | AcquireError::ConfigNotRead { .. } => FailureKind::Io,
@@ -108,6 +113,10 @@ impl Reportable for AcquireError {
             AcquireError::NoConfig(_) => {
                 "put config.json into the folder that `path` names; a synthetic variant needs no \
                  other file"
+            }
+            AcquireError::NoTokenizer(_) => {
+                "set `tokenizer` to a tokenizer.json or to a folder that contains it; a relative path \
+                 starts at the folder of the manifest"
             }
             AcquireError::UnknownRepository(_) => {
                 "set `path` to a folder with the config.json of the model, instead of `repo`"

@@ -4,6 +4,7 @@
 //! This module reads weights only to hash them, reads their headers, and does not know the engine.
 
 mod acquire;
+mod companions;
 mod error;
 mod headers;
 mod in_place;

@@ -13,6 +13,9 @@ pub struct Model {
     pub id: String,
     /// The source of the files.
     pub source: Source,
+    /// A `tokenizer.json` or its folder, relative to the folder of the manifest. `None` for the
+    /// tokenizer of the model.
+    pub tokenizer: Option<PathBuf>,
     /// The origin of the weights.
     pub weights: WeightOrigin,
     /// The quantization of the load.

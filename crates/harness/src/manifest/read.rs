@@ -31,6 +31,11 @@ pub(super) struct RawModel {
     pub(super) path: Option<Spanned<PathBuf>>,
     /// A GGUF file of the repository. The name of any part of a split file selects all parts.
     pub(super) file: Option<Spanned<String>>,
+    /// Another tokenizer: a `tokenizer.json`, or a folder that contains it, of which also
+    /// `tokenizer_config.json` and the chat template are used. A relative path starts at the folder
+    /// of the manifest. The default is the tokenizer of the model: the metadata of a GGUF file, or
+    /// the files next to the weights.
+    pub(super) tokenizer: Option<Spanned<PathBuf>>,
     /// A branch, a tag or a commit of the repository. The default is `main`.
     pub(super) revision: Option<Spanned<String>>,
     /// `none`, `q4_0`, `q4_k`, `q5_k`, `q6_k` or `q8_0`. For GGUF files also `q4_1`, `q5_0`,

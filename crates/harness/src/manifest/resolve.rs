@@ -67,6 +67,7 @@ impl Resolver<'_> {
         let model = Model {
             id,
             source,
+            tokenizer: self.tokenizer(raw.tokenizer)?,
             weights,
             quantization: self.scheme(&raw.quantization)?,
             device: self.device(raw.device)?,

@@ -57,6 +57,18 @@ impl Resolver<'_> {
         }
     }
 
+    /// Resolves the path of another tokenizer.
+    pub(super) fn tokenizer(&self, path: Option<Spanned<PathBuf>>) -> Result<Option<PathBuf>> {
+        match path {
+            Some(path) if path.get_ref().as_os_str().is_empty() => self.error(
+                path.span(),
+                "tokenizer is empty",
+                "set it to a tokenizer.json or to a folder that contains it; or remove the key",
+            ),
+            path => Ok(path.map(Spanned::into_inner)),
+        }
+    }
+
     fn repo(&self, repo: &Spanned<String>) -> Result<String> {
         let text = repo.get_ref();
         let is_valid = |part: &str| {

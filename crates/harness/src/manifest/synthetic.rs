@@ -86,6 +86,7 @@ impl Resolver<'_> {
         Ok(Model {
             id,
             weights: WeightOrigin::InPlace,
+            tokenizer: None,
             generations: Vec::new(),
             expect: Expect { memory: model.expect.memory, ..Expect::default() },
             ..model.clone()

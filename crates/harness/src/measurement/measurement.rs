@@ -3,6 +3,7 @@
 //! Integers are bytes or counts. Floats are seconds unless the comment of a field gives another
 //! unit. Ratios are 0 to 1.
 
+use super::companion::Companion;
 use super::headers::Headers;
 use super::memory::Memory;
 use super::outcome::{Outcome, WorkerExit};
@@ -50,6 +51,10 @@ pub struct Measurement {
     /// Notes on how the files were obtained, for example that the hub did not answer.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// The files that were used in addition to the weight files, such as the config, the tokenizer
+    /// and the chat template.
+    #[serde(default)]
+    pub companions: Vec<Companion>,
     /// The headers of the weight files, as the harness reads them.
     #[serde(default)]
     pub headers: Headers,
@@ -112,6 +117,7 @@ impl Measurement {
             files: Vec::new(),
             downloaded_bytes: 0,
             notes: Vec::new(),
+            companions: Vec::new(),
             headers: Headers::default(),
             phases: Vec::new(),
             activities: Vec::new(),

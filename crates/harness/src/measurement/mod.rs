@@ -1,6 +1,7 @@
 //! The measurement of one model: the parts that the stages of the flow return, and their
 //! combination.
 
+mod companion;
 mod headers;
 mod measurement;
 mod memory;
@@ -9,6 +10,7 @@ mod parts;
 mod tensors;
 mod unmeasured;
 
+pub use companion::Companion;
 pub use headers::{HeaderTensor, Headers};
 pub use measurement::{Measurement, Phase};
 pub use memory::{

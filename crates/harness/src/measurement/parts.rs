@@ -1,5 +1,6 @@
 //! Combines the parts that the stages of the flow return into a measurement.
 
+use super::companion::Companion;
 use super::headers::Headers;
 use super::measurement::{Measurement, Phase};
 use super::memory::{DeviceMemory, HostMemory, Memory, Timeline};
@@ -42,6 +43,8 @@ pub struct Acquired {
     pub downloaded_bytes: u64,
     /// Notes on how the files were obtained.
     pub notes: Vec<String>,
+    /// The small files that describe the model.
+    pub companions: Vec<Companion>,
     /// The headers of the weight files.
     pub headers: Headers,
 }
@@ -126,6 +129,7 @@ impl Measurement {
             files: acquired.files,
             downloaded_bytes: acquired.downloaded_bytes,
             notes: acquired.notes,
+            companions: acquired.companions,
             headers: acquired.headers,
             acquire_s: parts.acquire_s,
             memory: Memory { prediction: parts.prediction, ..Memory::default() },

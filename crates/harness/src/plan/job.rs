@@ -11,7 +11,7 @@ use crate::manifest::{DeviceChoice, Manifest, Model, Source, WeightOrigin};
 use modelgate_hub::ModelSource;
 use modelgate_model::Config;
 use modelgate_protocol::{Device, Evidence, GenerationRequest};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The inputs of the measurement and of the checks of one model.
@@ -21,6 +21,9 @@ pub struct ModelJob {
     pub spec: Model,
     /// The location of the files of the model.
     pub location: Location,
+    /// The `tokenizer.json` that the manifest names, or its folder. `None` for the tokenizer of the
+    /// model.
+    pub tokenizer: Option<PathBuf>,
     /// The generations to request.
     pub requests: Requests,
     /// The text whose perplexity is measured. `None` for a synthetic model.
@@ -72,6 +75,7 @@ impl ModelJob {
         let known_text = text.as_ref().ok().and_then(Option::as_ref);
         ModelJob {
             location: location(model, manifest),
+            tokenizer: model.tokenizer.as_deref().map(|path| in_folder(path, manifest)),
             requests: match fixed_run {
                 Some(fixed_run) => Requests::FixedRun(fixed_run),
                 None => Requests::Chats(questions(model).into_iter().map(request).collect()),
@@ -114,6 +118,11 @@ impl ModelJob {
             repo: self.spec.source.repo().map(str::to_owned),
         }
     }
+}
+
+/// Returns a path of the manifest, which starts at its folder if it is relative.
+fn in_folder(path: &Path, manifest: &Manifest) -> PathBuf {
+    manifest.folder().map_or_else(|| path.to_owned(), |folder| folder.join(path))
 }
 
 fn location(model: &Model, manifest: &Manifest) -> Location {

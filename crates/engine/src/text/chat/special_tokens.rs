@@ -18,6 +18,27 @@ const VARIABLES: [&str; 8] = [
 /// The variable whose value is a list.
 const ADDITIONAL_TOKENS: &str = "additional_special_tokens";
 
+/// Returns the content of a `tokenizer_config.json` with the special tokens of a
+/// `special_tokens_map.json`. As in transformers (`_from_pretrained` in
+/// `tokenization_utils_base.py`), they replace the tokens in the config, unless the config has
+/// `added_tokens_decoder`, which newer versions write.
+pub(super) fn with_special_tokens_map(
+    config: serde_json::Value,
+    map: serde_json::Value,
+) -> serde_json::Value {
+    match (config, map) {
+        (serde_json::Value::Object(config), _) if config.contains_key("added_tokens_decoder") => {
+            config.into()
+        }
+        (serde_json::Value::Object(mut config), serde_json::Value::Object(map)) => {
+            config.extend(map);
+            config.into()
+        }
+        (serde_json::Value::Null, map) => map,
+        (config, _) => config,
+    }
+}
+
 /// Returns the special tokens of a `tokenizer_config.json` by variable. The value in the config is
 /// a text, or an object with the text as `content`.
 pub(super) fn special_tokens(config: &serde_json::Value) -> Value {

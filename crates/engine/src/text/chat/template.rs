@@ -4,7 +4,7 @@ use super::bounded_output::BoundedOutput;
 use super::compile::{NAME, compiled, with_causes};
 use super::lookup::{MAX_TEMPLATE_BYTES, find, parsed};
 use super::render_thread::run_bounded;
-use super::special_tokens::special_tokens;
+use super::special_tokens::{special_tokens, with_special_tokens_map};
 use crate::failures;
 use crate::formats::EmbeddedText;
 use crate::text::tokenizer::{Prompt, SpecialTokens};
@@ -38,6 +38,10 @@ impl ChatTemplate {
             (Some(path), _) => parsed(path)?,
             (None, Some(embedded)) => embedded.special_tokens(),
             (None, None) => serde_json::Value::Null,
+        };
+        let config = match &files.special_tokens_map {
+            Some(path) => with_special_tokens_map(config, parsed(path)?),
+            None => config,
         };
         let (text, source) = find(files, &config, embedded)?;
         if text.len() > MAX_TEMPLATE_BYTES {

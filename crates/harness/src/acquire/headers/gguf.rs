@@ -2,6 +2,7 @@
 //! Source: `docs/gguf.md` of the ggml repository, and `enum ggml_type` in `ggml.h`.
 
 use super::read::{Header, invalid};
+use crate::acquire::companions::Embedded;
 use modelgate_protocol::DType;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -38,18 +39,23 @@ pub(super) fn read(path: &Path) -> io::Result<Header> {
     header.wide = version > 1;
     let (tensor_count, value_count) = (header.length()?, header.length()?);
     let mut file_type = None;
+    let mut embedded = Embedded::default();
     for _ in 0..value_count {
         let key = header.text()?;
         let number = header.value()?;
-        if key == "general.file_type" {
-            file_type = number;
+        match key.as_str() {
+            "general.file_type" => file_type = number,
+            "tokenizer.ggml.tokens" => embedded.vocabulary = true,
+            "tokenizer.chat_template" => embedded.chat_template = true,
+            "tokenizer.ggml.eos_token_id" => embedded.stop_token = true,
+            _ => {}
         }
     }
     let mut tensors = Vec::new();
     for _ in 0..tensor_count {
         tensors.push(header.tensor()?);
     }
-    Ok(Header { tensors, file_type })
+    Ok(Header { tensors, file_type, embedded })
 }
 
 /// The position in a header.

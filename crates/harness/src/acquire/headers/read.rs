@@ -1,6 +1,7 @@
 //! Reads the headers of all weight files of a model.
 
 use super::{gguf, safetensors};
+use crate::acquire::companions::Embedded;
 use crate::measurement::{HeaderTensor, Headers};
 use modelgate_protocol::{DType, ModelFiles, WeightFormat};
 use std::io;
@@ -12,6 +13,8 @@ pub(super) struct Header {
     pub(super) tensors: Vec<(String, Vec<u64>, DType)>,
     /// The metadata value `general.file_type` of a GGUF file. `None` if there is none.
     pub(super) file_type: Option<u64>,
+    /// The descriptions in the metadata of a GGUF file.
+    pub(super) embedded: Embedded,
 }
 
 /// Returns the error for an invalid header.
@@ -19,10 +22,12 @@ pub(super) fn invalid(detail: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, detail.into())
 }
 
-/// Reads the headers of the weight files of a model.
-pub(in crate::acquire) fn read(files: &ModelFiles) -> Headers {
+/// Reads the headers of the weight files of a model. Also returns the descriptions in the metadata
+/// of the first GGUF file, which apply to all its parts.
+pub(in crate::acquire) fn read(files: &ModelFiles) -> (Headers, Embedded) {
+    let mut embedded = None;
     if files.weights.is_empty() {
-        return Headers::NotRead;
+        return (Headers::NotRead, Embedded::default());
     }
     let mut tensors = Vec::new();
     let mut file_type = None;
@@ -30,15 +35,17 @@ pub(in crate::acquire) fn read(files: &ModelFiles) -> Headers {
         let header = match read_file(path, files.format) {
             Ok(header) => header,
             Err(error) => {
-                return Headers::Unreadable { message: format!("{}: {error}", path.display()) };
+                let message = format!("{}: {error}", path.display());
+                return (Headers::Unreadable { message }, embedded.unwrap_or_default());
             }
         };
         let file = path.strip_prefix(&files.root).unwrap_or(path).display().to_string();
         let tensor = |(name, shape, dtype)| HeaderTensor { name, file: file.clone(), shape, dtype };
         tensors.extend(header.tensors.into_iter().map(tensor));
         file_type = file_type.or(header.file_type);
+        embedded.get_or_insert(header.embedded);
     }
-    Headers::Read { tensors, file_type }
+    (Headers::Read { tensors, file_type }, embedded.unwrap_or_default())
 }
 
 fn read_file(path: &Path, format: WeightFormat) -> io::Result<Header> {
@@ -57,7 +64,7 @@ mod tests {
     use modelgate_testkit::workers::fixture;
 
     fn read_path(path: &Path) -> Headers {
-        read(&layout::files(path).expect("a model"))
+        read(&layout::files(path).expect("a model")).0
     }
 
     /// Returns the tensor `name` as text, and the file type.
@@ -70,9 +77,13 @@ mod tests {
     #[test]
     fn a_file_of_llama_cpp_is_read_as_its_python_package_reads_it() {
         // read with `gguf.GGUFReader` of the package gguf 0.19
-        let headers = read_path(&fixture("golden/llama_cpp/tiny-llama-q4_k_m.gguf"));
+        let path = fixture("golden/llama_cpp/tiny-llama-q4_k_m.gguf");
+        let headers = read_path(&path);
         let Headers::Read { tensors, .. } = &headers else { panic!("{headers:?}") };
         assert_eq!(tensors.len(), 40);
+        let (_, embedded) = read(&layout::files(&path).expect("a model"));
+        let expected = Embedded { vocabulary: true, chat_template: true, stop_token: true };
+        assert_eq!(embedded, expected);
         for (name, expected) in [
             ("output.weight", "[512, 256] q6_k"),
             ("rope_freqs.weight", "[16] f32"),
@@ -149,7 +160,7 @@ mod tests {
             let path = folder.path().join("model.safetensors");
             std::fs::write(&path, content).expect("written");
             let files = ModelFiles::new(folder.path(), WeightFormat::Safetensors, vec![path]);
-            assert!(matches!(read(&files), Headers::Unreadable { .. }), "{content:?}");
+            assert!(matches!(read(&files).0, Headers::Unreadable { .. }), "{content:?}");
         }
     }
 }

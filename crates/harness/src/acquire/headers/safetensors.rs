@@ -2,6 +2,7 @@
 //! Source: <https://huggingface.co/docs/safetensors>.
 
 use super::read::{Header, invalid};
+use crate::acquire::companions::Embedded;
 use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata;
 use modelgate_protocol::DType;
@@ -37,7 +38,7 @@ pub(super) fn read(path: &Path) -> io::Result<Header> {
             tensors.push((name, shape, dtype(info.dtype)));
         }
     }
-    Ok(Header { tensors, file_type: None })
+    Ok(Header { tensors, file_type: None, embedded: Embedded::default() })
 }
 
 /// Converts a type of the safetensors crate.

@@ -23,6 +23,11 @@ pub(super) fn write(out: &mut String, measurement: &Measurement) -> std::fmt::Re
         });
         writeln!(out, "Files: {}{fetched}{cached}.\n", files(&measurement.files))?;
     }
+    if !measurement.companions.is_empty() {
+        let names: Vec<String> =
+            measurement.companions.iter().map(|file| line(&file.name)).collect();
+        writeln!(out, "Other files: {}.\n", names.join(", "))?;
+    }
     for note in &measurement.notes {
         writeln!(out, "Note: {}.\n", line(note))?;
     }
