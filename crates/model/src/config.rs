@@ -267,8 +267,18 @@ impl Config {
                 )));
             }
         };
-        let raw: Raw = serde_json::from_value(text_config.clone())
+        let mut raw: Raw = serde_json::from_value(text_config.clone())
             .map_err(|error| ConfigError::Malformed(error.to_string()))?;
+        if family == Family::Qwen25Omni {
+            // transformers reads this key from the config of the thinker, and not from that of its
+            // text model, in which transformers 5 writes another value
+            let thinker = value.get("thinker_config").unwrap_or(&value);
+            raw.tie_word_embeddings =
+                Option::deserialize(thinker.get("tie_word_embeddings").unwrap_or(&Value::Null))
+                    .map_err(|error| {
+                        ConfigError::Malformed(format!("tie_word_embeddings: {error}"))
+                    })?;
+        }
         Config::from_raw(architecture, family, raw)
     }
 
