@@ -59,12 +59,9 @@ impl TextCodec {
     }
 
     fn from_json(mut json: Value, path: PathBuf) -> Result<TextCodec, Failure> {
+        // the file is complete JSON, so nothing shows that it is damaged
         let invalid = |error: String| {
-            failures::tokenizer(
-                Stage::Load,
-                format!("{}: {error}", path.display()),
-                failures::DOWNLOAD_AGAIN_HINT,
-            )
+            failures::tokenizer(Stage::Load, format!("{}: {error}", path.display()), "")
         };
         refuse_map(&json["normalizer"]).map_err(invalid)?;
         let special = SpecialTokens::take_from(&mut json).map_err(invalid)?;
@@ -185,7 +182,7 @@ impl TextCodec {
 
     fn library_failure(&self, what: &str, error: &tokenizers::Error) -> Failure {
         let message = format!("{} cannot {what}: {error}", self.path.display());
-        failures::tokenizer(Stage::Generate, message, failures::DOWNLOAD_AGAIN_HINT)
+        failures::tokenizer(Stage::Generate, message, "")
     }
 }
 
