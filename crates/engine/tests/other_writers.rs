@@ -176,6 +176,22 @@ fn the_prefix_of_the_base_model_is_optional() {
     assert!(failure.message.contains("tensor norm.weight is duplicated"), "{failure}");
 }
 
+#[test]
+fn a_tied_matrix_can_have_either_name() {
+    let (embedding, output) = ("model.embed_tokens.weight", "lm_head.weight");
+    let tied = |kept: &str| {
+        let dir = copy_model(&tiny());
+        let path = dir.path().join("config.json");
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        config["tie_word_embeddings"] = json!(true);
+        fs::write(path, config.to_string()).unwrap();
+        drop_tensor(dir.path(), output);
+        rename_all(dir.path(), |name| if name == embedding { kept } else { name }.to_owned());
+        logits(dir.path())
+    };
+    assert_eq!(tied(output), tied(embedding));
+}
+
 fn refused(dir: &Path, kind: FailureKind, words: &[&str]) -> Failure {
     let failure = failed(&request(dir, Scheme::Q8_0));
     assert_eq!((failure.kind, failure.stage), (kind, Stage::Load), "{failure}");

@@ -47,7 +47,22 @@ pub(super) fn expected_names(
             ));
         }
     }
+    name_tied_matrix(&mut renamed, config);
     split_merged_experts(files, renamed, config)
+}
+
+/// Renames the output matrix to the embedding if both are one tensor and the files contain it only
+/// as the output matrix. `save_model` of safetensors keeps the first of both names.
+fn name_tied_matrix(tensors: &mut Tensors, config: &Config) {
+    let embedding = format!("{}model.embed_tokens.weight", config.prefix);
+    let output = format!("{}lm_head.weight", config.prefix);
+    if !config.tied_embeddings || tensors.contains_key(&embedding) {
+        return;
+    }
+    if let Some(mut tensor) = tensors.remove(&output) {
+        tensor.stored_name.get_or_insert(output);
+        tensors.insert(embedding, tensor);
+    }
 }
 
 /// Returns whether a tensor of the first layer has the name of [`modelgate_model::tensors`].
