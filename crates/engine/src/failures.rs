@@ -1,5 +1,7 @@
 //! Creates the failures of the protocol in one place, so that their wording is uniform.
 
+use modelgate_model::other_format::OtherFormat;
+use modelgate_model::symlinks::{DANGLING_HINT, dangling_message, missing_target};
 use modelgate_protocol::{Failure, FailureKind, Stage};
 use std::io;
 use std::path::Path;
@@ -45,12 +47,23 @@ pub(crate) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Failure {
 pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
     let message = format!("{}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::NotFound => load(
-            FailureKind::NotFound,
-            message,
-            "check the path of the model; or download the model again",
-        ),
-        io::ErrorKind::InvalidData => corrupt(path, error),
+        io::ErrorKind::NotFound => match missing_target(path) {
+            Some(target) => {
+                load(FailureKind::NotFound, dangling_message(path, &target), DANGLING_HINT)
+            }
+            None => load(
+                FailureKind::NotFound,
+                message,
+                "check the path of the model; or download the model again",
+            ),
+        },
+        io::ErrorKind::InvalidData => {
+            let kind = match OtherFormat::of_error(error) {
+                Some(OtherFormat::BigEndianGguf) => FailureKind::Unsupported,
+                _ => FailureKind::Corrupt,
+            };
+            load(kind, message, content_hint(error))
+        }
         io::ErrorKind::UnexpectedEof => load(
             FailureKind::Corrupt,
             format!("{}: the file ended before all expected bytes were read", path.display()),
@@ -63,6 +76,11 @@ pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
         ),
         _ => load(FailureKind::Io, message, "check the disk and the file system"),
     }
+}
+
+/// Returns the hint for the content of a file that is not as expected, from the error of reading it.
+pub(crate) fn content_hint(error: &io::Error) -> &'static str {
+    OtherFormat::of_error(error).map_or(DOWNLOAD_AGAIN_HINT, OtherFormat::hint)
 }
 
 /// Creates the failure for `bytes` bytes of host memory that cannot be allocated. `what` names

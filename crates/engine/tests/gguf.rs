@@ -9,7 +9,7 @@ use common::{
     failed, fixtures, gguf_alone, gguf_request, inventory, largest_difference, load, loaded,
     request, rows, tiny,
 };
-use modelgate_protocol::{DType, FailureKind, Scheme};
+use modelgate_protocol::{DType, FailureKind, FinishReason, Scheme};
 use modelgate_testkit::gguf::{GgufWriter, Vocabulary, uniform, write_from_safetensors};
 use modelgate_testkit::safetensors_edit::{copy_model, edit, truncate};
 use std::path::{Path, PathBuf};
@@ -162,6 +162,27 @@ fn a_tokenizer_in_the_file_is_sufficient() {
     let expected = modelgate_engine::answer(&mut with_companions, &question, &|_| ()).unwrap();
     assert_eq!(answer.prompt_tokens, expected.prompt_tokens);
     assert_eq!(answer.tokens, expected.tokens);
+}
+
+#[test]
+fn tokens_that_end_a_turn_are_identified_by_their_text() {
+    let dir = copy_model(&tiny());
+    // the metadata name only the end token of the base model, as in many published files
+    let path = dir.path().join("tokenizer_config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    config["eos_token"] = "<|end_of_text|>".into();
+    std::fs::write(path, config.to_string()).unwrap();
+    let file = dir.path().join("tiny.gguf");
+    let dtype = uniform(GgmlDType::Q8_0);
+    GgufWriter { vocabulary: Vocabulary::OfSourceFolder, ..GgufWriter::new(&dtype) }
+        .write(dir.path(), &file);
+    let mut model = loaded(&gguf_alone(&file, Scheme::Q8_0));
+    // <|end_of_text|>, <|eom_id|> and <|eot_id|>
+    assert_eq!(model.stop_tokens(), [497, 504, 505]);
+    let question = common::question("What is the capital of France?");
+    let answer = modelgate_engine::answer(&mut model, &question, &|_| ()).unwrap();
+    assert_eq!(answer.finish_reason, FinishReason::Stop, "{}", answer.text);
 }
 
 #[test]

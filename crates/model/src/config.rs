@@ -4,6 +4,8 @@
 //! `configuration_qwen2.py`, `configuration_qwen2_5_omni.py` of transformers. The keys of both
 //! versions are supported: 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`).
 
+use crate::python_json;
+use crate::token_ids::token_ids;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -241,7 +243,7 @@ impl Config {
                 Config::MAX_TEXT_BYTES
             )));
         }
-        let value: Value = serde_json::from_str(text)
+        let value: Value = python_json::parse(text.as_bytes())
             .map_err(|error| ConfigError::Malformed(format!("not JSON: {error}")))?;
         let architecture = value
             .get("model_type")
@@ -265,8 +267,18 @@ impl Config {
                 )));
             }
         };
-        let raw: Raw = serde_json::from_value(text_config.clone())
+        let mut raw: Raw = serde_json::from_value(text_config.clone())
             .map_err(|error| ConfigError::Malformed(error.to_string()))?;
+        if family == Family::Qwen25Omni {
+            // transformers reads this key from the config of the thinker, and not from that of its
+            // text model, in which transformers 5 writes another value
+            let thinker = value.get("thinker_config").unwrap_or(&value);
+            raw.tie_word_embeddings =
+                Option::deserialize(thinker.get("tie_word_embeddings").unwrap_or(&Value::Null))
+                    .map_err(|error| {
+                        ConfigError::Malformed(format!("tie_word_embeddings: {error}"))
+                    })?;
+        }
         Config::from_raw(architecture, family, raw)
     }
 
@@ -340,7 +352,8 @@ impl Config {
                 Some(raw.max_position_embeddings.unwrap_or(defaults.positions)),
             )?,
             sliding_window,
-            stop_tokens: token_ids(raw.eos_token_id.as_ref())?,
+            stop_tokens: token_ids("eos_token_id", raw.eos_token_id.as_ref())
+                .map_err(ConfigError::Malformed)?,
             architecture,
             family,
             prefix,
@@ -372,9 +385,17 @@ fn refuse_quantized(config: &Value) -> Result<(), ConfigError> {
     else {
         return Ok(());
     };
-    let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+    let number = |key| quantization.get(key).and_then(Value::as_u64);
+    let method = match quantization.get("quant_method").and_then(Value::as_str) {
+        Some(method) => format!("quant_method \"{method}\""),
+        // MLX writes its parameters without a method
+        None => match (number("bits"), number("group_size")) {
+            (Some(bits), Some(group)) => format!("by MLX, {bits} bits in groups of {group}"),
+            _ => "quant_method is missing".to_owned(),
+        },
+    };
     Err(ConfigError::Unsupported(format!(
-        "quantization_config: the checkpoint is already quantized (quant_method \"{method}\"); \
+        "quantization_config: the checkpoint is already quantized ({method}); \
          expected one in bf16, f16 or f32, which is quantized while loading, or a GGUF file"
     )))
 }
@@ -493,19 +514,5 @@ fn scaling(raw: &RawScaling) -> Result<Option<RopeScaling>, ConfigError> {
             "rope_scaling of type \"{other}\" is not supported: expected one of default, llama3, \
              mrope"
         ))),
-    }
-}
-
-/// Reads token ids from a number or a list of numbers. A missing key or null gives none.
-fn token_ids(value: Option<&Value>) -> Result<Vec<u32>, ConfigError> {
-    let id = |value: &Value| {
-        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            ConfigError::Malformed(format!("eos_token_id: {value} is not a token ID"))
-        })
-    };
-    match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-        Some(value) => Ok(vec![id(value)?]),
     }
 }

@@ -1,12 +1,13 @@
 //! The files of a model: a folder in Hugging Face layout, the parts of a split GGUF file, the
 //! shards in an index.
 
-use crate::small_file;
+use crate::other_format::{GGUF_MAGIC, OtherFormat};
+use crate::{python_json, small_file, symlinks};
 use modelgate_protocol::{FailureKind, ModelFiles, WeightFormat};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The file that describes a safetensors model.
@@ -73,6 +74,7 @@ impl LayoutError {
 /// # Errors
 /// The error names the file that is missing or wrong.
 pub fn files(path: &Path) -> Result<ModelFiles, LayoutError> {
+    refuse_dangling(path)?;
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => LayoutError::not_found(
             format!("{}: no such file or folder", path.display()),
@@ -84,8 +86,11 @@ pub fn files(path: &Path) -> Result<ModelFiles, LayoutError> {
     if metadata.is_dir() {
         return folder(path);
     }
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+    let is_named_gguf =
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    if is_named_gguf || is_gguf(path) {
         let root = path.parent().unwrap_or(Path::new("."));
+        refuse_dangling_companions(root)?;
         return Ok(with_companions(root, WeightFormat::Gguf, gguf_parts(path)?, None));
     }
     let name = path.to_string_lossy().to_lowercase();
@@ -94,7 +99,7 @@ pub fn files(path: &Path) -> Result<ModelFiles, LayoutError> {
     }
     Err(LayoutError::not_found(
         format!("{}: neither a folder nor a GGUF file", path.display()),
-        "set path to the folder of the model, or to a file ending in .gguf",
+        "set path to the folder of the model, or to a GGUF file",
     ))
 }
 
@@ -104,6 +109,9 @@ fn gguf_parts(path: &Path) -> Result<Vec<PathBuf>, LayoutError> {
     let Some((stem, count)) = split_name(&name) else { return Ok(vec![path.to_owned()]) };
     let part = |number| path.with_file_name(part_name(stem, number, count));
     let parts: Vec<PathBuf> = (1..=count).map(part).collect();
+    for part in &parts {
+        refuse_dangling(part)?;
+    }
     match parts.iter().find(|part| !part.is_file()) {
         None => Ok(parts),
         Some(missing) => Err(LayoutError::not_found(
@@ -133,11 +141,17 @@ fn folder(root: &Path) -> Result<ModelFiles, LayoutError> {
     refuse_adapter(root)?;
     let index = root.join(INDEX);
     let single = root.join(SINGLE);
+    for path in [&index, &single, &root.join(CONFIG)] {
+        refuse_dangling(path)?;
+    }
+    refuse_dangling_companions(root)?;
     // like transformers, which does not read the index of an older, sharded version then
     let (weights, index) = if single.is_file() {
         (vec![single], None)
     } else if index.is_file() {
         (shards(root, &index)?, Some(index))
+    } else if let Some(weights) = only_gguf_model(root)? {
+        return Ok(with_companions(root, WeightFormat::Gguf, weights, None));
     } else {
         return Err(no_model(root));
     };
@@ -226,9 +240,51 @@ fn refuse_adapter(root: &Path) -> Result<(), LayoutError> {
     Err(LayoutError::new(FailureKind::Unsupported, message, hint))
 }
 
+/// Returns whether a file is a GGUF file by its first bytes, whatever its name. Blobs of the hub and
+/// of Ollama are named by their hash.
+fn is_gguf(path: &Path) -> bool {
+    let mut magic = Vec::new();
+    small_file::open_regular(path)
+        .and_then(|file| file.take(GGUF_MAGIC.len() as u64).read_to_end(&mut magic))
+        .is_ok_and(|_| magic == GGUF_MAGIC)
+}
+
+/// Returns the files of the only GGUF model in the folder `root`: one file, or all parts of a split
+/// file. `None` if there is no GGUF file, or if there are several models.
+fn only_gguf_model(root: &Path) -> Result<Option<Vec<PathBuf>>, LayoutError> {
+    let entries = std::fs::read_dir(root).map_err(|error| LayoutError::io(root, error))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = paths.filter(|path| is_gguf(path)).collect();
+    found.sort();
+    let Some(first) = found.first() else { return Ok(None) };
+    Ok(Some(gguf_parts(first)?).filter(|parts| *parts == found))
+}
+
+/// Refuses a symlink whose target does not exist. Otherwise, the file would count as absent.
+///
+/// # Errors
+/// The target of the symlink `path` does not exist.
+fn refuse_dangling(path: &Path) -> Result<(), LayoutError> {
+    match symlinks::missing_target(path) {
+        None => Ok(()),
+        Some(target) => Err(LayoutError::not_found(
+            symlinks::dangling_message(path, &target),
+            symlinks::DANGLING_HINT,
+        )),
+    }
+}
+
+/// Applies [`refuse_dangling`] to the optional files in the folder `root`.
+fn refuse_dangling_companions(root: &Path) -> Result<(), LayoutError> {
+    COMPANIONS.iter().try_for_each(|name| refuse_dangling(&root.join(name)))
+}
+
 /// Returns the distinct shards that an index names, in the order of their names.
 fn shards(root: &Path, index: &Path) -> Result<Vec<PathBuf>, LayoutError> {
     let indexed = indexed(index)?;
+    for name in indexed.keys() {
+        refuse_dangling(&root.join(name))?;
+    }
     if let Some((name, tensor)) = indexed.iter().find(|(name, _)| !root.join(name).is_file()) {
         return Err(LayoutError::not_found(
             format!("{}: shard {name} is missing; the index places {tensor} in it", root.display()),
@@ -255,14 +311,15 @@ pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
             "download the index again from the repository that contains the shards",
         )
     };
-    let text =
-        small_file::read_text(path, small_file::MAX_TEXT_BYTES).map_err(|error| {
-            match error.kind() {
-                io::ErrorKind::InvalidData => corrupt(error.to_string()),
-                _ => LayoutError::io(path, error),
-            }
-        })?;
-    let Index { weight_map: Files(files) } = serde_json::from_str(&text)
+    let text = small_file::read_json_text(path, small_file::MAX_TEXT_BYTES);
+    let text = text.map_err(|error| match (OtherFormat::of_error(&error), error.kind()) {
+        (Some(format), _) => {
+            LayoutError { hint: format.hint().to_owned(), ..corrupt(format.to_string()) }
+        }
+        (None, io::ErrorKind::InvalidData) => corrupt(error.to_string()),
+        _ => LayoutError::io(path, error),
+    })?;
+    let Index { weight_map: Files(files) } = python_json::parse(text.as_bytes())
         .map_err(|error| corrupt(format!("not a safetensors index: {error}")))?;
     for (name, tensor) in &files {
         if !is_inside(name) || name.contains('/') {
@@ -278,6 +335,11 @@ pub fn indexed(path: &Path) -> Result<BTreeMap<String, String>, LayoutError> {
         return Err(corrupt("weight_map is empty, expected the file of each tensor".into()));
     }
     Ok(files)
+}
+
+/// Returns the file name in a value of the `weight_map` of an index, without `./` at its beginning.
+pub fn shard_name(value: &str) -> &str {
+    value.trim_start_matches("./")
 }
 
 /// The values of the `weight_map` of an index, each with its first key. Millions of tensors in few
@@ -298,7 +360,7 @@ impl<'de> Deserialize<'de> for Files {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Files, A::Error> {
                 let mut files = BTreeMap::new();
                 while let Some((tensor, name)) = map.next_entry::<String, String>()? {
-                    files.entry(name).or_insert(tensor);
+                    files.entry(shard_name(&name).to_owned()).or_insert(tensor);
                     if files.len() > MAX_PARTS as usize {
                         return Err(serde::de::Error::invalid_length(files.len(), &self));
                     }

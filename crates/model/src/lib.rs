@@ -7,10 +7,14 @@
 mod config;
 mod gguf_names;
 pub mod layout;
+pub mod other_format;
 mod predict;
+pub mod python_json;
 mod rule;
 mod shapes;
 pub mod small_file;
+pub mod symlinks;
+mod token_ids;
 pub mod units;
 
 pub use config::{
@@ -22,3 +26,4 @@ pub use predict::{
 };
 pub use rule::{Placement, float_dtype, residence, role};
 pub use shapes::{TensorShape, parameters, tensors};
+pub use token_ids::token_ids;

@@ -37,9 +37,10 @@ fn divides(dtype: &DType, row: u64) -> bool {
 }
 
 /// Returns the type of a float tensor in memory. On the CPU it is f32, the type of its arithmetic.
-/// On a device, matrices keep the type of the file, and small tensors are f32.
+/// On a device, matrices keep the type of the file, and small tensors are f32. Values of 64 bits
+/// become f32, because no device computes with them.
 pub fn float_dtype(role: Role, source: &DType, on_device: bool) -> DType {
-    if on_device && role.is_quantizable() && !source.is_quantized() {
+    if on_device && role.is_quantizable() && !source.is_quantized() && *source != DType::F64 {
         source.clone()
     } else {
         DType::F32

@@ -1,6 +1,8 @@
 //! Reads small files completely: JSON and texts. The length of a file and the number of its values
 //! are checked before it is parsed.
 
+use crate::other_format::refuse_other_format;
+use crate::python_json;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,12 +48,25 @@ pub fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Reads and parses a JSON file.
+/// Reads and parses a JSON file, see [`python_json::parse`].
 ///
 /// # Errors
 /// As for [`read`], and if the text is not JSON of this form ([`io::ErrorKind::InvalidData`]).
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    parse_json(&read(path, MAX_JSON_BYTES)?)
+    let bytes = read(path, MAX_JSON_BYTES)?;
+    refuse_other_format(&bytes)?;
+    refuse_too_many_values(&bytes)?;
+    python_json::parse(&bytes).map_err(invalid_json)
+}
+
+/// Reads the text of a JSON file of at most `max_bytes` bytes.
+///
+/// # Errors
+/// As for [`read_text`], and if the file has another format that can be recognized.
+pub fn read_json_text(path: &Path, max_bytes: u64) -> io::Result<String> {
+    let text = read_text(path, max_bytes)?;
+    refuse_other_format(text.as_bytes())?;
+    Ok(text)
 }
 
 /// Parses JSON from a part of a file.
@@ -59,6 +74,16 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
 /// # Errors
 /// The text has too many values, or is not JSON of this form ([`io::ErrorKind::InvalidData`]).
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    refuse_too_many_values(bytes)?;
+    serde_json::from_slice(bytes).map_err(invalid_json)
+}
+
+fn invalid_json(error: serde_json::Error) -> io::Error {
+    // invalid JSON is not a disk error, whichever kind serde_json reports
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+fn refuse_too_many_values(bytes: &[u8]) -> io::Result<()> {
     // Each value but the first follows one of these characters. Those inside texts are counted too,
     // which are few in comparison.
     let values = bytes.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
@@ -66,10 +91,7 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
         let message = format!("{values} values, expected at most {MAX_JSON_VALUES}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
-        // invalid JSON is not a disk error, whichever kind serde_json reports
-        io::Error::new(io::ErrorKind::InvalidData, error.to_string())
-    })
+    Ok(())
 }
 
 /// Opens a regular file, or a symlink to one. Pipes and devices are refused, because they may have

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[allow(missing_docs)] // the names are the documentation
 pub enum DType {
     F32,
+    F64,
     F16,
     Bf16,
     #[serde(rename = "q4_0")]
@@ -45,6 +46,7 @@ impl DType {
     pub fn block(&self) -> Option<(u64, u64)> {
         Some(match self {
             DType::F32 => (1, 4),
+            DType::F64 => (1, 8),
             DType::F16 | DType::Bf16 => (1, 2),
             DType::Q4_0 => (32, 18),
             DType::Q4_1 => (32, 20),
@@ -62,7 +64,7 @@ impl DType {
 
     /// Returns whether the type consists of blocks of quantized values.
     pub fn is_quantized(&self) -> bool {
-        !matches!(self, DType::F32 | DType::F16 | DType::Bf16)
+        !matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::Bf16)
     }
 
     /// Returns the bytes of a tensor of `elements` values. `None` if the block size does not divide
@@ -76,6 +78,7 @@ impl DType {
     pub fn name(&self) -> &str {
         match self {
             DType::F32 => "f32",
+            DType::F64 => "f64",
             DType::F16 => "f16",
             DType::Bf16 => "bf16",
             DType::Q4_0 => "q4_0",
@@ -107,6 +110,7 @@ mod tests {
     fn names_in_json_equal_displayed_names() {
         for dtype in [
             DType::F32,
+            DType::F64,
             DType::Bf16,
             DType::Q4_0,
             DType::Q8_0,

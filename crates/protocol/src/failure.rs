@@ -12,7 +12,7 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The message: what failed and where, with the expected and the found value.
     pub message: String,
-    /// How to fix it.
+    /// How to fix it. Empty if no fix follows from the failure.
     pub hint: String,
 }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// A resident tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tensor {
-    /// The name in the file.
+    /// The name in the file, converted to the usual name of the architecture if the writer used
+    /// another.
     pub name: String,
     /// The source file, relative to the folder of the model.
     pub file: String,

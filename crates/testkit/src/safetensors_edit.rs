@@ -36,6 +36,10 @@ impl RawTensor {
                 let words = self.data.chunks_exact(4);
                 words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
             }
+            Dtype::F64 => {
+                let words = self.data.as_chunks::<8>().0;
+                words.iter().map(|b| f64::from_le_bytes(*b) as f32).collect()
+            }
             other => panic!("{other} is not a float type"),
         }
     }
@@ -51,6 +55,7 @@ impl RawTensor {
             Dtype::BF16 => bf16::from_f32(*value).to_le_bytes().to_vec(),
             Dtype::F16 => f16::from_f32(*value).to_le_bytes().to_vec(),
             Dtype::F32 => value.to_le_bytes().to_vec(),
+            Dtype::F64 => f64::from(*value).to_le_bytes().to_vec(),
             other => panic!("{other} is not a float type"),
         };
         self.data = values.iter().flat_map(encode).collect();
@@ -179,6 +184,19 @@ pub fn rename_tensor(dir: &Path, from: &str, to: &str) {
     edit(dir, from, |shard| {
         let raw = shard.remove(from).unwrap();
         shard.insert(to.to_owned(), raw);
+    });
+}
+
+/// Renames all tensors to the results of `rename`.
+pub fn rename_all(dir: &Path, rename: impl Fn(&str) -> String) {
+    for file in shard_files(dir) {
+        let shard = read_shard(&file);
+        let renamed = shard.into_iter().map(|(name, raw)| (rename(&name), raw)).collect();
+        write_shard(&file, &renamed);
+    }
+    edit_index(dir, |map| {
+        let entries = std::mem::take(map);
+        map.extend(entries.into_iter().map(|(name, file)| (rename(&name), file)));
     });
 }
 

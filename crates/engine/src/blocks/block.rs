@@ -61,7 +61,7 @@ macro_rules! with_block {
             Type::Q4K => arm!(BlockQ4K),
             Type::Q5K => arm!(BlockQ5K),
             Type::Q6K => arm!(BlockQ6K),
-            Type::F32 | Type::F16 | Type::Bf16 | Type::Other(_) => $otherwise,
+            Type::F32 | Type::F64 | Type::F16 | Type::Bf16 | Type::Other(_) => $otherwise,
         }
     }};
 }

@@ -1,7 +1,7 @@
 //! The `config.json` of a model whose weight files do not contain the config.
 
 use crate::failures;
-use modelgate_model::small_file::read_text;
+use modelgate_model::small_file::read_json_text;
 use modelgate_model::{Config, ConfigError};
 use modelgate_protocol::{Failure, FailureKind, ModelFiles};
 
@@ -17,7 +17,7 @@ pub(super) fn read_config(files: &ModelFiles) -> Result<Config, Failure> {
             "download config.json from the repository of the model, and put it next to the weights",
         )
     })?;
-    let text = read_text(path, Config::MAX_TEXT_BYTES as u64);
+    let text = read_json_text(path, Config::MAX_TEXT_BYTES as u64);
     let text = text.map_err(|error| failures::io(path, &error))?;
     Config::from_json(&text).map_err(|error| match error {
         ConfigError::Malformed(what) => failures::corrupt(path, what),

@@ -7,14 +7,18 @@
 //! into memory: a mapped page counts as memory of the process, and the process is killed if a
 //! mapped file shrinks.
 
+mod checkpoint_names;
 mod config_json;
 mod embedded_text;
 mod format;
 mod gguf;
+mod merged_experts;
+mod mlx;
 mod registry;
 mod safetensors;
 mod source;
 mod synthetic;
+mod wrapped_names;
 
 pub(crate) use embedded_text::EmbeddedText;
 pub(crate) use format::{Conversion, Format, OpenedModel};

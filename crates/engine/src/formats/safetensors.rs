@@ -4,12 +4,17 @@
 //! sizes agree with their types and shapes. This module checks what the header alone cannot show:
 //! that the header and the data together are as long as the file.
 
+use super::checkpoint_names::{expected_names, has_expected_layers};
 use super::config_json::read_config;
 use super::format::{Conversion, Format, OpenedModel, refuse_without_weights};
-use super::source::{Source, SourceFile, SourceTensor};
+use super::mlx::refuse_mlx;
+use super::source::{ShardIndex, Source, SourceFile, SourceTensor};
+use super::wrapped_names::refuse_wrapped_names;
 use crate::failures;
+use modelgate_model::Config;
+use modelgate_model::layout::shard_name;
 use modelgate_model::small_file::{parse_json, read_json};
-use modelgate_protocol::{DType, Failure, FailureKind, ModelFiles, Scheme};
+use modelgate_protocol::{DType, Failure, ModelFiles, Scheme};
 use safetensors::tensor::Metadata;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
@@ -25,7 +30,10 @@ impl Format for SafetensorsFormat {
     fn open(&self, files: &ModelFiles, _: Scheme, _: bool) -> Result<OpenedModel, Failure> {
         refuse_without_weights(files)?;
         let config = read_config(files)?;
-        Ok(OpenedModel::from_config(config, open_safetensors(files)?))
+        let source = open_safetensors(files)?;
+        refuse_mlx(&source)?;
+        let source = with_expected_names(source, &config)?;
+        Ok(OpenedModel::from_config(config, source))
     }
 
     fn conversion(&self) -> Conversion {
@@ -33,11 +41,25 @@ impl Format for SafetensorsFormat {
     }
 }
 
+/// Converts the names of the tensors to those of [`modelgate_model::tensors`], and divides merged
+/// experts.
+///
+/// # Errors
+/// Two tensors get the same name, merged experts have a wrong shape, or all tensors have a prefix
+/// with which transformers does not load them.
+fn with_expected_names(mut source: Source, config: &Config) -> Result<Source, Failure> {
+    let tensors = std::mem::take(&mut source.tensors);
+    source.tensors = expected_names(&source.files, tensors, config)?;
+    if !has_expected_layers(&source.tensors, config) {
+        refuse_wrapped_names(&source, config)?;
+    }
+    Ok(source)
+}
+
 /// Opens the safetensors files of a model: the shards in the index, or else all weight files.
 ///
 /// # Errors
-/// A file is missing, cannot be read or is invalid, or a tensor is not in the shard that the index
-/// names.
+/// A file is missing, cannot be read or is invalid.
 pub(crate) fn open_safetensors(files: &ModelFiles) -> Result<Source, Failure> {
     match &files.index {
         Some(index) => open_sharded(&files.root, index),
@@ -51,7 +73,8 @@ pub(crate) fn open_safetensors(files: &ModelFiles) -> Result<Source, Failure> {
     }
 }
 
-/// Opens the shards in `root` that `index` names, and checks that each tensor is in its shard.
+/// Opens the shards in `root` that `index` names. As in transformers, the index decides only which
+/// files are read: each tensor is taken from the file that contains it.
 fn open_sharded(root: &Path, index: &Path) -> Result<Source, Failure> {
     let shard_by_tensor = read_index(index)?;
     let mut source = Source::new();
@@ -62,16 +85,7 @@ fn open_sharded(root: &Path, index: &Path) -> Result<Source, Failure> {
         })?;
         add_file(&mut source, file)?;
     }
-    for (tensor, shard) in &shard_by_tensor {
-        let found = source.tensors.get(tensor).map(|found| source.file_name(found));
-        if found != Some(shard) {
-            return Err(failures::load(
-                FailureKind::TensorMissing,
-                format!("{shard}: tensor {tensor} is missing, expected by {}", index.display()),
-                "download the index and all shards again, from the same commit",
-            ));
-        }
-    }
+    source.index = Some(ShardIndex { path: index.to_owned(), shards: shard_by_tensor });
     Ok(source)
 }
 
@@ -84,8 +98,9 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let index: Index = read_json(path).map_err(|error| failures::io(path, &error))?;
-    for (tensor, shard) in &index.weight_map {
+    let mut index: Index = read_json(path).map_err(|error| failures::io(path, &error))?;
+    for (tensor, shard) in &mut index.weight_map {
+        *shard = shard_name(shard).to_owned();
         if !is_plain_file_name(shard) {
             return Err(failures::corrupt(
                 path,
@@ -119,6 +134,7 @@ fn add_file(source: &mut Source, file: SourceFile) -> Result<(), Failure> {
             dtype: dtype(info.dtype),
             offset: data_start + start as u64,
             bytes: (end - start) as u64,
+            stored_name: None,
         };
         if let Some(other) = source.tensors.insert(name.clone(), tensor) {
             let other = source.files.get(other.file).map_or(&file.name, |file| &file.name);
@@ -171,6 +187,7 @@ fn read_header(file: &SourceFile) -> Result<(Metadata, u64), Failure> {
 fn dtype(dtype: safetensors::Dtype) -> DType {
     match dtype {
         safetensors::Dtype::F32 => DType::F32,
+        safetensors::Dtype::F64 => DType::F64,
         safetensors::Dtype::F16 => DType::F16,
         safetensors::Dtype::BF16 => DType::Bf16,
         other => DType::Other(other.to_string().to_lowercase()),

@@ -35,7 +35,15 @@ fn synthetic_source(config: &Config, scheme: Scheme, on_device: bool) -> Source 
         let float = || float_dtype(placement.role, &DType::Bf16, on_device);
         let dtype = placement.quantized.clone().unwrap_or_else(float);
         let bytes = dtype.bytes(needed.elements()).unwrap_or(0);
-        (needed.name, SourceTensor { file: 0, shape: needed.shape, dtype, offset: 0, bytes })
+        let tensor = SourceTensor {
+            file: 0,
+            shape: needed.shape,
+            dtype,
+            offset: 0,
+            bytes,
+            stored_name: None,
+        };
+        (needed.name, tensor)
     };
     Source { tensors: tensors(config).into_iter().map(tensor).collect(), ..Source::new() }
 }

@@ -4,12 +4,18 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use modelgate_protocol::DType;
 
-/// Decodes little-endian values of a float type (f32, bf16 or f16) into `values`.
+/// Decodes little-endian values of a float type (f64, f32, bf16 or f16) into `values`. Values of 64
+/// bits are rounded; those outside the range of f32 become infinite.
 pub(super) fn decode(dtype: &DType, bytes: &[u8], values: &mut [f32]) {
     match dtype {
         DType::F32 => {
             for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *value = f32::from_le_bytes(*bytes);
+            }
+        }
+        DType::F64 => {
+            for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *value = f64::from_le_bytes(*bytes) as f32;
             }
         }
         DType::Bf16 => {
@@ -43,6 +49,10 @@ mod tests {
         let mut found = vec![0.0; 100];
         let f32s: Vec<u8> = expected.iter().flat_map(|v| v.to_le_bytes()).collect();
         decode(&DType::F32, &f32s, &mut found);
+        assert_eq!(found, expected);
+        found.fill(0.0);
+        let f64s: Vec<u8> = expected.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect();
+        decode(&DType::F64, &f64s, &mut found);
         assert_eq!(found, expected);
         found.fill(0.0);
         let f16s = expected.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes());

@@ -57,7 +57,7 @@ pub(super) fn inspect_blocks(dtype: &DType, bytes: &[u8], first: u64) -> PieceSt
         DType::Q2K => &[80, 82],
         DType::Q3K => &[108],
         DType::Q6K => &[208],
-        DType::F32 | DType::F16 | DType::Bf16 | DType::Other(_) => &[],
+        DType::F32 | DType::F64 | DType::F16 | DType::Bf16 | DType::Other(_) => &[],
     };
     const EXPONENT: u16 = 0x7c00;
     let mut stats = PieceStats { all_zero: true, ..PieceStats::default() };

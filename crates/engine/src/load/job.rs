@@ -53,24 +53,28 @@ impl<'a> Job<'a> {
     ) -> Result<Job<'a>, Failure> {
         let TensorShape { name, shape: expected } = stored;
         let tensor = source.tensors.get(&name).ok_or_else(|| {
-            failures::load(
-                FailureKind::TensorMissing,
-                format!(
-                    "tensor {name} of shape {expected:?} is missing: searched {}",
-                    file_list(source)
-                ),
-                "download config and all weights again, from the same commit",
-            )
+            let mut message = format!(
+                "tensor {name} of shape {expected:?} is missing: searched {}",
+                file_list(source)
+            );
+            // without an index, nothing shows whether the tensor was lost or never existed
+            let mut hint = String::new();
+            if let Some((index, shard)) = source.indexed_shard(&name) {
+                message += &format!("; {} places it in {shard}", index.display());
+                hint = format!("download {shard} and the index from the same commit");
+            }
+            failures::load(FailureKind::TensorMissing, message, hint)
         })?;
         if tensor.shape != expected {
             return Err(failures::load(
                 FailureKind::TensorShape,
                 format!(
-                    "tensor {name} in {}: expected shape {expected:?}, found {:?}",
+                    "tensor {} in {}: expected shape {expected:?}, found {:?}",
+                    tensor.label(&name),
                     source.file_name(tensor),
                     tensor.shape
                 ),
-                "download config and weights again, from the same commit",
+                "use the config of the checkpoint that contains the weights",
             ));
         }
         let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
@@ -107,7 +111,8 @@ fn form(
         return Err(failures::load(
             FailureKind::Unsupported,
             format!(
-                "tensor {name} in {}: type {} is not supported",
+                "tensor {} in {}: type {} is not supported",
+                tensor.label(name),
                 source.file_name(tensor),
                 tensor.dtype
             ),
@@ -118,7 +123,8 @@ fn form(
         return Err(failures::load(
             FailureKind::Unsupported,
             format!(
-                "tensor {name} in {}: expected f32, f16 or bf16 for role \"{}\", found {}",
+                "tensor {} in {}: expected f32, f16 or bf16 for role \"{}\", found {}",
+                tensor.label(name),
                 source.file_name(tensor),
                 placement.role.name(),
                 tensor.dtype

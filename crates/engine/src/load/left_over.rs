@@ -51,7 +51,7 @@ pub(super) fn left_over(
     let shown: Vec<String> = unknown
         .iter()
         .take(MAX_NAMES)
-        .map(|(name, tensor)| format!("{name} in {}", source.file_name(tensor)))
+        .map(|(name, tensor)| format!("{} in {}", tensor.label(name), source.file_name(tensor)))
         .collect();
     let more = unknown.len() - shown.len();
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
@@ -62,9 +62,19 @@ pub(super) fn left_over(
             unknown.len(),
             shown.join(", ")
         ),
-        "download the config and the weights again from the same commit; or use a model with a \
-         supported architecture",
+        match unknown.iter().any(|(name, _)| is_of_later_layer(config, name)) {
+            true => "use the config of the checkpoint that contains the weights",
+            false => "",
+        },
     ))
+}
+
+/// Returns whether a tensor belongs to a layer that the config does not have.
+fn is_of_later_layer(config: &Config, name: &str) -> bool {
+    let layer = name.strip_prefix(config.prefix).unwrap_or(name);
+    let layer = layer.strip_prefix("model.layers.").or_else(|| layer.strip_prefix("blk."));
+    let number = layer.and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    number.is_some_and(|number| number >= config.layers)
 }
 
 /// Returns the group of a tensor that can be omitted; `None` if the tensor must not be left over.

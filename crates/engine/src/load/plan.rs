@@ -75,6 +75,6 @@ fn refuse_more_layers_than_tensors(source: &Source, config: &Config) -> Result<(
             file_list(source),
             source.tensors.len()
         ),
-        "download config and weights again, from the same commit",
+        "use the config of the checkpoint that contains the weights",
     ))
 }

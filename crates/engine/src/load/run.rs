@@ -63,7 +63,7 @@ impl Plan<'_> {
             };
             let file = self.source.file_name(job.tensor);
             events(Event::Tensor(inventory(job, file, &loaded)));
-            match unusable(&job.name, file, job.placement.role, &loaded) {
+            match unusable(&job.tensor.label(&job.name), file, job.placement.role, &loaded) {
                 Some(failure) => Err(failure),
                 None => Ok(loaded.matrices),
             }

@@ -1,8 +1,8 @@
 //! The token ids that end an answer.
 
 use crate::failures;
-use modelgate_model::Config;
 use modelgate_model::small_file::read_json;
+use modelgate_model::{Config, token_ids};
 use modelgate_protocol::Failure;
 use serde_json::Value;
 use std::path::Path;
@@ -16,18 +16,9 @@ pub(super) fn stop_tokens(path: Option<&Path>, config: &Config) -> Result<Vec<u3
     let mut tokens = config.stop_tokens.clone();
     if let Some(path) = path {
         let value: Value = read_json(path).map_err(|error| failures::io(path, &error))?;
-        let ids = match &value["eos_token_id"] {
-            Value::Null => Vec::new(),
-            Value::Array(ids) => ids.clone(),
-            id => vec![id.clone()],
-        };
-        for id in ids {
-            let token = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let invalid = || {
-                failures::corrupt(path, format!("`eos_token_id`: expected token IDs, found {id}"))
-            };
-            tokens.push(token.ok_or_else(invalid)?);
-        }
+        let key = "eos_token_id";
+        let ids = token_ids(key, value.get(key)).map_err(|what| failures::corrupt(path, what))?;
+        tokens.extend(ids);
     }
     tokens.sort_unstable();
     tokens.dedup();

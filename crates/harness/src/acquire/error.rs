@@ -5,6 +5,7 @@ use crate::settings::SettingsError;
 use modelgate_hub::HubError;
 use modelgate_model::ConfigError;
 use modelgate_model::layout::LayoutError;
+use modelgate_model::other_format::OtherFormat;
 use modelgate_protocol::{FailureKind, Stage};
 use std::io;
 use std::path::PathBuf;
@@ -121,9 +122,13 @@ impl Reportable for AcquireError {
             AcquireError::UnknownRepository(_) => {
                 "set `path` to a folder with the config.json of the model, instead of `repo`"
             }
-            AcquireError::ConfigNotRead { .. } => {
-                "check that the file exists, that this user can read it, and that the disk has no errors"
-            }
+            AcquireError::ConfigNotRead { source, .. } => match OtherFormat::of_error(source) {
+                Some(format) => format.hint(),
+                None => {
+                    "check that the file exists, that this user can read it, and that the disk has \
+                     no errors"
+                }
+            },
             AcquireError::Config { source: ConfigError::Unsupported(_), .. } => {
                 "use a model of a supported architecture, in 16 or 32 bits or as GGUF"
             }

@@ -2,7 +2,7 @@
 
 use super::error::AcquireError;
 use modelgate_model::Config;
-use modelgate_model::small_file::{MAX_TEXT_BYTES, read_text};
+use modelgate_model::small_file::{MAX_TEXT_BYTES, read_json_text};
 use std::path::Path;
 
 /// Reads the config at `path`, and returns it with its text.
@@ -11,7 +11,7 @@ use std::path::Path;
 /// The file cannot be read, or does not describe a supported model.
 pub fn read_config(path: &Path) -> Result<(String, Config), AcquireError> {
     let path_buf = || path.to_owned();
-    let text = read_text(path, MAX_TEXT_BYTES)
+    let text = read_json_text(path, MAX_TEXT_BYTES)
         .map_err(|source| AcquireError::ConfigNotRead { path: path_buf(), source })?;
     let config = Config::from_json(&text)
         .map_err(|source| AcquireError::Config { path: path_buf(), source })?;

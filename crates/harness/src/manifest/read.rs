@@ -26,8 +26,8 @@ pub(super) struct RawModel {
     pub(super) id: Spanned<String>,
     /// A repository of the Hugging Face Hub: `owner/name`. Either `repo` or `path` is required.
     pub(super) repo: Option<Spanned<String>>,
-    /// A folder with `config.json` and safetensors files, or a GGUF file. A relative path starts at
-    /// the folder of the manifest.
+    /// A folder with `config.json` and safetensors files, a GGUF file of any name, or a folder with
+    /// one GGUF model. A relative path starts at the folder of the manifest.
     pub(super) path: Option<Spanned<PathBuf>>,
     /// A GGUF file of the repository. The name of any part of a split file selects all parts.
     pub(super) file: Option<Spanned<String>>,

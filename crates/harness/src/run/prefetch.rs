@@ -124,5 +124,8 @@ fn describe(ready: &ReadyModel) -> String {
 
 fn print_failure(model: &Model, failure: &Failure) {
     let (title, kind) = (model.title(), failure.kind.name());
-    eprintln!("{title}: {kind}: {}\nhint: {}", failure.message, failure.hint);
+    eprintln!("{title}: {kind}: {}", failure.message);
+    if !failure.hint.is_empty() {
+        eprintln!("hint: {}", failure.hint);
+    }
 }

@@ -311,7 +311,7 @@ fn message(verdict: &Verdict) -> String {
     if !verdict.expected.is_empty() {
         text.push_str(&format!("\nexpected: {}\nobserved: {}", verdict.expected, verdict.observed));
     }
-    if let Some(hint) = &verdict.hint {
+    if let Some(hint) = verdict.hint.as_deref().filter(|hint| !hint.is_empty()) {
         text.push_str(&format!("\nhint: {hint}"));
     }
     text

@@ -1,6 +1,7 @@
 //! The architecture and the config of a model, from the metadata of GGUF files.
 
 use super::architecture::Architecture;
+use super::end_of_generation::end_of_generation;
 use super::metadata::Metadata;
 use crate::failures;
 use crate::formats::source::SourceTensor;
@@ -46,10 +47,7 @@ impl ModelDescription<'_> {
         self.refuse_scaling(architecture)?;
         let embedding = tensors.get("token_embd.weight").map(|tensor| tensor.shape.as_slice());
         let experts = number("expert_count")?.unwrap_or(0);
-        let mut stop_tokens = Vec::new();
-        for kind in ["eos", "eot", "eom"] {
-            stop_tokens.extend(self.number(&format!("tokenizer.ggml.{kind}_token_id"))?);
-        }
+        let stop_tokens = end_of_generation(self.0).map_err(|what| self.corrupt(what))?;
         let heads = required("attention.head_count")?;
         let eps = float("attention.layer_norm_rms_epsilon")?;
         let eps = eps.ok_or_else(|| missing("attention.layer_norm_rms_epsilon"))?;

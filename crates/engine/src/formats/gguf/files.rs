@@ -134,7 +134,10 @@ fn tensors(
             return Err(failures::corrupt(&file.path, what));
         };
         let offset = content.tensor_data_offset.saturating_add(info.offset);
-        list.push((name.clone(), SourceTensor { file: number, shape, dtype, offset, bytes }));
+        list.push((
+            name.clone(),
+            SourceTensor { file: number, shape, dtype, offset, bytes, stored_name: None },
+        ));
     }
     list.sort_by_key(|(_, tensor)| tensor.offset);
     let mut min_offset = content.tensor_data_offset;

@@ -4,6 +4,7 @@
 mod architecture;
 mod description;
 mod embedded;
+mod end_of_generation;
 mod files;
 mod format;
 mod header;

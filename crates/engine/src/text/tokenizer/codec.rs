@@ -24,12 +24,15 @@ pub(crate) struct TextCodec {
     special: SpecialTokens,
     special_ids: HashSet<u32>,
     path: PathBuf,
+    /// The number of rows of the embedding; the maximum if the model is not known.
+    rows: usize,
 }
 
 impl TextCodec {
     /// Reads the tokenizer, and compares it with the model: every id must have a row in the
-    /// embedding, and the embedding must not have more additional rows than padding explains.
-    /// `embedded` is used for a model without a `tokenizer.json`.
+    /// embedding, and the embedding must not have more additional rows than padding explains. As in
+    /// transformers, added tokens may have larger ids, as long as no text contains them. `embedded`
+    /// is used for a model without a `tokenizer.json`.
     ///
     /// # Errors
     /// The tokenizer is missing, is invalid, or belongs to another model.
@@ -40,7 +43,7 @@ impl TextCodec {
     ) -> Result<TextCodec, Failure> {
         let codec = TextCodec::read(files, embedded)?;
         codec.compare(config)?;
-        Ok(codec)
+        Ok(TextCodec { rows: config.vocab, ..codec })
     }
 
     /// Reads the tokenizer, without a comparison with a model.
@@ -56,12 +59,9 @@ impl TextCodec {
     }
 
     fn from_json(mut json: Value, path: PathBuf) -> Result<TextCodec, Failure> {
+        // the file is complete JSON, so nothing shows that it is damaged
         let invalid = |error: String| {
-            failures::tokenizer(
-                Stage::Load,
-                format!("{}: {error}", path.display()),
-                failures::DOWNLOAD_AGAIN_HINT,
-            )
+            failures::tokenizer(Stage::Load, format!("{}: {error}", path.display()), "")
         };
         refuse_map(&json["normalizer"]).map_err(invalid)?;
         let special = SpecialTokens::take_from(&mut json).map_err(invalid)?;
@@ -89,17 +89,21 @@ impl TextCodec {
         let added = tokenizer.get_added_tokens_decoder();
         let special_ids =
             added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
-        Ok(TextCodec { tokenizer, special, special_ids, path })
+        Ok(TextCodec { tokenizer, special, special_ids, path, rows: usize::MAX })
     }
 
     /// Compares the number of tokens with the number of rows of the embedding.
     fn compare(&self, config: &Config) -> Result<(), Failure> {
-        let largest = self.tokenizer.get_vocab(true).into_values().max();
-        let tokens = largest.map_or(0, |id| id as usize + 1);
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let ids: Vec<u32> = self.tokenizer.get_vocab(true).into_values().collect();
+        let needs_row = |id: &&u32| (**id as usize) < config.vocab || !added.contains_key(*id);
+        let count = |largest: Option<&u32>| largest.map_or(0, |id| *id as usize + 1);
+        let with_row = count(ids.iter().filter(needs_row).max());
         let spare = PADDING_ROWS.max(config.vocab / 100);
-        if tokens <= config.vocab && config.vocab - tokens <= spare {
+        if with_row <= config.vocab && config.vocab - with_row <= spare {
             return Ok(());
         }
+        let tokens = count(ids.iter().max());
         Err(failures::tokenizer(
             Stage::Load,
             format!(
@@ -143,7 +147,26 @@ impl TextCodec {
     fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Failure> {
         let encoding = guarded(|| self.tokenizer.encode_fast(text, add_special))
             .map_err(|error| self.library_failure("encode a text", &error))?;
-        Ok(encoding.get_ids().to_vec())
+        match encoding.get_ids().iter().find(|id| **id as usize >= self.rows) {
+            None => Ok(encoding.get_ids().to_vec()),
+            Some(id) => Err(self.without_row(*id)),
+        }
+    }
+
+    /// Returns the failure for a text with a token that has no row in the embedding.
+    fn without_row(&self, id: u32) -> Failure {
+        let token = self.tokenizer.id_to_token(id).unwrap_or_default();
+        failures::tokenizer(
+            Stage::Generate,
+            format!(
+                "{}: a text contains the token \"{}\" with the ID {id}: expected an ID below {}, the \
+                 number of rows of the embedding",
+                self.path.display(),
+                token.trim_start_matches(is_reserved),
+                self.rows
+            ),
+            "use the tokenizer and the chat template of the checkpoint that contains the weights",
+        )
     }
 
     /// Decodes token ids, and omits special tokens.
@@ -159,7 +182,7 @@ impl TextCodec {
 
     fn library_failure(&self, what: &str, error: &tokenizers::Error) -> Failure {
         let message = format!("{} cannot {what}: {error}", self.path.display());
-        failures::tokenizer(Stage::Generate, message, failures::DOWNLOAD_AGAIN_HINT)
+        failures::tokenizer(Stage::Generate, message, "")
     }
 }
 

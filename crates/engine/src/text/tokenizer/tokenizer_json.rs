@@ -23,7 +23,7 @@ pub(super) fn read(
             ErrorKind::InvalidData => failures::tokenizer(
                 Stage::Load,
                 format!("{}: {error}", path.display()),
-                failures::DOWNLOAD_AGAIN_HINT,
+                failures::content_hint(&error),
             ),
             _ => failures::io(path, &error),
         })?;

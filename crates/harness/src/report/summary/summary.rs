@@ -156,7 +156,9 @@ fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
             && let Some(message) = &verdict.message
         {
             writeln!(out, "- **{}**: {}", verdict.check.name(), line(message))?;
-            writeln!(out, "  Remedy: {}.", line(verdict.hint.as_deref().unwrap_or_default()))?;
+            if let Some(hint) = verdict.hint.as_deref().filter(|hint| !hint.is_empty()) {
+                writeln!(out, "  Remedy: {}.", line(hint))?;
+            }
         }
     }
     time::write(out, measurement)?;
@@ -178,12 +180,15 @@ fn write_failure(out: &mut String, measurement: &Measurement) -> std::fmt::Resul
     };
     writeln!(
         out,
-        "**{}** in stage {}: {}\n\nRemedy: {}.\n",
+        "**{}** in stage {}: {}\n",
         failure.kind.name(),
         failure.stage.name(),
-        line(&failure.message),
-        line(&failure.hint)
-    )
+        line(&failure.message)
+    )?;
+    match failure.hint.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "Remedy: {}.\n", line(&failure.hint)),
+    }
 }
 
 fn write_verdict(out: &mut String, verdict: &Verdict) -> std::fmt::Result {
