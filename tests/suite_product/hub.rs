@@ -160,6 +160,9 @@ fn temporary_faults_are_retried() {
         ("/resolve/", busy(500, &[])),
         ("/resolve/", Action::FlipAt(3)),
         ("signature", Action::IgnoreRange),
+        ("signature", Action::RefuseRange),
+        ("signature", Action::OtherRange),
+        ("/tree/", busy(503, &[("Retry-After", "1")])),
         ("signature", Action::StallAt(100_000)),
         ("signature", Action::CutAt(2_000_000)),
         ("signature", Action::FlipAt(500)),
@@ -174,14 +177,33 @@ fn temporary_faults_are_retried() {
 }
 
 #[test]
-fn a_file_is_downloaded_completely_if_the_range_is_ignored() {
+fn a_file_is_downloaded_completely_if_the_range_is_ignored_or_refused() {
+    use modelgate_testkit::hub::{Action, Fault};
+    for action in [Action::IgnoreRange, Action::RefuseRange, Action::StartAtZero] {
+        let hub = Hub::start(vec![repository("owner/Tiny")]);
+        let home = TempDir::new().expect("a folder");
+        hub.fault(Fault::of("signature", Action::CutAt(1_000_000)).times(1));
+        hub.fault(Fault::of("signature", action.clone()));
+        let ended = tiny_run(&hub.endpoint(), &home).run();
+        assert_eq!(ended.code, Some(0), "{action:?}: {}", ended.output());
+    }
+}
+
+#[test]
+fn a_page_of_a_proxy_is_noted_and_the_cache_is_used() {
     use modelgate_testkit::hub::{Action, Fault};
     let hub = Hub::start(vec![repository("owner/Tiny")]);
     let home = TempDir::new().expect("a folder");
-    hub.fault(Fault::of("signature", Action::CutAt(1_000_000)).times(1));
-    hub.fault(Fault::of("signature", Action::IgnoreRange));
+    assert_eq!(tiny_run(&hub.endpoint(), &home).run().code, Some(0));
+    let html = vec![("Content-Type".to_owned(), "text/html".to_owned())];
+    let page = "<html>Access denied by policy</html>".to_owned();
+    hub.fault(Fault::of("/revision/", Action::Status(403, html, page)));
     let ended = tiny_run(&hub.endpoint(), &home).run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());
+    let notes = &ended.model("tiny").measurement.notes;
+    let expected = "another server answers instead of the hub (invalid_response (acquire)";
+    assert!(notes.len() == 1 && notes[0].contains(expected), "{notes:?}");
+    assert!(ended.stderr.contains("another server answers"), "{}", ended.stderr);
 }
 
 #[test]
