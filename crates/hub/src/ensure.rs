@@ -8,6 +8,7 @@ use crate::file_record::{Verification, Verifications};
 use crate::file_state::FileState;
 use crate::identity::Identity;
 use crate::inspect::inspect;
+use crate::job::Job;
 use crate::listing::{ListedFile, describe_missing, total_bytes};
 use crate::observer::TransferKind;
 use crate::runtime::PARALLEL_FILES;
@@ -69,6 +70,10 @@ pub(crate) async fn ensure(
         linked.map_err(|error| write_error(&context, &cache.snapshot(commit), error))
     };
     unlinked.into_iter().try_for_each(link)?;
+    let needed = bytes_to_download(job, &missing);
+    if let Some(warning) = check_room(&context, cache.root(), needed)? {
+        job.note(warning, notes);
+    }
     download_all(download, &missing, |file, sha256| {
         link(file)?;
         let verification = match sha256 {
@@ -100,6 +105,14 @@ fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verif
     }
 }
 
+/// Returns the number of bytes of `missing` that no partial file contains.
+fn bytes_to_download(job: &Job, missing: &[MissingFile<'_>]) -> u64 {
+    let bytes = missing
+        .iter()
+        .map(|(file, _)| file.bytes.saturating_sub(job.cache.partial_bytes(&file.hash)));
+    bytes.fold(0, u64::saturating_add)
+}
+
 /// Downloads the `missing` files, several in parallel. `downloaded` is called with each file and
 /// its SHA-256, which is `None` if another process downloaded the file in the meantime.
 async fn download_all(
@@ -109,13 +122,11 @@ async fn download_all(
 ) -> Result<(), HubError> {
     let job = download.job();
     let all = total_bytes(missing.iter().map(|(file, _)| *file));
-    let present =
-        missing.iter().map(|(file, _)| job.cache.partial_bytes(&file.hash).min(file.bytes));
-    let present = present.fold(0, u64::saturating_add);
-    check_room(&job.context(download.commit()), job.cache.root(), all - present)?;
+    let to_download = bytes_to_download(job, missing);
     download.reset_present();
     let mut transfer = job.observer.transfer(TransferKind::Fetch, all);
-    transfer.begin(present, &description(job.cache.root(), missing.len(), all - present));
+    let description = description(job.cache.root(), missing.len(), to_download);
+    transfer.begin(all - to_download, &description);
     let mut waiting = missing.iter().enumerate();
     let mut running = JoinSet::new();
     let mut start = |running: &mut JoinSet<(usize, Result<Option<String>, HubError>)>| {

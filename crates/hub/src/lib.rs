@@ -47,6 +47,8 @@ mod settings;
 mod source;
 mod tls;
 mod token;
+mod token_file;
+mod user_database;
 pub mod variables;
 
 pub use error::HubError;

@@ -6,11 +6,13 @@ use crate::lock::ContentLock;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The size of the read buffer.
 const BUFFER_BYTES: usize = 1 << 20;
-/// The number of read bytes after which the lock is touched.
-const TOUCH_INTERVAL_BYTES: u64 = 256 << 20;
+/// The interval at which the lock is touched while a file is hashed, much shorter than the time after
+/// which a waiting process gives up.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The partial file of a content.
 pub(crate) struct PartialFile {
@@ -21,7 +23,7 @@ pub(crate) struct PartialFile {
 
 impl PartialFile {
     /// Opens or creates the partial file at `path`, and hashes its content. Touches `lock` every
-    /// [`TOUCH_INTERVAL_BYTES`]. A file that is longer than `file` is emptied.
+    /// [`TOUCH_INTERVAL`]. A file that is longer than `file` is emptied.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -37,19 +39,9 @@ impl PartialFile {
         if partial.content.metadata()?.len() > file.bytes {
             partial.restart(file)?;
         }
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            match partial.content.read(&mut buffer)? {
-                0 => return Ok(partial),
-                read => {
-                    partial.hasher.update(&buffer[..read]);
-                    partial.bytes += read as u64;
-                    if partial.bytes.is_multiple_of(TOUCH_INTERVAL_BYTES) {
-                        lock.touch();
-                    }
-                }
-            }
-        }
+        partial.bytes =
+            hash(&mut partial.content, &mut partial.hasher, TOUCH_INTERVAL, || lock.touch())?;
+        Ok(partial)
     }
 
     /// Returns the size of the partial file.
@@ -89,10 +81,54 @@ impl PartialFile {
     }
 }
 
+/// Adds all bytes of `content` to `hasher`, and returns their number. Calls `touch` after each
+/// `interval`, however few bytes a slow disk or network returns at a time.
+fn hash(
+    content: &mut impl Read,
+    hasher: &mut Hasher,
+    interval: Duration,
+    touch: impl Fn(),
+) -> io::Result<u64> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let (mut bytes, mut touched) = (0, Instant::now());
+    loop {
+        match content.read(&mut buffer)? {
+            0 => return Ok(bytes),
+            read => {
+                hasher.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+        if touched.elapsed() >= interval {
+            touch();
+            touched = Instant::now();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::content_hash::ContentHash;
+    use std::cell::Cell;
+
+    #[test]
+    fn the_lock_is_touched_by_time_even_if_reads_are_short() {
+        let hash_of = |interval| {
+            // `printf hello | git hash-object --stdin`
+            let name = "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0";
+            let mut hasher = Hasher::new(&ContentHash::GitBlob(name.into()), 5);
+            let touched = Cell::new(0);
+            // two reads, of one byte and of four bytes
+            let mut content = b"h".chain(&b"ello"[..]);
+            let touch = || touched.set(touched.get() + 1);
+            let bytes = hash(&mut content, &mut hasher, interval, touch).expect("read");
+            assert_eq!((bytes, hasher.finish().name.as_str()), (5, name));
+            touched.get()
+        };
+        assert_eq!(hash_of(Duration::ZERO), 2);
+        assert_eq!(hash_of(Duration::from_secs(3600)), 0);
+    }
 
     #[test]
     fn a_partial_file_is_continued_and_hashed_completely() {

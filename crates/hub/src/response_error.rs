@@ -69,7 +69,17 @@ impl ErrorResponse {
             }
             _ => self.hub_error(context),
         };
-        AttemptError { error: error.answered_by_hub(is_answer), retry_after }
+        let mut error = error.answered_by_hub(is_answer);
+        if let Some(file) = context.settings.ignored_token_file()
+            && matches!(error.kind, FailureKind::TokenMissing | FailureKind::RepositoryNotFound)
+        {
+            error.hint += &format!(
+                "; the token in {} is not used, because another user owns that file or its folder \
+                 is writable for all users: remove the file, or correct its owner",
+                file.display()
+            );
+        }
+        AttemptError { error, retry_after }
     }
 
     /// Returns whether the headers or the body have the form of an error of the hub.
