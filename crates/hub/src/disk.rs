@@ -1,12 +1,12 @@
 //! The free space on the disk for downloads, and the errors of writing files.
 
+use crate::disk_error::DiskError;
 use crate::error::HubError;
 use crate::request_context::RequestContext;
 use crate::variables;
 use modelgate_model::units::format_bytes;
 use modelgate_protocol::FailureKind;
 use rustix::io::Errno;
-use std::io;
 use std::path::Path;
 
 /// The free space of a disk for this user.
@@ -75,10 +75,11 @@ fn free_space_hint() -> String {
     )
 }
 
-/// Returns the error for a file at `path` that could not be written.
-pub(crate) fn write_error(context: &RequestContext<'_>, path: &Path, error: io::Error) -> HubError {
+/// Returns the error for an operation on the cache that failed.
+pub(crate) fn write_error(context: &RequestContext<'_>, error: DiskError) -> HubError {
+    let DiskError { operation, path, source } = &error;
     let shown = path.display();
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let errno = source.raw_os_error().map(Errno::from_raw_os_error);
     let (kind, message, hint) = match errno {
         Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
             let free = match FreeSpace::of(path) {
@@ -94,26 +95,18 @@ pub(crate) fn write_error(context: &RequestContext<'_>, path: &Path, error: io::
                 Some(Errno::DQUOT) => format!("free some of the quota: {}", free_space_hint()),
                 _ => format!("{}; downloaded parts are kept", free_space_hint()),
             };
-            let message = format!("{shown} cannot be written completely: {error}{free}");
+            let message =
+                format!("{shown} cannot be written completely: {operation} failed: {source}{free}");
             (FailureKind::DiskFull, message, hint)
         }
-        Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => (
-            FailureKind::CacheNotWritable,
-            format!("{shown} cannot be locked: {error}"),
-            format!(
-                "set {} to a cache on a file system with locks, without which two runs would \
-                 write into one file",
-                variables::HF_HOME
-            ),
-        ),
         Some(Errno::IO) => (
             FailureKind::Io,
-            format!("{shown} cannot be read or written: {error}"),
+            format!("{shown} cannot be read or written: {operation} failed: {source}"),
             "check the disk and the log of the system (`dmesg`)".to_owned(),
         ),
         _ => (
             FailureKind::CacheNotWritable,
-            format!("the cache cannot be written: {shown}: {error}"),
+            format!("the cache cannot be written: {error}"),
             format!(
                 "give this user write permission for the cache; or set {} to a writable folder; or \
                  add the missing files: a read-only cache must contain all files of the model",
@@ -121,12 +114,13 @@ pub(crate) fn write_error(context: &RequestContext<'_>, path: &Path, error: io::
             ),
         ),
     };
-    context.error(kind, &message, hint).with_source(error)
+    context.error(kind, &message, hint).with_source(error.source)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk_error::failed;
     use crate::settings::Settings;
     use crate::variables::Variables;
 
@@ -158,11 +152,12 @@ mod tests {
             (Errno::NOSPC, FailureKind::DiskFull, "hf cache ls"),
             (Errno::DQUOT, FailureKind::DiskFull, "quota"),
             (Errno::FBIG, FailureKind::DiskFull, "ulimit -f"),
-            (Errno::NOLCK, FailureKind::CacheNotWritable, "system with locks"),
             (Errno::IO, FailureKind::Io, "dmesg"),
             (Errno::ROFS, FailureKind::CacheNotWritable, "write permission"),
         ] {
-            let error = write_error(&context, Path::new("/cache/blob"), errno.into());
+            let path = Path::new("/cache/blob");
+            let error = write_error(&context, failed("rename", path)(errno.into()));
+            assert!(error.message.contains(&format!("rename failed: {errno}")), "{error}");
             assert_eq!(error.kind, kind, "{error}");
             assert!(error.hint.contains(hint), "{errno}: {}", error.hint);
             assert!(error.message.contains("/cache/blob"), "{error}");

@@ -9,6 +9,7 @@ use crate::attempt_error::AttemptError;
 use crate::client::HubClient;
 use crate::content_hash::ComputedHashes;
 use crate::disk::write_error;
+use crate::disk_error::{DiskError, failed};
 use crate::error::HubError;
 use crate::file_stream::{FileAnswer, FileStream};
 use crate::identity::Identity;
@@ -21,7 +22,6 @@ use crate::retry::RetryBudget;
 use crate::variables;
 use modelgate_model::units::format_duration;
 use modelgate_protocol::FailureKind;
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,12 +117,12 @@ impl Download {
                 self.complete_partial(file, &context, &lock).await?;
             if name == file.hash.name() {
                 let published = block_in_place(|| cache.publish(file, &sha256));
-                published.map_err(|error| write_error(&context, &partial, error))?;
+                published.map_err(|error| write_error(&context, error))?;
                 return Ok(Some(sha256));
             }
             // the part of an earlier run or a proxy may be wrong: download once more from the start
-            let removed = std::fs::remove_file(&partial);
-            removed.map_err(|error| write_error(&context, &partial, error))?;
+            let removed = std::fs::remove_file(&partial).map_err(failed("remove", &partial));
+            removed.map_err(|error| write_error(&context, error))?;
             self.present.fetch_sub(file.bytes, Ordering::Relaxed);
             if !is_first {
                 return Err(corrupt(file, &name, &context));
@@ -149,7 +149,7 @@ impl Download {
             match ContentLock::try_take(&path) {
                 Ok(Some(lock)) => return Ok(lock),
                 Ok(None) => {}
-                Err(error) => return Err(write_error(context, &path, error)),
+                Err(error) => return Err(write_error(context, failed("lock", &path)(error))),
             }
             tokio::time::sleep(LOCK_POLL_INTERVAL).await;
             let now = progress();
@@ -162,8 +162,9 @@ impl Download {
                     path.display(),
                     format_duration(stall)
                 );
-                let hint = "end that process (`fuser` on the lock shows it), or increase `stall` \
-                            in the manifest";
+                let hint = "end that process (`fuser` on the lock shows it); or increase `stall` \
+                            in the manifest; or, on a file system without locks, remove the lock \
+                            if no process downloads the file";
                 return Err(context.error(FailureKind::Stalled, &message, hint));
             }
         }
@@ -179,7 +180,7 @@ impl Download {
     ) -> Result<ComputedHashes, HubError> {
         let path = self.job.cache.partial(&file.hash);
         let mut partial = block_in_place(|| PartialFile::open(&path, file, lock))
-            .map_err(|error| write_error(context, &path, error))?;
+            .map_err(|error| write_error(context, error))?;
         self.present.fetch_add(partial.bytes(), Ordering::Relaxed);
         let mut budget = RetryBudget::new(&self.job.settings);
         let mut server_has_ranges = true;
@@ -196,22 +197,21 @@ impl Download {
                 Ok(()) => {}
                 Err(RangeError::Refused) => {
                     server_has_ranges = false;
-                    self.rewind(&mut partial, file)
-                        .map_err(|error| write_error(context, &path, error))?;
+                    self.rewind(&mut partial, file).map_err(|error| write_error(context, error))?;
                 }
                 Err(RangeError::Attempt(mut attempt)) => {
                     let (bytes, all) = (partial.bytes(), file.bytes);
                     attempt.error.message += &format!(" ({bytes} of {all} bytes were downloaded)");
                     budget.wait(attempt).await?;
                 }
-                Err(RangeError::Disk(error)) => return Err(write_error(context, &path, error)),
+                Err(RangeError::Disk(error)) => return Err(write_error(context, error)),
             }
         }
         Ok(partial.finish())
     }
 
     /// Empties `partial`, because the server sends the file from the start.
-    fn rewind(&self, partial: &mut PartialFile, file: &ListedFile) -> io::Result<()> {
+    fn rewind(&self, partial: &mut PartialFile, file: &ListedFile) -> Result<(), DiskError> {
         self.present.fetch_sub(partial.bytes(), Ordering::Relaxed);
         partial.restart(file)
     }
@@ -305,7 +305,7 @@ enum RangeError {
     /// The server does not support the requested range.
     Refused,
     Attempt(AttemptError),
-    Disk(io::Error),
+    Disk(DiskError),
 }
 
 impl From<AttemptError> for RangeError {

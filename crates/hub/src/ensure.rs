@@ -1,6 +1,7 @@
 //! Ensures that the cache contains files of a commit: missing and wrong files are downloaded,
 //! several in parallel.
 
+use crate::cache::LinkOptions;
 use crate::disk::{check_room, write_error};
 use crate::download::Download;
 use crate::error::HubError;
@@ -59,23 +60,27 @@ pub(crate) async fn ensure(
     if missing.is_empty() && unlinked.is_empty() {
         return Ok(verifications);
     }
-    cache.create_folders().map_err(|(path, error)| {
-        let mut error = write_error(&context, &path, error);
+    cache.create_folders().map_err(|error| {
+        let mut error = write_error(&context, error);
         let all = missing.iter().map(|(file, _)| *file).chain(unlinked.iter().copied());
         error.message += &format!("; {}", describe_missing(&all.collect::<Vec<_>>()));
         error
     })?;
-    let link = |file: &ListedFile| {
-        let linked = cache.link(file, commit);
-        linked.map_err(|error| write_error(&context, &cache.snapshot(commit), error))
+    let link = |file: &ListedFile, may_move| {
+        let linked =
+            cache.link(file, commit, LinkOptions { symlinks: job.settings.symlinks, may_move });
+        linked.map_err(|error| write_error(&context, error))
     };
-    unlinked.into_iter().try_for_each(link)?;
+    unlinked.into_iter().try_for_each(|file| link(file, false))?;
     let needed = bytes_to_download(job, &missing);
     if let Some(warning) = check_room(&context, cache.root(), needed)? {
         job.note(warning, notes);
     }
     download_all(download, &missing, |file, sha256| {
-        link(file)?;
+        let uses = missing.iter().filter(|(other, _)| other.hash == file.hash);
+        // a wrong content may already be linked from other commits
+        let may_move = sha256.is_some() && uses.map(|(_, wrong)| wrong).eq([&None]);
+        link(file, may_move)?;
         let verification = match sha256 {
             Some(sha256) => Verification::now(sha256),
             None => verification_by_other(download, file)?,

@@ -1,11 +1,13 @@
 //! A partly downloaded file, which is hashed as it grows and continued by later runs.
 
 use crate::content_hash::{ComputedHashes, Hasher};
+use crate::disk_error::{DiskError, failed};
+use crate::files::share_with_group;
 use crate::listing::ListedFile;
 use crate::lock::ContentLock;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The size of the read buffer.
@@ -16,6 +18,7 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The partial file of a content.
 pub(crate) struct PartialFile {
+    path: PathBuf,
     content: File,
     hasher: Hasher,
     bytes: u64,
@@ -31,16 +34,28 @@ impl PartialFile {
         path: &Path,
         file: &ListedFile,
         lock: &ContentLock,
-    ) -> io::Result<PartialFile> {
-        let content =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+    ) -> Result<PartialFile, DiskError> {
+        let open =
+            || OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+        let content = match open() {
+            // a file of another user, in a folder that this user can write
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path.is_file() => {
+                std::fs::remove_file(path).map_err(failed("remove", path))?;
+                open()
+            }
+            opened => opened,
+        };
+        let content = content.map_err(failed("open", path))?;
+        share_with_group(path);
         let hasher = Hasher::new(&file.hash, file.bytes);
-        let mut partial = PartialFile { content, hasher, bytes: 0 };
-        if partial.content.metadata()?.len() > file.bytes {
+        let mut partial = PartialFile { path: path.to_owned(), content, hasher, bytes: 0 };
+        let metadata = partial.content.metadata().map_err(failed("stat", path))?;
+        if metadata.len() > file.bytes {
             partial.restart(file)?;
         }
-        partial.bytes =
-            hash(&mut partial.content, &mut partial.hasher, TOUCH_INTERVAL, || lock.touch())?;
+        let PartialFile { content, hasher, .. } = &mut partial;
+        let bytes = hash(content, hasher, TOUCH_INTERVAL, || lock.touch());
+        partial.bytes = bytes.map_err(failed("read", path))?;
         Ok(partial)
     }
 
@@ -53,9 +68,9 @@ impl PartialFile {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn restart(&mut self, file: &ListedFile) -> io::Result<()> {
-        self.content.set_len(0)?;
-        self.content.seek(SeekFrom::Start(0))?;
+    pub(crate) fn restart(&mut self, file: &ListedFile) -> Result<(), DiskError> {
+        self.content.set_len(0).map_err(failed("truncate", &self.path))?;
+        self.content.seek(SeekFrom::Start(0)).map_err(failed("seek", &self.path))?;
         (self.hasher, self.bytes) = (Hasher::new(&file.hash, file.bytes), 0);
         Ok(())
     }
@@ -64,11 +79,11 @@ impl PartialFile {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, chunk: &[u8]) -> Result<(), DiskError> {
         if let Err(error) = self.content.write_all(chunk) {
             // a part of the chunk may be written, but the file must equal the hashed bytes
             let _ = self.content.set_len(self.bytes);
-            return Err(error);
+            return Err(failed("write", &self.path)(error));
         }
         self.hasher.update(chunk);
         self.bytes += chunk.len() as u64;

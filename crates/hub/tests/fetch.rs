@@ -576,6 +576,44 @@ fn a_cache_path_that_is_not_a_folder_is_reported_with_the_missing_files() {
 }
 
 #[test]
+fn without_symlinks_the_cache_contains_the_files_themselves() {
+    // two of the files have the same content
+    let repository = repository(REPO).with_file("generation_config.json", b"{}".to_vec());
+    let hub = Hub::start(vec![repository.clone()]);
+    let mut host = Host::new(&hub.endpoint());
+    host.set("HF_HUB_DISABLE_SYMLINKS", "1");
+    let fetched = host.fetch().expect("fetched");
+    assert_eq!(fetched.weights[0].verified, Verified::HashedNow);
+    let snapshot = host.repository_cache().join("snapshots").join(&repository.commit);
+    for path in ["config.json", "tokenizer.json", "generation_config.json", WEIGHTS] {
+        let metadata = std::fs::symlink_metadata(snapshot.join(path)).expect("metadata");
+        assert!(metadata.is_file(), "{path}");
+        let content = std::fs::read(snapshot.join(path)).expect("the content");
+        assert_eq!(content, repository.content(path), "{path}");
+    }
+    // moved, as by huggingface_hub, so that the disk contains the weights once
+    let blobs = host.repository_cache().join("blobs");
+    assert!(!blobs.join(repository.etag(WEIGHTS)).exists());
+
+    let again = host.fetch().expect("found");
+    assert_eq!(again.downloaded_bytes, 0);
+    assert_eq!(again.weights[0].verified, Verified::HashedEarlier);
+    host.verify = true;
+    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::HashedNow);
+    host.verify = false;
+
+    std::fs::write(snapshot.join("config.json"), "Access denied").expect("written");
+    let fetched = host.fetch().expect("fetched");
+    assert!(fetched.notes[0].contains("config.json in the cache is wrong"), "{fetched:?}");
+    let config = std::fs::read(snapshot.join("config.json")).expect("the content");
+    assert_eq!(config, repository.content("config.json"));
+
+    drop(hub);
+    host.set("HF_HUB_OFFLINE", "1");
+    assert_eq!(host.fetch().expect("found").commit, repository.commit);
+}
+
+#[test]
 fn a_server_without_tls_is_not_trusted() {
     let hub = Hub::start(Vec::new());
     let host = Host::new(&hub.endpoint().replace("http:", "https:"));
