@@ -208,6 +208,19 @@ fn a_page_of_a_proxy_is_noted_and_the_cache_is_used() {
     assert!(ended.stderr.contains("another server answers"), "{}", ended.stderr);
 }
 
+#[test]
+fn a_host_without_certificates_can_use_the_cache() {
+    let hub = Hub::start(vec![repository("owner/Tiny")]);
+    let home = TempDir::new().expect("a folder");
+    assert_eq!(tiny_run(&hub.endpoint(), &home).run().code, Some(0));
+    let run = tiny_run(&hub.endpoint(), &home).env_remove("SSL_CERT_DIR");
+    let ended = run.env("SSL_CERT_FILE", "/dev/null").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    let notes = &ended.model("tiny").measurement.notes;
+    let expected = "the hub cannot be reached (tls (acquire): the client for the hub cannot";
+    assert!(notes.len() == 1 && notes[0].starts_with(expected), "{notes:?}");
+}
+
 /// Returns the path and the permissions of all files and folders below `folder`, without symlinks.
 fn permissions_below(folder: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();

@@ -8,7 +8,7 @@ use crate::attempt_error::AttemptError;
 use crate::connection_error::connection_error;
 use crate::content_hash::is_commit;
 use crate::error::HubError;
-use crate::file_stream::{FileAnswer, FileStream};
+use crate::file_stream::FileStream;
 use crate::listing::{self, ListedFile, TreeEntry};
 use crate::request_context::RequestContext;
 use crate::response_error::{Body, ErrorResponse};
@@ -125,13 +125,13 @@ impl HubClient {
     }
 
     /// Requests the file in `context`, whose listed size is `bytes`: the bytes `range`, or the
-    /// complete file if `range` is `None`.
+    /// complete file if `range` is `None`. Returns `None` if the server refuses the range.
     pub(crate) async fn file(
         &self,
         context: &RequestContext<'_>,
         range: Option<Range<u64>>,
         bytes: u64,
-    ) -> Result<FileAnswer, AttemptError> {
+    ) -> Result<Option<FileStream>, AttemptError> {
         let file = context.file.unwrap_or_default();
         let url = self.url(
             &[context.repo, "resolve", context.revision],
@@ -143,7 +143,7 @@ impl HubClient {
         }
         let response = request.send().await.map_err(|error| connection_error(context, error))?;
         if range.is_some() && response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            return Ok(FileAnswer::RangeRefused);
+            return Ok(None);
         }
         let response = successful(context, response).await?;
         FileStream::of(response, range, bytes)

@@ -11,7 +11,7 @@ use crate::content_hash::ComputedHashes;
 use crate::disk::write_error;
 use crate::disk_error::{DiskError, failed};
 use crate::error::HubError;
-use crate::file_stream::{FileAnswer, FileStream};
+use crate::file_stream::FileStream;
 use crate::identity::Identity;
 use crate::job::Job;
 use crate::listing::ListedFile;
@@ -225,10 +225,8 @@ impl Download {
         partial: &mut PartialFile,
         context: &RequestContext<'_>,
     ) -> Result<(), RangeError> {
-        let mut stream = match self.client.file(context, range, file.bytes).await? {
-            FileAnswer::Stream(stream) => stream,
-            FileAnswer::RangeRefused => return Err(RangeError::Refused),
-        };
+        let stream = self.client.file(context, range, file.bytes).await?;
+        let mut stream = stream.ok_or(RangeError::Refused)?;
         let received = self.append(&mut stream, partial, file, context).await?;
         if received > 0 && stream.start + received >= stream.min_end {
             return Ok(());

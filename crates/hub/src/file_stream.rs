@@ -11,28 +11,20 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Response, StatusCode};
 use std::ops::Range;
 
-/// An answer to a request for a file.
-pub(crate) enum FileAnswer {
-    /// The requested range, or the complete file.
-    Stream(FileStream),
-    /// The server does not support the requested range.
-    RangeRefused,
-}
-
 /// A response with bytes of a file, which are read as they arrive.
 pub(crate) struct FileStream {
     response: Response,
     /// The offset of the first byte in the file: the start of the requested range, or 0.
     pub(crate) start: u64,
-    /// The offset in the file at which the answer must not end earlier.
+    /// The offset in the file before which the answer must not end.
     pub(crate) min_end: u64,
     /// Whether neither the status nor a header shows that the bytes are those of the file.
     pub(crate) is_unproven: bool,
 }
 
 impl FileStream {
-    /// Returns the answer in `response`, whose status is that of a success, to a request for the
-    /// bytes `range` of a file of `bytes` bytes.
+    /// Returns the bytes in `response`, whose status is that of a success, to a request for the bytes
+    /// `range` of a file of `bytes` bytes. `None` if the file must be requested without a range.
     ///
     /// # Errors
     /// The headers show that the answer is not the file.
@@ -40,28 +32,24 @@ impl FileStream {
         response: Response,
         range: Option<Range<u64>>,
         bytes: u64,
-    ) -> Result<FileAnswer, String> {
-        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
-        let part = is_part.then(|| part(response.headers(), range.clone(), bytes));
-        let length = response.content_length();
-        let stream = |start, min_end, is_unproven| {
-            Ok(FileAnswer::Stream(FileStream { response, start, min_end, is_unproven }))
-        };
-        let other_size = |found| format!("{found} bytes, expected {bytes} as listed");
-        let part = match (part, length) {
-            (None, Some(length)) if length != bytes => return Err(other_size(length)),
-            (None, length) => return stream(0, bytes, length.is_none()),
-            (Some(None), _) if range.is_some() => return Ok(FileAnswer::RangeRefused),
-            (Some(None), _) => return Err("an unreadable range instead of the file".to_owned()),
-            (Some(Some(part)), _) => part,
-        };
-        match (part.file_bytes, range) {
-            (Some(found), _) if found != bytes => Err(other_size(found)),
-            (_, Some(range)) if part.start == range.start => stream(part.start, part.end, false),
-            _ if part.start == 0 => stream(0, part.end, false),
-            (_, Some(_)) => Ok(FileAnswer::RangeRefused),
-            (_, None) => Err(format!("the answer begins at byte {}, expected 0", part.start)),
+    ) -> Result<Option<FileStream>, String> {
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return match response.content_length() {
+                Some(length) if length != bytes => Err(other_size(length, bytes)),
+                length => {
+                    let is_unproven = length.is_none();
+                    Ok(Some(FileStream { response, start: 0, min_end: bytes, is_unproven }))
+                }
+            };
         }
+        let part = part(response.headers(), range.clone(), bytes);
+        let placed = placed(part, range, bytes)?;
+        Ok(placed.map(|Range { start, end }| FileStream {
+            response,
+            start,
+            min_end: end,
+            is_unproven: false,
+        }))
     }
 
     /// Returns the next bytes. `None` at the end.
@@ -80,6 +68,30 @@ struct Part {
     end: u64,
     /// The size of the file. `None` if the server does not know it.
     file_bytes: Option<u64>,
+}
+
+/// Returns the bytes of the file in an answer with status 206 to a request for `range`. `None` if the
+/// answer is of no use, and the file must be requested without a range.
+fn placed(
+    part: Option<Part>,
+    range: Option<Range<u64>>,
+    bytes: u64,
+) -> Result<Option<Range<u64>>, String> {
+    match (part, range) {
+        (Some(Part { file_bytes: Some(found), .. }), _) if found != bytes => {
+            Err(other_size(found, bytes))
+        }
+        (Some(part), Some(range)) if part.start == range.start => Ok(Some(part.start..part.end)),
+        // the complete file instead of a part
+        (Some(part), _) if part.start == 0 && part.end >= bytes => Ok(Some(0..bytes)),
+        // a shorter part from the start would be sent again for the next range
+        (_, Some(_)) => Ok(None),
+        (_, None) => Err("a part of the file, expected the complete file".to_owned()),
+    }
+}
+
+fn other_size(found: u64, bytes: u64) -> String {
+    format!("{found} bytes, expected {bytes} as listed")
 }
 
 /// Returns the part that an answer with status 206 contains. Without the header `Content-Range` it
@@ -129,6 +141,34 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(content_range(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_placed_only_where_the_download_can_continue() {
+        let part = |start, end, file_bytes| Some(Part { start, end, file_bytes });
+        for (found, range, expected) in [
+            (part(100, 200, Some(200)), Some(100..200), Ok(Some(100..200))),
+            // a shorter part
+            (part(100, 150, None), Some(100..200), Ok(Some(100..150))),
+            (part(0, 50, None), Some(0..200), Ok(Some(0..50))),
+            // the complete file
+            (part(0, 200, Some(200)), Some(100..200), Ok(Some(0..200))),
+            (part(0, 200, None), None, Ok(Some(0..200))),
+            // another part, a part from the start, and an unreadable header
+            (part(101, 200, Some(200)), Some(100..200), Ok(None)),
+            (part(0, 50, Some(200)), Some(100..200), Ok(None)),
+            (None, Some(100..200), Ok(None)),
+            // nothing better can be requested
+            (part(0, 50, Some(200)), None, Err("a part of the file")),
+            (None, None, Err("a part of the file")),
+            (part(100, 200, Some(300)), Some(100..200), Err("300 bytes, expected 200 as listed")),
+        ] {
+            match (placed(found, range, 200), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{error}"),
+                (found, expected) => panic!("{found:?}, expected {expected:?}"),
+            }
         }
     }
 

@@ -46,7 +46,13 @@ pub struct Variables {
 impl Variables {
     /// Returns the variables of this process.
     pub fn from_process() -> Variables {
-        Variables { values: std::env::vars_os().collect(), database_home: user_database::home() }
+        let values: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let mut variables = Variables { values, database_home: None };
+        // the database may be on the network
+        if variables.get(HOME).is_none() {
+            variables.database_home = user_database::home();
+        }
+        variables
     }
 
     /// Returns the home folder: that in `HOME`, otherwise that in the user database, which services
