@@ -11,7 +11,7 @@ use crate::files::{copy_file, create_folder, is_older, is_unsupported, move_file
 use crate::identity::Identity;
 use crate::listing::ListedFile;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -185,11 +185,23 @@ impl RepositoryCache {
         }
     }
 
-    /// Returns whether the content exists with the listed size, and is not the content `wrong`.
-    pub(crate) fn has_content(&self, file: &ListedFile, wrong: Option<Identity>) -> bool {
-        std::fs::metadata(self.blob(&file.hash)).is_ok_and(|metadata| {
-            metadata.len() == file.bytes && wrong != Some(Identity::of(&metadata))
-        })
+    /// Returns whether the content of `file` exists with the listed size, and is not the content
+    /// `wrong`. Without symlinks, the content may be in the folder of `commit`.
+    pub(crate) fn has_content(
+        &self,
+        file: &ListedFile,
+        commit: &str,
+        wrong: Option<Identity>,
+    ) -> bool {
+        let blob = std::fs::metadata(self.blob(&file.hash));
+        // a symlink may name another content
+        let placed = std::fs::symlink_metadata(self.snapshot(commit).join(&file.path));
+        let is_content = |metadata: &Metadata| {
+            metadata.is_file()
+                && metadata.len() == file.bytes
+                && wrong != Some(Identity::of(metadata))
+        };
+        [blob, placed].into_iter().flatten().any(|metadata| is_content(&metadata))
     }
 
     /// Returns the SHA-256 of the content. `None` if no run has verified it, or if it has changed
@@ -345,12 +357,12 @@ mod tests {
         let (_root, cache) = cache();
         let file = file();
         std::fs::write(cache.partial(&file.hash), "abc").expect("written");
-        assert!(!cache.has_content(&file, None));
+        assert!(!cache.has_content(&file, COMMIT, None));
         cache.publish(&file, "sha").expect("published");
-        assert!(cache.has_content(&file, None));
+        assert!(cache.has_content(&file, COMMIT, None));
         let blob = cache.blob(&file.hash);
         let content = Identity::of(&std::fs::metadata(&blob).expect("metadata"));
-        assert!(!cache.has_content(&file, Some(content)));
+        assert!(!cache.has_content(&file, COMMIT, Some(content)));
         assert_eq!(cache.verified_sha256(&file.hash, content).as_deref(), Some("sha"));
         cache.link(&file, COMMIT, LINK).expect("linked");
         let pointer = cache.snapshot(COMMIT).join(&file.path);
@@ -384,6 +396,7 @@ mod tests {
             assert!(metadata.is_file());
             assert_eq!(std::fs::read(&pointer).expect("the content"), b"abc");
             assert_eq!(cache.blob(&file.hash).exists(), !may_move);
+            assert!(cache.has_content(&file, COMMIT, None), "another process need not download it");
             let verified = cache.verified_sha256(&file.hash, Identity::of(&metadata));
             assert_eq!(verified.is_some(), may_move, "a moved content stays verified");
             // another process has moved the content to this place

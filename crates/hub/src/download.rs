@@ -106,7 +106,7 @@ impl Download {
         let context = self.context(file);
         let lock = self.take_lock(file, &context).await?;
         let cache = &self.job.cache;
-        if cache.has_content(file, wrong) {
+        if cache.has_content(file, &self.commit, wrong) {
             self.present.fetch_add(file.bytes, Ordering::Relaxed);
             return Ok(None);
         }
@@ -403,7 +403,7 @@ mod tests {
         if let Ok(found) = &result {
             assert_eq!(found.as_deref(), Some(sha256.as_str()));
             assert_eq!(download.present_bytes(), BYTES as u64);
-            assert!(job.cache.has_content(&file, None));
+            assert!(job.cache.has_content(&file, download.commit(), None));
         }
         (result, server)
     }
