@@ -301,6 +301,24 @@ fn network_faults() -> Vec<FaultCase> {
             status(200, &[], "<html>Welcome to our network</html>"),
         )),
         FaultCase::new(
+            "a page of a proxy instead of a refusal of the hub",
+            Kind::InvalidResponse,
+            &["does not answer like a hub: 403 Forbidden, with a page"],
+            &["proxy", "HF_ENDPOINT"],
+        )
+        .change_hub(hub_fault(
+            REVISION_URL,
+            status(403, &[("Content-Type", "text/html")], "<html>blocked by policy</html>"),
+        ))
+        .without_token(),
+        FaultCase::new(
+            "a server error with a long wait",
+            Kind::ServerError,
+            &["503", "requests a wait of 60 min", "a run waits at most 2 min"],
+            &["status.huggingface.co"],
+        )
+        .change_hub(hub_fault(REVISION_URL, status(503, &[("Retry-After", "3600")], "busy"))),
+        FaultCase::new(
             "a server that does not use HTTP",
             Kind::Connection,
             &["was closed early"],
@@ -320,12 +338,12 @@ fn content_faults() -> Vec<FaultCase> {
         )
         .change_hub(hub_fault(LARGE_FILE_URL, status(200, &[], "<html>Go away!</html>\r\n"))),
         FaultCase::new(
-            "a range that differs from the requested one",
+            "a shard of another size than listed",
             Kind::InvalidResponse,
-            &["Content-Range"],
+            &["bytes, expected", "as listed", ".safetensors"],
             &["proxy"],
         )
-        .change_hub(hub_fault(LARGE_FILE_URL, Action::OtherRange)),
+        .faulty_repository(|repository| repository.listing(SHARD, 1_000_000)),
         FaultCase::new(
             "a shard with a flipped bit in every download",
             Kind::Corrupt,

@@ -5,7 +5,9 @@ use crate::common::hub::{TOKEN, entry, repository, set_writable};
 use crate::common::{FinishedRun, Run, fixture};
 use modelgate_hub::{FileRecord, Verified};
 use modelgate_testkit::hub::{Hub, Repository};
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Returns a run of the tiny model from a hub, with the cache in `home`.
@@ -160,6 +162,9 @@ fn temporary_faults_are_retried() {
         ("/resolve/", busy(500, &[])),
         ("/resolve/", Action::FlipAt(3)),
         ("signature", Action::IgnoreRange),
+        ("signature", Action::RefuseRange),
+        ("signature", Action::OtherRange),
+        ("/tree/", busy(503, &[("Retry-After", "1")])),
         ("signature", Action::StallAt(100_000)),
         ("signature", Action::CutAt(2_000_000)),
         ("signature", Action::FlipAt(500)),
@@ -174,14 +179,110 @@ fn temporary_faults_are_retried() {
 }
 
 #[test]
-fn a_file_is_downloaded_completely_if_the_range_is_ignored() {
+fn a_file_is_downloaded_completely_if_the_range_is_ignored_or_refused() {
+    use modelgate_testkit::hub::{Action, Fault};
+    for action in [Action::IgnoreRange, Action::RefuseRange, Action::StartAtZero] {
+        let hub = Hub::start(vec![repository("owner/Tiny")]);
+        let home = TempDir::new().expect("a folder");
+        hub.fault(Fault::of("signature", Action::CutAt(1_000_000)).times(1));
+        hub.fault(Fault::of("signature", action.clone()));
+        let ended = tiny_run(&hub.endpoint(), &home).run();
+        assert_eq!(ended.code, Some(0), "{action:?}: {}", ended.output());
+    }
+}
+
+#[test]
+fn a_page_of_a_proxy_is_noted_and_the_cache_is_used() {
     use modelgate_testkit::hub::{Action, Fault};
     let hub = Hub::start(vec![repository("owner/Tiny")]);
     let home = TempDir::new().expect("a folder");
-    hub.fault(Fault::of("signature", Action::CutAt(1_000_000)).times(1));
-    hub.fault(Fault::of("signature", Action::IgnoreRange));
+    assert_eq!(tiny_run(&hub.endpoint(), &home).run().code, Some(0));
+    let html = vec![("Content-Type".to_owned(), "text/html".to_owned())];
+    let page = "<html>Access denied by policy</html>".to_owned();
+    hub.fault(Fault::of("/revision/", Action::Status(403, html, page)));
     let ended = tiny_run(&hub.endpoint(), &home).run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());
+    let notes = &ended.model("tiny").measurement.notes;
+    let expected = "another server answers instead of the hub (invalid_response (acquire)";
+    assert!(notes.len() == 1 && notes[0].contains(expected), "{notes:?}");
+    assert!(ended.stderr.contains("another server answers"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_host_without_certificates_can_use_the_cache() {
+    let hub = Hub::start(vec![repository("owner/Tiny")]);
+    let home = TempDir::new().expect("a folder");
+    assert_eq!(tiny_run(&hub.endpoint(), &home).run().code, Some(0));
+    let run = tiny_run(&hub.endpoint(), &home).env_remove("SSL_CERT_DIR");
+    let ended = run.env("SSL_CERT_FILE", "/dev/null").run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    let notes = &ended.model("tiny").measurement.notes;
+    let expected = "the hub cannot be reached (tls (acquire): the client for the hub cannot";
+    assert!(notes.len() == 1 && notes[0].starts_with(expected), "{notes:?}");
+}
+
+/// Returns the path and the permissions of all files and folders below `folder`, without symlinks.
+fn permissions_below(folder: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let metadata = entry.metadata().expect("metadata");
+        if !metadata.is_symlink() {
+            found.push((entry.path(), metadata.permissions().mode() & 0o777));
+        }
+        if metadata.is_dir() {
+            found.extend(permissions_below(&entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn files_in_the_cache_have_the_permissions_of_the_umask_or_of_a_shared_folder() {
+    for (umask, folder_mode, denied, required) in
+        [("077", 0o700, 0o077, 0o600), ("022", 0o2775, 0o002, 0o660)]
+    {
+        let hub = Hub::start(vec![repository("owner/Tiny")]);
+        let home = TempDir::new().expect("a folder");
+        let cache = home.path().join("hub");
+        std::fs::create_dir(&cache).expect("created");
+        std::fs::set_permissions(&cache, Permissions::from_mode(folder_mode)).expect("changed");
+        let shell = format!("umask {umask}; exec \"$0\" \"$@\"");
+        let ended = tiny_run(&hub.endpoint(), &home).in_shell(&shell).run();
+        assert_eq!(ended.code, Some(0), "{}", ended.output());
+        let found = permissions_below(&cache);
+        assert!(found.len() > 10, "{found:?}");
+        for (path, mode) in found {
+            let path = path.display();
+            assert_eq!((mode & denied, mode & required), (0, required), "{path}: {mode:o}");
+        }
+    }
+}
+
+#[test]
+fn partial_files_and_locks_of_another_user_are_replaced() {
+    use modelgate_testkit::hub::{Action, Fault};
+    let repository = repository("owner/Tiny");
+    let hub = Hub::start(vec![repository.clone()]);
+    let home = TempDir::new().expect("a folder");
+    hub.fault(Fault::of("signature", Action::CutAt(1_000_000)));
+    assert_eq!(tiny_run(&hub.endpoint(), &home).run().code, Some(101));
+    hub.clear_faults();
+    let own = home.path().join("hub/models--owner--Tiny/.modelgate");
+    let entries = std::fs::read_dir(own).expect("a folder").flatten().map(|entry| entry.path());
+    let partials = entries.filter(|path| path.extension().is_some_and(|end| end == "partial"));
+    let read_only = |path: &Path| {
+        std::fs::set_permissions(path, Permissions::from_mode(0o444)).expect("changed");
+    };
+    assert!(partials.map(|path| read_only(&path)).count() > 0);
+    let locks = home.path().join("hub/.locks/models--owner--Tiny");
+    for path in repository.paths() {
+        let lock = locks.join(format!("{}.lock", repository.etag(&path)));
+        std::fs::write(&lock, "").expect("written");
+        read_only(&lock);
+    }
+    let ended = tiny_run(&hub.endpoint(), &home).enforce_permissions().run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    ended.assert_passes("tiny");
 }
 
 #[test]

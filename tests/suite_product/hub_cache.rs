@@ -90,6 +90,25 @@ fn an_uncached_revision_and_a_missing_shard_are_reported() {
     assert!(message.contains(shard), "{message}");
 }
 
+#[test]
+fn without_home_the_cache_is_in_the_home_folder_of_the_user_database() {
+    let user = rustix::process::getuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let home = users.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.len() > 5 && fields[2] == user).then(|| fields[5].to_owned())
+    });
+    // the user may be in another database, for example LDAP
+    let Some(home) = home else { return };
+    let entry = crate::common::hub::entry("tiny", "owner/In-no-cache", "");
+    let run = Run::manifest(&entry).arg("--include-ignored");
+    let ended = run.env_remove("HOME").env_remove("XDG_CACHE_HOME").env_remove("HF_HOME").run();
+    let message = ended.assert_only_fails("tiny", Check::Load, Status::Blocked);
+    let cache = Path::new(&home).join(".cache/huggingface/hub");
+    let expected = format!("the cache is {}, and HF_HUB_OFFLINE forbids", cache.display());
+    assert!(message.contains(&expected), "{message}");
+}
+
 /// The entries of a cache by path: the target of a symlink, a short content, or the hash of a
 /// content.
 type Tree = BTreeMap<String, BTreeMap<String, String>>;

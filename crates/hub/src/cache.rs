@@ -6,17 +6,20 @@
 //! contains partial files, records of verified contents, and listings of commits.
 
 use crate::content_hash::{ContentHash, is_commit};
-use crate::files::{is_older, write_atomically};
+use crate::disk_error::{DiskError, failed};
+use crate::files::{copy_file, create_folder, is_older, is_unsupported, move_file, replace, sync};
 use crate::identity::Identity;
 use crate::listing::ListedFile;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The name of the folder of this crate in the folder of a repository.
 const OWN_FOLDER: &str = ".modelgate";
+/// The name of the operation that some file systems do not have.
+const SYMLINK: &str = "symlink";
 /// The maximum age of partial files. Older ones are removed.
 const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The maximum size of a stored listing. A larger file was not written by this crate.
@@ -27,6 +30,16 @@ const MAX_LISTING_BYTES: u64 = 64 << 20;
 pub(crate) struct RepositoryCache {
     cache: hf_hub::Cache,
     repo: hf_hub::Repo,
+}
+
+/// How a file is added to the folder of a commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinkOptions {
+    /// Whether symlinks may be used, if the file system has them.
+    pub(crate) symlinks: bool,
+    /// Whether the content may be moved if symlinks cannot be used. Otherwise it is copied, because
+    /// other commits may need it.
+    pub(crate) may_move: bool,
 }
 
 /// The record of a verified content.
@@ -119,13 +132,13 @@ impl RepositoryCache {
     /// Creates the folders that downloads need.
     ///
     /// # Errors
-    /// The folder at the returned path cannot be created or written.
-    pub(crate) fn create_folders(&self) -> Result<(), (PathBuf, io::Error)> {
+    /// A folder cannot be created or written.
+    pub(crate) fn create_folders(&self) -> Result<(), DiskError> {
         let snapshots = self.folder().join("snapshots");
         for path in [self.blobs(), snapshots, self.refs(), self.own_folder(), self.locks()] {
-            std::fs::create_dir_all(&path).map_err(|error| (path.clone(), error))?;
+            create_folder(&path)?;
             // a folder that exists may be read-only
-            tempfile::tempfile_in(&path).map_err(|error| (path, error))?;
+            tempfile::tempfile_in(&path).map_err(failed("create", &path))?;
         }
         Ok(())
     }
@@ -143,13 +156,13 @@ impl RepositoryCache {
     ///
     /// # Errors
     /// The cache cannot be written.
-    pub(crate) fn set_commit(&self, revision: &str, commit: &str) -> io::Result<()> {
+    pub(crate) fn set_commit(&self, revision: &str, commit: &str) -> Result<(), DiskError> {
         if self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
         }
         let path = self.refs().join(revision);
-        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        write_atomically(&path, commit.as_bytes())
+        create_folder(path.parent().unwrap_or(&path))?;
+        replace(&path, commit.as_bytes())
     }
 
     /// Returns the listing of a commit that an earlier run stored. `None` if there is no valid one.
@@ -168,15 +181,27 @@ impl RepositoryCache {
         if !path.is_file()
             && let Ok(text) = serde_json::to_vec(listing)
         {
-            let _ = write_atomically(&path, &text);
+            let _ = replace(&path, &text);
         }
     }
 
-    /// Returns whether the content exists with the listed size, and is not the content `wrong`.
-    pub(crate) fn has_content(&self, file: &ListedFile, wrong: Option<Identity>) -> bool {
-        std::fs::metadata(self.blob(&file.hash)).is_ok_and(|metadata| {
-            metadata.len() == file.bytes && wrong != Some(Identity::of(&metadata))
-        })
+    /// Returns whether the content of `file` exists with the listed size, and is not the content
+    /// `wrong`. Without symlinks, the content may be in the folder of `commit`.
+    pub(crate) fn has_content(
+        &self,
+        file: &ListedFile,
+        commit: &str,
+        wrong: Option<Identity>,
+    ) -> bool {
+        let blob = std::fs::metadata(self.blob(&file.hash));
+        // a symlink may name another content
+        let placed = std::fs::symlink_metadata(self.snapshot(commit).join(&file.path));
+        let is_content = |metadata: &Metadata| {
+            metadata.is_file()
+                && metadata.len() == file.bytes
+                && wrong != Some(Identity::of(metadata))
+        };
+        [blob, placed].into_iter().flatten().any(|metadata| is_content(&metadata))
     }
 
     /// Returns the SHA-256 of the content. `None` if no run has verified it, or if it has changed
@@ -192,9 +217,9 @@ impl RepositoryCache {
         if let Ok(text) =
             serde_json::to_vec(&VerifiedContent { content, sha256: sha256.to_owned() })
             && self.folder().is_dir()
-            && std::fs::create_dir_all(self.own_folder()).is_ok()
+            && create_folder(&self.own_folder()).is_ok()
         {
-            let _ = write_atomically(&self.verified_file(hash), &text);
+            let _ = replace(&self.verified_file(hash), &text);
         }
     }
 
@@ -202,32 +227,69 @@ impl RepositoryCache {
     ///
     /// # Errors
     /// The cache cannot be written.
-    pub(crate) fn publish(&self, file: &ListedFile, sha256: &str) -> io::Result<()> {
+    pub(crate) fn publish(&self, file: &ListedFile, sha256: &str) -> Result<(), DiskError> {
         let (partial, blob) = (self.partial(&file.hash), self.blob(&file.hash));
         // the record of a verified content must also be true after a power failure
-        let content = File::open(&partial)?;
-        content.sync_data()?;
-        std::fs::rename(&partial, &blob)?;
-        self.set_verified(&file.hash, Identity::of(&content.metadata()?), sha256);
+        let content = File::open(&partial).map_err(failed("open", &partial))?;
+        sync(&content).map_err(failed("fsync", &partial))?;
+        move_file(&partial, &blob)?;
+        let metadata = std::fs::metadata(&blob).map_err(failed("stat", &blob))?;
+        self.set_verified(&file.hash, Identity::of(&metadata), sha256);
         Ok(())
     }
 
-    /// Creates the symlink of `file` in `commit` to its content, which must exist.
+    /// Adds `file` to the folder of `commit`: as a symlink to its content, which must exist. Without
+    /// symlinks the content itself is added, as by the Hugging Face tools.
     ///
     /// # Errors
     /// The cache cannot be written.
-    pub(crate) fn link(&self, file: &ListedFile, commit: &str) -> io::Result<()> {
+    pub(crate) fn link(
+        &self,
+        file: &ListedFile,
+        commit: &str,
+        options: LinkOptions,
+    ) -> Result<(), DiskError> {
         let pointer = self.snapshot(commit).join(&file.path);
-        let folder = pointer.parent().unwrap_or(&pointer);
-        std::fs::create_dir_all(folder)?;
+        create_folder(pointer.parent().unwrap_or(&pointer))?;
+        if options.symlinks {
+            match self.create_symlink(file, &pointer) {
+                Err(error) if error.operation == SYMLINK && has_no_symlinks(&error.source) => {}
+                result => return result,
+            }
+        }
+        let blob = self.blob(&file.hash);
+        let placed =
+            if options.may_move { move_file(&blob, &pointer) } else { copy_file(&blob, &pointer) };
+        match placed {
+            // another process has moved the content to this place
+            Err(error)
+                if error.source.kind() == io::ErrorKind::NotFound
+                    && std::fs::metadata(&pointer).is_ok_and(|m| m.len() == file.bytes) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Creates the symlink at `pointer` to the content of `file`.
+    fn create_symlink(&self, file: &ListedFile, pointer: &Path) -> Result<(), DiskError> {
         let up = "../".repeat(2 + file.path.matches('/').count());
         let target = PathBuf::from(up).join("blobs").join(file.hash.name());
         // created in another folder and renamed, so that the pointer exists at any time
-        let temporary =
-            tempfile::Builder::new().prefix(".linking-").tempdir_in(self.own_folder())?;
-        let link = temporary.path().join("link");
-        std::os::unix::fs::symlink(target, &link)?;
-        std::fs::rename(&link, &pointer)
+        let create_in = |folder: &Path| {
+            let temporary = tempfile::Builder::new().prefix(".linking-").tempdir_in(folder);
+            let temporary = temporary.map_err(failed("mkdir", folder))?;
+            let link = temporary.path().join("link");
+            std::os::unix::fs::symlink(&target, &link).map_err(failed(SYMLINK, pointer))?;
+            std::fs::rename(&link, pointer).map_err(failed("rename", pointer))
+        };
+        match create_in(&self.own_folder()) {
+            Err(error) if error.source.kind() == io::ErrorKind::CrossesDevices => {
+                create_in(pointer.parent().unwrap_or(pointer))
+            }
+            result => result,
+        }
     }
 
     /// Removes partial files that no run has continued for [`MAX_PARTIAL_AGE`].
@@ -246,6 +308,12 @@ impl RepositoryCache {
     }
 }
 
+/// Returns whether `error` means that the file system does not have symlinks, or does not allow
+/// them.
+fn has_no_symlinks(error: &io::Error) -> bool {
+    is_unsupported(error) || error.kind() == io::ErrorKind::PermissionDenied
+}
+
 /// Returns the size of a file, 0 if it does not exist.
 fn file_bytes(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |file| file.len())
@@ -258,6 +326,7 @@ mod tests {
     use std::time::SystemTime;
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    const LINK: LinkOptions = LinkOptions { symlinks: true, may_move: true };
 
     fn file() -> ListedFile {
         let hash = ContentHash::Sha256("a".repeat(64));
@@ -288,14 +357,14 @@ mod tests {
         let (_root, cache) = cache();
         let file = file();
         std::fs::write(cache.partial(&file.hash), "abc").expect("written");
-        assert!(!cache.has_content(&file, None));
+        assert!(!cache.has_content(&file, COMMIT, None));
         cache.publish(&file, "sha").expect("published");
-        assert!(cache.has_content(&file, None));
+        assert!(cache.has_content(&file, COMMIT, None));
         let blob = cache.blob(&file.hash);
         let content = Identity::of(&std::fs::metadata(&blob).expect("metadata"));
-        assert!(!cache.has_content(&file, Some(content)));
+        assert!(!cache.has_content(&file, COMMIT, Some(content)));
         assert_eq!(cache.verified_sha256(&file.hash, content).as_deref(), Some("sha"));
-        cache.link(&file, COMMIT).expect("linked");
+        cache.link(&file, COMMIT, LINK).expect("linked");
         let pointer = cache.snapshot(COMMIT).join(&file.path);
         assert_eq!(std::fs::read(&pointer).expect("the content"), b"abc");
         let changed = SystemTime::now() - Duration::from_secs(10);
@@ -303,6 +372,63 @@ mod tests {
         blob.set_times(FileTimes::new().set_modified(changed)).expect("another time");
         let content = Identity::of(&blob.metadata().expect("metadata"));
         assert_eq!(cache.verified_sha256(&file.hash, content), None);
+    }
+
+    #[test]
+    fn without_symlinks_the_content_is_moved_or_copied() {
+        // vfat, other file systems, and security modules
+        for errno in [rustix::io::Errno::PERM, rustix::io::Errno::NOSYS, rustix::io::Errno::ACCESS]
+        {
+            assert!(has_no_symlinks(&errno.into()), "{errno}");
+        }
+        assert!(!has_no_symlinks(&rustix::io::Errno::NOSPC.into()));
+        for may_move in [false, true] {
+            let (_root, cache) = cache();
+            let file = file();
+            std::fs::write(cache.partial(&file.hash), "abc").expect("written");
+            cache.publish(&file, "sha").expect("published");
+            // the symlink of an earlier run is replaced, and its target is not
+            cache.link(&file, COMMIT, LINK).expect("linked");
+            let options = LinkOptions { symlinks: false, may_move };
+            cache.link(&file, COMMIT, options).expect("placed");
+            let pointer = cache.snapshot(COMMIT).join(&file.path);
+            let metadata = std::fs::symlink_metadata(&pointer).expect("metadata");
+            assert!(metadata.is_file());
+            assert_eq!(std::fs::read(&pointer).expect("the content"), b"abc");
+            assert_eq!(cache.blob(&file.hash).exists(), !may_move);
+            assert!(cache.has_content(&file, COMMIT, None), "another process need not download it");
+            let verified = cache.verified_sha256(&file.hash, Identity::of(&metadata));
+            assert_eq!(verified.is_some(), may_move, "a moved content stays verified");
+            // another process has moved the content to this place
+            let _ = std::fs::remove_file(cache.blob(&file.hash));
+            cache.link(&file, COMMIT, options).expect("present");
+            std::fs::remove_file(&pointer).expect("removed");
+            let error = cache.link(&file, COMMIT, options).expect_err("no content");
+            let operation = if may_move { "rename" } else { "open" };
+            assert_eq!(error.operation, operation, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cache_may_be_spread_over_file_systems() {
+        let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
+        let (_root, cache) = cache();
+        for folder in [cache.blobs(), cache.folder().join("snapshots")] {
+            let target = other.path().join(folder.file_name().expect("a name"));
+            std::fs::create_dir(&target).expect("created");
+            std::fs::remove_dir(&folder).expect("removed");
+            std::os::unix::fs::symlink(&target, &folder).expect("linked");
+        }
+        let file = file();
+        std::fs::write(cache.partial(&file.hash), "abc").expect("written");
+        cache.publish(&file, "sha").expect("published");
+        assert!(!cache.partial(&file.hash).exists());
+        let content = std::fs::metadata(cache.blob(&file.hash)).expect("metadata");
+        let verified = cache.verified_sha256(&file.hash, Identity::of(&content));
+        assert_eq!(verified.as_deref(), Some("sha"));
+        cache.link(&file, COMMIT, LINK).expect("linked");
+        let pointer = cache.snapshot(COMMIT).join(&file.path);
+        assert!(std::fs::read_link(&pointer).is_ok_and(|target| target.ends_with("a".repeat(64))));
     }
 
     #[test]

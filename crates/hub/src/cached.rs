@@ -31,26 +31,25 @@ pub(crate) fn find_in_cache(job: &Job, revision: &str) -> Result<Fetched, HubErr
 }
 
 /// Returns the files of `revision` from the cache after a request failed with `error`, if the hub
-/// was not reachable. A note names the error and the used commit.
+/// did not answer or could not. A note names the error and the used commit.
 ///
 /// # Errors
-/// `error`, if it has another cause or a file is missing from the cache; or a file in the cache is
-/// wrong.
+/// `error`, if it is an answer of the hub or a file is missing from the cache; or a file in the
+/// cache is wrong.
 pub(crate) fn fall_back_to_cache(
     job: &Job,
     error: HubError,
     revision: &str,
 ) -> Result<Fetched, HubError> {
-    if !is_unreachable(error.kind) {
+    let Some(problem) = problem_with_hub(&error) else {
         return Err(error);
-    }
+    };
     match find_in_cache(job, revision) {
         Err(missing) if missing.kind == FailureKind::Offline => Err(error),
         Err(other) => Err(other),
         Ok(mut fetched) => {
             fetched.notes.push(format!(
-                "the hub cannot be reached ({} (acquire): {error}); commit {} of revision {} in \
-                 the cache is used",
+                "{problem} ({} (acquire): {error}); commit {} of revision {} in the cache is used",
                 error.kind.name(),
                 fetched.commit,
                 job.source.revision
@@ -60,10 +59,28 @@ pub(crate) fn fall_back_to_cache(
     }
 }
 
-/// Returns whether the hub was not reachable, or could not answer at this time.
-fn is_unreachable(kind: FailureKind) -> bool {
-    use FailureKind::{Connection, NameResolution, RateLimited, ServerError, Timeout};
-    matches!(kind, Connection | NameResolution | RateLimited | ServerError | Timeout)
+/// Returns why the hub gave no answer. `None` if `error` is an answer of the hub, or has another
+/// cause.
+fn problem_with_hub(error: &HubError) -> Option<&'static str> {
+    use FailureKind as Kind;
+    match error.kind {
+        Kind::Connection | Kind::NameResolution | Kind::Timeout | Kind::Tls => {
+            Some("the hub cannot be reached")
+        }
+        Kind::RateLimited | Kind::ServerError => Some("the hub cannot answer now"),
+        // sent by a proxy: the answers of the hub have another form
+        Kind::InvalidResponse
+        | Kind::TokenMissing
+        | Kind::TokenRefused
+        | Kind::LicenceNotAccepted
+        | Kind::RepositoryNotFound
+        | Kind::RevisionNotFound
+            if !error.is_answer_of_hub =>
+        {
+            Some("another server answers instead of the hub")
+        }
+        _ => None,
+    }
 }
 
 /// Verifies the needed files of a commit with the listing in the cache.

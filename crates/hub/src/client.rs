@@ -8,24 +8,25 @@ use crate::attempt_error::AttemptError;
 use crate::connection_error::connection_error;
 use crate::content_hash::is_commit;
 use crate::error::HubError;
+use crate::file_stream::FileStream;
 use crate::listing::{self, ListedFile, TreeEntry};
 use crate::request_context::RequestContext;
-use crate::response_error::ErrorResponse;
+use crate::response_error::{Body, ErrorResponse};
+use crate::retry_after::retry_after;
 use crate::settings::Settings;
 use crate::tls;
 use crate::token::Token;
-use bytes::Bytes;
 use modelgate_protocol::FailureKind;
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderName, LINK, RANGE, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, LINK, RANGE, RETRY_AFTER,
 };
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use url::Url;
 
 /// The maximum time to connect.
@@ -45,13 +46,6 @@ const MAX_REPOSITORIES: &str = "1000";
 pub(crate) struct HubClient {
     settings: Arc<Settings>,
     http: Client,
-}
-
-/// A response with the bytes of a file, which are read as they arrive.
-pub(crate) struct FileStream {
-    response: Response,
-    /// Whether the server sends the complete file instead of the requested range.
-    pub(crate) is_complete_file: bool,
 }
 
 /// The used part of the answer to `GET /api/models/{repo}/revision/{revision}`.
@@ -91,7 +85,7 @@ impl HubClient {
         context: &RequestContext<'_>,
     ) -> Result<String, AttemptError> {
         let url = self.url(&["api", "models", context.repo, "revision"], &[context.revision]);
-        let info: RevisionInfo = parse(context, self.send(context, &url, None).await?).await?;
+        let info: RevisionInfo = parse(context, self.send(context, &url).await?).await?;
         let sha = info.sha.unwrap_or_default();
         if is_commit(&sha) {
             return Ok(sha);
@@ -108,7 +102,7 @@ impl HubClient {
         url.set_query(Some("recursive=true"));
         let mut entries: Vec<TreeEntry> = Vec::new();
         for _ in 0..MAX_PAGES {
-            let response = self.send(context, &url, None).await?;
+            let response = self.send(context, &url).await?;
             let next =
                 next_page(&response).map_err(|message| invalid_response(context, &message))?;
             let page: Vec<TreeEntry> = parse(context, response).await?;
@@ -119,12 +113,8 @@ impl HubClient {
             }
             match next {
                 Some(next) if next.origin() == url.origin() => url = next,
-                Some(_) => {
-                    return Err(invalid_response(
-                        context,
-                        "the next page of the listing has another origin than the listing",
-                    ));
-                }
+                // a mirror may keep the address of the hub: the token is sent only to the mirror
+                Some(next) => url.set_query(next.query()),
                 None => {
                     let files = listing::files(entries);
                     return files.map_err(|message| invalid_response(context, &message));
@@ -134,41 +124,30 @@ impl HubClient {
         Err(invalid_response(context, &format!("the listing has more than {MAX_PAGES} pages")))
     }
 
-    /// Requests the bytes `range` of the file in `context`. If the server does not support ranges,
-    /// the answer is the complete file. `bytes` is the size of the file.
+    /// Requests the file in `context`, whose listed size is `bytes`: the bytes `range`, or the
+    /// complete file if `range` is `None`. Returns `None` if the server refuses the range.
     pub(crate) async fn file(
         &self,
         context: &RequestContext<'_>,
-        range: Range<u64>,
+        range: Option<Range<u64>>,
         bytes: u64,
-    ) -> Result<FileStream, AttemptError> {
+    ) -> Result<Option<FileStream>, AttemptError> {
         let file = context.file.unwrap_or_default();
         let url = self.url(
             &[context.repo, "resolve", context.revision],
             &file.split('/').collect::<Vec<_>>(),
         );
-        let header = format!("bytes={}-{}", range.start, range.end - 1);
-        let response = self.send(context, &url, Some(header)).await?;
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            return match response.content_length() {
-                Some(length) if length == bytes => {
-                    Ok(FileStream { response, is_complete_file: true })
-                }
-                // an answer without a length may not be the file
-                length => {
-                    let length = length.map_or("an unknown number of".into(), |l| l.to_string());
-                    let message = format!("{length} bytes, expected {bytes} as listed");
-                    Err(invalid_response(context, &message))
-                }
-            };
+        let mut request = self.get(&url).header(ACCEPT_ENCODING, "identity");
+        if let Some(range) = &range {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         }
-        let found = text(response.headers(), &CONTENT_RANGE).unwrap_or_default();
-        let expected = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
-        if found != expected {
-            let message = format!("Content-Range is {found:?}, expected {expected:?}");
-            return Err(invalid_response(context, &message));
+        let response = request.send().await.map_err(|error| connection_error(context, error))?;
+        if range.is_some() && response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(None);
         }
-        Ok(FileStream { response, is_complete_file: false })
+        let response = successful(context, response).await?;
+        FileStream::of(response, range, bytes)
+            .map_err(|message| invalid_response(context, &message))
     }
 
     /// Requests the names (`owner/name`) of the repositories of an owner. Empty if the request
@@ -180,7 +159,7 @@ impl HubClient {
     ) -> Vec<String> {
         let mut url = self.url(&["api", "models"], &[]);
         url.query_pairs_mut().append_pair("author", owner).append_pair("limit", MAX_REPOSITORIES);
-        let Ok(response) = self.send(context, &url, None).await else {
+        let Ok(response) = self.send(context, &url).await else {
             return Vec::new();
         };
         let repositories: Result<Vec<RepositoryInfo>, _> = parse(context, response).await;
@@ -200,36 +179,35 @@ impl HubClient {
         url
     }
 
+    /// Returns a request with the token.
+    fn get(&self, url: &Url) -> RequestBuilder {
+        let request = self.http.get(url.clone());
+        match self.settings.token().and_then(Token::header) {
+            Some(header) => request.header(AUTHORIZATION, header),
+            None => request,
+        }
+    }
+
+    /// Requests an answer that is not a file.
     async fn send(
         &self,
         context: &RequestContext<'_>,
         url: &Url,
-        range: Option<String>,
     ) -> Result<Response, AttemptError> {
-        let mut request = self.http.get(url.clone());
-        if let Some(header) = self.settings.token().and_then(Token::header) {
-            request = request.header(AUTHORIZATION, header);
-        }
-        request = match range {
-            Some(range) => request.header(RANGE, range),
-            None => request.timeout(ANSWER_TIMEOUT),
-        };
-        let response = request.send().await.map_err(|error| connection_error(context, error))?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        Err(error_response(context, response).await.error(context))
+        let response = self.get(url).timeout(ANSWER_TIMEOUT).send().await;
+        successful(context, response.map_err(|error| connection_error(context, error))?).await
     }
 }
 
-impl FileStream {
-    /// Returns the next bytes. `None` at the end.
-    pub(crate) async fn next(
-        &mut self,
-        context: &RequestContext<'_>,
-    ) -> Result<Option<Bytes>, AttemptError> {
-        self.response.chunk().await.map_err(|error| connection_error(context, error))
+/// Returns `response`, or the error that its status means.
+async fn successful(
+    context: &RequestContext<'_>,
+    response: Response,
+) -> Result<Response, AttemptError> {
+    if response.status().is_success() {
+        return Ok(response);
     }
+    Err(error_response(context, response).await.error(context))
 }
 
 fn no_client(error: impl Error + Send + Sync + 'static) -> HubError {
@@ -283,29 +261,23 @@ async fn error_response(context: &RequestContext<'_>, response: Response) -> Err
     let code = header("x-error-code");
     let message = header("x-error-message");
     let wait = text(response.headers(), &RETRY_AFTER)
-        .and_then(|seconds| seconds.trim().parse().ok())
-        .or_else(|| header("ratelimit").as_deref().and_then(seconds_until_reset))
-        .map(Duration::from_secs);
-    let message = match message {
-        Some(message) => Some(message),
-        None => {
-            let body = read_body(context, response, MAX_ERROR_BYTES).await.unwrap_or_default();
-            let body: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
-            body.and_then(|body| body["error"].as_str().map(str::to_owned))
-        }
-    };
-    ErrorResponse { url, status, code, message, wait }
+        .and_then(|value| retry_after(value, SystemTime::now()))
+        .or_else(|| header("ratelimit").as_deref().and_then(time_until_reset));
+    let body = read_body(context, response, MAX_ERROR_BYTES).await;
+    // a long body is a page
+    let body = body.map_or(Body::Page, |body| Body::of(&body));
+    ErrorResponse { url, status, code, message, body, wait }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Returns the seconds until a rate limit is reset, if it is exhausted. In `"api";r=0;t=55`, `r` is
+/// Returns the time until a rate limit is reset, if it is exhausted. In `"api";r=0;t=55`, `r` is
 /// the number of remaining requests, and `t` the time in seconds.
-fn seconds_until_reset(limit: &str) -> Option<u64> {
+fn time_until_reset(limit: &str) -> Option<Duration> {
     let value = |name: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(name));
-    (value("r=")? == "0").then(|| value("t=")?.parse().ok())?
+    (value("r=")? == "0").then(|| value("t=")?.parse().ok().map(Duration::from_secs))?
 }
 
 /// Returns the address of the next page of a listing (RFC 8288). `None` after the last page.
@@ -360,8 +332,8 @@ mod tests {
 
     #[test]
     fn an_exhausted_rate_limit_gives_the_time_until_its_reset() {
-        assert_eq!(seconds_until_reset("\"api\";r=0;t=55"), Some(55));
-        assert_eq!(seconds_until_reset("\"api\";r=12;t=55"), None);
-        assert_eq!(seconds_until_reset("nonsense"), None);
+        assert_eq!(time_until_reset("\"api\";r=0;t=55"), Some(Duration::from_secs(55)));
+        assert_eq!(time_until_reset("\"api\";r=12;t=55"), None);
+        assert_eq!(time_until_reset("nonsense"), None);
     }
 }

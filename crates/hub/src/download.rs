@@ -6,10 +6,12 @@
 //! partial file is never used as the content.
 
 use crate::attempt_error::AttemptError;
-use crate::client::{FileStream, HubClient};
+use crate::client::HubClient;
 use crate::content_hash::ComputedHashes;
 use crate::disk::write_error;
+use crate::disk_error::{DiskError, failed};
 use crate::error::HubError;
+use crate::file_stream::FileStream;
 use crate::identity::Identity;
 use crate::job::Job;
 use crate::listing::ListedFile;
@@ -20,7 +22,7 @@ use crate::retry::RetryBudget;
 use crate::variables;
 use modelgate_model::units::format_duration;
 use modelgate_protocol::FailureKind;
-use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +38,9 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 /// The minimum speed of a connection. A connection that is slower for the `stall` time of the model
 /// has stalled.
 const MIN_BYTES_PER_SECOND: u64 = 4096;
+/// The size below which an answer of unknown length may be a page of a proxy. No byte of it is used
+/// before more bytes were received.
+const MAX_PAGE_BYTES: usize = 64 << 10;
 
 /// The shared state of the downloads of several files of one commit.
 pub(crate) struct Download {
@@ -101,7 +106,7 @@ impl Download {
         let context = self.context(file);
         let lock = self.take_lock(file, &context).await?;
         let cache = &self.job.cache;
-        if cache.has_content(file, wrong) {
+        if cache.has_content(file, &self.commit, wrong) {
             self.present.fetch_add(file.bytes, Ordering::Relaxed);
             return Ok(None);
         }
@@ -112,12 +117,12 @@ impl Download {
                 self.complete_partial(file, &context, &lock).await?;
             if name == file.hash.name() {
                 let published = block_in_place(|| cache.publish(file, &sha256));
-                published.map_err(|error| write_error(&context, &partial, error))?;
+                published.map_err(|error| write_error(&context, error))?;
                 return Ok(Some(sha256));
             }
             // the part of an earlier run or a proxy may be wrong: download once more from the start
-            let removed = std::fs::remove_file(&partial);
-            removed.map_err(|error| write_error(&context, &partial, error))?;
+            let removed = std::fs::remove_file(&partial).map_err(failed("remove", &partial));
+            removed.map_err(|error| write_error(&context, error))?;
             self.present.fetch_sub(file.bytes, Ordering::Relaxed);
             if !is_first {
                 return Err(corrupt(file, &name, &context));
@@ -144,7 +149,7 @@ impl Download {
             match ContentLock::try_take(&path) {
                 Ok(Some(lock)) => return Ok(lock),
                 Ok(None) => {}
-                Err(error) => return Err(write_error(context, &path, error)),
+                Err(error) => return Err(write_error(context, failed("lock", &path)(error))),
             }
             tokio::time::sleep(LOCK_POLL_INTERVAL).await;
             let now = progress();
@@ -157,8 +162,9 @@ impl Download {
                     path.display(),
                     format_duration(stall)
                 );
-                let hint = "end that process (`fuser` on the lock shows it), or increase `stall` \
-                            in the manifest";
+                let hint = "end that process (`fuser` on the lock shows it); or increase `stall` \
+                            in the manifest; or, on a file system without locks, remove the lock \
+                            if no process downloads the file";
                 return Err(context.error(FailureKind::Stalled, &message, hint));
             }
         }
@@ -174,91 +180,130 @@ impl Download {
     ) -> Result<ComputedHashes, HubError> {
         let path = self.job.cache.partial(&file.hash);
         let mut partial = block_in_place(|| PartialFile::open(&path, file, lock))
-            .map_err(|error| write_error(context, &path, error))?;
+            .map_err(|error| write_error(context, error))?;
         self.present.fetch_add(partial.bytes(), Ordering::Relaxed);
         let mut budget = RetryBudget::new(&self.job.settings);
+        let mut server_has_ranges = true;
         while partial.bytes() < file.bytes {
             let before = partial.bytes();
-            let result = self.download_range(file, &mut partial, context).await;
+            let range = server_has_ranges
+                .then(|| before..file.bytes.min(before.saturating_add(self.range_bytes)));
+            let result = self.download_range(file, range, &mut partial, context).await;
             let gained = partial.bytes().saturating_sub(before);
             if gained >= PROGRESS_BYTES.min(file.bytes - before) {
                 budget.restore();
             }
             match result {
                 Ok(()) => {}
+                Err(RangeError::Refused) => {
+                    server_has_ranges = false;
+                    self.rewind(&mut partial, file).map_err(|error| write_error(context, error))?;
+                }
                 Err(RangeError::Attempt(mut attempt)) => {
                     let (bytes, all) = (partial.bytes(), file.bytes);
                     attempt.error.message += &format!(" ({bytes} of {all} bytes were downloaded)");
                     budget.wait(attempt).await?;
                 }
-                Err(RangeError::Disk(error)) => return Err(write_error(context, &path, error)),
+                Err(RangeError::Disk(error)) => return Err(write_error(context, error)),
             }
         }
         Ok(partial.finish())
     }
 
-    /// Downloads the next range and appends it to `partial`.
+    /// Empties `partial`, because the server sends the file from the start.
+    fn rewind(&self, partial: &mut PartialFile, file: &ListedFile) -> Result<(), DiskError> {
+        self.present.fetch_sub(partial.bytes(), Ordering::Relaxed);
+        partial.restart(file)
+    }
+
+    /// Downloads `range` and appends it to `partial`, or downloads the complete file if `range` is
+    /// `None` or the server ignores it.
     async fn download_range(
         &self,
         file: &ListedFile,
+        range: Option<Range<u64>>,
         partial: &mut PartialFile,
         context: &RequestContext<'_>,
     ) -> Result<(), RangeError> {
-        let start = partial.bytes();
-        let mut end = file.bytes.min(start.saturating_add(self.range_bytes));
-        let mut stream = self.client.file(context, start..end, file.bytes).await?;
-        if stream.is_complete_file {
-            self.present.fetch_sub(start, Ordering::Relaxed);
-            partial.restart(file).map_err(RangeError::Disk)?;
-            end = file.bytes;
+        let stream = self.client.file(context, range, file.bytes).await?;
+        let mut stream = stream.ok_or(RangeError::Refused)?;
+        let received = self.append(&mut stream, partial, file, context).await?;
+        if received > 0 && stream.start + received >= stream.min_end {
+            return Ok(());
         }
-        self.append(&mut stream, partial, end, context).await?;
-        if partial.bytes() < end {
-            let error = context.error(
-                FailureKind::Connection,
-                "the connection ended before the end of the file",
-                "start again: the download resumes after the downloaded parts",
-            );
-            return Err(AttemptError::temporary(error).into());
-        }
-        Ok(())
+        let error = context.error(
+            FailureKind::Connection,
+            "the connection ended before the end of the file",
+            "start again: the download resumes after the downloaded parts",
+        );
+        Err(AttemptError::temporary(error).into())
     }
 
-    /// Appends the bytes of `stream` to `partial`, up to the offset `end` in the file.
+    /// Appends the bytes of `stream` to `partial`, which is emptied before if the stream begins at
+    /// byte 0. Returns the number of received bytes.
     async fn append(
         &self,
         stream: &mut FileStream,
         partial: &mut PartialFile,
-        end: u64,
+        file: &ListedFile,
         context: &RequestContext<'_>,
-    ) -> Result<(), RangeError> {
+    ) -> Result<u64, RangeError> {
         let stall = self.job.options.stall;
-        let (mut since, mut start) = (Instant::now(), partial.bytes());
+        let (mut since, mut before, mut received) = (Instant::now(), 0, 0);
+        // the first bytes of an answer that may be a page must not replace downloaded bytes
+        let mut held = stream.is_unproven.then(Vec::new);
+        if held.is_none() && stream.start < partial.bytes() {
+            self.rewind(partial, file).map_err(RangeError::Disk)?;
+        }
         while let Some(chunk) = stream.next(context).await? {
             let bytes = chunk.len() as u64;
-            if bytes > end - partial.bytes() {
-                let message = format!("the answer is too long: the range ends at byte {end}");
+            if bytes > file.bytes - stream.start - received {
+                let message = format!("the answer is too long: the file has {} bytes", file.bytes);
                 return Err(AttemptError::fatal(context.invalid_response(&message)).into());
             }
-            partial.append(&chunk).map_err(RangeError::Disk)?;
-            self.present.fetch_add(bytes, Ordering::Relaxed);
+            received += bytes;
             self.received.fetch_add(bytes, Ordering::Relaxed);
+            match held.take() {
+                None => self.write(partial, &chunk)?,
+                Some(mut first) => {
+                    first.extend_from_slice(&chunk);
+                    if first.len() >= MAX_PAGE_BYTES || received == file.bytes {
+                        self.rewind(partial, file).map_err(RangeError::Disk)?;
+                        self.write(partial, &first)?;
+                    } else {
+                        held = Some(first);
+                    }
+                }
+            }
             if since.elapsed() > stall {
-                let gained = partial.bytes() - start;
+                let gained = received - before;
                 if gained < MIN_BYTES_PER_SECOND * stall.as_secs().max(1) {
                     return Err(stalled(gained, stall, context).into());
                 }
-                (since, start) = (Instant::now(), partial.bytes());
+                (since, before) = (Instant::now(), received);
             }
         }
+        if held.is_some() {
+            let message = format!("{received} bytes, expected {} as listed", file.bytes);
+            return Err(AttemptError::temporary(context.invalid_response(&message)).into());
+        }
+        Ok(received)
+    }
+
+    /// Appends `bytes` to `partial`.
+    fn write(&self, partial: &mut PartialFile, bytes: &[u8]) -> Result<(), RangeError> {
+        partial.append(bytes).map_err(RangeError::Disk)?;
+        self.present.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 }
 
 /// The error of the download of a range.
 enum RangeError {
+    /// The server does not support the requested range.
+    Refused,
     Attempt(AttemptError),
-    Disk(io::Error),
+    Disk(DiskError),
 }
 
 impl From<AttemptError> for RangeError {
@@ -331,6 +376,7 @@ mod tests {
         let mut variables = Variables::default();
         variables.set("HF_ENDPOINT", server.endpoint());
         variables.set("HF_HOME", home.path());
+        variables.set("MODELGATE_HUB_RETRIES", "2");
         let settings = Arc::new(Settings::resolve(&variables, home.path()).expect("settings"));
         let source = ModelSource { repo: "owner/Name".into(), revision: "main".into(), file: None };
         let options = FetchOptions {
@@ -357,14 +403,15 @@ mod tests {
         if let Ok(found) = &result {
             assert_eq!(found.as_deref(), Some(sha256.as_str()));
             assert_eq!(download.present_bytes(), BYTES as u64);
-            assert!(job.cache.has_content(&file, None));
+            assert!(job.cache.has_content(&file, download.commit(), None));
         }
         (result, server)
     }
 
-    fn ranges(server: &Hub) -> Vec<String> {
+    /// Returns the header `Range` of each request for the file.
+    fn ranges(server: &Hub) -> Vec<Option<String>> {
         let log = server.log().into_iter().filter(|logged| logged.target.contains("signature"));
-        log.filter_map(|logged| logged.range).collect()
+        log.map(|logged| logged.range).collect()
     }
 
     #[test]
@@ -372,26 +419,69 @@ mod tests {
         let (result, server) = download_with_faults(Vec::new());
         result.expect("downloaded");
         let expected = ["bytes=0-999999", "bytes=1000000-1999999", "bytes=2000000-2499999"];
-        assert_eq!(ranges(&server), expected);
+        assert_eq!(ranges(&server), expected.map(|range| Some(range.to_owned())));
     }
 
     #[test]
-    fn a_file_is_downloaded_completely_from_a_server_without_ranges() {
-        let (result, server) =
-            download_with_faults(vec![Fault::of("signature", Action::IgnoreRange)]);
-        result.expect("downloaded");
-        assert_eq!(ranges(&server), ["bytes=0-999999"]);
+    fn a_server_that_does_not_resume_sends_the_file_once_from_the_start() {
+        // the first range is complete, and the second is cut
+        let cut = || Fault::of("signature", Action::CutAt(1_200_000)).times(2);
+        let begin = ["bytes=0-999999", "bytes=1000000-1999999"].map(|range| Some(range.to_owned()));
+        let resumed = Some("bytes=1200000-2199999".to_owned());
+        for action in [Action::IgnoreRange, Action::StartAtZero, Action::Chunked] {
+            let (result, server) =
+                download_with_faults(vec![cut(), Fault::of("signature", action.clone())]);
+            assert!(result.is_ok(), "{action:?}: {result:?}");
+            let expected: Vec<_> = begin.iter().cloned().chain([resumed.clone()]).collect();
+            assert_eq!(ranges(&server), expected, "{action:?}");
+        }
+        // the server refuses the range: the file is requested without one
+        for action in [Action::RefuseRange, Action::OtherRange] {
+            let (result, server) =
+                download_with_faults(vec![cut(), Fault::of("signature", action.clone())]);
+            assert!(result.is_ok(), "{action:?}: {result:?}");
+            let expected: Vec<_> = begin.iter().cloned().chain([resumed.clone(), None]).collect();
+            assert_eq!(ranges(&server), expected, "{action:?}");
+        }
     }
 
     #[test]
-    fn an_answer_of_unknown_length_does_not_replace_downloaded_bytes() {
+    fn a_server_that_refuses_the_first_range_sends_the_complete_file() {
+        for action in [Action::IgnoreRange, Action::RefuseRange, Action::Chunked] {
+            let (result, _) = download_with_faults(vec![Fault::of("signature", action.clone())]);
+            assert!(result.is_ok(), "{action:?}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn shorter_ranges_and_ranges_without_headers_are_appended() {
+        for (action, requests) in [(Action::ShortRange(400_000), 7), (Action::BareHeaders, 3)] {
+            let (result, server) =
+                download_with_faults(vec![Fault::of("signature", action.clone())]);
+            assert!(result.is_ok(), "{action:?}: {result:?}");
+            assert_eq!(ranges(&server).len(), requests, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_unknown_length_does_not_replace_downloaded_bytes() {
         let page = Action::Unsized("<html>Welcome to our network</html>".into());
         let at_second = Fault::of("signature", Action::CutAt(1_200_000)).times(2);
         // the first range is complete, the second is cut, and then the answer is a page
-        let (result, server) = download_with_faults(vec![at_second, Fault::of("signature", page)]);
+        let faults = vec![at_second, Fault::of("signature", page).times(1)];
+        let (result, server) = download_with_faults(faults);
+        assert!(result.is_ok(), "{result:?}");
+        // after the page, the download continues where it was cut
+        let resumed = Some("bytes=1200000-2199999".to_owned());
+        assert_eq!(ranges(&server)[2..4], [resumed.clone(), resumed]);
+    }
+
+    #[test]
+    fn a_page_instead_of_each_answer_is_reported_with_its_size() {
+        let page = Action::Unsized("<html>Welcome to our network</html>".into());
+        let (result, _) = download_with_faults(vec![Fault::of("signature", page)]);
         let error = result.expect_err("a page is not a file");
         assert_eq!(error.kind, FailureKind::InvalidResponse, "{error}");
-        assert!(error.message.contains("an unknown number of bytes"), "{error}");
-        assert_eq!(ranges(&server).last().map(String::as_str), Some("bytes=1200000-2199999"));
+        assert!(error.message.contains("35 bytes, expected 2500000 as listed"), "{error}");
     }
 }

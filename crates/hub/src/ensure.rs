@@ -1,6 +1,7 @@
 //! Ensures that the cache contains files of a commit: missing and wrong files are downloaded,
 //! several in parallel.
 
+use crate::cache::LinkOptions;
 use crate::disk::{check_room, write_error};
 use crate::download::Download;
 use crate::error::HubError;
@@ -8,6 +9,7 @@ use crate::file_record::{Verification, Verifications};
 use crate::file_state::FileState;
 use crate::identity::Identity;
 use crate::inspect::inspect;
+use crate::job::Job;
 use crate::listing::{ListedFile, describe_missing, total_bytes};
 use crate::observer::TransferKind;
 use crate::runtime::PARALLEL_FILES;
@@ -58,19 +60,27 @@ pub(crate) async fn ensure(
     if missing.is_empty() && unlinked.is_empty() {
         return Ok(verifications);
     }
-    cache.create_folders().map_err(|(path, error)| {
-        let mut error = write_error(&context, &path, error);
+    cache.create_folders().map_err(|error| {
+        let mut error = write_error(&context, error);
         let all = missing.iter().map(|(file, _)| *file).chain(unlinked.iter().copied());
         error.message += &format!("; {}", describe_missing(&all.collect::<Vec<_>>()));
         error
     })?;
-    let link = |file: &ListedFile| {
-        let linked = cache.link(file, commit);
-        linked.map_err(|error| write_error(&context, &cache.snapshot(commit), error))
+    let link = |file: &ListedFile, may_move| {
+        let linked =
+            cache.link(file, commit, LinkOptions { symlinks: job.settings.symlinks, may_move });
+        linked.map_err(|error| write_error(&context, error))
     };
-    unlinked.into_iter().try_for_each(link)?;
+    unlinked.into_iter().try_for_each(|file| link(file, false))?;
+    let needed = bytes_to_download(job, &missing);
+    if let Some(warning) = check_room(&context, cache.root(), needed)? {
+        job.note(warning, notes);
+    }
     download_all(download, &missing, |file, sha256| {
-        link(file)?;
+        let uses = missing.iter().filter(|(other, _)| other.hash == file.hash);
+        // a wrong content may already be linked from other commits
+        let may_move = sha256.is_some() && uses.map(|(_, wrong)| wrong).eq([&None]);
+        link(file, may_move)?;
         let verification = match sha256 {
             Some(sha256) => Verification::now(sha256),
             None => verification_by_other(download, file)?,
@@ -100,6 +110,14 @@ fn verification_by_other(download: &Download, file: &ListedFile) -> Result<Verif
     }
 }
 
+/// Returns the number of bytes of `missing` that no partial file contains.
+fn bytes_to_download(job: &Job, missing: &[MissingFile<'_>]) -> u64 {
+    let bytes = missing
+        .iter()
+        .map(|(file, _)| file.bytes.saturating_sub(job.cache.partial_bytes(&file.hash)));
+    bytes.fold(0, u64::saturating_add)
+}
+
 /// Downloads the `missing` files, several in parallel. `downloaded` is called with each file and
 /// its SHA-256, which is `None` if another process downloaded the file in the meantime.
 async fn download_all(
@@ -109,13 +127,11 @@ async fn download_all(
 ) -> Result<(), HubError> {
     let job = download.job();
     let all = total_bytes(missing.iter().map(|(file, _)| *file));
-    let present =
-        missing.iter().map(|(file, _)| job.cache.partial_bytes(&file.hash).min(file.bytes));
-    let present = present.fold(0, u64::saturating_add);
-    check_room(&job.context(download.commit()), job.cache.root(), all - present)?;
+    let to_download = bytes_to_download(job, missing);
     download.reset_present();
     let mut transfer = job.observer.transfer(TransferKind::Fetch, all);
-    transfer.begin(present, &description(job.cache.root(), missing.len(), all - present));
+    let description = description(job.cache.root(), missing.len(), to_download);
+    transfer.begin(all - to_download, &description);
     let mut waiting = missing.iter().enumerate();
     let mut running = JoinSet::new();
     let mut start = |running: &mut JoinSet<(usize, Result<Option<String>, HubError>)>| {

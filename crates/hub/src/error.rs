@@ -16,6 +16,8 @@ pub struct HubError {
     pub message: String,
     /// How to fix it.
     pub hint: String,
+    /// Whether the hub itself answered with this error. Then the cache must not hide it.
+    pub(crate) is_answer_of_hub: bool,
     /// The error of the operating system or of the connection. Errors that quote an answer of a
     /// server are not stored here, because they may contain the token.
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -28,12 +30,23 @@ impl HubError {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> HubError {
-        HubError { kind, message: message.into(), hint: hint.into(), source: None }
+        HubError {
+            kind,
+            message: message.into(),
+            hint: hint.into(),
+            is_answer_of_hub: false,
+            source: None,
+        }
     }
 
     /// Returns an error for a defect of modelgate.
     pub(crate) fn internal(message: impl Into<String>) -> HubError {
         HubError::new(FailureKind::Internal, message, "report this defect of modelgate")
+    }
+
+    /// Sets whether the hub itself answered with this error.
+    pub(crate) fn answered_by_hub(self, is_answer_of_hub: bool) -> HubError {
+        HubError { is_answer_of_hub, ..self }
     }
 
     /// Adds the error that caused this one.

@@ -110,6 +110,7 @@ fn hash(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::LinkOptions;
     use crate::content_hash::ContentHash;
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -138,7 +139,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(verified(state(false)), (Verified::HashedNow, false, 5));
-        cache.link(&file, COMMIT).expect("linked");
+        let options = LinkOptions { symlinks: true, may_move: false };
+        cache.link(&file, COMMIT, options).expect("linked");
         assert_eq!(verified(state(false)), (Verified::HashedEarlier, true, 0));
         assert_eq!(verified(state(true)), (Verified::HashedNow, true, 5));
         let mut end = |_| false;

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 /// Resolves the revision of `source`, lists its files, and downloads the small ones.
 ///
-/// If the settings are offline, or the hub cannot be reached for the commit or the listing, the
-/// model is read only from the cache. In this case the weights are verified here, because nothing
+/// If the settings are offline, or the hub does not answer the request for the commit or the listing,
+/// the model is read only from the cache. In this case the weights are verified here, because nothing
 /// is downloaded later. If the listing is known, exactly the listed files are required.
 ///
 /// # Errors
@@ -40,7 +40,13 @@ pub fn open(
         let fetched = find_in_cache(&job, revision)?;
         return Ok(Opened::cached(job, fetched));
     }
-    let client = HubClient::new(Arc::clone(&job.settings))?;
+    let client = match HubClient::new(Arc::clone(&job.settings)) {
+        Ok(client) => client,
+        Err(error) => {
+            let fetched = fall_back_to_cache(&job, error, revision)?;
+            return Ok(Opened::cached(job, fetched));
+        }
+    };
     let runtime = Runtime::start()?;
     let observer = &*job.observer;
     let commit = match runtime.block_on(unless_interrupted(observer, resolve(&client, &job))) {

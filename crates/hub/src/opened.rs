@@ -109,7 +109,7 @@ async fn fetch_weights(
         // a cache that contained all files may be read-only
         && downloaded_bytes > 0
     {
-        return Err(write_error(&job.context(commit), cache.root(), error));
+        return Err(write_error(&job.context(commit), error));
     }
     cache.store_listing(commit, listing);
     cache.remove_old_partials();

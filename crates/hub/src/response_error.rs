@@ -23,20 +23,68 @@ pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     /// The header `X-Error-Code`.
     pub(crate) code: Option<String>,
-    /// The header `X-Error-Message`, or the key `error` of a JSON body.
+    /// The header `X-Error-Message`.
     pub(crate) message: Option<String>,
+    pub(crate) body: Body,
     /// The time to wait, from the header `Retry-After` or `RateLimit`.
     pub(crate) wait: Option<Duration>,
 }
 
-impl ErrorResponse {
-    /// Returns the error for this response. A response of another host is an error of the storage.
-    pub(crate) fn error(&self, context: &RequestContext<'_>) -> AttemptError {
-        if self.url.origin() == context.settings.endpoint.origin() {
-            self.hub_error(context)
-        } else {
-            self.storage_error(context)
+/// The body of a response with an error status, as far as it shows who sent the response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Body {
+    Empty,
+    /// A JSON object, as the hub sends it, with the value of its key `error` if that is a text.
+    Json(Option<String>),
+    /// Any other text, for example a page of a proxy.
+    Page,
+}
+
+impl Body {
+    /// Returns the kind of the body `text`.
+    pub(crate) fn of(text: &[u8]) -> Body {
+        match serde_json::from_slice::<serde_json::Value>(text) {
+            Ok(serde_json::Value::Object(object)) => {
+                Body::Json(object.get("error").and_then(|error| error.as_str()).map(str::to_owned))
+            }
+            _ if text.trim_ascii().is_empty() => Body::Empty,
+            _ => Body::Page,
         }
+    }
+}
+
+impl ErrorResponse {
+    /// Returns the error for this response. A response of another host that does not have the form
+    /// of the hub is an error of the storage.
+    pub(crate) fn error(&self, context: &RequestContext<'_>) -> AttemptError {
+        let is_answer = self.has_form_of_hub();
+        if !is_answer && self.url.origin() != context.settings.endpoint.origin() {
+            return self.storage_error(context);
+        }
+        let AttemptError { error, retry_after } = match self.status.as_u16() {
+            400..=407 | 409..=428 | 430..=499 if !is_answer && self.body == Body::Page => {
+                let message =
+                    format!("{}, with a page instead of the answer of a hub", self.status);
+                AttemptError::fatal(context.invalid_response(&message))
+            }
+            _ => self.hub_error(context),
+        };
+        let mut error = error.answered_by_hub(is_answer);
+        if let Some(file) = context.settings.ignored_token_file()
+            && matches!(error.kind, FailureKind::TokenMissing | FailureKind::RepositoryNotFound)
+        {
+            error.hint += &format!(
+                "; the token in {} is not used, because another user owns that file or its folder \
+                 is writable for all users: remove the file, or correct its owner",
+                file.display()
+            );
+        }
+        AttemptError { error, retry_after }
+    }
+
+    /// Returns whether the headers or the body have the form of an error of the hub.
+    fn has_form_of_hub(&self) -> bool {
+        self.code.is_some() || self.message.is_some() || matches!(self.body, Body::Json(_))
     }
 
     fn hub_error(&self, context: &RequestContext<'_>) -> AttemptError {
@@ -132,12 +180,7 @@ impl ErrorResponse {
                 retry_after: Some(self.wait.unwrap_or_default()),
                 ..error(
                     FailureKind::RateLimited,
-                    &match self.wait {
-                        Some(wait) => {
-                            format!("the hub requests a wait of {}", format_duration(wait))
-                        }
-                        None => "the hub requests a wait".to_owned(),
-                    },
+                    &format!("the hub refuses further requests{}", self.requested_wait()),
                     if has_token {
                         "start again after that time; download with one `prefetch` before the \
                          models are validated"
@@ -154,7 +197,7 @@ impl ErrorResponse {
                 retry_after: Some(self.wait.unwrap_or_default()),
                 ..error(
                     FailureKind::ServerError,
-                    "the hub reports an internal error",
+                    &format!("the hub reports an internal error{}", self.requested_wait()),
                     "check https://status.huggingface.co, and start again later: downloaded \
                      parts are kept"
                         .to_owned(),
@@ -171,8 +214,10 @@ impl ErrorResponse {
     fn storage_error(&self, context: &RequestContext<'_>) -> AttemptError {
         let status = self.status;
         let host = self.url.host_str().unwrap_or_default();
-        let message =
-            format!("{host}, to which the hub redirects for this file, returned {status}");
+        let message = format!(
+            "{host}, to which the hub redirects for this file, returned {status}{}",
+            self.requested_wait()
+        );
         let hint = format!(
             "allow {host} in the firewall or the proxy, because the hub stores large files on \
              other hosts; start again: downloaded parts are kept"
@@ -181,12 +226,25 @@ impl ErrorResponse {
         let kind =
             if is_temporary { FailureKind::ServerError } else { FailureKind::InvalidResponse };
         // the hub replaces an expired address in the next attempt
-        AttemptError::temporary(context.error(kind, &message, hint))
+        let retry_after = Some(self.wait.unwrap_or_default());
+        AttemptError { error: context.error(kind, &message, hint), retry_after }
+    }
+
+    /// Returns the requested wait as the end of a message, or an empty text.
+    fn requested_wait(&self) -> String {
+        self.wait.map_or(String::new(), |wait| {
+            format!(" and requests a wait of {}", format_duration(wait))
+        })
     }
 
     /// Returns the message of the server as the end of a message, or an empty text.
     fn server_message(&self) -> String {
-        let message = self.message.as_deref().filter(|message| !message.trim().is_empty());
+        let of_body = match &self.body {
+            Body::Json(message) => message.as_deref(),
+            Body::Empty | Body::Page => None,
+        };
+        let message = self.message.as_deref().or(of_body);
+        let message = message.filter(|message| !message.trim().is_empty());
         message.map_or(String::new(), |message| {
             let shown: String = message.chars().take(MAX_SERVER_MESSAGE_CHARS).collect();
             format!("; server message: {}", shown.replace(char::is_control, " ").trim())
@@ -212,6 +270,7 @@ mod tests {
             status: StatusCode::from_u16(status).expect("a status"),
             code: Some(code.to_owned()),
             message: Some(message.to_owned()),
+            body: Body::Empty,
             wait: None,
         }
     }
@@ -270,10 +329,61 @@ mod tests {
         assert!(!format!("{attempt:?}").contains("hf_secret"), "{attempt:?}");
     }
 
+    /// Returns a response without the headers of the hub.
+    fn bare_response(status: u16, body: &str) -> ErrorResponse {
+        let body = Body::of(body.as_bytes());
+        ErrorResponse { code: None, message: None, body, ..response(status, "", "") }
+    }
+
+    #[test]
+    fn an_error_without_the_form_of_the_hub_is_not_its_answer() {
+        use FailureKind::{
+            InvalidResponse, RateLimited, RepositoryNotFound, ServerError, TokenMissing,
+        };
+        let page = "<html>Access denied by policy</html>";
+        let json = "{\"error\": \"Invalid username or password.\"}";
+        for (response, kind, is_answer) in [
+            (bare_response(401, page), InvalidResponse, false),
+            (bare_response(403, page), InvalidResponse, false),
+            (bare_response(404, page), InvalidResponse, false),
+            (bare_response(407, page), InvalidResponse, false),
+            (bare_response(429, page), RateLimited, false),
+            (bare_response(502, page), ServerError, false),
+            (bare_response(403, ""), TokenMissing, false),
+            (bare_response(401, json), TokenMissing, true),
+            (bare_response(404, "{\"errors\": []}"), RepositoryNotFound, true),
+            (bare_response(404, "[]"), InvalidResponse, false),
+            (response(401, "RepoNotFound", ""), RepositoryNotFound, true),
+            (ErrorResponse { body: Body::Page, ..response(403, "", "no") }, TokenMissing, true),
+        ] {
+            let attempt = error(&response, None);
+            assert_eq!(attempt.error.kind, kind, "{response:?}: {attempt:?}");
+            assert_eq!(attempt.error.is_answer_of_hub, is_answer, "{response:?}: {attempt:?}");
+        }
+        let attempt = error(&bare_response(401, json), None);
+        let expected = "server message: Invalid username or password.";
+        assert!(attempt.error.message.ends_with(expected), "{attempt:?}");
+    }
+
+    #[test]
+    fn a_requested_wait_is_stated_and_kept() {
+        let wait = Some(Duration::from_secs(90));
+        let url = Url::parse("https://cdn.example/blob").expect("a URL");
+        for response in [
+            ErrorResponse { wait, ..bare_response(429, "") },
+            ErrorResponse { wait, ..bare_response(503, "") },
+            ErrorResponse { wait, url, ..bare_response(503, "") },
+        ] {
+            let attempt = error(&response, None);
+            assert_eq!(attempt.retry_after, wait, "{attempt:?}");
+            assert!(attempt.error.message.contains("requests a wait of 90 s"), "{attempt:?}");
+        }
+    }
+
     #[test]
     fn a_storage_host_with_an_error_is_named() {
         let url = Url::parse("https://cdn.example/blob?signature=abc").expect("a URL");
-        let attempt = error(&ErrorResponse { url, ..response(403, "", "") }, None);
+        let attempt = error(&ErrorResponse { url, ..bare_response(403, "<Error/>") }, None);
         assert_eq!(attempt.error.kind, FailureKind::InvalidResponse);
         assert!(attempt.error.message.contains("cdn.example, to which"), "{attempt:?}");
         assert!(!format!("{attempt:?}").contains("signature"), "{attempt:?}");

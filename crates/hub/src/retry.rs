@@ -3,6 +3,7 @@
 use crate::attempt_error::AttemptError;
 use crate::error::HubError;
 use crate::settings::Settings;
+use modelgate_model::units::format_duration;
 use std::time::Duration;
 
 /// The maximum wait that a server may request. A longer one ends the request with an error.
@@ -35,9 +36,14 @@ impl<'a> RetryBudget<'a> {
     /// The error of the last attempt, if it cannot be retried or no retries remain.
     pub(crate) async fn wait(&mut self, attempt: AttemptError) -> Result<(), HubError> {
         let AttemptError { mut error, retry_after } = attempt;
-        let Some(min_wait) = retry_after.filter(|wait| *wait <= MAX_REQUESTED_WAIT) else {
+        let Some(min_wait) = retry_after else {
             return Err(error);
         };
+        if min_wait > MAX_REQUESTED_WAIT {
+            let max = format_duration(MAX_REQUESTED_WAIT);
+            error.message += &format!("; a run waits at most {max}");
+            return Err(error);
+        }
         if self.used >= self.settings.retries {
             error.message += &format!("; tried {} times", self.used + 1);
             return Err(error);

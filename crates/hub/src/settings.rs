@@ -1,8 +1,7 @@
 //! The settings for the access to a hub: its address, the token, the cache, timeout and retries.
 
-use crate::token::Token;
+use crate::token::{FoundToken, Token};
 use crate::variables::{self, Variables, is_true};
-use modelgate_protocol::FailureKind;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +9,8 @@ use url::Url;
 
 /// The address of the public hub.
 const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
+/// The name of the folder of the Hugging Face tools in a folder for caches.
+const TOOLS: &str = "huggingface";
 /// The default timeout, that of huggingface_hub (`HF_HUB_DOWNLOAD_TIMEOUT`).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default number of retries. The waits between them take about half a minute.
@@ -20,9 +21,11 @@ const DEFAULT_RETRIES: u32 = 5;
 pub struct Settings {
     /// The address of the hub, without user, password, query and fragment.
     pub endpoint: Url,
-    token: Option<Token>,
+    token: FoundToken,
     /// The folder of the cache.
     pub cache: PathBuf,
+    /// Whether the cache may contain symlinks.
+    pub(crate) symlinks: bool,
     /// Whether requests to the hub are forbidden.
     pub offline: bool,
     /// The maximum time without a received byte.
@@ -35,8 +38,6 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SettingsError {
-    /// The kind of failure.
-    pub kind: FailureKind,
     /// The message, which names the invalid variable or token.
     pub message: String,
     /// How to fix it.
@@ -51,19 +52,21 @@ impl Settings {
     /// The value of a variable or the token is invalid.
     pub fn resolve(variables: &Variables, temp_dir: &Path) -> Result<Settings, SettingsError> {
         let plain = PlainValues::parse(variables)?;
-        let default = hf_hub::Cache::new(tools_folder(variables, temp_dir).join("hub"));
+        let own_folder = tools_folder(variables);
+        // every user can write to the temporary folder, so that a token in it is not used
+        let token_file = own_folder.as_ref().map(|folder| cache_of(folder).token_path());
+        let folder = own_folder.unwrap_or_else(|| temp_dir.join(".cache").join(TOOLS));
+        let default = cache_of(&folder);
         let cache = variables::CACHES.iter().find_map(|name| variables.path(name));
-        let token =
-            Token::find(variables, &default.token_path()).map_err(|message| SettingsError {
-                kind: FailureKind::TokenRefused,
-                message,
-                hint: "copy the complete token from the settings of the hub; it begins with hf_"
-                    .into(),
-            })?;
+        let token = Token::find(variables, token_file.as_deref()).map_err(|message| {
+            let hint = "copy the complete token from the settings of the hub; it begins with hf_";
+            SettingsError { message, hint: hint.into() }
+        })?;
         Ok(Settings {
             endpoint: plain.endpoint,
             token,
             cache: cache.unwrap_or_else(|| default.path().clone()),
+            symlinks: !variables.get(variables::HF_HUB_DISABLE_SYMLINKS).is_some_and(is_true),
             // the first variable that is set decides, as in the Hugging Face tools
             offline: variables::OFFLINE
                 .iter()
@@ -85,12 +88,17 @@ impl Settings {
 
     /// Returns the token. `None` if there is no token.
     pub(crate) fn token(&self) -> Option<&Token> {
-        self.token.as_ref()
+        self.token.token.as_ref()
+    }
+
+    /// Returns the token file that was not read, because another user may have put it there.
+    pub(crate) fn ignored_token_file(&self) -> Option<&Path> {
+        self.token.ignored_file.as_deref()
     }
 
     /// Returns `text` with the token replaced by a placeholder.
     pub(crate) fn hide_token(&self, text: &str) -> String {
-        self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hide(text))
+        self.token().map_or_else(|| text.to_owned(), |token| token.hide(text))
     }
 }
 
@@ -124,15 +132,19 @@ fn number(variables: &Variables, name: &str) -> Result<Option<u64>, SettingsErro
     })
 }
 
-/// Returns the folder of the Hugging Face tools.
-fn tools_folder(variables: &Variables, temp_dir: &Path) -> PathBuf {
-    if let Some(home) = variables.path(variables::HF_HOME) {
-        return home;
-    }
-    let caches = variables.path(variables::XDG_CACHE_HOME).unwrap_or_else(|| {
-        variables.get(variables::HOME).map_or(temp_dir, Path::new).join(".cache")
-    });
-    caches.join("huggingface")
+/// Returns the folder of the Hugging Face tools. `None` if neither a variable nor the user database
+/// names it.
+fn tools_folder(variables: &Variables) -> Option<PathBuf> {
+    let caches = || {
+        let xdg = variables.path(variables::XDG_CACHE_HOME);
+        xdg.or_else(|| variables.home().map(|home| home.join(".cache")))
+    };
+    variables.path(variables::HF_HOME).or_else(|| Some(caches()?.join(TOOLS)))
+}
+
+/// Returns the cache in the folder of the Hugging Face tools.
+fn cache_of(tools_folder: &Path) -> hf_hub::Cache {
+    hf_hub::Cache::new(tools_folder.join("hub"))
 }
 
 fn endpoint(value: Option<&OsStr>) -> Result<Url, SettingsError> {
@@ -155,7 +167,7 @@ fn endpoint(value: Option<&OsStr>) -> Result<Url, SettingsError> {
 }
 
 fn invalid_value(message: String, hint: &str) -> SettingsError {
-    SettingsError { kind: FailureKind::InvalidResponse, message, hint: hint.to_owned() }
+    SettingsError { message, hint: hint.to_owned() }
 }
 
 #[cfg(test)]
@@ -183,6 +195,30 @@ mod tests {
         let (home, scratch) = (("HOME", "/h"), ("SCRATCH", "/s"));
         assert_eq!(cache(&[home, ("HF_HOME", "~/hf")]), Path::new("/h/hf/hub"));
         assert_eq!(cache(&[scratch, ("HF_HUB_CACHE", "$SCRATCH/c")]), Path::new("/s/c"));
+    }
+
+    #[test]
+    fn a_token_in_the_temporary_folder_is_not_used() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = temporary.path().join(".cache/huggingface");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("token"), "hf_planted").expect("written");
+        let mut variables = Variables::default();
+        let resolve = |variables: &Variables| {
+            Settings::resolve(variables, temporary.path()).expect("settings")
+        };
+        let settings = resolve(&variables);
+        assert_eq!(settings.cache, folder.join("hub"));
+        assert!(settings.token().is_none(), "{settings:?}");
+        variables.set("HOME", temporary.path());
+        assert!(resolve(&variables).token().is_some(), "the same folder is now that of the user");
+    }
+
+    #[test]
+    fn symlinks_can_be_disabled() {
+        assert!(resolved(&[]).expect("settings").symlinks);
+        let disabled = resolved(&[("HF_HUB_DISABLE_SYMLINKS", "1")]);
+        assert!(!disabled.expect("settings").symlinks);
     }
 
     #[test]

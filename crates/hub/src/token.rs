@@ -3,15 +3,13 @@
 //! It is searched in the same places as by the Hugging Face tools: in the environment, then in the
 //! file that `hf auth login` writes.
 
+use crate::token_file::{TokenFile, read_token_file};
 use crate::variables::{self, Variables, is_true};
 use reqwest::header::HeaderValue;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The text that replaces a token in messages.
 const REPLACEMENT: &str = "[token]";
-
-/// The maximum size of a token file. A larger file is ignored.
-const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// A token. The debug output shows only its origin.
 #[derive(Clone)]
@@ -20,33 +18,55 @@ pub(crate) struct Token {
     origin: String,
 }
 
+/// The result of the search for a token.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FoundToken {
+    /// `None` if there is no token.
+    pub(crate) token: Option<Token>,
+    /// The file that was not read, because another user may have put it there.
+    pub(crate) ignored_file: Option<PathBuf>,
+}
+
+impl FoundToken {
+    fn of(token: Option<Token>) -> FoundToken {
+        FoundToken { token, ignored_file: None }
+    }
+}
+
 impl Token {
     /// Finds the token in `variables` or in a file: that in `HF_TOKEN_PATH`, otherwise
-    /// `default_file`. `None` if there is no token.
+    /// `default_file`.
     ///
     /// # Errors
     /// The found text cannot be a token. The message contains the origin.
     pub(crate) fn find(
         variables: &Variables,
-        default_file: &Path,
-    ) -> Result<Option<Token>, String> {
+        default_file: Option<&Path>,
+    ) -> Result<FoundToken, String> {
         if variables.get(variables::HF_HUB_DISABLE_IMPLICIT_TOKEN).is_some_and(is_true) {
-            return Ok(None);
+            return Ok(FoundToken::default());
         }
         for name in variables::TOKENS {
             if let Some(value) = variables.get(name) {
                 let value = value.to_str().ok_or_else(|| malformed(name))?;
-                if let Some(token) = Token::new(value, name.to_owned())? {
-                    return Ok(Some(token));
+                let token = Token::new(value, name.to_owned())?;
+                if token.is_some() {
+                    return Ok(FoundToken::of(token));
                 }
             }
         }
         let path = variables.path(variables::HF_TOKEN_PATH);
-        let path = path.as_deref().unwrap_or(default_file);
-        let is_small = std::fs::metadata(path).is_ok_and(|file| file.len() <= MAX_FILE_BYTES);
-        match std::fs::read_to_string(path) {
-            Ok(text) if is_small => Token::new(&text, path.display().to_string()),
-            _ => Ok(None),
+        let Some(path) = path.as_deref().or(default_file) else {
+            return Ok(FoundToken::default());
+        };
+        match read_token_file(path) {
+            TokenFile::Text(text) => {
+                Token::new(&text, path.display().to_string()).map(FoundToken::of)
+            }
+            TokenFile::Absent => Ok(FoundToken::default()),
+            TokenFile::Untrusted => {
+                Ok(FoundToken { token: None, ignored_file: Some(path.to_owned()) })
+            }
         }
     }
 
@@ -97,8 +117,8 @@ mod tests {
         for (name, value) in all {
             variables.set(name, *value);
         }
-        let token = Token::find(&variables, default_file).expect("well-formed");
-        token.map(|token| (token.secret, token.origin))
+        let found = Token::find(&variables, Some(default_file)).expect("well-formed");
+        found.token.map(|token| (token.secret, token.origin))
     }
 
     #[test]

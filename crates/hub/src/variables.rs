@@ -1,6 +1,7 @@
 //! The environment variables that configure the access to a hub, and a snapshot of all variables of
 //! a process.
 
+use crate::user_database;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -23,23 +24,41 @@ pub const HF_ENDPOINT: &str = "HF_ENDPOINT";
 pub const HF_HUB_DOWNLOAD_TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
 /// The number of retries of a request to the hub while no attempt makes progress.
 pub const HUB_RETRIES: &str = "MODELGATE_HUB_RETRIES";
+/// If true, the cache contains copies of the files instead of symlinks.
+pub const HF_HUB_DISABLE_SYMLINKS: &str = "HF_HUB_DISABLE_SYMLINKS";
 /// The folder of the user for data that can be recreated.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
-/// The home folder of the user.
+/// The home folder of the user. If it is not set, the user database of the system is read.
 pub const HOME: &str = "HOME";
 
 /// The minimum length of a token that is searched in other values. Shorter values may occur there
 /// by chance.
 const MIN_TOKEN_BYTES: usize = 8;
 
-/// A snapshot of the environment variables of a process.
+/// A snapshot of the environment variables of a process, and of the home folder of its user.
 #[derive(Clone, Default)]
-pub struct Variables(BTreeMap<OsString, OsString>);
+pub struct Variables {
+    values: BTreeMap<OsString, OsString>,
+    /// The home folder in the user database. `None` if the database was not read or has none.
+    database_home: Option<PathBuf>,
+}
 
 impl Variables {
     /// Returns the variables of this process.
     pub fn from_process() -> Variables {
-        Variables(std::env::vars_os().collect())
+        let values: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let mut variables = Variables { values, database_home: None };
+        // the database may be on the network
+        if variables.get(HOME).is_none() {
+            variables.database_home = user_database::home();
+        }
+        variables
+    }
+
+    /// Returns the home folder: that in `HOME`, otherwise that in the user database, which services
+    /// and containers without `HOME` still have. `None` if both have none.
+    pub fn home(&self) -> Option<PathBuf> {
+        self.get(HOME).map(PathBuf::from).or_else(|| self.database_home.clone())
     }
 
     /// Returns the value of `name` if it is set and not empty.
@@ -50,7 +69,7 @@ impl Variables {
     /// Returns the value of `name` if it is set, even if it is empty. For some variables, an empty
     /// value differs from a missing one.
     pub fn get_even_empty(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+        self.values.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
     /// Returns the path in `name`. `~`, `$NAME` and `${NAME}` are expanded, as in the Hugging Face
@@ -62,18 +81,18 @@ impl Variables {
             return Some(PathBuf::from(value));
         };
         let text_of = |name: &str| self.get(name).and_then(OsStr::to_str);
-        let home = || text_of(HOME);
+        let home = || self.home().and_then(|home| home.into_os_string().into_string().ok());
         Some(PathBuf::from(&*shellexpand::full_with_context_no_errors(text, home, text_of)))
     }
 
     /// Sets the variable `name` in this snapshot.
     pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
-        self.0.insert(name.into(), value.into());
+        self.values.insert(name.into(), value.into());
     }
 
     /// Removes the variables for which `unwanted` returns true for the name.
     pub fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
-        self.0.retain(|name, _| !name.to_str().is_some_and(&unwanted));
+        self.values.retain(|name, _| !name.to_str().is_some_and(&unwanted));
     }
 
     /// Returns the names of all variables whose value contains a token of the hub, so that they can
@@ -97,14 +116,14 @@ impl Variables {
 
     /// Returns all names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
-        self.0.iter()
+        self.values.iter()
     }
 }
 
 impl std::fmt::Debug for Variables {
     /// Writes only the names, because some values are secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -117,6 +136,7 @@ pub fn is_true(value: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn variables(all: &[(&str, &str)]) -> Variables {
         let mut variables = Variables::default();
@@ -134,6 +154,24 @@ mod tests {
         let variables = variables(&all);
         assert_eq!(variables.secret_names(), ["GIT_REMOTE", "HF_TOKEN"]);
         assert!(!format!("{variables:?}").contains(token), "{variables:?}");
+    }
+
+    #[test]
+    fn the_home_folder_is_that_in_the_user_database_if_home_is_not_set() {
+        let database_home = Some(PathBuf::from("/home/database"));
+        let mut variables = Variables { database_home, ..Variables::default() };
+        variables.set("HF_HOME", "~/hf");
+        for (home, expected) in
+            [(None, "/home/database"), (Some(""), "/home/database"), (Some("/h"), "/h")]
+        {
+            if let Some(home) = home {
+                variables.set("HOME", home);
+            }
+            assert_eq!(variables.home().as_deref(), Some(Path::new(expected)));
+            let path = variables.path("HF_HOME").expect("a path");
+            assert_eq!(path, Path::new(expected).join("hf"));
+        }
+        assert_eq!(Variables::default().home(), None);
     }
 
     #[test]

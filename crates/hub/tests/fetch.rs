@@ -10,7 +10,7 @@ use modelgate_testkit::hub::{Action, Fault, Hub, Repository};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const REPO: &str = "owner/Tiny";
@@ -258,6 +258,139 @@ fn the_cache_is_used_with_a_note_if_the_hub_is_unreachable() {
     assert_eq!(error.kind, FailureKind::Connection, "{error}");
 }
 
+/// Returns an answer with a status, a header and a body.
+fn status(status: u16, header: (&str, &str), body: &str) -> Action {
+    Action::Status(status, vec![(header.0.into(), header.1.into())], body.into())
+}
+
+#[test]
+fn the_cache_is_used_with_a_note_unless_the_hub_itself_refuses() {
+    use FailureKind::{InvalidResponse, RepositoryNotFound, TokenMissing};
+    let repository = repository(REPO);
+    let hub = Hub::start(vec![repository.clone()]);
+    let host = Host::new(&hub.endpoint());
+    let html = ("Content-Type", "text/html");
+    let page = "<html><body>Access denied by policy</body></html>";
+    let code = |code| ("X-Error-Code", code);
+    let json = ("Content-Type", "application/json");
+    let foreign = "another server answers instead of the hub";
+    // the kind without a cache, and the start of the note if the cache is used
+    let cases = [
+        (status(403, html, page), InvalidResponse, Some(foreign)),
+        (status(401, html, page), InvalidResponse, Some(foreign)),
+        (status(404, html, page), InvalidResponse, Some(foreign)),
+        (status(407, html, page), InvalidResponse, Some(foreign)),
+        (status(200, html, page), InvalidResponse, Some(foreign)),
+        (status(403, html, ""), TokenMissing, Some(foreign)),
+        (status(502, html, page), FailureKind::ServerError, Some("the hub cannot answer now")),
+        (Action::Close, FailureKind::Connection, Some("the hub cannot be reached")),
+        (status(401, code("RepoNotFound"), page), RepositoryNotFound, None),
+        (status(403, code("GatedRepo"), ""), TokenMissing, None),
+        (status(404, json, "{\"error\": \"Not Found\"}"), RepositoryNotFound, None),
+        (status(401, ("X-Error-Message", "no"), page), TokenMissing, None),
+    ];
+    for (action, kind, _) in &cases {
+        hub.fault(Fault::of("/revision/", action.clone()));
+        let error = error(host.open());
+        assert_eq!(error.kind, *kind, "{action:?}: {error}");
+        hub.clear_faults();
+    }
+    host.fetch().expect("fetched");
+    for (action, kind, note) in &cases {
+        hub.fault(Fault::of("/revision/", action.clone()));
+        match (host.fetch(), note) {
+            (Ok(fetched), Some(note)) => {
+                assert_eq!(fetched.commit, repository.commit, "{action:?}");
+                let expected = format!("{note} ({} (acquire): ", kind.name());
+                let [found] = fetched.notes.as_slice() else { panic!("{:?}", fetched.notes) };
+                assert!(found.starts_with(&expected), "{action:?}: {found}");
+            }
+            (Err(error), None) => assert_eq!(error.kind, *kind, "{action:?}: {error}"),
+            (result, _) => panic!("{action:?}: {result:?}"),
+        }
+        hub.clear_faults();
+    }
+    // an untrusted certificate
+    let mut host = host;
+    let endpoint = hub.endpoint().replace("http:", "https:");
+    host.set("HF_ENDPOINT", &endpoint);
+    let fetched = host.fetch().expect("found");
+    assert!(fetched.notes[0].starts_with("the hub cannot be reached (tls"), "{fetched:?}");
+}
+
+#[test]
+fn a_download_needs_no_headers_that_the_hash_makes_unnecessary() {
+    for (target, action) in [
+        ("/resolve/", Action::BareHeaders),
+        ("/resolve/", Action::Chunked),
+        ("signature", Action::BareHeaders),
+        ("signature", Action::Chunked),
+        ("signature", Action::IgnoreRange),
+        ("signature", Action::ShortRange(100_000)),
+        ("/tree/", Action::LinkToOtherHost),
+    ] {
+        // more files than one page of the listing contains
+        let repository = ["a", "b", "c"].iter().fold(repository(REPO), |repository, name| {
+            repository.with_file(name, name.as_bytes().to_vec())
+        });
+        let hub = Hub::start(vec![repository]);
+        let host = Host::new(&hub.endpoint());
+        hub.fault(Fault::of(target, action.clone()));
+        let fetched = host.fetch();
+        let fetched = fetched.unwrap_or_else(|error| panic!("{target} {action:?}: {error}"));
+        assert_eq!(fetched.weights[0].verified, Verified::HashedNow);
+        let content = std::fs::read(&fetched.files.weights[0]).expect("weights");
+        assert_eq!(content, vec![7; 300_000], "{target} {action:?}");
+    }
+}
+
+#[test]
+fn a_partial_file_that_a_server_does_not_resume_is_replaced() {
+    for action in [
+        Action::RefuseRange,
+        Action::OtherRange,
+        Action::StartAtZero,
+        Action::IgnoreRange,
+        Action::Chunked,
+    ] {
+        let hub = Hub::start(vec![repository(REPO)]);
+        let host = Host::new(&hub.endpoint());
+        hub.fault(Fault::of("signature", Action::CutAt(100_000)).times(1));
+        assert_eq!(error(host.fetch()).kind, FailureKind::Connection, "{action:?}");
+        let partial = |path: &PathBuf| path.extension().is_some_and(|end| end == "partial");
+        assert!(files_below(&host.repository_cache()).iter().any(partial), "{action:?}");
+        hub.fault(Fault::of("signature", action.clone()));
+        let fetched = host.fetch();
+        let fetched = fetched.unwrap_or_else(|error| panic!("{action:?}: {error}"));
+        let content = std::fs::read(&fetched.files.weights[0]).expect("weights");
+        assert_eq!(content, vec![7; 300_000], "{action:?}");
+    }
+}
+
+#[test]
+fn a_requested_wait_is_respected_up_to_a_limit() {
+    let hub = Hub::start(vec![repository(REPO)]);
+    let mut host = Host::new(&hub.endpoint());
+    for (wait, text) in [("3600", "60 min"), ("Tue, 31 Dec 2999 23:59:59 GMT", "min")] {
+        for code in [429, 503] {
+            hub.fault(Fault::of("/revision/", status(code, ("Retry-After", wait), "")));
+            let error = error(host.open());
+            assert!(error.message.contains("requests a wait of "), "{error}");
+            assert!(error.message.contains(text), "{error}");
+            assert!(error.message.ends_with("; a run waits at most 2 min"), "{error}");
+            hub.clear_faults();
+        }
+    }
+    host.set("MODELGATE_HUB_RETRIES", "1");
+    for code in [429, 503] {
+        let begin = Instant::now();
+        let answer = status(code, ("Retry-After", "2"), "");
+        hub.fault(Fault::of("/revision/", answer).times(1));
+        host.fetch().expect("fetched");
+        assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+}
+
 #[test]
 fn a_new_commit_is_not_replaced_by_the_cached_one() {
     let old = repository(REPO);
@@ -440,6 +573,44 @@ fn a_cache_path_that_is_not_a_folder_is_reported_with_the_missing_files() {
         error.message.ends_with("; missing from the cache: tokenizer.json, config.json (25 B)"),
         "{error}"
     );
+}
+
+#[test]
+fn without_symlinks_the_cache_contains_the_files_themselves() {
+    // two of the files have the same content
+    let repository = repository(REPO).with_file("generation_config.json", b"{}".to_vec());
+    let hub = Hub::start(vec![repository.clone()]);
+    let mut host = Host::new(&hub.endpoint());
+    host.set("HF_HUB_DISABLE_SYMLINKS", "1");
+    let fetched = host.fetch().expect("fetched");
+    assert_eq!(fetched.weights[0].verified, Verified::HashedNow);
+    let snapshot = host.repository_cache().join("snapshots").join(&repository.commit);
+    for path in ["config.json", "tokenizer.json", "generation_config.json", WEIGHTS] {
+        let metadata = std::fs::symlink_metadata(snapshot.join(path)).expect("metadata");
+        assert!(metadata.is_file(), "{path}");
+        let content = std::fs::read(snapshot.join(path)).expect("the content");
+        assert_eq!(content, repository.content(path), "{path}");
+    }
+    // moved, as by huggingface_hub, so that the disk contains the weights once
+    let blobs = host.repository_cache().join("blobs");
+    assert!(!blobs.join(repository.etag(WEIGHTS)).exists());
+
+    let again = host.fetch().expect("found");
+    assert_eq!(again.downloaded_bytes, 0);
+    assert_eq!(again.weights[0].verified, Verified::HashedEarlier);
+    host.verify = true;
+    assert_eq!(host.fetch().expect("found").weights[0].verified, Verified::HashedNow);
+    host.verify = false;
+
+    std::fs::write(snapshot.join("config.json"), "Access denied").expect("written");
+    let fetched = host.fetch().expect("fetched");
+    assert!(fetched.notes[0].contains("config.json in the cache is wrong"), "{fetched:?}");
+    let config = std::fs::read(snapshot.join("config.json")).expect("the content");
+    assert_eq!(config, repository.content("config.json"));
+
+    drop(hub);
+    host.set("HF_HUB_OFFLINE", "1");
+    assert_eq!(host.fetch().expect("found").commit, repository.commit);
 }
 
 #[test]

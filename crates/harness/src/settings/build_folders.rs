@@ -2,7 +2,7 @@
 //! runner and for an installed program, so that one worker serves both.
 
 use super::Environment;
-use super::variables::{HOME, XDG_CACHE_HOME};
+use super::variables::XDG_CACHE_HOME;
 use std::path::{Path, PathBuf};
 
 /// The package that contains the worker.
@@ -47,7 +47,7 @@ pub(super) fn folders(package_dir: Option<&Path>, environment: &Environment) -> 
     let variables = &environment.variables;
     let cache = match variables.get(XDG_CACHE_HOME) {
         Some(cache) => Some(PathBuf::from(cache)),
-        None => variables.get(HOME).map(|home| Path::new(home).join(".cache")),
+        None => variables.home().map(|home| home.join(".cache")),
     };
     let targets = own_target.map(Path::to_owned).into_iter().chain(of_sources);
     let mut folders: Vec<PathBuf> = targets.map(|target| target.join(FOLDER)).collect();
@@ -59,6 +59,7 @@ pub(super) fn folders(package_dir: Option<&Path>, environment: &Environment) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::variables::HOME;
     use tempfile::TempDir;
 
     /// Creates a package with this name and a target folder.

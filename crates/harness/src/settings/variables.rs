@@ -2,8 +2,8 @@
 //! tools are re-exported from the hub crate and have the same meaning as there.
 
 pub use modelgate_hub::variables::{
-    CACHES, HF_ENDPOINT, HF_HOME, HF_HUB_DISABLE_IMPLICIT_TOKEN, HF_HUB_DOWNLOAD_TIMEOUT,
-    HF_TOKEN_PATH, HOME, HUB_RETRIES, OFFLINE, TOKENS, XDG_CACHE_HOME,
+    CACHES, HF_ENDPOINT, HF_HOME, HF_HUB_DISABLE_IMPLICIT_TOKEN, HF_HUB_DISABLE_SYMLINKS,
+    HF_HUB_DOWNLOAD_TIMEOUT, HF_TOKEN_PATH, HOME, HUB_RETRIES, OFFLINE, TOKENS, XDG_CACHE_HOME,
 };
 
 /// The path of a manifest that replaces the default one.

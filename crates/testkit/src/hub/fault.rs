@@ -46,8 +46,21 @@ pub enum Action {
     Unsized(String),
     /// The complete content, without regard to the requested range.
     IgnoreRange,
-    /// A `Content-Range` header that differs from the requested range.
+    /// The complete content in chunks, without regard to the requested range, and without headers
+    /// that describe it.
+    Chunked,
+    /// The complete content as the answer to each range, with a header that says so.
+    StartAtZero,
+    /// A refusal (status 416) of each request with a range.
+    RefuseRange,
+    /// A range that begins one byte after the requested one.
     OtherRange,
+    /// At most this number of bytes of the requested range.
+    ShortRange(u64),
+    /// No header except for `Content-Length` and `Location`.
+    BareHeaders,
+    /// Links to the next page with the address of another host.
+    LinkToOtherHost,
     /// The connection is closed before the first byte of a response.
     Close,
     /// Bytes that are not HTTP.

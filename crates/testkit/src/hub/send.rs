@@ -34,20 +34,16 @@ pub(super) fn send(
             answer = Answer::new(*status, &[], body);
             answer.headers.clone_from(headers);
         }
-        Some(Action::IgnoreRange) if answer.status == 206 => {
-            answer.status = 200;
-            answer.headers.retain(|(name, _)| name != "Content-Range");
-            answer.range = 0..answer.body.len() as u64;
-        }
-        Some(Action::OtherRange) if answer.status == 206 => {
-            answer.headers.retain(|(name, _)| name != "Content-Range");
-            let all = answer.body.len();
-            answer.headers.push(("Content-Range".into(), format!("bytes 0-0/{all}")));
-        }
-        _ => {}
+        Some(action) => change(&mut answer, action),
+        None => {}
     }
-    let length = answer.range.end - answer.range.start;
-    let mut head = format!("HTTP/1.1 {} Test\r\nContent-Length: {length}\r\n", answer.status);
+    let is_chunked = matches!(action, Some(Action::Chunked)) && answer.status == 200;
+    let length = if is_chunked {
+        "Transfer-Encoding: chunked".to_owned()
+    } else {
+        format!("Content-Length: {}", answer.range.end - answer.range.start)
+    };
+    let mut head = format!("HTTP/1.1 {} Test\r\n{length}\r\n", answer.status);
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -59,6 +55,51 @@ pub(super) fn send(
     // faults of the body apply to content only
     let action = action.filter(|_| matches!(answer.status, 200 | 206));
     body(stream, &answer, action, count, ended)
+}
+
+/// Changes the status, the headers and the range of `answer` as `action` describes.
+fn change(answer: &mut Answer, action: &Action) {
+    let all = answer.body.len() as u64;
+    let is_range = answer.status == 206;
+    let range = answer.range.clone();
+    let mut set_range = |range: &str| {
+        answer.headers.retain(|(name, _)| name != "Content-Range");
+        answer.headers.push(("Content-Range".into(), format!("bytes {range}/{all}")));
+    };
+    match action {
+        Action::IgnoreRange if is_range => {
+            answer.headers.retain(|(name, _)| name != "Content-Range");
+            (answer.status, answer.range) = (200, 0..all);
+        }
+        Action::Chunked if matches!(answer.status, 200 | 206) => {
+            answer.headers.clear();
+            (answer.status, answer.range) = (200, 0..all);
+        }
+        Action::StartAtZero if is_range => {
+            set_range(&format!("0-{}", all - 1));
+            answer.range = 0..all;
+        }
+        Action::RefuseRange if is_range => {
+            set_range("*");
+            (answer.status, answer.range) = (416, 0..0);
+        }
+        Action::OtherRange if is_range => {
+            set_range(&format!("{}-{}", range.start + 1, range.end));
+        }
+        Action::ShortRange(bytes) if is_range => {
+            let end = range.end.min(range.start + bytes);
+            set_range(&format!("{}-{}", range.start, end - 1));
+            answer.range = range.start..end;
+        }
+        Action::BareHeaders => answer.headers.retain(|(name, _)| name == "Location"),
+        Action::LinkToOtherHost => {
+            for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name == "Link") {
+                let path = value.find("/api/").expect("a link of the hub");
+                value.replace_range(..path, "<https://other.invalid");
+            }
+        }
+        _ => {}
+    }
 }
 
 fn body(
@@ -83,6 +124,7 @@ fn body(
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+    let is_chunked = matches!(action, Some(Action::Chunked));
     let mut from = answer.range.start;
     while from < end && !ended.load(Ordering::Relaxed) {
         let to = end.min(from + bytes_per_write);
@@ -92,12 +134,18 @@ fn body(
         {
             part[(at - from) as usize] ^= 1;
         }
+        if is_chunked {
+            part = [format!("{:x}\r\n", part.len()).as_bytes(), &part, b"\r\n"].concat();
+        }
         stream.write_all(&part)?;
         count(to - from);
         from = to;
         if matches!(action, Some(Action::Trickle(_))) {
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+    if is_chunked && from == end {
+        stream.write_all(b"0\r\n\r\n")?;
     }
     while matches!(action, Some(Action::StallAt(_))) && !ended.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(20));
