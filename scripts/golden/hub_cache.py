@@ -36,6 +36,7 @@ NEEDED = [
     "generation_config.json",
     "model*.safetensors",
     "model.safetensors.index.json",
+    "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
 ]

@@ -27,7 +27,7 @@ const VARYING: [(&str, &str); 11] = [
     (r"\), [\w.-]+\.(json|safetensors|jinja): ", "), [file]: "),
     (r"\b0-\d+/\d{4,}", "0-[last]/[size]"),
     (r"\d+ of \d+ bytes", "[bytes]"),
-    (r"expected \d+ as listed", "expected [size] as listed"),
+    (r"\d+ bytes, expected \d+ as listed", "[bytes], expected [size] as listed"),
     (r"only \d+ bytes were received", "only [bytes] were received"),
     (r"\b[0-9a-f]{64}\b", "[sha256]"),
     (r"[\d.]+ [kMGT]?B (free|are free)\b", "[size] $1"),

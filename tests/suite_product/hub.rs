@@ -47,7 +47,7 @@ fn assert_four_runs_pass(repository: Repository, token: Option<&str>) {
     assert_all_verified(&ended, Verified::HashedNow);
     let measurement = &ended.model("tiny").measurement;
     assert_eq!(measurement.commit.as_deref(), Some(commit.as_str()));
-    let needed = ["config", "generation_config", "index", "model-0000", "tokenizer", "template"];
+    let needed = ["config", "generation_config", "index", "model-0000", "token", "template"];
     let is_needed = |path: &&String| needed.iter().any(|part| path.contains(part));
     let paths = repository.paths();
     let bytes: usize =

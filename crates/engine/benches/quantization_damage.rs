@@ -1,12 +1,17 @@
-//! Measures the effect of each quantization on the bundled tiny models: bytes, bits per weight,
-//! perplexity, KL divergence from f32 and the number of correct answers. Prints the Markdown table of
+//! Measures the effect of each quantization on the bundled tiny models, or on the models at given
+//! paths: bytes, bits per weight, perplexity, KL divergence from the unquantized model and, for the
+//! bundled models, the number of correct answers. Prints the Markdown tables of
 //! `docs/benchmarks/quantization.md`.
 //!
 //! `cargo bench -p modelgate-engine --bench quantization_damage`
+//!
+//! `cargo bench -p modelgate-engine --bench quantization_damage -- FOLDER [FILE.gguf=SCHEME]...`
+//! loads the safetensors model in a folder in each quantization, and GGUF files of the same model.
+//! `MODELGATE_DEVICE` selects the device.
 
 use modelgate_engine::{Model, answer, perplexity};
 use modelgate_model::Config;
-use modelgate_protocol::{Event, Failure, Request, Scheme, Tensor};
+use modelgate_protocol::{Event, Failure, ModelFiles, Request, Scheme, Tensor};
 use modelgate_testkit::distributions::{divergence, log_softmax};
 use modelgate_testkit::gguf::{GgmlDType, GgufWriter, TypeOf, Vocabulary, q4_k_m, uniform};
 use modelgate_testkit::{model_files, requests};
@@ -14,6 +19,9 @@ use serde::Deserialize;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Mutex;
+
+/// The text of the default perplexity, in the folder of fixtures.
+const BUILT_IN_TEXT: &str = "text/perplexity.txt";
 
 /// A question and the words that a correct answer contains.
 #[derive(Deserialize)]
@@ -29,20 +37,55 @@ struct Questions {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny");
-    let questions = Questions {
-        text: std::fs::read_to_string(fixtures.join("perplexity.txt"))?,
-        facts: serde_json::from_str(&std::fs::read_to_string(fixtures.join("facts.json"))?)?,
-    };
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
     println!(
         "| model | quantization | bytes | bits per weight | perplexity | KL divergence | answers |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
+    // cargo adds a flag to the arguments of the user
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match arguments.split_first() {
+        None => bundled(&fixtures.join("tiny")),
+        Some((folder, files)) => given(&fixtures.join(BUILT_IN_TEXT), Path::new(folder), files),
+    }
+}
+
+/// Returns a request to load a model to the device in `MODELGATE_DEVICE`, or to the CPU.
+fn load(files: ModelFiles, scheme: Scheme) -> Result<Request, Box<dyn Error>> {
+    let device = std::env::var("MODELGATE_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    Ok(Request { devices: vec![device.parse()?], ..requests::load(files, scheme) })
+}
+
+/// Measures the model in `folder` in each quantization, then GGUF files of the same model, each given
+/// as `FILE.gguf=SCHEME`, with the text at `text`.
+fn given(text: &Path, folder: &Path, files: &[String]) -> Result<(), Box<dyn Error>> {
+    let questions = Questions { text: std::fs::read_to_string(text)?, facts: Vec::new() };
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut reference = None;
+    for scheme in Scheme::UNIFORM {
+        let request = load(model_files::safetensors_folder(folder), scheme)?;
+        row(&name, &scheme.to_string(), &request, &questions, &mut reference)?;
+    }
+    for file in files {
+        let (path, scheme) = file.split_once('=').ok_or("expected FILE.gguf=SCHEME")?;
+        let scheme = Scheme::from_name(scheme).ok_or("expected the name of a quantization")?;
+        let request = load(model_files::gguf(Path::new(path)), scheme)?;
+        row(&name, &format!("{scheme}, GGUF"), &request, &questions, &mut reference)?;
+    }
+    Ok(())
+}
+
+/// Measures the bundled tiny models in `fixtures`.
+fn bundled(fixtures: &Path) -> Result<(), Box<dyn Error>> {
+    let questions = Questions {
+        text: std::fs::read_to_string(fixtures.join("perplexity.txt"))?,
+        facts: serde_json::from_str(&std::fs::read_to_string(fixtures.join("facts.json"))?)?,
+    };
     for name in ["llama", "mixtral", "qwen2.5-omni"] {
         let folder = fixtures.join(name);
         let mut reference = None;
         for scheme in Scheme::UNIFORM {
-            let request = requests::load(model_files::safetensors_folder(&folder), scheme);
+            let request = load(model_files::safetensors_folder(&folder), scheme)?;
             row(name, &scheme.to_string(), &request, &questions, &mut reference)?;
         }
         let config = Config::from_json(&std::fs::read_to_string(folder.join("config.json"))?)?;
@@ -55,7 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let vocabulary = Vocabulary::OfSourceFolder;
             let writer = GgufWriter { vocabulary, ..GgufWriter::new(dtype) };
             let written = writer.write(&folder, &files.path().join(format!("{scheme}.gguf")));
-            let request = requests::load(model_files::gguf(&written[0]), scheme);
+            let request = load(model_files::gguf(&written[0]), scheme)?;
             row(name, &format!("{scheme}, GGUF"), &request, &questions, &mut reference)?;
         }
     }
@@ -87,11 +130,14 @@ fn row(
     let tensors = tensors.into_inner()?;
     let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
     let weights: u64 = tensors.iter().map(Tensor::elements).sum();
+    let answers = match questions.facts.len() {
+        0 => "not asked".to_owned(),
+        all => format!("{right} of {all}"),
+    };
     println!(
-        "| {name} | {form} | {bytes} | {:.2} | {value:.4} | {:.2e} | {right} of {} |",
+        "| {name} | {form} | {bytes} | {:.2} | {value:.4} | {:.2e} | {answers} |",
         bytes as f64 * 8.0 / weights as f64,
         mean_divergence(reference, &log_probabilities),
-        questions.facts.len()
     );
     Ok(())
 }

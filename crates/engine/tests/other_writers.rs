@@ -7,7 +7,7 @@ mod common;
 
 use common::{failed, fixtures, inventory, largest_difference, load, loaded, request, rows, tiny};
 use modelgate_model::tensors;
-use modelgate_protocol::{DType, Failure, FailureKind, Scheme, Stage};
+use modelgate_protocol::{DType, Failure, FailureKind, Request, Scheme, Stage};
 use modelgate_testkit::families::Golden;
 use modelgate_testkit::safetensors_edit::{
     INDEX, RawTensor, Shard, add_tensor, convert, copy_model, drop_tensor, edit, edit_index,
@@ -142,7 +142,8 @@ fn merged_experts_of_a_wrong_shape_are_reported_with_their_name_in_the_file() {
         values[2 * 192 * 64] = f32::NAN;
         raw.set_f32(&values);
     });
-    let failure = failed(&request(folder.path(), Scheme::None));
+    let request = Request { context: Some(16), ..request(folder.path(), Scheme::None) };
+    let failure = failed(&request);
     assert_eq!(failure.kind, FailureKind::NonFinite);
     for word in [name, "experts.2.w1", "index 0"] {
         assert!(failure.message.contains(word), "\"{word}\" in: {failure}");

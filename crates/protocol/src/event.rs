@@ -50,6 +50,11 @@ pub enum Event {
     Tensor(Tensor),
     /// Tensors in the files that the engine knowingly leaves out.
     Omitted(Omitted),
+    /// A remark for the report, for example that other programs read the files differently.
+    Note {
+        /// The text: a clause without a full stop.
+        text: String,
+    },
     /// The running total of an activity. The last one with a name counts.
     Activity(Activity),
     /// A device is open, with everything that it needs before the first weight.

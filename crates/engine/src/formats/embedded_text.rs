@@ -19,6 +19,10 @@ pub(crate) trait EmbeddedText {
     /// Returns the source text of the chat template; `None` if the file has no chat template.
     fn chat_template(&self) -> Option<&str>;
 
+    /// Returns a remark for the report on how the tokenizer is read. `None` if there is nothing
+    /// unusual.
+    fn note(&self) -> Option<String>;
+
     /// Returns the special tokens that a chat template may refer to, as the content of a
     /// `tokenizer_config.json`.
     fn special_tokens(&self) -> serde_json::Value;

@@ -2,7 +2,7 @@
 
 use super::loaded::Model;
 use super::rope_frequencies::rope_frequencies;
-use super::stop_tokens::stop_tokens;
+use super::stop_tokens::{StopTokens, stop_tokens};
 use crate::agreement::FirstLayers;
 use crate::compute_device::ComputeDevice;
 use crate::decoder::{CacheError, Decoder, KvCache};
@@ -60,7 +60,17 @@ impl Model {
             Evidence::Synthetic => None,
         };
         let stop_tokens = match request.evidence {
-            Evidence::Real => stop_tokens(files.generation_config.as_deref(), &config)?,
+            Evidence::Real => {
+                let StopTokens { ids, note } =
+                    stop_tokens(files.generation_config.as_deref(), &config)?;
+                let of_tokenizer = text.as_ref().and_then(|text| text.other_stop(files, &ids));
+                let of_text = embedded.filter(|_| files.tokenizer.is_none());
+                let of_text = of_text.and_then(|embedded| embedded.note());
+                for text in [note, of_tokenizer, of_text].into_iter().flatten() {
+                    events(Event::Note { text });
+                }
+                ids
+            }
             // random weights may generate a stop token by chance, which would end an answer early
             // and change its measured duration
             Evidence::Synthetic => Vec::new(),

@@ -4,7 +4,7 @@ use super::chat::ChatTemplate;
 use super::tokenizer::{Prompt, TextCodec};
 use crate::formats::EmbeddedText;
 use modelgate_model::Config;
-use modelgate_protocol::{Failure, Message, ModelFiles};
+use modelgate_protocol::{Failure, Message, ModelFiles, WeightFormat};
 
 /// The tokenizer and the chat template of one model.
 pub(crate) struct ModelText {
@@ -36,6 +36,23 @@ impl ModelText {
     /// Returns the tokenizer.
     pub(crate) fn codec(&self) -> &TextCodec {
         &self.codec
+    }
+
+    /// Returns a remark if vLLM stops at a token that is not among `ids`: it also stops at the
+    /// `eos_token` of the tokenizer. `None` for GGUF files, which vLLM reads differently.
+    pub(crate) fn other_stop(&self, files: &ModelFiles, ids: &[u32]) -> Option<String> {
+        if files.format != WeightFormat::Safetensors {
+            return None;
+        }
+        let token = self.template.as_ref().ok()?.eos_token()?;
+        let prompt = self.codec.special().prompt(&token);
+        let [id] = self.codec.encode_prompt(&prompt).ok()?[..] else { return None };
+        (!ids.contains(&id)).then(|| {
+            format!(
+                "vLLM also stops at \"{token}\" ({id}), the eos_token of the tokenizer; transformers \
+                 does not, because the generation config does not contain it"
+            )
+        })
     }
 
     /// Renders `messages`, up to the beginning of the answer.

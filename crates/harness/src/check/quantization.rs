@@ -85,8 +85,8 @@ fn by_type(measurement: &Measurement) -> String {
 /// Returns the scheme that the metadata of a GGUF file name (`general.file_type`).
 fn scheme_in_metadata(measurement: &Measurement) -> Option<Scheme> {
     match &measurement.headers {
-        Headers::Read { file_type, .. } => file_type.and_then(mix::scheme_of_file_type),
-        Headers::NotRead | Headers::Unreadable { .. } => None,
+        Some(Headers::Read { file_type, .. }) => file_type.and_then(mix::scheme_of_file_type),
+        Some(Headers::Unreadable { .. }) | None => None,
     }
 }
 
@@ -358,7 +358,12 @@ mod tests {
         }
     }
 
-    fn verdict_with(scheme: &str, in_place: bool, list: Vec<Tensor>, headers: Headers) -> Verdict {
+    fn verdict_with(
+        scheme: &str,
+        in_place: bool,
+        list: Vec<Tensor>,
+        headers: Option<Headers>,
+    ) -> Verdict {
         let measurement = Measurement {
             load_s: Finite::new(1.0),
             tensors: Tensors::of(list, Vec::new()),
@@ -371,8 +376,10 @@ mod tests {
     /// Returns the verdict on tensors whose files agree with them.
     fn verdict(scheme: &str, in_place: bool, list: Vec<Tensor>) -> Verdict {
         let headers = match in_place {
-            true => Headers::NotRead,
-            false => Headers::Read { tensors: list.iter().map(header).collect(), file_type: None },
+            true => None,
+            false => {
+                Some(Headers::Read { tensors: list.iter().map(header).collect(), file_type: None })
+            }
         };
         verdict_with(scheme, in_place, list, headers)
     }
@@ -545,7 +552,12 @@ mod tests {
         let headers = |change: &dyn Fn(&mut Vec<HeaderTensor>)| {
             let mut tensors = list.iter().map(header).collect();
             change(&mut tensors);
-            verdict_with("q8_0", false, list.clone(), Headers::Read { tensors, file_type: None })
+            verdict_with(
+                "q8_0",
+                false,
+                list.clone(),
+                Some(Headers::Read { tensors, file_type: None }),
+            )
         };
         assert_eq!(headers(&|_| {}).status, Status::Passed);
         assert_message(
@@ -561,11 +573,8 @@ mod tests {
             &headers(&|tensors| tensors[1].name = "other".into()),
             "no weight file contains the resident tensor model.layers.0.mlp.down_proj.weight",
         );
-        assert_message(
-            &verdict_with("q8_0", false, list.clone(), Headers::NotRead),
-            "were not read",
-        );
-        let unreadable = Headers::Unreadable { message: "a.gguf: not GGUF".into() };
+        assert_message(&verdict_with("q8_0", false, list.clone(), None), "were not read");
+        let unreadable = Some(Headers::Unreadable { message: "a.gguf: not GGUF".into() });
         assert_message(&verdict_with("q8_0", false, list.clone(), unreadable), "a.gguf: not GGUF");
     }
 
@@ -579,7 +588,7 @@ mod tests {
         ];
         let verdict = |scheme: &str, file_type: Option<u64>| {
             let tensors = list.iter().map(header).collect();
-            verdict_with(scheme, false, list.clone(), Headers::Read { tensors, file_type })
+            verdict_with(scheme, false, list.clone(), Some(Headers::Read { tensors, file_type }))
         };
         let failed = verdict("q4_k_s", Some(15));
         assert_message(
@@ -634,7 +643,7 @@ mod tests {
                 matrices.map(|((name, shape), dtype)| tensor(name, shape, dtype.clone())).collect();
             for scheme in Scheme::all().filter(|scheme| *scheme != Scheme::None) {
                 let tensors = list.iter().map(header).collect();
-                let headers = Headers::Read { tensors, file_type: Some(file.file_type) };
+                let headers = Some(Headers::Read { tensors, file_type: Some(file.file_type) });
                 let verdict = verdict_with(scheme.name(), false, list.clone(), headers);
                 // with rows of 576, q2_k and q3_k_s have the same types
                 let is_own = scheme.name() == file.scheme;

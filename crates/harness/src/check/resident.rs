@@ -45,9 +45,9 @@ pub(super) fn resident(
 ) -> Result<Vec<Resident<'_>>, String> {
     let headers = match &measurement.headers {
         _ if in_place => None,
-        Headers::Read { tensors, .. } => Some(by_name(tensors)),
-        Headers::NotRead => return Err("the headers of the weight files were not read".into()),
-        Headers::Unreadable { message } => {
+        Some(Headers::Read { tensors, .. }) => Some(by_name(tensors)),
+        None => return Err("the headers of the weight files were not read".into()),
+        Some(Headers::Unreadable { message }) => {
             return Err(format!("the header of a weight file cannot be read: {message}"));
         }
     };

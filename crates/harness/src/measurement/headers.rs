@@ -8,12 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The result of reading the headers of all weight files.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Headers {
-    /// The model has no weight files, or the measurement ended before they were read.
-    #[default]
-    NotRead,
     /// A header cannot be read.
     Unreadable {
         /// The file and the problem.

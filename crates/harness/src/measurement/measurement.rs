@@ -48,16 +48,18 @@ pub struct Measurement {
     pub files: Vec<FileRecord>,
     /// The bytes that were downloaded in this run.
     pub downloaded_bytes: u64,
-    /// Notes on how the files were obtained, for example that the hub did not answer.
+    /// Notes on how the files were obtained and read, for example that the hub did not answer, or
+    /// that other programs read the files differently.
     #[serde(default)]
     pub notes: Vec<String>,
     /// The files that were used in addition to the weight files, such as the config, the tokenizer
     /// and the chat template.
     #[serde(default)]
     pub companions: Vec<Companion>,
-    /// The headers of the weight files, as the harness reads them.
+    /// The headers of the weight files, as the harness reads them. `None` if the model has no weight
+    /// files, or if the measurement ended before they were read.
     #[serde(default)]
-    pub headers: Headers,
+    pub headers: Option<Headers>,
     /// The phases from spawn to reaping, without gaps, by the monotonic clock of the harness.
     pub phases: Vec<Phase>,
     /// The activities, which may overlap.
@@ -118,7 +120,7 @@ impl Measurement {
             downloaded_bytes: 0,
             notes: Vec::new(),
             companions: Vec::new(),
-            headers: Headers::default(),
+            headers: None,
             phases: Vec::new(),
             activities: Vec::new(),
             ceilings: Vec::new(),

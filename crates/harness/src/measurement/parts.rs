@@ -45,8 +45,8 @@ pub struct Acquired {
     pub notes: Vec<String>,
     /// The small files that describe the model.
     pub companions: Vec<Companion>,
-    /// The headers of the weight files.
-    pub headers: Headers,
+    /// The headers of the weight files. `None` without weight files.
+    pub headers: Option<Headers>,
 }
 
 /// A worker from its start to its end.
@@ -99,6 +99,8 @@ pub struct WorkerRecord {
     pub tensors: Vec<Tensor>,
     /// The tensors in the files that the engine knowingly left out.
     pub omitted: Vec<Omitted>,
+    /// The remarks of the worker.
+    pub notes: Vec<String>,
     /// The answers to the questions, in their order.
     pub generations: Vec<Generation>,
     /// The perplexity of the text.
@@ -162,6 +164,7 @@ fn with_worker(before: Measurement, supervised: Supervised) -> Measurement {
         engine: record.engine,
         architecture: record.architecture,
         config: before.config.or(record.config),
+        notes: before.notes.into_iter().chain(record.notes).collect(),
         parameters: record.parameters,
         context: record.context,
         parts: record.parts,

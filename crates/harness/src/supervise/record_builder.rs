@@ -146,6 +146,7 @@ impl<'a> RecordBuilder<'a> {
                 record.tensors.push(tensor);
             }
             Event::Omitted(omitted) => record.omitted.push(omitted),
+            Event::Note { text } => record.notes.push(text),
             Event::Activity(activity) => {
                 replace(&mut record.activities, activity, |a, b| a.name == b.name);
             }

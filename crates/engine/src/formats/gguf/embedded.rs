@@ -1,6 +1,6 @@
 //! The tokenizer and the chat template in the metadata of a GGUF file.
 
-use super::vocabulary::{GgufVocabulary, TOKENS};
+use super::vocabulary::{GgufVocabulary, PRE_TOKENIZER, TOKENS};
 use crate::formats::embedded_text::EmbeddedText;
 use candle_core::quantized::gguf_file::Value;
 use modelgate_protocol::Failure;
@@ -18,6 +18,17 @@ impl EmbeddedText for GgufVocabulary {
 
     fn chat_template(&self) -> Option<&str> {
         self.metadata().text("tokenizer.chat_template").ok()?
+    }
+
+    fn note(&self) -> Option<String> {
+        let is_missing = |key: &str| matches!(self.metadata().text(key), Ok(None));
+        let uses_merges = matches!(self.metadata().text("tokenizer.ggml.model"), Ok(Some("gpt2")));
+        (uses_merges && is_missing(PRE_TOKENIZER)).then(|| {
+            format!(
+                "metadata: {PRE_TOKENIZER} is missing: texts are split by the rule \"default\", as in \
+                 llama.cpp, which warns that the quality of the output may be degraded"
+            )
+        })
     }
 
     fn special_tokens(&self) -> serde_json::Value {

@@ -18,6 +18,9 @@ const MAX_TOKENS: usize = 1 << 19;
 /// The metadata key of the list of tokens.
 pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 
+/// The metadata key of the rule that splits texts before the merges.
+pub(super) const PRE_TOKENIZER: &str = "tokenizer.ggml.pre";
+
 /// The vocabulary in the metadata of a GGUF file. Every error names the file.
 pub(super) struct GgufVocabulary(Metadata);
 
@@ -100,7 +103,7 @@ impl GgufVocabulary {
     /// The rule is not supported.
     pub(super) fn pre_tokenizer(&self) -> Result<&'static PreTokenizer, Failure> {
         // older files do not have this key, and llama.cpp uses its default rule for them
-        let name = self.checked(self.0.text("tokenizer.ggml.pre"))?.unwrap_or("default");
+        let name = self.checked(self.0.text(PRE_TOKENIZER))?.unwrap_or("default");
         PRE_TOKENIZERS.iter().find(|known| known.names.contains(&name)).ok_or_else(|| {
             let known: Vec<&str> =
                 PRE_TOKENIZERS.iter().flat_map(|known| known.names).copied().collect();

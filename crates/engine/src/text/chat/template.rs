@@ -62,6 +62,12 @@ impl ChatTemplate {
         Ok(ChatTemplate { environment, special_tokens: special_tokens(&config), source })
     }
 
+    /// Returns the text of the token that ends a turn or a text, if the tokenizer names it.
+    pub(crate) fn eos_token(&self) -> Option<String> {
+        let token = self.special_tokens.get_attr("eos_token").ok()?;
+        token.as_str().map(str::to_owned)
+    }
+
     /// Renders `messages`, up to the beginning of the answer.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The header of a GGUF file: counts, metadata, and the list of tensors.
 //! Source: `docs/gguf.md` of the ggml repository, and `enum ggml_type` in `ggml.h`.
 
-use super::read::{Header, invalid};
+use super::header::{Header, invalid};
 use crate::acquire::companions::Embedded;
 use modelgate_protocol::DType;
 use std::fs::File;

@@ -4,6 +4,7 @@
 //! repeat a mistake of the engine.
 
 mod gguf;
+mod header;
 mod read;
 mod safetensors;
 

@@ -1,33 +1,19 @@
 //! Reads the headers of all weight files of a model.
 
+use super::header::{Header, invalid};
 use super::{gguf, safetensors};
 use crate::acquire::companions::Embedded;
 use crate::measurement::{HeaderTensor, Headers};
-use modelgate_protocol::{DType, ModelFiles, WeightFormat};
+use modelgate_protocol::{ModelFiles, WeightFormat};
 use std::io;
 use std::path::Path;
 
-/// The content of one header.
-pub(super) struct Header {
-    /// The name, shape (rows first) and type of each tensor.
-    pub(super) tensors: Vec<(String, Vec<u64>, DType)>,
-    /// The metadata value `general.file_type` of a GGUF file. `None` if there is none.
-    pub(super) file_type: Option<u64>,
-    /// The descriptions in the metadata of a GGUF file.
-    pub(super) embedded: Embedded,
-}
-
-/// Returns the error for an invalid header.
-pub(super) fn invalid(detail: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, detail.into())
-}
-
-/// Reads the headers of the weight files of a model. Also returns the descriptions in the metadata
+/// Reads the headers of the weight files of a model. `None` without weight files. Also returns the descriptions in the metadata
 /// of the first GGUF file, which apply to all its parts.
-pub(in crate::acquire) fn read(files: &ModelFiles) -> (Headers, Embedded) {
+pub(in crate::acquire) fn read(files: &ModelFiles) -> (Option<Headers>, Embedded) {
     let mut embedded = None;
     if files.weights.is_empty() {
-        return (Headers::NotRead, Embedded::default());
+        return (None, Embedded::default());
     }
     let mut tensors = Vec::new();
     let mut file_type = None;
@@ -36,7 +22,7 @@ pub(in crate::acquire) fn read(files: &ModelFiles) -> (Headers, Embedded) {
             Ok(header) => header,
             Err(error) => {
                 let message = format!("{}: {error}", path.display());
-                return (Headers::Unreadable { message }, embedded.unwrap_or_default());
+                return (Some(Headers::Unreadable { message }), embedded.unwrap_or_default());
             }
         };
         let file = path.strip_prefix(&files.root).unwrap_or(path).display().to_string();
@@ -45,7 +31,7 @@ pub(in crate::acquire) fn read(files: &ModelFiles) -> (Headers, Embedded) {
         file_type = file_type.or(header.file_type);
         embedded.get_or_insert(header.embedded);
     }
-    (Headers::Read { tensors, file_type }, embedded.unwrap_or_default())
+    (Some(Headers::Read { tensors, file_type }), embedded.unwrap_or_default())
 }
 
 fn read_file(path: &Path, format: WeightFormat) -> io::Result<Header> {
@@ -64,7 +50,7 @@ mod tests {
     use modelgate_testkit::workers::fixture;
 
     fn read_path(path: &Path) -> Headers {
-        read(&layout::files(path).expect("a model")).0
+        read(&layout::files(path).expect("a model")).0.expect("headers")
     }
 
     /// Returns the tensor `name` as text, and the file type.
@@ -160,7 +146,7 @@ mod tests {
             let path = folder.path().join("model.safetensors");
             std::fs::write(&path, content).expect("written");
             let files = ModelFiles::new(folder.path(), WeightFormat::Safetensors, vec![path]);
-            assert!(matches!(read(&files).0, Headers::Unreadable { .. }), "{content:?}");
+            assert!(matches!(read(&files).0, Some(Headers::Unreadable { .. })), "{content:?}");
         }
     }
 }

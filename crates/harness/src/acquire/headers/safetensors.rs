@@ -1,7 +1,7 @@
 //! The header of a safetensors file: its length in 8 bytes, then JSON.
 //! Source: <https://huggingface.co/docs/safetensors>.
 
-use super::read::{Header, invalid};
+use super::header::{Header, invalid};
 use crate::acquire::companions::Embedded;
 use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata;
