@@ -20,7 +20,7 @@ const GPU_HOST_BASELINE: u64 = 300_000_000;
 /// Bytes of the page-locked host buffers through which weights are copied to a GPU.
 const GPU_STAGING: u64 = 100_000_000;
 
-/// Returns the predicted peaks of a load.
+/// Returns the predicted peaks of a load, without the buffers of threads.
 pub fn predict(spec: &LoadSpec) -> Prediction {
     let on_gpu = spec.uses_gpu();
     let bytes = spec.bytes(on_gpu);
@@ -38,6 +38,7 @@ pub fn predict(spec: &LoadSpec) -> Prediction {
         device_baseline: None,
         host_peak: baseline.saturating_add(more),
         device_peak: if on_gpu { sum } else { 0 },
+        thread_buffers: 0,
         disk: match (spec.in_place, spec.file_bytes) {
             (true, _) => 0,
             (false, Some(files)) => files,

@@ -350,6 +350,7 @@ mod tests {
             device_baseline: Some(500_000_000),
             host_peak: 350_000_000,
             device_peak: 42_500_000_000,
+            thread_buffers: 0,
             disk: 0,
         });
         let failed = verdict(&measurement, None);
