@@ -88,7 +88,7 @@ fn thread_arenas(maps: &str) -> usize {
             && accessible
             && !next_accessible
             && end == next
-            && last >= start + ARENA_BYTES
+            && (end + 1..=last).contains(&(start + ARENA_BYTES))
     };
     mappings.windows(2).filter(is_arena).count()
 }
