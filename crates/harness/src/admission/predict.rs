@@ -38,7 +38,7 @@ pub fn predict(spec: &LoadSpec) -> Prediction {
         device_baseline: None,
         host_peak: baseline.saturating_add(more),
         device_peak: if on_gpu { sum } else { 0 },
-        thread_buffers: 0,
+        thread_buffers: None,
         disk: match (spec.in_place, spec.file_bytes) {
             (true, _) => 0,
             (false, Some(files)) => files,
@@ -102,7 +102,7 @@ mod tests {
             // the baseline and 100 MB of page-locked buffers
             host_peak: 400_000_000,
             device_peak: 39_690_993_664 + 1_342_177_280 + 346_280_960,
-            thread_buffers: 0,
+            thread_buffers: None,
             disk: 2 * 70_553_706_496,
         };
         assert_eq!(on_gpu, expected);

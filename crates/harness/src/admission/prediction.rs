@@ -23,9 +23,10 @@ pub struct Prediction {
     /// The predicted peak on all devices other than the host; 0 for a model on the CPU.
     pub device_peak: u64,
     /// The bytes by which the peak on the host may exceed `host_peak`, because each thread of the
-    /// worker may have buffers. They grow with the number of cores.
+    /// worker may have buffers. They grow with the number of cores. `None` before that number is
+    /// known, and in older reports.
     #[serde(default)]
-    pub thread_buffers: u64,
+    pub thread_buffers: Option<u64>,
     /// The bytes of the source files; 0 for weights made in place.
     #[serde(default)]
     pub disk: u64,
@@ -46,7 +47,8 @@ const BYTES_PER_CORE: u64 = 6_000_000;
 impl Prediction {
     /// Returns the prediction for a worker that uses `cores` cores.
     pub fn with_cores(self, cores: u64) -> Prediction {
-        Prediction { thread_buffers: cores.saturating_mul(BYTES_PER_CORE), ..self }
+        let thread_buffers = Some(cores.saturating_mul(BYTES_PER_CORE));
+        Prediction { thread_buffers, ..self }
     }
 
     /// Returns the prediction with the bytes that the worker measured on its devices before the
@@ -71,7 +73,7 @@ mod tests {
             device_baseline: None,
             host_peak: 461_000_000,
             device_peak: 6,
-            thread_buffers: 0,
+            thread_buffers: None,
             disk: 7,
         }
     }
@@ -86,9 +88,9 @@ mod tests {
             (128, 768_000_000),
             (u64::MAX, u64::MAX),
         ] {
-            let expected = Prediction { thread_buffers: bytes, ..prediction() };
+            let expected = Prediction { thread_buffers: Some(bytes), ..prediction() };
             assert_eq!(prediction().with_cores(cores), expected);
-            assert_eq!(expected.with_cores(2).thread_buffers, 12_000_000, "replaced, not added");
+            assert_eq!(expected.with_cores(2).thread_buffers, Some(12_000_000), "replaced");
         }
     }
 

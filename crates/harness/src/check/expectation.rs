@@ -79,7 +79,10 @@ impl Expectation {
     /// gives one. Buffers of threads extend a derived range only upwards, because not every thread
     /// uses its buffers.
     pub fn ram_range(&self, prediction: Option<&Prediction>) -> Option<ExpectedValue<ByteRange>> {
-        given_or_derived(self.memory.ram, prediction.map(|p| (p.host_peak, p.thread_buffers)))
+        given_or_derived(
+            self.memory.ram,
+            prediction.map(|p| (p.host_peak, p.thread_buffers.unwrap_or(0))),
+        )
     }
 }
 
@@ -130,7 +133,7 @@ pub(super) mod tests {
     }
 
     /// Returns a prediction with these peaks.
-    fn prediction(host_peak: u64, device_peak: u64, thread_buffers: u64) -> Prediction {
+    fn prediction(host_peak: u64, device_peak: u64, thread_buffers: Option<u64>) -> Prediction {
         Prediction {
             weights: 0,
             kv_cache: 0,
@@ -158,21 +161,22 @@ pub(super) mod tests {
         ] {
             let range = Some(ExpectedValue { value: ByteRange { min, max }, derived: true });
             let expectation = expectation("q4_k");
-            let of_host = prediction(predicted, 7, 0);
+            let of_host = prediction(predicted, 7, None);
             assert_eq!(expectation.ram_range(Some(&of_host)), range, "RAM {predicted}");
-            let of_device = prediction(7, predicted, 5 * MB);
+            let of_device = prediction(7, predicted, Some(5 * MB));
             assert_eq!(expectation.vram_range(Some(&of_device)), range, "VRAM {predicted}");
         }
-        let largest = expectation("q4_k").vram_range(Some(&prediction(0, u64::MAX, 0)));
+        let largest = expectation("q4_k").vram_range(Some(&prediction(0, u64::MAX, None)));
         assert_eq!(largest.expect("a range").value.max, u64::MAX);
     }
 
     #[test]
     fn the_buffers_of_threads_extend_only_the_maximum_of_host_memory() {
-        let range = expectation("q4_k").ram_range(Some(&prediction(461, 0, 96)));
+        let range = expectation("q4_k").ram_range(Some(&prediction(461, 0, Some(96))));
         let value = ByteRange { min: 0, max: 461 + MIN_DERIVED_MARGIN + 96 };
         assert_eq!(range, Some(ExpectedValue { value, derived: true }));
-        let range = expectation("q4_k").ram_range(Some(&prediction(300_000_000, 0, u64::MAX)));
+        let range =
+            expectation("q4_k").ram_range(Some(&prediction(300_000_000, 0, Some(u64::MAX))));
         let value = ByteRange { min: 200_000_000, max: u64::MAX };
         assert_eq!(range, Some(ExpectedValue { value, derived: true }));
     }
@@ -187,7 +191,7 @@ pub(super) mod tests {
             (64, 945_000_000, 461_000_000 + 64 * 6_000_000),
             (128, 1_329_000_000, 461_000_000 + 128 * 6_000_000),
         ] {
-            let prediction = prediction(461_000_000, 0, 0).with_cores(cores);
+            let prediction = prediction(461_000_000, 0, None).with_cores(cores);
             let range = expectation("q4_1").ram_range(Some(&prediction)).expect("a range").value;
             assert_eq!(range, ByteRange { min: 361_000_000, max }, "{cores} cores");
             assert!(range.contains(measured), "{cores} cores");
@@ -200,7 +204,7 @@ pub(super) mod tests {
         let of_ram = ByteRange { min: 3, max: 4 };
         let memory = MemoryBounds { vram: Some(of_vram), ram: Some(of_ram) };
         let expectation = Expectation { memory, ..expectation("q4_k") };
-        for prediction in [None, Some(prediction(50, 60, 70))] {
+        for prediction in [None, Some(prediction(50, 60, Some(70)))] {
             let given = |value| Some(ExpectedValue { value, derived: false });
             assert_eq!(expectation.vram_range(prediction.as_ref()), given(of_vram));
             assert_eq!(expectation.ram_range(prediction.as_ref()), given(of_ram));

@@ -406,7 +406,7 @@ mod tests {
             device_baseline: Some(500_000_000),
             host_peak: 350_000_000,
             device_peak: 42_500_000_000,
-            thread_buffers: 0,
+            thread_buffers: None,
             disk: 0,
         }
     }
@@ -694,7 +694,15 @@ mod tests {
         };
         measurement.tensors.list = vec![tensor(20 * GB), tensor(21 * GB)];
         assert_eq!(verdict(&measurement, RANGE).status, Status::Passed);
-        measurement.tensors.list.push(tensor(GB));
+        measurement.tensors.list.push(tensor(200_000_000));
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Passed, "exactly the peak");
+        // tensors elsewhere are not in the memory of this device
+        let elsewhere = Tensor { device: Device::Cpu, ..tensor(90 * GB) };
+        measurement.tensors.list.push(elsewhere);
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Passed, "on the CPU");
+        measurement.tensors.list.push(tensor(1));
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Failed, "one byte more");
+        measurement.tensors.list.push(tensor(799_999_999));
         let failed = verdict(&measurement, RANGE);
         assert_eq!(failed.status, Status::Failed, "{failed:?}");
         let message = failed.message.unwrap_or_default();
