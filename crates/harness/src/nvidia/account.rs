@@ -842,6 +842,8 @@ mod tests {
         let figures = scenario.figures();
         assert_eq!((figures.peak_load, figures.peak), (at(6), at(12)));
         assert_eq!(figures.after_load, at(4));
+        scenario.marks[1] = mark(2.0, [4 * GIB, 6 * GIB], [BEFORE + CONTEXT + GIB; 2]);
+        assert_eq!(scenario.figures().peak_load, at(7), "outside of the allocator");
         // a mark can report more in use than its peak
         scenario.marks.push(mark(3.0, [20 * GIB, 12 * GIB], outside));
         assert_eq!(scenario.figures().peak, at(20));
@@ -912,6 +914,8 @@ mod tests {
         let used = |points: &[f64]| points.iter().map(|t_s| (*t_s, BEFORE + 3 * GIB)).collect();
         scenario.log.used = used(&[1.0, 1.5, 9.0]);
         assert_eq!(scenario.figures().attribution_problem, None);
+        scenario.log.used = used(&[0.5, 1.0]);
+        assert_eq!(scenario.figures().attribution_problem, None, "at the time of its end");
         // before the first list with the worker, memory is judged
         scenario.log.used = used(&[0.2, 0.9, 1.5]);
         let reason = scenario.figures().attribution_problem;
@@ -967,7 +971,9 @@ mod tests {
         let mut hidden = Scenario::new(&[(0.5, &[(5, 3 * GIB), (77, GIB)])]);
         hidden.before = snapshot(BEFORE + 2 * GIB, Some(&[(5, 2 * GIB)]));
         hidden.log.names = scenario.log.names;
+        hidden.after = hidden.before.clone();
         let figures = hidden.figures();
+        assert_eq!(figures.attribution_problem, None, "only one process started");
         let unnamed = ForeignProcess { pid: 5, name: None, bytes: GIB };
         assert_eq!(figures.foreign_processes, [unnamed]);
         assert_eq!((figures.foreign_peak, figures.peak), (3 * GIB, GIB));
