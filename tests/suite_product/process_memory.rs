@@ -22,11 +22,13 @@ fn private_and_resident_peaks_agree_with_the_kernel() {
     // the memory of the same process, read from two other interfaces of the kernel
     let mut private = 0;
     let mut resident = 0;
+    let mut arenas = 0;
     while let Some(rollup) = read(&format!("/proc/{worker}/smaps_rollup")) {
         private = private.max(sum(&rollup, &["Anonymous:", "Private_Hugetlb:", "Shared_Hugetlb:"]));
         if let Some(status) = read(&format!("/proc/{worker}/status")) {
             resident = resident.max(sum(&status, &["VmHWM:"]));
         }
+        arenas = arenas.max(thread_arenas(&read_maps(worker)));
         std::thread::sleep(Duration::from_millis(2));
     }
     let ended = running.wait();
@@ -36,6 +38,9 @@ fn private_and_resident_peaks_agree_with_the_kernel() {
     assert_agree("private peak", host.peak_private, private);
     assert_agree("peak RSS", host.peak_rss, resident);
     assert!(host.samples > 20, "{host:?}");
+    if cfg!(target_env = "gnu") {
+        assert_eq!(arenas, 0, "freed memory stays in the arenas of threads");
+    }
     let timeline = &measurement.memory.timeline;
     let highest = timeline.series["host_private"].iter().max().copied().unwrap_or(0);
     assert_agree("timeline", highest, host.peak_private);
@@ -57,6 +62,35 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(Path::new(path))
         .ok()
         .filter(|text| text.contains("Rss:") || text.contains("VmHWM:"))
+}
+
+/// Returns the list of mappings of a process. Empty if the process has ended.
+fn read_maps(process: impl std::fmt::Display) -> String {
+    std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default()
+}
+
+/// Returns the number of allocator arenas that belong to threads. glibc reserves 64 MiB for each of
+/// them, at a multiple of that size, and makes only the used part at the beginning accessible.
+fn thread_arenas(maps: &str) -> usize {
+    const ARENA_BYTES: u64 = 64 << 20;
+    let address = |text: &str| u64::from_str_radix(text, 16).ok();
+    let parse = |line: &str| -> Option<(u64, u64, bool)> {
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        Some((address(start)?, address(end)?, fields.next()? == "rw-p"))
+    };
+    let mappings: Vec<(u64, u64, bool)> = maps.lines().filter_map(parse).collect();
+    let is_arena = |pair: &&[(u64, u64, bool)]| {
+        let [(start, end, accessible), (next, last, next_accessible)] = **pair else {
+            return false;
+        };
+        start.is_multiple_of(ARENA_BYTES)
+            && accessible
+            && !next_accessible
+            && end == next
+            && (end + 1..=last).contains(&(start + ARENA_BYTES))
+    };
+    mappings.windows(2).filter(is_arena).count()
 }
 
 /// Returns the sum of the counters `keys`, converted from KiB to bytes.

@@ -2,6 +2,7 @@
 //! ends as soon as the harness has ended. Does not depend on file formats or tensors.
 
 mod activity_ceilings;
+mod allocator;
 mod channel;
 mod engine_info;
 mod exit_codes;

@@ -1,5 +1,6 @@
 //! The process of a worker, from its start to its exit code.
 
+use super::allocator::use_one_arena;
 use super::channel::Channel;
 use super::engine_info::{engine, print_engine};
 use super::exit_codes::{ABANDONED, MISUSED};
@@ -27,6 +28,7 @@ pub fn run_worker() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(ENGINE_ARGUMENT) {
         return print_engine();
     }
+    use_one_arena();
     limit_threads();
     ignore_signals();
     let number = std::env::var(EVENTS_FD).unwrap_or_default();

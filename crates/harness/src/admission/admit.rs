@@ -10,7 +10,7 @@ use modelgate_model::parameters;
 use modelgate_model::units::grouped;
 use modelgate_protocol::FailureKind;
 
-/// The number of parameters above which an debug_build build would take hours.
+/// The number of parameters above which a build without optimization would take hours.
 const MAX_DEBUG_BUILD_PARAMETERS: u64 = 1_000_000_000;
 
 /// The limits for a load.
@@ -93,5 +93,16 @@ mod tests {
         );
         let debug_build = Admission { debug_build: true, ..small_host };
         assert_eq!(kind(&debug_build), FailureKind::DebugBuild);
+    }
+    #[test]
+    fn the_limit_of_an_unoptimised_build_is_inclusive() {
+        assert_eq!(debug_build_refusal(1_000_000_000, true), None);
+        let refusal = debug_build_refusal(1_000_000_001, true).expect("refused");
+        assert_eq!(
+            refusal.message,
+            "the build is not optimised: the model has 1,000,000,001 parameters, expected at most \
+             1,000,000,000"
+        );
+        assert_eq!(debug_build_refusal(u64::MAX, false), None);
     }
 }

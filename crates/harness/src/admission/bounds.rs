@@ -83,6 +83,7 @@ pub fn bounds_refusal(spec: &LoadSpec, bounds: MemoryBounds) -> Option<Refusal> 
 mod tests {
     use super::super::spec::tests::llama_70b;
     use super::*;
+    use modelgate_protocol::Device;
 
     /// The engine uses only the first device of a list.
     #[test]
@@ -91,5 +92,84 @@ mod tests {
         let refused = bounds_refusal(&llama_70b("q4_k"), MemoryBounds { vram, ram: None });
         let hint = refused.expect("refused").hint;
         assert!(hint.starts_with("allow at least 41") && !hint.contains("device"), "{hint}");
+    }
+    /// The weights and the KV cache of [`llama_70b`] in q4_k, on a GPU and on the CPU.
+    const ON_GPU: u64 = 41_033_170_944;
+    const ON_CPU: u64 = 42_375_348_224;
+
+    fn at_most(max: u64) -> Option<ByteRange> {
+        Some(ByteRange { min: 0, max })
+    }
+
+    #[test]
+    fn both_ends_of_a_range_belong_to_it() {
+        let range = ByteRange { min: 5, max: 7 };
+        for (bytes, contained) in
+            [(0, false), (4, false), (5, true), (6, true), (7, true), (8, false), (u64::MAX, false)]
+        {
+            assert_eq!(range.contains(bytes), contained, "{bytes}");
+        }
+        assert!(ByteRange { min: 5, max: 5 }.contains(5));
+    }
+
+    #[test]
+    fn a_range_is_displayed_with_its_given_ends() {
+        let text = |min, max| ByteRange { min, max }.to_string();
+        assert_eq!(text(0, 3_000), "at most 3.00 kB");
+        assert_eq!(text(2_000, u64::MAX), "at least 2.00 kB");
+        assert_eq!(text(2_000, 3_000), "2.00 kB to 3.00 kB");
+    }
+
+    #[test]
+    fn weights_and_cache_must_fit_into_the_range_of_their_device() {
+        let (gpu, cpu) = (Device::Cuda(0), Device::Cpu);
+        for (devices, vram, ram, refused) in [
+            (&[gpu][..], None, None, None),
+            (&[gpu], at_most(ON_GPU + 1), None, None),
+            (&[gpu], at_most(ON_GPU), at_most(1), None),
+            (&[gpu], at_most(ON_GPU - 1), None, Some("expect.vram allows")),
+            (&[cpu], None, None, None),
+            (&[cpu], at_most(1), at_most(ON_CPU + 1), None),
+            (&[cpu], None, at_most(ON_CPU), None),
+            (&[cpu], None, at_most(ON_CPU - 1), Some("expect.ram allows")),
+            // a part may be in host memory
+            (&[gpu, cpu], at_most(1), None, None),
+            (&[gpu, cpu], None, at_most(1), None),
+            (&[gpu, cpu], at_most(ON_GPU - 5), at_most(5), None),
+            (
+                &[gpu, cpu],
+                at_most(ON_GPU - 5),
+                at_most(4),
+                Some("expect.vram and expect.ram together allows"),
+            ),
+        ] {
+            let spec = LoadSpec { devices: devices.to_vec(), ..llama_70b("q4_k") };
+            let refusal = bounds_refusal(&spec, MemoryBounds { vram, ram });
+            let message = refusal.map(|refusal| refusal.message);
+            let place = format!("{devices:?} {vram:?} {ram:?}");
+            match (&message, refused) {
+                (Some(message), Some(start)) => {
+                    assert!(message.starts_with(start), "{place}: {message}");
+                }
+                other => assert_eq!(other, (&None, None), "{place}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_contains_the_arithmetic() {
+        let bounds = MemoryBounds { vram: at_most(40_000_000_000), ram: None };
+        let refused = bounds_refusal(&llama_70b("q4_k"), bounds).expect("refused");
+        assert_eq!(refused.kind, FailureKind::ExpectationUnreachable);
+        assert_eq!(
+            refused.message,
+            "expect.vram allows at most 40.0 GB, but this model needs at least 41.0 GB: \
+             70,553,706,496 parameters in q4_k take 39.7 GB (4.50 bits per weight), and the KV \
+             cache for a context of 4096 takes 1.34 GB"
+        );
+        assert_eq!(
+            refused.hint,
+            "allow at least 41.0 GB; or use fewer bits; or use a shorter context"
+        );
     }
 }

@@ -197,10 +197,6 @@ mod tests {
 
         let tiny = refusal("q4_k", capacity(8)).expect("refused");
         assert!(tiny.hint.contains("no quantization fits"), "{}", tiny.hint);
-        let file = LoadSpec { file_bytes: Some(39_700_000_000), ..llama_70b("q4_0") };
-        let file = device_refusal(&file, &[capacity(40)]).expect("refused");
-        assert!(file.message.contains("in q4_0 take 39.7 GB"), "{}", file.message);
-        assert!(file.hint.contains("a file with fewer bits per weight"), "{}", file.hint);
     }
 
     #[test]
@@ -228,5 +224,155 @@ mod tests {
         let refused = refusal("q4_k", tight).expect("refused");
         assert!(refused.hint.contains("set `context = 2048`"), "{}", refused.hint);
         assert!(!refused.message.contains("before the first weight"), "{}", refused.message);
+    }
+    /// The bytes of [`llama_70b`] in q4_k with the KV cache, and with activations and a baseline of
+    /// 500 MB.
+    const FIXED: u64 = 41_033_170_944;
+    const COMPLETE: u64 = 41_879_451_904;
+
+    #[test]
+    fn a_load_fits_up_to_the_last_byte() {
+        let with =
+            |total, others, limit, baseline| DeviceCapacity { total, others, limit, baseline };
+        let half = Some(GB / 2);
+        let quarter = Some(GB / 4);
+        for (capacities, fits) in [
+            (vec![], true),
+            (vec![with(FIXED - 1, 0, None, None)], false),
+            (vec![with(FIXED, 0, None, None)], true),
+            (vec![with(COMPLETE - 1, 0, None, half)], false),
+            (vec![with(COMPLETE, 0, None, half)], true),
+            (vec![with(COMPLETE + 9, 10, None, half)], false),
+            (vec![with(COMPLETE + 10, 10, None, half)], true),
+            (vec![with(10, 20, None, half)], false),
+            (vec![with(80 * GB, 0, Some(COMPLETE - 1), half)], false),
+            (vec![with(80 * GB, 0, Some(COMPLETE), half)], true),
+            (vec![with(COMPLETE - 1, 0, Some(COMPLETE), half)], false),
+            (vec![with(80 * GB, 80 * GB, Some(COMPLETE), half)], false),
+            // the memory of two GPUs is added, and so are their baselines
+            (vec![with(20 * GB, 0, None, None), with(FIXED - 20 * GB, 0, None, None)], true),
+            (vec![with(20 * GB, 0, None, None), with(FIXED - 20 * GB - 1, 0, None, None)], false),
+            (
+                vec![with(20 * GB, 0, None, quarter), with(COMPLETE - 20 * GB, 0, None, quarter)],
+                true,
+            ),
+            (
+                vec![
+                    with(20 * GB, 0, None, quarter),
+                    with(COMPLETE - 20 * GB - 1, 0, None, quarter),
+                ],
+                false,
+            ),
+            // the baseline is not known before both workers have measured it
+            (vec![with(20 * GB, 0, None, half), with(FIXED - 20 * GB, 0, None, None)], true),
+        ] {
+            let refused = device_refusal(&llama_70b("q4_k"), &capacities);
+            assert_eq!(refused.is_none(), fits, "{capacities:?}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_contains_every_part_of_the_arithmetic() {
+        let refused = refusal("q4_k", capacity(40)).expect("refused");
+        assert_eq!(refused.kind, FailureKind::DeviceMemory);
+        assert_eq!(
+            refused.message,
+            "the model does not fit on the GPU: 70,553,706,496 parameters in q4_k take 39.7 GB, the \
+             KV cache for a context of 4096 takes 1.34 GB, the activations take 346 MB, and the \
+             worker takes 500 MB before the first weight is loaded: 41.9 GB in total; of 40.0 GB, \
+             other processes use 0 B: 40.0 GB are available"
+        );
+        assert_eq!(
+            refused.hint,
+            "use a smaller model or a shorter context: no quantization fits with this context; or \
+             use a GPU with 41.9 GB free"
+        );
+        let others = DeviceCapacity { others: GB, limit: Some(15 * GB), ..capacity(20) };
+        let refused = device_refusal(&llama_70b("q4_k"), &[others, capacity(20)]).expect("refused");
+        assert_eq!(
+            refused.message,
+            "the model does not fit on 2 GPUs: 70,553,706,496 parameters in q4_k take 39.7 GB, the \
+             KV cache for a context of 4096 takes 1.34 GB, the activations take 346 MB, and the \
+             worker takes 1.00 GB before the first weight is loaded: 42.4 GB in total; of 40.0 GB, \
+             other processes use 1.00 GB, MODELGATE_VRAM_LIMIT allows 15.0 GB of each: 35.0 GB are \
+             available"
+        );
+    }
+
+    /// The first hint on a GPU with this free memory and without a known baseline.
+    fn hint(spec: &LoadSpec, free: u64) -> String {
+        let room = DeviceCapacity { total: free, others: 0, limit: None, baseline: None };
+        device_refusal(spec, &[room]).expect("refused").hint
+    }
+
+    #[test]
+    fn the_quantization_with_the_most_bits_that_fits_is_proposed() {
+        for (free, proposed) in [
+            (142_000_000_000, "set quantization = \"q8_0\", which needs 76.3 GB;"),
+            (76_309_364_736, "set quantization = \"q8_0\", which needs 76.3 GB;"),
+            (76_309_364_735, "set quantization = \"q6_k\", which needs 59.2 GB;"),
+            (59_222_458_368, "set quantization = \"q6_k\", which needs 59.2 GB;"),
+            (59_222_458_367, "set quantization = \"q5_k\", which needs 49.9 GB;"),
+            (49_852_219_392, "set quantization = \"q5_k\", which needs 49.9 GB;"),
+            (49_852_219_391, "set quantization = \"q4_k\", which needs 41.0 GB;"),
+            (FIXED, "set quantization = \"q4_k\", which needs 41.0 GB;"),
+            (FIXED - 1, "use a smaller model or a shorter context: no quantization fits"),
+        ] {
+            let hint = hint(&llama_70b("none"), free);
+            assert!(hint.starts_with(proposed), "{free}: {hint}");
+        }
+    }
+
+    #[test]
+    fn the_longest_context_that_fits_is_proposed() {
+        for (free, proposed) in [
+            (FIXED - 1, Some("set `context = 2048`")),
+            (40_362_082_304, Some("set `context = 2048`")),
+            (40_362_082_303, Some("set `context = 1024`")),
+            (40_026_537_984, Some("set `context = 1024`")),
+            (40_026_537_983, Some("set `context = 512`")),
+            (39_858_765_824, Some("set `context = 512`")),
+            (39_858_765_823, Some("set `context = 256`")),
+            (39_774_879_744, Some("set `context = 256`")),
+            (39_774_879_743, None),
+            (39_732_936_704, None),
+        ] {
+            let hint = hint(&llama_70b("q4_k"), free);
+            let found = hint.split("; or ").find(|hint| hint.starts_with("set `context"));
+            assert_eq!(found, proposed, "{free}");
+        }
+    }
+
+    #[test]
+    fn a_smaller_model_is_proposed_if_its_weights_leave_memory() {
+        let repo = Some("meta-llama/Llama-3.1-70B-Instruct".to_owned());
+        let spec = LoadSpec { repo, ..llama_70b("q4_k") };
+        // the weights of 8.03 billion parameters in 4.5 bits
+        assert!(!hint(&spec, 4_517_391_004).contains("of the same family"));
+        assert!(!hint(&spec, 4_517_391_005).contains("of the same family"));
+        assert!(hint(&spec, 4_517_391_006).contains(
+            "use meta-llama/Llama-3.1-8B-Instruct of the same family: 8.0 billion parameters, \
+             about 4.52 GB in q4_k"
+        ));
+    }
+
+    #[test]
+    fn the_size_of_a_file_replaces_the_prediction_of_a_mix() {
+        let spec = LoadSpec { file_bytes: Some(43 * GB), ..llama_70b("q4_k_m") };
+        let cache = 1_342_177_280;
+        let refused = |free| {
+            let room = DeviceCapacity { total: free, others: 0, limit: None, baseline: None };
+            device_refusal(&spec, &[room])
+        };
+        assert_eq!(refused(43 * GB + cache), None);
+        let refusal = refused(43 * GB + cache - 1).expect("refused");
+        assert!(refusal.message.contains("in q4_k_m take 43.0 GB"), "{}", refusal.message);
+        assert!(
+            refusal.hint.starts_with("use a file with fewer bits per weight; or"),
+            "{}",
+            refusal.hint
+        );
+        let exact = LoadSpec { file_bytes: Some(43 * GB), ..llama_70b("q4_k") };
+        assert_eq!(exact.bytes(true).weights, 39_690_993_664, "one type: the shapes are exact");
     }
 }

@@ -80,4 +80,30 @@ mod tests {
         let refused = host_refusal(&spec, &predict(&spec), 8 * GB).expect("refused");
         assert!(refused.hint.contains("meta-llama/Llama-3.1-8B-Instruct"), "{}", refused.hint);
     }
+    #[test]
+    fn a_refusal_contains_the_arithmetic_of_its_device() {
+        let on_cpu = LoadSpec { devices: vec![Device::Cpu], ..llama_70b("q4_k") };
+        let refused = host_refusal(&on_cpu, &predict(&on_cpu), 40 * GB).expect("refused");
+        assert_eq!(refused.kind, FailureKind::HostMemory);
+        assert_eq!(
+            refused.message,
+            "the model does not fit into the host memory: it takes 42.7 GB (39.7 GB of weights in \
+             q4_k, 2.68 GB of KV cache, 277 MB of activations and 32.0 MB for the worker process), \
+             and the host has 40.0 GB"
+        );
+        assert_eq!(
+            refused.hint,
+            "set `quantization` to fewer bits; or set a shorter `context`; or use a GPU (`device = \
+             \"cuda\"`)"
+        );
+        let on_gpu = llama_70b("q4_k");
+        let refused = host_refusal(&on_gpu, &predict(&on_gpu), 399_999_999).expect("refused");
+        assert_eq!(
+            refused.message,
+            "the model does not fit into the host memory: it takes 400 MB (including 300 MB for \
+             the worker process), and the host has 400 MB"
+        );
+        assert_eq!(refused.hint, "use a host with more memory");
+        assert_eq!(host_refusal(&on_gpu, &predict(&on_gpu), 400_000_000), None);
+    }
 }

@@ -20,7 +20,7 @@ const GPU_HOST_BASELINE: u64 = 300_000_000;
 /// Bytes of the page-locked host buffers through which weights are copied to a GPU.
 const GPU_STAGING: u64 = 100_000_000;
 
-/// Returns the predicted peaks of a load.
+/// Returns the predicted peaks of a load, without the buffers of threads.
 pub fn predict(spec: &LoadSpec) -> Prediction {
     let on_gpu = spec.uses_gpu();
     let bytes = spec.bytes(on_gpu);
@@ -38,6 +38,7 @@ pub fn predict(spec: &LoadSpec) -> Prediction {
         device_baseline: None,
         host_peak: baseline.saturating_add(more),
         device_peak: if on_gpu { sum } else { 0 },
+        thread_buffers: None,
         disk: match (spec.in_place, spec.file_bytes) {
             (true, _) => 0,
             (false, Some(files)) => files,
@@ -88,5 +89,55 @@ mod tests {
         let completed = initial.clone().with_device_baseline(GB).with_device_baseline(GB / 2);
         assert_eq!(completed.device_baseline, Some(GB / 2));
         assert_eq!(completed.device_peak, initial.device_peak + GB / 2);
+    }
+    #[test]
+    fn the_peaks_are_the_sums_of_their_parts() {
+        let on_gpu = predict(&llama_70b("q4_k"));
+        let expected = Prediction {
+            weights: 39_690_993_664,
+            kv_cache: 1_342_177_280,
+            activations: 346_280_960,
+            baseline: 300_000_000,
+            device_baseline: None,
+            // the baseline and 100 MB of page-locked buffers
+            host_peak: 400_000_000,
+            device_peak: 39_690_993_664 + 1_342_177_280 + 346_280_960,
+            thread_buffers: None,
+            disk: 2 * 70_553_706_496,
+        };
+        assert_eq!(on_gpu, expected);
+        let spec = LoadSpec { devices: vec![Device::Cpu], ..llama_70b("q4_k") };
+        let on_cpu = Prediction {
+            kv_cache: 2_684_354_560,
+            activations: 277_337_088,
+            baseline: 32_000_000,
+            host_peak: 39_690_993_664 + 2_684_354_560 + 277_337_088 + 32_000_000,
+            device_peak: 0,
+            ..expected
+        };
+        assert_eq!(predict(&spec), on_cpu);
+    }
+
+    #[test]
+    fn the_disk_holds_the_files() {
+        let disk = |in_place, file_bytes| {
+            predict(&LoadSpec { in_place, file_bytes, ..llama_70b("q4_k_m") }).disk
+        };
+        assert_eq!(disk(true, None), 0);
+        assert_eq!(disk(true, Some(5)), 0);
+        assert_eq!(disk(false, Some(5)), 5);
+        assert_eq!(disk(false, None), 141_107_412_992);
+    }
+
+    #[test]
+    fn only_synthetic_models_on_a_device_have_layers_on_the_host() {
+        for (evidence, device, compared) in [
+            (Evidence::Real, Device::Cuda(0), 0),
+            (Evidence::Synthetic, Device::Cuda(0), 2_144_763_904),
+        ] {
+            let spec = LoadSpec { evidence, devices: vec![device], ..llama_70b("q4_k") };
+            assert_eq!(compared_bytes(&spec), compared);
+            assert_eq!(predict(&spec).host_peak, 400_000_000 + compared);
+        }
     }
 }

@@ -24,3 +24,21 @@ impl Reportable for Refusal {
         self.hint.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::Stage;
+
+    #[test]
+    fn a_refusal_keeps_its_kind_message_and_hint() {
+        let refusal = Refusal {
+            kind: FailureKind::HostMemory,
+            message: "a message".into(),
+            hint: "a hint".into(),
+        };
+        let failure = refusal.to_failure();
+        assert_eq!((failure.stage, failure.kind), (Stage::Prepare, FailureKind::HostMemory));
+        assert_eq!((failure.message.as_str(), failure.hint.as_str()), ("a message", "a hint"));
+    }
+}

@@ -88,4 +88,51 @@ pub(super) mod tests {
             repo: None,
         }
     }
+    #[test]
+    fn the_context_is_that_of_the_manifest_or_the_default() {
+        for (context, expected) in [(None, 4096), (Some(1), 1), (Some(9000), 9000)] {
+            assert_eq!(LoadSpec { context, ..llama_70b("q4_k") }.context(), expected);
+        }
+    }
+
+    #[test]
+    fn the_devices_decide_where_a_part_may_be() {
+        let (cpu, gpu) = (Device::Cpu, Device::Cuda(1));
+        for (devices, uses_gpu, uses_host) in [
+            (vec![cpu], false, true),
+            (vec![gpu], true, false),
+            (vec![cpu, gpu], true, true),
+            (vec![gpu, Device::Cuda(2)], true, false),
+        ] {
+            let spec = LoadSpec { devices, ..llama_70b("q4_k") };
+            assert_eq!((spec.uses_gpu(), spec.uses_host()), (uses_gpu, uses_host), "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn the_size_of_the_files_counts_only_for_mixes() {
+        for (quantization, file_bytes, weights) in [
+            ("q4_k", None, 39_690_993_664),
+            ("q4_k", Some(7), 39_690_993_664),
+            ("q4_k_m", None, 39_690_993_664),
+            ("q4_k_m", Some(7), 7),
+        ] {
+            let spec = LoadSpec { file_bytes, ..llama_70b(quantization) };
+            let on_gpu = spec.bytes(true);
+            assert_eq!((on_gpu.weights, on_gpu.kv_cache), (weights, 1_342_177_280));
+            assert_eq!(spec.bytes(false).kv_cache, 2_684_354_560);
+        }
+    }
+
+    #[test]
+    fn a_smaller_model_is_known_for_a_known_repository() {
+        assert_eq!(llama_70b("q4_k").smaller(), None);
+        for (repo, smaller) in [
+            ("meta-llama/Llama-3.1-70B-Instruct", Some("meta-llama/Llama-3.1-8B-Instruct")),
+            ("owner/name", None),
+        ] {
+            let spec = LoadSpec { repo: Some(repo.into()), ..llama_70b("q4_k") };
+            assert_eq!(spec.smaller().map(|smaller| smaller.repo), smaller);
+        }
+    }
 }

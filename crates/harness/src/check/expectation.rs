@@ -72,27 +72,33 @@ impl Expectation {
     /// Returns the range of peak device memory. `None` if neither manifest nor prediction gives
     /// one.
     pub fn vram_range(&self, prediction: Option<&Prediction>) -> Option<ExpectedValue<ByteRange>> {
-        given_or_derived(self.memory.vram, prediction.map(|p| p.device_peak))
+        given_or_derived(self.memory.vram, prediction.map(|p| (p.device_peak, 0)))
     }
 
     /// Returns the range of peak private host memory. `None` if neither manifest nor prediction
-    /// gives one.
+    /// gives one. Buffers of threads extend a derived range only upwards, because not every thread
+    /// uses its buffers.
     pub fn ram_range(&self, prediction: Option<&Prediction>) -> Option<ExpectedValue<ByteRange>> {
-        given_or_derived(self.memory.ram, prediction.map(|p| p.host_peak))
+        given_or_derived(
+            self.memory.ram,
+            prediction.map(|p| (p.host_peak, p.thread_buffers.unwrap_or(0))),
+        )
     }
 }
 
+/// Returns the range of the manifest, otherwise the range around a predicted number of bytes, whose
+/// maximum is extended by the second number.
 fn given_or_derived(
     given: Option<ByteRange>,
-    predicted: Option<u64>,
+    predicted: Option<(u64, u64)>,
 ) -> Option<ExpectedValue<ByteRange>> {
     match (given, predicted) {
         (Some(value), _) => Some(ExpectedValue { value, derived: false }),
-        (None, Some(predicted)) => {
+        (None, Some((predicted, more))) => {
             let margin = ((predicted as f64 * DERIVED_MARGIN) as u64).max(MIN_DERIVED_MARGIN);
             let value = ByteRange {
                 min: predicted.saturating_sub(margin),
-                max: predicted.saturating_add(margin),
+                max: predicted.saturating_add(margin).saturating_add(more),
             };
             Some(ExpectedValue { value, derived: true })
         }
@@ -119,5 +125,95 @@ pub(super) mod tests {
             answers: Vec::new(),
             answers_derived: true,
         }
+    }
+    #[test]
+    fn a_given_value_replaces_the_derived_one() {
+        assert_eq!(ExpectedValue::or(Some(1), 2), ExpectedValue { value: 1, derived: false });
+        assert_eq!(ExpectedValue::or(None, 2), ExpectedValue { value: 2, derived: true });
+    }
+
+    /// Returns a prediction with these peaks.
+    fn prediction(host_peak: u64, device_peak: u64, thread_buffers: Option<u64>) -> Prediction {
+        Prediction {
+            weights: 0,
+            kv_cache: 0,
+            activations: 0,
+            baseline: 0,
+            device_baseline: None,
+            host_peak,
+            device_peak,
+            thread_buffers,
+            disk: 0,
+        }
+    }
+
+    #[test]
+    fn a_derived_range_extends_by_a_twentieth_or_a_hundred_megabytes() {
+        const MB: u64 = 1_000_000;
+        for (predicted, min, max) in [
+            (0, 0, 100 * MB),
+            (99 * MB, 0, 199 * MB),
+            (100 * MB, 0, 200 * MB),
+            (101 * MB, MB, 201 * MB),
+            (2_000 * MB, 1_900 * MB, 2_100 * MB),
+            (2_020 * MB, 1_919 * MB, 2_121 * MB),
+            (40_000 * MB, 38_000 * MB, 42_000 * MB),
+        ] {
+            let range = Some(ExpectedValue { value: ByteRange { min, max }, derived: true });
+            let expectation = expectation("q4_k");
+            let of_host = prediction(predicted, 7, None);
+            assert_eq!(expectation.ram_range(Some(&of_host)), range, "RAM {predicted}");
+            let of_device = prediction(7, predicted, Some(5 * MB));
+            assert_eq!(expectation.vram_range(Some(&of_device)), range, "VRAM {predicted}");
+        }
+        let largest = expectation("q4_k").vram_range(Some(&prediction(0, u64::MAX, None)));
+        assert_eq!(largest.expect("a range").value.max, u64::MAX);
+    }
+
+    #[test]
+    fn the_buffers_of_threads_extend_only_the_maximum_of_host_memory() {
+        let range = expectation("q4_k").ram_range(Some(&prediction(461, 0, Some(96))));
+        let value = ByteRange { min: 0, max: 461 + MIN_DERIVED_MARGIN + 96 };
+        assert_eq!(range, Some(ExpectedValue { value, derived: true }));
+        let range =
+            expectation("q4_k").ram_range(Some(&prediction(300_000_000, 0, Some(u64::MAX))));
+        let value = ByteRange { min: 200_000_000, max: u64::MAX };
+        assert_eq!(range, Some(ExpectedValue { value, derived: true }));
+    }
+
+    /// The peaks of SmolLM2 135M in q4_1, for which 461 MB are predicted.
+    #[test]
+    fn the_measured_peaks_on_few_and_many_cores_are_in_the_derived_range() {
+        for (cores, max, measured) in [
+            (2, 573_000_000, 487_000_000),
+            (16, 657_000_000, 593_000_000),
+            // a thread that uses all its buffers, on each core
+            (64, 945_000_000, 461_000_000 + 64 * 6_000_000),
+            (128, 1_329_000_000, 461_000_000 + 128 * 6_000_000),
+        ] {
+            let prediction = prediction(461_000_000, 0, None).with_cores(cores);
+            let range = expectation("q4_1").ram_range(Some(&prediction)).expect("a range").value;
+            assert_eq!(range, ByteRange { min: 361_000_000, max }, "{cores} cores");
+            assert!(range.contains(measured), "{cores} cores");
+        }
+    }
+
+    #[test]
+    fn a_range_of_the_manifest_replaces_the_derived_one() {
+        let of_vram = ByteRange { min: 1, max: 2 };
+        let of_ram = ByteRange { min: 3, max: 4 };
+        let memory = MemoryBounds { vram: Some(of_vram), ram: Some(of_ram) };
+        let expectation = Expectation { memory, ..expectation("q4_k") };
+        for prediction in [None, Some(prediction(50, 60, Some(70)))] {
+            let given = |value| Some(ExpectedValue { value, derived: false });
+            assert_eq!(expectation.vram_range(prediction.as_ref()), given(of_vram));
+            assert_eq!(expectation.ram_range(prediction.as_ref()), given(of_ram));
+        }
+    }
+
+    #[test]
+    fn without_a_prediction_there_is_no_derived_range() {
+        let expectation = expectation("q4_k");
+        assert_eq!((expectation.vram_range(None), expectation.ram_range(None)), (None, None));
     }
 }

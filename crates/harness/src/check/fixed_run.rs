@@ -89,4 +89,28 @@ mod tests {
         assert!(request.tokens.iter().all(|id| *id < MIN_VOCABULARY));
         assert_eq!(fixed_run.request(Some(&config())), request);
     }
+    #[test]
+    fn the_ids_depend_on_the_size_of_the_vocabulary() {
+        for (vocabulary, first) in [(0, 0), (1, 0), (2, 1), (256, 226), (u32::MAX, 3_793_791_032)] {
+            let id = pseudo_random_id(1, vocabulary);
+            assert!(id < vocabulary.max(1));
+            assert_eq!(id, first, "{vocabulary}");
+        }
+    }
+
+    #[test]
+    fn the_context_is_that_of_the_manifest_or_of_the_model() {
+        let length = |context, config: Option<&Config>| {
+            let request = FixedRun { context, has_config: config.is_some() }.request(config);
+            (request.tokens.len(), request.max_tokens)
+        };
+        let short = Config { max_positions: 20, ..config() };
+        assert_eq!(length(None, Some(&short)), (10, 10));
+        assert_eq!(length(Some(8), Some(&short)), (4, 4));
+        assert_eq!(length(None, None), (512, 64));
+        assert_eq!(length(Some(0), None), (1, 1));
+        let tiny = Config { vocab: 0, ..config() };
+        let request = FixedRun { context: None, has_config: true }.request(Some(&tiny));
+        assert!(request.tokens.iter().all(|id| *id == 0));
+    }
 }

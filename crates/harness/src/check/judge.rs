@@ -25,3 +25,37 @@ impl Check {
         Verdict { check: self, ..verdict }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::expectation::tests::expectation;
+    use crate::check::fixed_run::FixedRun;
+    use crate::check::verdict::Status;
+
+    #[test]
+    fn each_check_has_its_own_verdict_and_never_passes_without_a_measurement() {
+        let expected = [
+            "every tensor of the architecture resident",
+            "load within 60 s",
+            "",
+            "; perplexity at most 100",
+            "every quantizable tensor in q4_k",
+        ];
+        for (check, expected) in Check::ALL.into_iter().zip(expected) {
+            let verdict = check.verdict(&Measurement::empty(), &expectation("q4_k"));
+            assert_eq!(verdict.check, check);
+            assert!(verdict.expected.starts_with(expected), "{verdict:?}");
+            let status = if check == Check::Load { Status::Failed } else { Status::Blocked };
+            assert_eq!(verdict.status, status, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn the_answers_of_a_synthetic_model_are_judged_by_its_fixed_run() {
+        let fixed_run = Some(FixedRun { context: None, has_config: false });
+        let expectation = Expectation { fixed_run, ..expectation("q4_k") };
+        let verdict = Check::Generation.verdict(&Measurement::empty(), &expectation);
+        assert!(verdict.expected.starts_with("synthetic: 64 tokens after 512"), "{verdict:?}");
+    }
+}

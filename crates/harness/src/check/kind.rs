@@ -42,3 +42,18 @@ impl Check {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_json_equal_displayed_names() {
+        let names = ["load", "time_budget", "memory_range", "generation", "quantization"];
+        assert_eq!(Check::ALL.map(Check::name), names);
+        for check in Check::ALL {
+            let json = serde_json::to_string(&check).expect("serializes");
+            assert_eq!(json, format!("\"{}\"", check.name()));
+        }
+    }
+}

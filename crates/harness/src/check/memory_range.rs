@@ -19,7 +19,8 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     let vram = expectation.vram_range(prediction);
     let ram = expectation.ram_range(prediction);
     let on_device = !measurement.memory.devices.is_empty()
-        || prediction.is_some_and(|prediction| prediction.device_peak > 0);
+        || prediction.is_some_and(|prediction| prediction.device_peak > 0)
+        || devices_of(measurement).any(Device::is_cuda);
     let vram = vram.filter(|range| on_device || !range.derived);
     let expected = [("VRAM", vram), ("RAM", ram)]
         .into_iter()
@@ -45,21 +46,30 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
     }
     let derived = [vram, ram].iter().flatten().all(|range| range.derived);
     let verdict = Verdict::passed(expected, observed, derived);
-    if vram.is_none() && ram.is_none() {
+    let missing = [
+        ("device", "expect.vram", on_device && vram.is_none()),
+        ("host", "expect.ram", ram.is_none()),
+    ];
+    if let Some((name, key, _)) = missing.into_iter().find(|(_, _, is_missing)| *is_missing) {
         return verdict.failed(
-            "no expected memory range: the shapes of the model are not known, and the manifest has \
-             no range",
-            "set expect.ram or expect.vram in the manifest",
+            format!(
+                "no expected range of {name} memory: the shapes of the model are not known, and \
+                 the manifest has no {key}"
+            ),
+            format!("set {key} in the manifest"),
         );
     }
-    if vram.is_some() && measurement.memory.devices.is_empty() {
+    if vram.is_some() && !on_device {
         return verdict.failed(
             format!(
                 "device memory was not measured: the manifest expects it, but the model was on {}",
-                measurement.devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
+                joined(&measurement.devices)
             ),
             "set `device` to a GPU, or remove expect.vram",
         );
+    }
+    if let Some(message) = unmeasured_device(measurement, on_device) {
+        return verdict.failed(message, "report this defect of modelgate, or of its worker");
     }
     if let Some((message, hint)) = measurement.memory.devices.iter().find_map(unusable_figures) {
         return verdict.failed(message, hint);
@@ -83,6 +93,28 @@ pub(super) fn check(measurement: &Measurement, expectation: &Expectation) -> Ver
              `expect.ram` if the peak is right for this host",
         ),
     }
+}
+
+/// Returns the devices of the model: the requested ones, and those that the worker reported.
+fn devices_of(measurement: &Measurement) -> impl Iterator<Item = Device> {
+    measurement.requested_devices.iter().chain(&measurement.devices).copied()
+}
+
+/// Returns an error if the model was on a GPU whose memory was not measured.
+fn unmeasured_device(measurement: &Measurement, on_device: bool) -> Option<String> {
+    let measured = &measurement.memory.devices;
+    let is_measured = |device: &Device| measured.iter().any(|memory| memory.device == *device);
+    match devices_of(measurement).find(|device| device.is_cuda() && !is_measured(device)) {
+        Some(device) => Some(format!("the memory of {device} was not measured")),
+        None if on_device && measured.is_empty() => {
+            Some("device memory was not measured: the prediction contains device memory".into())
+        }
+        None => None,
+    }
+}
+
+fn joined(devices: &[Device]) -> String {
+    devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns a note on how short an unseen use of the devices may be. Empty if no device was
@@ -275,6 +307,11 @@ mod tests {
     fn measured(devices: Vec<DeviceMemory>) -> Measurement {
         let mut measurement = Measurement::empty();
         measurement.outcome = Outcome::Measured;
+        measurement.requested_devices = match devices.as_slice() {
+            [] => vec![Device::Cpu],
+            devices => devices.iter().map(|memory| memory.device).collect(),
+        };
+        measurement.devices = measurement.requested_devices.clone();
         measurement.memory.devices = devices;
         measurement.memory.host = Some(HostMemory {
             before: 0,
@@ -335,14 +372,33 @@ mod tests {
     #[test]
     fn peaks_of_several_devices_are_summed() {
         let half = DeviceMemory { peak: 21 * GB, ..device() };
-        let two = verdict(&measured(vec![half.clone(), half]), RANGE);
+        let other = DeviceMemory { device: Device::Cuda(1), ..half.clone() };
+        let two = verdict(&measured(vec![half.clone(), other.clone()]), RANGE);
         assert_eq!(two.status, Status::Passed, "{two:?}");
+        assert!(two.observed.starts_with("VRAM 42.0 GB"), "{}", two.observed);
+        let above = DeviceMemory { peak: 25 * GB, ..other };
+        assert_eq!(verdict(&measured(vec![half, above]), RANGE).status, Status::Failed, "46 GB");
     }
 
     #[test]
     fn a_peak_above_the_derived_range_fails_with_the_parts_of_the_prediction() {
         let mut measurement = measured(vec![DeviceMemory { peak: 60 * GB, ..device() }]);
-        measurement.memory.prediction = Some(Prediction {
+        measurement.memory.prediction = Some(prediction());
+        let failed = verdict(&measurement, None);
+        assert_eq!(failed.status, Status::Failed, "derived from the prediction");
+        assert_eq!(
+            failed.message.as_deref(),
+            Some(
+                "peak VRAM is 60.0 GB, above the range: expected 40.4 GB to 44.6 GB; predicted: \
+                 40.0 GB of weights, 1.00 GB of KV cache, 1.00 GB of activations and 500 MB before \
+                 the first weight is loaded"
+            )
+        );
+    }
+
+    /// Returns the prediction of a model on a GPU.
+    fn prediction() -> Prediction {
+        Prediction {
             weights: 40 * GB,
             kv_cache: GB,
             activations: GB,
@@ -350,12 +406,240 @@ mod tests {
             device_baseline: Some(500_000_000),
             host_peak: 350_000_000,
             device_peak: 42_500_000_000,
+            thread_buffers: None,
             disk: 0,
-        });
-        let failed = verdict(&measurement, None);
-        assert_eq!(failed.status, Status::Failed, "derived from the prediction");
-        let message = failed.message.unwrap_or_default();
-        assert!(message.contains("500 MB before the first weight is loaded"), "{message}");
+        }
+    }
+
+    /// Returns the prediction of a model on the CPU.
+    fn prediction_on_the_cpu() -> Prediction {
+        Prediction {
+            weights: 4 * GB,
+            device_baseline: None,
+            host_peak: 6_250_000_000,
+            device_peak: 0,
+            ..prediction()
+        }
+    }
+
+    /// Returns a healthy measurement on the CPU with this peak.
+    fn on_the_cpu(peak_private: u64, prediction: Option<Prediction>) -> Measurement {
+        let mut measurement = measured(Vec::new());
+        measurement.memory.host.as_mut().expect("host memory").peak_private = peak_private;
+        measurement.memory.prediction = prediction;
+        measurement
+    }
+
+    /// Returns the verdict with these ranges of the manifest.
+    fn verdict_within(measurement: &Measurement, memory: MemoryBounds) -> Verdict {
+        let expectation = Expectation { memory, ..expectation("q4_k") };
+        Check::MemoryRange.verdict(measurement, &expectation)
+    }
+
+    #[test]
+    fn the_bounds_of_a_range_are_inclusive() {
+        let range = |min, max| Some(ByteRange { min, max });
+        let loose = range(0, u64::MAX);
+        let (min, max) = (2 * GB, 3 * GB);
+        for (peak, status) in [
+            (min - 1, Status::Failed),
+            (min, Status::Passed),
+            (2_500_000_000, Status::Passed),
+            (max, Status::Passed),
+            (max + 1, Status::Failed),
+        ] {
+            let of_host = on_the_cpu(peak, None);
+            let bounds = MemoryBounds { vram: None, ram: range(min, max) };
+            assert_eq!(verdict_within(&of_host, bounds).status, status, "RAM {peak}");
+            let mut of_device = measured(vec![DeviceMemory { peak, ..device() }]);
+            let bounds = MemoryBounds { vram: range(min, max), ram: loose };
+            assert_eq!(verdict_within(&of_device, bounds).status, status, "VRAM {peak}");
+            // each range is compared with its own peak
+            of_device.memory.host.as_mut().expect("host memory").peak_private = peak;
+            let bounds = MemoryBounds { vram: loose, ram: range(min, max) };
+            assert_eq!(verdict_within(&of_device, bounds).status, status, "RAM with VRAM {peak}");
+        }
+        let verdict = verdict_within(
+            &on_the_cpu(max + 1_000_000_000, None),
+            MemoryBounds { vram: None, ram: range(min, max) },
+        );
+        assert_eq!(
+            verdict.message.as_deref(),
+            Some("peak RAM is 4.00 GB, above the range: expected 2.00 GB to 3.00 GB")
+        );
+        let verdict = verdict_within(
+            &on_the_cpu(GB, None),
+            MemoryBounds { vram: None, ram: range(min, max) },
+        );
+        assert_eq!(
+            verdict.message.as_deref(),
+            Some("peak RAM is 1.00 GB, below the range: expected 2.00 GB to 3.00 GB")
+        );
+    }
+
+    #[test]
+    fn the_bounds_of_a_derived_range_are_inclusive() {
+        // 5 % of 6.25 GB are 312.5 MB
+        for (peak, status) in [
+            (5_937_499_999, Status::Failed),
+            (5_937_500_000, Status::Passed),
+            (6_562_500_000, Status::Passed),
+            (6_562_500_001, Status::Failed),
+        ] {
+            let measurement = on_the_cpu(peak, Some(prediction_on_the_cpu()));
+            let verdict = verdict_within(&measurement, MemoryBounds::default());
+            assert_eq!(verdict.status, status, "{verdict:?}");
+            assert!(verdict.derived);
+            assert_eq!(verdict.expected, "RAM 5.94 GB to 6.56 GB", "no VRAM on the CPU");
+        }
+        // 5 % of 42.5 GB are 2.125 GB
+        for (peak, status) in [
+            (40_374_999_999, Status::Failed),
+            (40_375_000_000, Status::Passed),
+            (44_625_000_000, Status::Passed),
+            (44_625_000_001, Status::Failed),
+        ] {
+            let mut measurement = measured(vec![DeviceMemory { peak, ..device() }]);
+            measurement.memory.prediction = Some(prediction());
+            let verdict = verdict_within(&measurement, MemoryBounds::default());
+            assert_eq!(verdict.status, status, "{verdict:?}");
+            assert_eq!(verdict.expected, "VRAM 40.4 GB to 44.6 GB, RAM 250 MB to 450 MB");
+        }
+    }
+
+    #[test]
+    fn a_range_is_derived_only_if_the_manifest_gives_none() {
+        let given = Some(ByteRange { min: 0, max: 50 * GB });
+        let mut measurement = measured(vec![device()]);
+        measurement.memory.prediction = Some(prediction());
+        for (vram, ram, derived) in
+            [(None, None, true), (given, None, false), (None, given, false), (given, given, false)]
+        {
+            let verdict = verdict_within(&measurement, MemoryBounds { vram, ram });
+            assert_eq!((verdict.status, verdict.derived), (Status::Passed, derived), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_the_host_memory_depend_on_the_device() {
+        let verdict =
+            verdict_within(&on_the_cpu(GB, Some(prediction_on_the_cpu())), MemoryBounds::default());
+        assert_eq!(
+            verdict.message.as_deref(),
+            Some(
+                "peak RAM is 1.00 GB, below the range: expected 5.94 GB to 6.56 GB; predicted: \
+                 4.00 GB of weights, 1.00 GB of KV cache, 1.00 GB of activations and 250 MB for \
+                 the worker process"
+            )
+        );
+        let mut measurement = measured(vec![device()]);
+        measurement.memory.host.as_mut().expect("host memory").peak_private = GB;
+        measurement.memory.prediction = Some(prediction());
+        assert_eq!(
+            verdict_within(&measurement, MemoryBounds::default()).message.as_deref(),
+            Some(
+                "peak RAM is 1.00 GB, above the range: expected 250 MB to 450 MB; predicted: 350 \
+                 MB, including 250 MB for the worker process"
+            )
+        );
+        let unknown = Prediction { device_baseline: None, ..prediction() };
+        measurement.memory.devices[0].peak = GB;
+        measurement.memory.prediction = Some(unknown);
+        let message = verdict_within(&measurement, MemoryBounds::default()).message;
+        let expected = "and an unknown amount before the first weight is loaded";
+        assert!(message.as_deref().is_some_and(|m| m.ends_with(expected)), "{message:?}");
+    }
+
+    #[test]
+    fn a_model_on_a_gpu_without_measured_device_memory_fails() {
+        let loose = Some(ByteRange { min: 0, max: u64::MAX });
+        let on_gpu = Some(Device::Cuda(0));
+        let cases = [
+            // requested, reported, predicted, expect.vram
+            (on_gpu, on_gpu, None, loose),
+            (on_gpu, None, None, loose),
+            (None, on_gpu, None, loose),
+            (on_gpu, on_gpu, Some(prediction()), None),
+            (on_gpu, on_gpu, Some(prediction()), loose),
+            (on_gpu, None, Some(prediction_on_the_cpu()), None),
+            (None, None, Some(prediction()), None),
+        ];
+        for (requested, reported, predicted, vram) in cases {
+            let measurement = Measurement {
+                requested_devices: vec![requested.unwrap_or(Device::Cpu)],
+                devices: vec![reported.unwrap_or(Device::Cpu)],
+                ..on_the_cpu(GB, predicted)
+            };
+            let verdict = verdict_within(&measurement, MemoryBounds { vram, ram: loose });
+            assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+            let message = verdict.message.unwrap_or_default();
+            assert!(message.contains("was not measured"), "{message}");
+        }
+        // one of two GPUs was not measured
+        let two = vec![Device::Cuda(0), Device::Cuda(1)];
+        let measurement = Measurement { requested_devices: two, ..measured(vec![device()]) };
+        assert_eq!(
+            verdict(&measurement, RANGE).message.as_deref(),
+            Some("the memory of cuda:1 was not measured")
+        );
+    }
+
+    #[test]
+    fn a_range_that_is_not_known_fails() {
+        let loose = Some(ByteRange { min: 0, max: u64::MAX });
+        let message = |measurement: &Measurement, vram, ram| {
+            let verdict = verdict_within(measurement, MemoryBounds { vram, ram });
+            assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
+            verdict.message.unwrap_or_default()
+        };
+        let (cpu, gpu) = (on_the_cpu(GB, None), measured(vec![device()]));
+        for (measurement, vram, ram, name) in [
+            (&cpu, None, None, "host memory"),
+            (&gpu, None, None, "device memory"),
+            (&gpu, None, loose, "device memory"),
+            (&gpu, loose, None, "host memory"),
+        ] {
+            let message = message(measurement, vram, ram);
+            let expected = format!("no expected range of {name}: the shapes");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        let passed = verdict_within(&cpu, MemoryBounds { vram: None, ram: loose });
+        assert_eq!(passed.status, Status::Passed, "a model on the CPU needs no range of VRAM");
+    }
+
+    #[test]
+    fn a_range_of_device_memory_cannot_be_met_on_the_cpu() {
+        let verdict = verdict(&on_the_cpu(GB, Some(prediction_on_the_cpu())), RANGE);
+        assert_eq!(
+            verdict.message.as_deref(),
+            Some(
+                "device memory was not measured: the manifest expects it, but the model was on cpu"
+            )
+        );
+    }
+
+    #[test]
+    fn an_incomplete_measurement_is_blocked_unless_memory_is_its_subject() {
+        use modelgate_protocol::Failure;
+        let with_failure = |stage, kind| {
+            let failure = Failure::new(stage, kind, "a message", "a hint");
+            let outcome = Outcome::Failed;
+            Measurement { outcome, failure: Some(failure), ..measured(vec![device()]) }
+        };
+        for (stage, kind, status) in [
+            (Stage::Load, FailureKind::Corrupt, Status::Blocked),
+            (Stage::Generate, FailureKind::Internal, Status::Blocked),
+            (Stage::Prepare, FailureKind::ExpectationUnreachable, Status::Failed),
+            (Stage::Unload, FailureKind::Crashed, Status::Failed),
+            (Stage::Unload, FailureKind::ExpectationUnreachable, Status::Failed),
+        ] {
+            assert_eq!(verdict(&with_failure(stage, kind), RANGE).status, status, "{kind:?}");
+        }
+        let mut without_host = measured(vec![device()]);
+        without_host.memory.host = None;
+        assert_eq!(verdict(&without_host, RANGE).status, Status::Blocked);
+        let crashed = Measurement { outcome: Outcome::Crashed, ..measured(vec![device()]) };
+        assert_eq!(verdict(&crashed, RANGE).status, Status::Blocked, "without a failure");
     }
 
     #[test]
@@ -410,7 +694,15 @@ mod tests {
         };
         measurement.tensors.list = vec![tensor(20 * GB), tensor(21 * GB)];
         assert_eq!(verdict(&measurement, RANGE).status, Status::Passed);
-        measurement.tensors.list.push(tensor(GB));
+        measurement.tensors.list.push(tensor(200_000_000));
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Passed, "exactly the peak");
+        // tensors elsewhere are not in the memory of this device
+        let elsewhere = Tensor { device: Device::Cpu, ..tensor(90 * GB) };
+        measurement.tensors.list.push(elsewhere);
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Passed, "on the CPU");
+        measurement.tensors.list.push(tensor(1));
+        assert_eq!(verdict(&measurement, RANGE).status, Status::Failed, "one byte more");
+        measurement.tensors.list.push(tensor(799_999_999));
         let failed = verdict(&measurement, RANGE);
         assert_eq!(failed.status, Status::Failed, "{failed:?}");
         let message = failed.message.unwrap_or_default();

@@ -300,4 +300,58 @@ mod tests {
         let loaded = Measurement { load_s: finite(1.0), ..lost };
         assert_eq!(verdict(&loaded, &request()).status, Status::Failed);
     }
+    #[test]
+    fn the_limit_of_the_difference_is_inclusive() {
+        assert_passes(&on_gpu(finite(0.0)));
+        assert_passes(&on_gpu(finite(MAX_ERROR)));
+        assert_fails(&on_gpu(finite(0.050_001)), "by 0.050 of their norm, expected at most 0.05");
+        assert_fails(&on_gpu(finite(-0.000_001)), "differ from those of the CPU");
+    }
+
+    #[test]
+    fn a_prefix_of_the_wrong_length_fails() {
+        let compared = |layers, tokens| {
+            let agreement = Agreement { layers, tokens, relative_error: finite(0.01) };
+            Measurement { agreement: Some(agreement), ..measured_on("cuda:0") }
+        };
+        assert_passes(&compared(2, 1));
+        for (layers, tokens) in [(0, 16), (1, 16), (3, 16), (u32::MAX, 16), (2, 0), (0, 0)] {
+            let message = format!(
+                "{layers} layers were compared with the CPU on {tokens} tokens, expected 2 layers \
+                 on at least 1 token"
+            );
+            assert_fails(&compared(layers, tokens), &message);
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_compared_also_if_only_a_part_is_on_a_device() {
+        let devices = vec![Device::Cpu, Device::Cuda(1)];
+        let requested = Measurement { requested_devices: devices.clone(), ..measured_on("cpu") };
+        assert_fails(&requested, "no prefix of the model was compared");
+        assert_fails(&Measurement { devices, ..measured_on("cpu") }, "no prefix of the model");
+        // a wrong answer is reported before a missing comparison
+        let mut wrong = measured_on("cuda:0");
+        wrong.generations[0].non_finite_logits = 1;
+        assert_fails(&wrong, "1 logits are NaN or infinite");
+    }
+
+    #[test]
+    fn the_verdict_describes_the_request_and_the_answer() {
+        let on_cpu = verdict(&measured_on("cpu"), &request());
+        let expected = "synthetic: 2 tokens after 3 fixed prompt tokens, finite logits, identical \
+                        tokens in two runs";
+        assert_eq!((on_cpu.expected.as_str(), on_cpu.derived), (expected, true));
+        assert_eq!(on_cpu.observed, "fixed: 2 tokens after 3");
+        let on_device = verdict(&on_gpu(finite(0.01)), &request());
+        let comparison =
+            "; logits of the first 2 layers within a relative error of 0.05 of the CPU";
+        assert_eq!(on_device.expected, format!("{expected}{comparison}"));
+        assert_eq!(
+            on_device.observed,
+            "fixed: 2 tokens after 3; 2 layers differ from the CPU by 1.0e-2"
+        );
+        let broken = verdict(&on_gpu(None), &request());
+        assert_eq!(broken.observed, "fixed: 2 tokens after 3; 2 layers differ from the CPU by NaN");
+    }
 }

@@ -105,3 +105,68 @@ pub(super) fn without_evidence(
         Verdict::passed(expected, "not measured", false).failed(failure.to_string(), failure.hint);
     Verdict { status: if is_subject { Status::Failed } else { Status::Blocked }, ..verdict }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelgate_protocol::{Failure, FailureKind, Stage};
+
+    #[test]
+    fn names_of_statuses_in_json_equal_displayed_names() {
+        for (status, name) in [
+            (Status::Passed, "passed"),
+            (Status::Failed, "failed"),
+            (Status::Blocked, "blocked"),
+            (Status::NotSelected, "not_selected"),
+        ] {
+            assert_eq!(status.name(), name);
+            let json = serde_json::to_string(&status).expect("serializes");
+            assert_eq!(json, format!("\"{name}\""));
+        }
+    }
+
+    #[test]
+    fn a_failed_verdict_keeps_the_values_and_adds_the_problem() {
+        let passed = Verdict::passed("expected", "observed", true);
+        assert_eq!((passed.status, &passed.message, &passed.hint), (Status::Passed, &None, &None));
+        let expected = Verdict {
+            status: Status::Failed,
+            message: Some("a message".into()),
+            hint: Some("a hint".into()),
+            ..passed.clone()
+        };
+        assert_eq!(passed.failed("a message", "a hint"), expected);
+        assert_eq!(
+            (expected.expected.as_str(), expected.observed.as_str()),
+            ("expected", "observed")
+        );
+        assert!(expected.derived);
+    }
+
+    #[test]
+    fn missing_evidence_never_passes() {
+        for check in Check::ALL {
+            let verdict = Verdict::not_selected(check);
+            assert_eq!((verdict.check, verdict.status), (check, Status::NotSelected));
+        }
+        let failure = Failure::new(Stage::Load, FailureKind::Corrupt, "a message", "a hint");
+        for (failure, message, hint) in [
+            (Some(failure), "corrupt (load): a message", "a hint"),
+            (
+                None,
+                "protocol (start): the worker did not report the values that the check needs",
+                "send every event of the protocol; see schemas/event.json",
+            ),
+        ] {
+            let measurement = Measurement { failure, ..Measurement::empty() };
+            for (is_subject, status) in [(true, Status::Failed), (false, Status::Blocked)] {
+                let verdict = without_evidence(&measurement, "expected".into(), is_subject);
+                assert_eq!(verdict.status, status);
+                assert_eq!(verdict.message.as_deref(), Some(message));
+                assert_eq!(verdict.hint.as_deref(), Some(hint));
+                assert_eq!(verdict.expected, "expected");
+                assert_eq!((verdict.observed.as_str(), verdict.derived), ("not measured", false));
+            }
+        }
+    }
+}

@@ -33,4 +33,22 @@ mod tests {
         assert!(!contains("", "Paris"));
         assert!(!contains("anything", ""));
     }
+    #[test]
+    fn only_letters_and_digits_next_to_each_other_are_one_word() {
+        for (text, phrase, found) in [
+            ("x-7", "-7", true),
+            ("7%x", "7%", true),
+            ("x7", "7", false),
+            ("7x", "7", false),
+            ("x 7x 7", "7", true),
+            ("x7x7", "7", false),
+            ("\u{e4}7", "7", false),
+            ("paris", " Paris ", true),
+            ("GR\u{dc}N", "gr\u{fc}n", true),
+            ("", "", false),
+            (" ", " ", false),
+        ] {
+            assert_eq!(contains(text, phrase), found, "{text:?} {phrase:?}");
+        }
+    }
 }

@@ -73,7 +73,7 @@ pub(super) struct RawExpect {
     /// least 100 MB).
     pub(super) vram: Option<Spanned<RawRange>>,
     /// The range of the peak private host memory. The default is the prediction, plus or minus 5 %
-    /// (at least 100 MB).
+    /// (at least 100 MB), and plus 6 MB for each core.
     pub(super) ram: Option<Spanned<RawRange>>,
     /// The bound of the perplexity. The default is 100 on a built-in English text.
     pub(super) perplexity: Option<Spanned<RawPerplexity>>,

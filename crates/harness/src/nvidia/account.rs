@@ -470,8 +470,8 @@ mod tests {
             }
         }
 
-        fn figures(&self) -> DeviceMemory {
-            device_memory(&WorkerReadings {
+        fn readings(&self) -> WorkerReadings<'_> {
+            WorkerReadings {
                 device: Device::Cuda(0),
                 uuid: "GPU-1",
                 before: &self.before,
@@ -481,8 +481,11 @@ mod tests {
                 marks: &self.marks,
                 baseline: self.baseline,
                 loaded_s: Some(2.0),
-            })
-            .0
+            }
+        }
+
+        fn figures(&self) -> DeviceMemory {
+            device_memory(&self.readings()).0
         }
     }
 
@@ -726,5 +729,257 @@ mod tests {
         let outside = BEFORE + CONTEXT + 2 * GIB;
         scenario.marks = vec![mark(1.0, [GIB, GIB], [outside, outside])];
         assert_eq!(scenario.figures().peak, CONTEXT + GIB);
+    }
+    #[test]
+    fn a_value_holds_until_the_next_one() {
+        let points = [(1.0, 10), (2.0, 5), (3.0, 7)];
+        for (from, to, expected) in [
+            (0.0, 0.5, None),
+            (0.0, 1.0, Some(10)),
+            (1.0, 1.0, Some(10)),
+            (1.5, 1.9, Some(10)),
+            (1.5, 2.0, Some(10)),
+            (2.0, 2.0, Some(5)),
+            (2.0, 2.9, Some(5)),
+            (2.5, 3.0, Some(7)),
+            (3.0, 9.0, Some(7)),
+            (9.0, 9.0, Some(7)),
+            (0.0, 9.0, Some(10)),
+        ] {
+            assert_eq!(highest(&points, from, to), expected, "{from} to {to}");
+        }
+        assert_eq!(highest::<u64>(&[], 0.0, 9.0), None);
+    }
+
+    #[test]
+    fn the_memory_of_processes_is_found_by_their_ids() {
+        let mut list = processes(&[(1, 10), (2, 20), (3, u64::MAX)]);
+        list.push(ProcessUse { pid: 4, used: None });
+        assert_eq!(sum_of(&list, &|pid| pid < 3), 30);
+        assert_eq!(sum_of(&list, &|pid| pid == 4), 0);
+        assert_eq!(sum_of(&list, &|_| true), u64::MAX);
+        assert_eq!(sum_of(&list, &|_| false), 0);
+        assert_eq!([1, 2, 4, 5].map(|pid| use_of(&list, pid)), [Some(10), Some(20), None, None]);
+        assert_eq!((signed(7), signed(u64::MAX)), (7, i64::MAX));
+    }
+
+    #[test]
+    fn memory_is_released_up_to_the_tolerance() {
+        let others: &[(u32, u64)] = &[(77, 3 * GIB)];
+        let worker: &[(u32, u64)] = &[(WORKER, CONTEXT)];
+        let none: &[(u32, u64)] = &[];
+        let tolerance = UNLOAD_TOLERANCE;
+        for (before, now, released) in [
+            ((BEFORE, Some(none)), (BEFORE, Some(none)), true),
+            ((BEFORE, Some(none)), (BEFORE + tolerance, Some(none)), true),
+            ((BEFORE, Some(none)), (BEFORE + tolerance + 1, Some(none)), false),
+            ((BEFORE, Some(none)), (0, Some(none)), true),
+            // a process that started in the meantime is not the worker
+            ((BEFORE, Some(none)), (BEFORE + 3 * GIB + tolerance, Some(others)), true),
+            ((BEFORE, Some(none)), (BEFORE + 3 * GIB + tolerance + 1, Some(others)), false),
+            // a process that ended hides no memory of the worker
+            ((BEFORE + 3 * GIB, Some(others)), (BEFORE + tolerance, Some(none)), true),
+            ((BEFORE + 3 * GIB, Some(others)), (BEFORE + tolerance + 1, Some(none)), false),
+            // the memory of the worker is not that of another process
+            ((BEFORE, Some(none)), (BEFORE + CONTEXT, Some(worker)), false),
+            // without lists, all memory counts
+            ((BEFORE, None), (BEFORE + 3 * GIB, Some(others)), false),
+            ((BEFORE, Some(none)), (BEFORE + 3 * GIB, None), false),
+            ((BEFORE, None), (BEFORE + tolerance, None), true),
+        ] {
+            let mut scenario = Scenario::new(&[]);
+            scenario.before = snapshot(before.0, before.1);
+            let now = snapshot(now.0, now.1);
+            assert_eq!(scenario.readings().is_released(&now), released, "{before:?} {now:?}");
+        }
+        let mut scenario = Scenario::new(&[(0.5, worker)]);
+        scenario.after = snapshot(BEFORE + CONTEXT, Some(worker));
+        assert_eq!(scenario.figures().after_unload, Some(BEFORE + CONTEXT), "still in use");
+    }
+
+    #[test]
+    fn marks_before_and_after_the_load_are_needed_for_an_exact_peak() {
+        let (marks, samples) = (PeakSource::HighWaterMark, PeakSource::Samples);
+        for (times, loaded_s, source) in [
+            (&[][..], Some(2.0), samples),
+            (&[][..], None, samples),
+            (&[1.0], Some(2.0), samples),
+            (&[2.0], Some(2.0), samples),
+            (&[1.0, 2.0], Some(2.0), samples),
+            (&[1.0, 2.1], Some(2.0), marks),
+            (&[2.0, 2.1], Some(2.0), marks),
+            (&[2.1], Some(2.0), samples),
+            (&[2.1, 3.0], Some(2.0), samples),
+            (&[1.0], None, marks),
+        ] {
+            let mut scenario = Scenario::new(&[]);
+            scenario.marks = times.iter().map(|t_s| mark(*t_s, [0, 0], [0, 0])).collect();
+            let readings = WorkerReadings { loaded_s, ..scenario.readings() };
+            assert_eq!(device_memory(&readings).0.peak_source, source, "{times:?} {loaded_s:?}");
+        }
+    }
+
+    #[test]
+    fn readings_at_the_end_of_the_load_belong_to_the_load() {
+        let at = |gib| CONTEXT + gib * GIB;
+        let mut scenario = Scenario::new(&[
+            (0.5, &[(WORKER, at(0))]),
+            (2.0, &[(WORKER, at(5))]),
+            (2.04, &[(WORKER, at(6))]),
+            (2.2, &[(WORKER, at(9))]),
+        ]);
+        scenario.log.longest_gap_s = 0.25;
+        let figures = scenario.figures();
+        assert_eq!((figures.peak_load, figures.peak), (at(5), at(9)));
+        assert_eq!(figures.after_load, at(6), "the next list shows the complete memory");
+        assert_eq!((figures.samples, figures.longest_gap_s), (4, Finite::new(0.25)));
+        let outside = [BEFORE + CONTEXT; 2];
+        scenario.marks = vec![
+            mark(1.0, [GIB, GIB], outside),
+            mark(2.0, [4 * GIB, 6 * GIB], outside),
+            mark(2.1, [3 * GIB, 12 * GIB], outside),
+        ];
+        let figures = scenario.figures();
+        assert_eq!((figures.peak_load, figures.peak), (at(6), at(12)));
+        assert_eq!(figures.after_load, at(4));
+        scenario.marks[1] = mark(2.0, [4 * GIB, 6 * GIB], [BEFORE + CONTEXT + GIB; 2]);
+        assert_eq!(scenario.figures().peak_load, at(7), "outside of the allocator");
+        // a mark can report more in use than its peak
+        scenario.marks.push(mark(3.0, [20 * GIB, 12 * GIB], outside));
+        assert_eq!(scenario.figures().peak, at(20));
+    }
+
+    #[test]
+    fn the_memory_of_an_ended_process_is_subtracted_for_the_delay_of_a_list() {
+        let mut scenario = Scenario::new(&[
+            (0.5, &[(77, 2 * GIB), (WORKER, CONTEXT)]),
+            (1.0, &[(WORKER, CONTEXT)]),
+        ]);
+        let outside = [BEFORE + CONTEXT + 2 * GIB; 2];
+        let marks = [0.9, 1.01, 1.04].map(|t_s| mark(t_s, [GIB, GIB], outside));
+        scenario.marks = marks.to_vec();
+        assert_eq!(scenario.figures().peak, CONTEXT + GIB, "not yet free");
+        scenario.marks.push(mark(1.2, [GIB, GIB], outside));
+        assert_eq!(scenario.figures().peak, CONTEXT + GIB, "between two marks");
+        scenario.marks.push(mark(1.3, [GIB, GIB], outside));
+        assert_eq!(scenario.figures().peak, CONTEXT + 3 * GIB, "memory of the worker");
+    }
+
+    #[test]
+    fn memory_without_an_owner_counts_above_its_limits() {
+        let limit = MAX_UNATTRIBUTED_BYTES;
+        for (points, reported) in [
+            (&[(1.0, limit), (9.0, limit)][..], None),
+            (&[(1.0, limit + 1), (9.0, limit + 1)], Some("537 MB")),
+            (&[(1.0, GIB), (1.5, GIB)], Some("1.07 GB")),
+            (&[(1.0, GIB), (1.49, GIB)], None),
+            // the smallest amount in the time
+            (&[(1.0, 3 * GIB), (1.25, 2 * GIB), (1.5, 4 * GIB)], Some("2.15 GB")),
+            (&[(1.0, 3 * GIB), (1.25, 4 * GIB), (1.5, 2 * GIB)], Some("2.15 GB")),
+            // the time starts again after the memory was free
+            (&[(1.0, GIB), (1.25, 0), (1.5, GIB), (1.75, GIB)], None),
+            (&[(1.0, GIB), (1.25, 0), (1.5, 2 * GIB), (2.0, 2 * GIB)], Some("2.15 GB")),
+        ] {
+            let mut scenario = Scenario::new(&[(0.5, &[(WORKER, CONTEXT)])]);
+            scenario.log.used =
+                points.iter().map(|(t_s, more)| (*t_s, BEFORE + CONTEXT + more)).collect();
+            let expected = reported
+                .map(|bytes| format!("no visible process owns {bytes} of the memory in use"));
+            assert_eq!(scenario.figures().attribution_problem, expected, "{points:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_list_gives_memory_its_owner() {
+        let at = |gib| CONTEXT + gib * GIB;
+        let rising: &[(f64, &[(u32, u64)])] =
+            &[(0.5, &[(WORKER, at(0))]), (1.04, &[(WORKER, at(2))]), (1.54, &[(WORKER, at(4))])];
+        let mut scenario = Scenario::new(rising);
+        scenario.log.used = vec![(1.0, BEFORE + at(2)), (1.5, BEFORE + at(4))];
+        assert_eq!(scenario.figures().attribution_problem, None);
+        let falling: &[(f64, &[(u32, u64)])] = &[
+            (0.5, &[(WORKER, at(2))]),
+            (0.98, &[(WORKER, at(0))]),
+            (1.2, &[(WORKER, at(2))]),
+            (1.48, &[(WORKER, at(0))]),
+        ];
+        let mut scenario = Scenario::new(falling);
+        scenario.log.used = vec![(1.0, BEFORE + at(2)), (1.5, BEFORE + at(2))];
+        assert_eq!(scenario.figures().attribution_problem, None);
+    }
+
+    #[test]
+    fn memory_after_the_end_of_a_listed_worker_is_not_judged() {
+        let mut scenario = Scenario::new(&[(0.5, &[]), (0.6, &[(WORKER, CONTEXT)]), (1.0, &[])]);
+        let used = |points: &[f64]| points.iter().map(|t_s| (*t_s, BEFORE + 3 * GIB)).collect();
+        scenario.log.used = used(&[1.0, 1.5, 9.0]);
+        assert_eq!(scenario.figures().attribution_problem, None);
+        scenario.log.used = used(&[0.5, 1.0]);
+        assert_eq!(scenario.figures().attribution_problem, None, "at the time of its end");
+        // before the first list with the worker, memory is judged
+        scenario.log.used = used(&[0.2, 0.9, 1.5]);
+        let reason = scenario.figures().attribution_problem;
+        assert!(reason.is_some_and(|reason| reason.contains("no visible process owns")));
+    }
+
+    #[test]
+    fn the_signs_of_another_process_have_limits() {
+        let unlisted = |before: u64, after: u64| {
+            let mut scenario = Scenario::new(&[]);
+            scenario.before = snapshot(before, None);
+            scenario.after = snapshot(after, None);
+            scenario
+        };
+        let is_problem = |scenario: &Scenario| scenario.figures().attribution_problem.is_some();
+        assert!(!is_problem(&unlisted(GIB, GIB - UNLOAD_TOLERANCE)));
+        assert!(is_problem(&unlisted(GIB, GIB - UNLOAD_TOLERANCE - 1)));
+        let with_outside = |outside: u64, baseline| {
+            let mut scenario = unlisted(BEFORE, BEFORE);
+            scenario.marks = vec![mark(1.0, [GIB, GIB], [BEFORE + outside; 2])];
+            scenario.baseline = baseline;
+            scenario
+        };
+        let highest = CONTEXT + MAX_UNATTRIBUTED_BYTES;
+        assert!(!is_problem(&with_outside(highest, Some(CONTEXT))));
+        assert!(is_problem(&with_outside(highest + 1, Some(CONTEXT))));
+        assert!(!is_problem(&with_outside(highest + 1, None)), "the baseline is not known");
+    }
+
+    #[test]
+    fn the_driver_may_omit_the_memory_of_the_worker() {
+        let mut scenario = Scenario::new(&[]);
+        scenario.log.used = vec![(1.0, BEFORE + CONTEXT)];
+        scenario.log.processes = vec![(0.5, vec![ProcessUse { pid: WORKER, used: None }])];
+        let figures = scenario.figures();
+        assert_eq!((figures.peak, figures.per_process), (CONTEXT, false));
+        assert_eq!(figures.attribution_problem, None);
+    }
+
+    #[test]
+    fn only_processes_that_grew_and_are_not_the_worker_are_foreign() {
+        // 5 existed and grew, 6 existed and shrank, 77 started
+        let mut scenario =
+            Scenario::new(&[(0.5, &[(5, 3 * GIB), (6, GIB), (77, GIB), (WORKER, CONTEXT)])]);
+        scenario.before = snapshot(BEFORE + 4 * GIB, Some(&[(5, 2 * GIB), (6, 2 * GIB)]));
+        scenario.log.names = BTreeMap::from([(5, "five".into()), (77, "new".into())]);
+        let figures = scenario.figures();
+        let foreign =
+            |pid, name: &str, bytes| ForeignProcess { pid, name: Some(name.into()), bytes };
+        assert_eq!(figures.foreign_processes, [foreign(5, "five", GIB), foreign(77, "new", GIB)]);
+        assert_eq!(figures.foreign_peak, 5 * GIB);
+        // without the worker in the lists, 77 may be the worker, and names are of another namespace
+        let mut hidden = Scenario::new(&[(0.5, &[(5, 3 * GIB), (77, GIB)])]);
+        hidden.before = snapshot(BEFORE + 2 * GIB, Some(&[(5, 2 * GIB)]));
+        hidden.log.names = scenario.log.names;
+        hidden.after = hidden.before.clone();
+        let figures = hidden.figures();
+        assert_eq!(figures.attribution_problem, None, "only one process started");
+        let unnamed = ForeignProcess { pid: 5, name: None, bytes: GIB };
+        assert_eq!(figures.foreign_processes, [unnamed]);
+        assert_eq!((figures.foreign_peak, figures.peak), (3 * GIB, GIB));
+        // the worker itself, still listed after its end, is not foreign
+        let mut still_listed = Scenario::new(&[(0.5, &[(WORKER, CONTEXT)])]);
+        still_listed.after = snapshot(BEFORE + CONTEXT, Some(&[(WORKER, CONTEXT)]));
+        assert_eq!(still_listed.figures().foreign_processes, []);
     }
 }

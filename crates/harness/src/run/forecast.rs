@@ -14,6 +14,8 @@ pub(super) struct Forecast<'a> {
     pub(super) job: &'a ModelJob,
     /// The limits that decide whether the load is admitted.
     pub(super) admission: &'a Admission,
+    /// The number of cores that the worker may use.
+    pub(super) cores: u64,
     /// The requested devices.
     pub(super) devices: &'a [Device],
     /// The GPUs among `devices`, with their memory in use before the start.
@@ -52,7 +54,7 @@ impl Forecast<'_> {
     /// Returns the prediction (`None` until the config is known), with the baselines of the devices
     /// if all of them are known.
     pub(super) fn prediction(&self) -> Option<Prediction> {
-        let prediction = predict(self.spec.as_ref()?);
+        let prediction = predict(self.spec.as_ref()?).with_cores(self.cores);
         let Some(capacities) = self.known_rooms() else {
             return Some(prediction);
         };

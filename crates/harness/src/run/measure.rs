@@ -209,6 +209,7 @@ fn run_worker(
     let mut forecast = Forecast {
         job,
         admission: &admission,
+        cores: run.host.cores,
         devices,
         gpus: &gpus,
         limit: run.settings.vram_limit,

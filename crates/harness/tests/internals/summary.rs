@@ -193,6 +193,7 @@ fn gpu_measurement() -> Measurement {
         device_baseline: Some(500_000_000),
         host_peak: 500_000_000,
         device_peak: 41_000_000_000,
+        thread_buffers: Some(96_000_000),
         disk: 141_000_000_000,
     });
     measurement
