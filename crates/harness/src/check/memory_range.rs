@@ -572,8 +572,11 @@ mod tests {
             };
             let verdict = verdict_within(&measurement, MemoryBounds { vram, ram: loose });
             assert_eq!(verdict.status, Status::Failed, "{verdict:?}");
-            let message = verdict.message.unwrap_or_default();
-            assert!(message.contains("was not measured"), "{message}");
+            let message = match requested.or(reported) {
+                Some(_) => "the memory of cuda:0 was not measured",
+                None => "device memory was not measured: the prediction contains device memory",
+            };
+            assert_eq!(verdict.message.as_deref(), Some(message));
         }
         // one of two GPUs was not measured
         let two = vec![Device::Cuda(0), Device::Cuda(1)];

@@ -846,7 +846,7 @@ mod tests {
         assert_eq!(scenario.figures().peak_load, at(7), "outside of the allocator");
         // a mark can report more in use than its peak
         scenario.marks.push(mark(3.0, [20 * GIB, 12 * GIB], outside));
-        assert_eq!(scenario.figures().peak, at(20));
+        assert_eq!(scenario.figures().peak, at(21));
     }
 
     #[test]
