@@ -323,7 +323,7 @@ fn json_as_python_writes_it_is_read() {
 fn a_negative_stop_token_means_that_there_is_none() {
     for (config, generation, expected) in [
         (json!(-1), json!(-1), vec![]),
-        (json!([497, -1]), json!(null), vec![497]),
+        (json!([497, -1]), json!(null), vec![497]), // no generation config
         (json!(-1), json!(505), vec![505]),
     ] {
         let dir = copy_model(&tiny());
@@ -331,8 +331,11 @@ fn a_negative_stop_token_means_that_there_is_none() {
         let mut value: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         value["eos_token_id"] = config;
         fs::write(path, value.to_string()).unwrap();
-        let generation = json!({ "eos_token_id": generation }).to_string();
-        fs::write(dir.path().join("generation_config.json"), generation).unwrap();
+        let path = dir.path().join("generation_config.json");
+        match generation {
+            Value::Null => fs::remove_file(path).unwrap(),
+            ids => fs::write(path, json!({ "eos_token_id": ids }).to_string()).unwrap(),
+        }
         assert_eq!(loaded(&request(dir.path(), Scheme::None)).stop_tokens(), expected);
     }
 }

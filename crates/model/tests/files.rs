@@ -83,6 +83,8 @@ fn a_symlink_without_its_target_is_named() {
     }
     let map = r#"{"weight_map": {"a": "model-00001-of-00001.safetensors"}}"#;
     fs::write(dir.path().join(INDEX), map).unwrap();
+    // a single file would take precedence over the index
+    fs::remove_file(dir.path().join("model.safetensors")).unwrap();
     refused(dir.path(), "model-00001-of-00001.safetensors");
     let link = dir.path().join("link.gguf");
     symlink("absent.gguf", &link).unwrap();

@@ -86,7 +86,8 @@ fn a_thousand_mutations_of_a_generation_config() {
             Value::Array(ids) => ids.iter().filter_map(Value::as_u64).collect(),
             id => id.as_u64().into_iter().collect(),
         };
-        let mut expected: Vec<u64> = written.into_iter().chain([1, 2]).collect();
+        // the ids of the config, 1 and 2, are not used
+        let mut expected: Vec<u64> = written;
         expected.sort_unstable();
         expected.dedup();
         let found: Vec<u64> = model.stop_tokens().iter().map(|id| u64::from(*id)).collect();
