@@ -134,6 +134,81 @@ fn a_filter_that_matches_no_test_warns_locally_and_fails_in_ci() {
 }
 
 #[test]
+fn a_filter_that_can_only_be_meant_for_models_fails_without_cases() {
+    // the arguments, the exit code, a part of standard error
+    let rows: [(&[&str], i32, &str); 10] = [
+        (&["some_unit_test"], 0, "warning: no model or case matches \"some_unit_test\""),
+        (&["tiny-lama"], 0, "the nearest ids are tiny-llama"),
+        (&["some_unit_test", "--ignored"], 101, "error: no model or case matches"),
+        (&["tiny-lama", "--include-ignored"], 101, "the nearest ids are tiny-llama"),
+        (&["tiny-llama", "--exact"], 101, "for example tiny-llama::load"),
+        (&["tiny-llama::loda"], 101, "use one of tiny-llama::load, tiny-llama::time_budget"),
+        (&["Qwen/Qwen2.5-Omni-8B"], 101, "the nearest ids are qwen2.5-omni-7b"),
+        (&["tiny-llama@q3_k"], 101, "the nearest ids are tiny-llama"),
+        (&["tiny-llama", "--ignored"], 101, "error: all 5 cases that \"tiny-llama\" selects"),
+        (&["tiny-llama@q8_0::load", "tiny-llama@q3_k"], 101, "matches \"tiny-llama@q3_k\""),
+    ];
+    for (arguments, code, expected) in rows {
+        let ended = Run::bundled().args(arguments).run();
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.output());
+        assert!(ended.stderr.contains(expected), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.report.is_none(), "{arguments:?}: a run without cases writes no report");
+        let summary = "0 passed; 0 failed; 0 ignored; 0 measured; 52 filtered out";
+        assert_eq!(ended.stdout.contains(summary), code == 0, "{}", ended.output());
+    }
+}
+
+#[test]
+fn several_filters_select_their_union() {
+    let ended = Run::bundled()
+        .args(&["tiny-llama@q8_0::load", "some_unit_test", "tiny-llama@q4_k::load"])
+        .run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    assert!(ended.stdout.contains("2 passed; 0 failed; 0 ignored"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("warning: no model or case matches"), "{}", ended.stderr);
+    let filter = ended.report.expect("a report").run.filter;
+    let expected = "tiny-llama@q8_0::load some_unit_test tiny-llama@q4_k::load";
+    assert_eq!(filter.as_deref(), Some(expected));
+}
+
+#[test]
+fn the_flags_of_the_test_runner_of_rust_are_accepted() {
+    let case = "tiny-llama@q8_0::load";
+    let line = "test tiny-llama@q8_0::load ... ok\n";
+    // the arguments, a part of standard output
+    let rows: [(&[&str], &str); 9] = [
+        (&[case, "--no-capture"], line),
+        (&[case, "--nocapture", "--exact"], line),
+        (&[case, "--test-threads=1", "--color=never"], line),
+        (&["--test-threads", "8", case, "--format=pretty"], line),
+        (&[case, "--color", "always"], "\u{1b}["),
+        (&[case, "-q"], "\n.\n"),
+        (&[case, "--quiet", "--format", "terse"], "\n.\n"),
+        (&[case, "--format", "json", "-Z", "unstable-options"], "\"passed\": 1"),
+        (&["tiny-llama@q8_0", "--skip", "ge", "--skip=quant"], "1 passed"),
+    ];
+    for (arguments, expected) in rows {
+        let ended = Run::bundled().args(arguments).run();
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.output());
+        assert!(ended.stdout.contains(expected), "{arguments:?}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_an_error_with_the_nearest_flag() {
+    for (flag, hint) in [
+        ("--no-cap", "hint: use --no-capture, which is the nearest flag"),
+        ("--include_ignored", "hint: use --include-ignored, which is the nearest flag"),
+        ("-x", "hint: run with `--help` to list the flags"),
+    ] {
+        let ended = Run::bundled().arg(flag).run();
+        assert_eq!(ended.code, Some(2), "{}", ended.output());
+        let expected = format!("error: the flag \"{flag}\" is unknown\n{hint}\n");
+        assert_eq!(ended.stderr, expected);
+    }
+}
+
+#[test]
 fn ids_equal_to_names_of_the_store_are_valid() {
     for id in ["measuring", "run", "report"] {
         let ended = Run::manifest(&entry(id, &fixture("tiny/llama"), "q8_0", "")).run();

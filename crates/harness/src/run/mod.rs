@@ -2,6 +2,7 @@
 
 mod exit;
 mod forecast;
+mod idle;
 mod main;
 mod measure;
 mod prefetch;
