@@ -3,7 +3,7 @@
 use crate::common::{Run, entry, fixture, program};
 use modelgate_harness::check::{Check, Status};
 use modelgate_harness::measurement::Outcome;
-use modelgate_protocol::FailureKind;
+use modelgate_protocol::{Device, FailureKind};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -276,6 +276,44 @@ fn without_a_gpu_the_primary_models_fail_with_a_reason() {
     }
     let first = ended.summary.as_deref().and_then(|summary| summary.lines().next());
     assert!(first.is_some_and(|line| line.contains("5 of 11 models validated")), "{first:?}");
+}
+
+#[test]
+fn without_a_gpu_the_report_has_the_reason_for_the_cpu() {
+    // the empty list hides the GPUs of a host that has some
+    let on_host_without_gpu =
+        |run: Run| run.env_remove("MODELGATE_DEVICE").env("CUDA_VISIBLE_DEVICES", "");
+    let models = entry("tiny", &fixture("tiny/llama"), "q8_0", "");
+    let ended = on_host_without_gpu(Run::manifest(&models)).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    let host = &ended.report.as_ref().expect("a report").host;
+    let no_gpu = host.no_gpu_reason.as_deref().unwrap_or("CUDA_VISIBLE_DEVICES=\"\" shows 0");
+    assert!(host.memory_bytes_per_s.is_some_and(|rate| rate > 0), "{host:?}");
+    let measurement = &ended.model("tiny").measurement;
+    assert_eq!(measurement.requested_devices, [Device::Cpu]);
+    let reason = measurement.device_reason.as_deref().expect("a reason");
+    assert!(reason.starts_with(no_gpu), "expected {no_gpu:?} in {reason}");
+    // 2,623,744 weights in 8.5 bits; the embedding is not the output matrix
+    assert!(reason.contains("the predicted rate on the CPU is"), "{reason}");
+    assert!(reason.contains("MB of weights for each token"), "{reason}");
+    let summary = ended.summary.as_deref().expect("a summary");
+    assert!(summary.contains(&format!("Device: cpu ({reason}).")), "{summary}");
+
+    let models = "[[model]]\nid = \"large\"\nrepo = \"meta-llama/Llama-3.1-70B-Instruct\"\n\
+                  quantization = \"q4_k\"\nexpect.vram = { max = \"60GB\" }\nsynthetic = true\n";
+    let ended = on_host_without_gpu(Run::manifest(models)).arg("--include-ignored").run();
+    for id in ["large", "large@synthetic"] {
+        let measurement = &ended.model(id).measurement;
+        let failure = measurement.failure.as_ref().expect("a failure");
+        assert_eq!(failure.kind, FailureKind::DeviceNotFound, "{failure}");
+        assert!(failure.message.contains("the manifest sets expect.vram"), "{failure}");
+        assert!(failure.hint.contains("remove `expect.vram`"), "{failure:?}");
+        assert_eq!(
+            (&measurement.requested_devices[..], &measurement.device_reason),
+            (&[][..], &None)
+        );
+        ended.assert_only_fails(id, Check::Load, Status::Blocked);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod forecast;
 mod idle;
 mod main;
 mod measure;
+mod placement;
 mod prefetch;
 mod session;
 
