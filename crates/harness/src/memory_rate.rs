@@ -6,26 +6,26 @@ use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
 /// The bytes that are copied in one pass, if the caches are smaller.
-const MIN_BUFFER: u64 = 64 << 20;
+const MIN_BUFFER: u64 = 32 << 20;
 /// The maximum number of bytes that are copied in one pass.
 const MAX_BUFFER: u64 = 1 << 30;
-/// The number of passes. The first ones bring the processor to its clock rate.
-const PASSES: u64 = 4;
+/// The number of passes.
+const PASSES: u64 = 3;
 
 /// Measures the bandwidth of the host memory in bytes per second, with `threads` threads that copy.
 /// `ram_bytes` is the memory of the host; 0 if it is unknown. `None` if no thread can be started.
 ///
 /// A measurement is used instead of a constant, because hosts differ by a factor of 50: from a
 /// virtual machine with 10 GB/s to a server with 24 memory channels, and the number of channels is
-/// not readable without the rights of root. The value is conservative: a copy transfers each byte
-/// three times (read, read for ownership, write), and two of them are counted. The buffers are twice
-/// as large as the last-level caches, because a copy inside the caches would be several times as
-/// fast; together they take at most a sixteenth of the memory. The time is about 10 ms, and up to
-/// 100 ms with caches of hundreds of MB.
+/// not readable without the rights of root. The value is conservative: a copy transfers each byte up
+/// to three times (read, read for ownership, write), and two of them are counted. Source and target
+/// are together twice as large as the last-level caches, because a copy inside the caches would be
+/// several times as fast; they take at most a sixteenth of the memory. The time is about 50 ms,
+/// most of it for new pages.
 pub(crate) fn memory_rate(threads: u64, ram_bytes: u64) -> Option<u64> {
     let threads = threads.max(1);
     let most = if ram_bytes == 0 { MAX_BUFFER } else { MAX_BUFFER.min(ram_bytes / 32) };
-    let buffer = MIN_BUFFER.max(last_level_caches().saturating_mul(2)).min(most);
+    let buffer = MIN_BUFFER.max(last_level_caches()).min(most);
     let share = usize::try_from(buffer / threads).ok()?.max(4096);
     let (ready, start) = (AtomicUsize::new(0), AtomicBool::new(false));
     let copy = || {
@@ -35,14 +35,12 @@ pub(crate) fn memory_rate(threads: u64, ram_bytes: u64) -> Option<u64> {
         while !start.load(Ordering::Acquire) {
             thread::yield_now();
         }
-        let mut fastest = Duration::MAX;
+        let started = Instant::now();
         for _ in 0..PASSES {
-            let started = Instant::now();
             target.copy_from_slice(&source);
             std::hint::black_box(&mut target);
-            fastest = fastest.min(started.elapsed());
         }
-        fastest
+        started.elapsed()
     };
     let times: Vec<Duration> = thread::scope(|scope| {
         let spawn = |_| Builder::new().spawn_scoped(scope, copy).ok();
@@ -54,7 +52,7 @@ pub(crate) fn memory_rate(threads: u64, ram_bytes: u64) -> Option<u64> {
         started.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let slowest = times.iter().max()?.as_secs_f64();
-    let bytes = 2.0 * share as f64 * times.len() as f64;
+    let bytes = (2 * PASSES) as f64 * share as f64 * times.len() as f64;
     (slowest > 0.0).then_some((bytes / slowest) as u64)
 }
 

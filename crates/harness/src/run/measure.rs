@@ -2,7 +2,7 @@
 //! returns a value, and the measurement consists of the values of the completed steps.
 
 use super::forecast::Forecast;
-use super::placement::{Placement, Placing};
+use super::placement::{ChosenGpuError, Placement, Placing};
 use crate::acquire::{self, AcquireError, AcquireOptions, OpenedModel, ReadyModel, read_config};
 use crate::admission::{Admission, DeviceCapacity, LoadSpec, Refusal, predict};
 use crate::host::Host;
@@ -172,13 +172,29 @@ fn prepare(
     if let Some(spec) = &spec {
         admission.admit(spec, &unused_rooms(&assigned, settings.vram_limit))?;
     }
-    let built = run.workers.for_gpus(&assigned)?;
-    if !assigned.is_empty() {
-        let engine = engine_of(&built, &settings.worker.variables, run.interrupt)?;
-        nvidia::check_worker(&engine, &built.program, &assigned)?;
-    }
+    let could_use_cpu = job.named_devices().is_none()
+        && settings.device.is_none()
+        && job.spec.expect.memory.vram.is_none()
+        && !assigned.is_empty();
+    let built = find_worker(run, &assigned).map_err(|error| match could_use_cpu {
+        true => ChosenGpuError(error).into(),
+        false => error,
+    })?;
     let text = job.text.clone()?.map(|text| text.text);
     Ok(Prepared { devices, built, assigned, admission, text })
+}
+
+/// Finds the worker for the GPUs of a model, and checks that it supports them.
+fn find_worker(
+    run: &RunContext<'_>,
+    assigned: &[Assigned],
+) -> Result<BuiltWorker, BoxedReportable> {
+    let built = run.workers.for_gpus(assigned)?;
+    if !assigned.is_empty() {
+        let engine = engine_of(&built, &run.settings.worker.variables, run.interrupt)?;
+        nvidia::check_worker(&engine, &built.program, assigned)?;
+    }
+    Ok(built)
 }
 
 /// Runs the worker, while no other run measures on its GPUs.

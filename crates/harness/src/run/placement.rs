@@ -10,9 +10,12 @@ use crate::host::Host;
 use crate::measurement::Headers;
 use crate::nvidia::{self, Assigned};
 use crate::plan::ModelJob;
+use crate::reportable::{BoxedReportable, Reportable};
 use crate::settings::Settings;
 use modelgate_model::{Config, role};
-use modelgate_protocol::{Device, Role};
+use modelgate_protocol::{Device, FailureKind, Role, Stage};
+use std::error::Error;
+use std::fmt;
 
 /// The devices of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +107,33 @@ impl Placing<'_> {
 impl Placement {
     fn of(chosen: ChosenDevice) -> Placement {
         Placement { devices: vec![chosen.device], reason: Some(chosen.reason) }
+    }
+}
+
+/// An error of the worker for a GPU that was chosen because of the size of a model. The manifest does
+/// not require this GPU, so that the hint also names the CPU.
+#[derive(Debug)]
+pub(super) struct ChosenGpuError(pub(super) BoxedReportable);
+
+impl fmt::Display for ChosenGpuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for ChosenGpuError {}
+
+impl Reportable for ChosenGpuError {
+    fn stage(&self) -> Stage {
+        self.0.stage()
+    }
+
+    fn kind(&self) -> FailureKind {
+        self.0.kind()
+    }
+
+    fn hint(&self) -> String {
+        format!("{}; or set `device = \"cpu\"` to load the model on the CPU", self.0.hint())
     }
 }
 

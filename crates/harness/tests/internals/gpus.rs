@@ -487,6 +487,24 @@ fn a_model_without_a_device_is_placed_on_a_gpu_on_which_it_fits() {
 }
 
 #[test]
+fn without_a_worker_for_a_chosen_gpu_the_hint_names_the_cpu() {
+    let mut scene = Scene::passing();
+    scene.host.gpus[0].compute_capability = "8.0".into();
+    scene.manifest.models[0].expect.memory.vram = None;
+    let cpu = "set `device = \"cpu\"`";
+    for (device, names_cpu) in
+        [(DeviceChoice::Auto, true), (DeviceChoice::Listed(vec![Device::Cuda(0)]), false)]
+    {
+        scene.manifest.models[0].device = device;
+        let measurement = scene.measure();
+        let parts = ["was built for compute capability 9.0"];
+        assert_refused(&measurement, FailureKind::DeviceMismatch, &parts);
+        let hint = &measurement.failure.as_ref().expect("a failure").hint;
+        assert_eq!(hint.contains(cpu), names_cpu, "{hint}");
+    }
+}
+
+#[test]
 fn a_model_without_a_device_fails_if_the_gpu_on_which_it_fits_is_busy() {
     let mut scene = Scene::passing();
     scene.manifest.models[0].device = DeviceChoice::Auto;
