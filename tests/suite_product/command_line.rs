@@ -293,9 +293,9 @@ fn without_a_gpu_the_report_has_the_reason_for_the_cpu() {
     assert_eq!(measurement.requested_devices, [Device::Cpu]);
     let reason = measurement.device_reason.as_deref().expect("a reason");
     assert!(reason.starts_with(no_gpu), "expected {no_gpu:?} in {reason}");
-    // 2,623,744 weights in 8.5 bits; the embedding is not the output matrix
     assert!(reason.contains("the predicted rate on the CPU is"), "{reason}");
-    assert!(reason.contains("MB of weights for each token"), "{reason}");
+    // 2,490,368 weights of matrices in 8.5 bits, and 2,304 of norms in f32
+    assert!(reason.contains("2.66 MB of weights for each token"), "{reason}");
     let summary = ended.summary.as_deref().expect("a summary");
     assert!(summary.contains(&format!("Device: cpu ({reason}).")), "{summary}");
 

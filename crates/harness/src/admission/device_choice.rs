@@ -9,7 +9,8 @@ use modelgate_model::{float_dtype, residence, tensors};
 use modelgate_protocol::{DType, Device, FailureKind, Role};
 
 /// The minimum predicted rate at which a model is placed on the CPU without being asked to, in
-/// tokens per second. Below it, the answers and the perplexity of the checks take hours.
+/// tokens per second. Below it, the answers to the two built-in questions, of at most 64 tokens each,
+/// take more than two minutes.
 const MIN_TOKENS_PER_S: f64 = 1.0;
 
 /// The device memory in bytes that a worker uses before its first weight, with the CUDA context, the
@@ -68,9 +69,9 @@ pub fn named_device(offer: &DeviceOffer) -> Option<ChosenDevice> {
     Some(ChosenDevice { device, reason: format!("{DEVICE} is {device}") })
 }
 
-/// Chooses the device of a model. The order: the device of the environment; the GPU with the most memory, if the model fits on it
-/// when no other process uses it; the CPU, if it is fast enough and the manifest expects no device
-/// memory.
+/// Chooses the device of a model. The order: the device of the environment; the GPU with the most
+/// memory, if the model fits on it when no other process uses it; the CPU, if it is fast enough and
+/// the manifest expects no device memory.
 ///
 /// # Errors
 /// No device is suitable, with the arithmetic.
