@@ -18,6 +18,7 @@
 use clap::{Parser, Subcommand};
 use modelgate_harness::run::{PrefetchOptions, prefetch, run};
 use modelgate_harness::settings::Environment;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Says whether language models load and work on this host.
@@ -31,10 +32,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Validate models: the same as `cargo test --release --test models`, with the same arguments.
+    #[command(disable_help_flag = true)]
     Run {
-        /// A filter, and arguments of the test runner such as --include-ignored and --list.
+        /// Filters, and flags of the test runner; `modelgate run --help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
+        arguments: Vec<OsString>,
     },
     /// Fetch the files of models into the Hugging Face cache, verified, and run none.
     Prefetch {
@@ -49,11 +51,7 @@ enum Command {
 fn main() -> ExitCode {
     let environment = Environment::from_process();
     match Arguments::parse().command {
-        Command::Run { arguments } => {
-            let program = std::iter::once("modelgate run".to_owned());
-            let arguments = libtest_mimic::Arguments::from_iter(program.chain(arguments));
-            run(&arguments, &environment)
-        }
+        Command::Run { arguments } => run(arguments, &environment),
         Command::Prefetch { filters, verify } => {
             prefetch(&PrefetchOptions { filters, verify }, &environment)
         }

@@ -30,8 +30,8 @@ fn main() -> ExitCode {
         trial("both_list_the_same_cases", both_list_the_same_cases),
         trial("both_report_the_same_results", both_report_the_same_results),
         trial(
-            "both_reject_a_wrong_command_line_with_the_same_exit_code",
-            both_reject_a_wrong_command_line_with_the_same_exit_code,
+            "both_answer_a_command_line_without_cases_in_the_same_way",
+            both_answer_a_command_line_without_cases_in_the_same_way,
         ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -93,10 +93,20 @@ fn stable_report(ended: &FinishedRun) -> serde_json::Value {
     report
 }
 
-fn both_reject_a_wrong_command_line_with_the_same_exit_code() {
-    for (arguments, code) in [(&["--no-such-flag"][..], 2), (&["llama-3.1-70b-instruct"], 101)] {
+fn both_answer_a_command_line_without_cases_in_the_same_way() {
+    for (arguments, code) in [
+        (&["--no-cap"][..], 2),
+        (&["--test-threads=0"], 2),
+        (&["llama-3.1-70b-instruct"], 101),
+        (&["tiny-lama::load"], 101),
+        (&["tiny-lama", "--exact"], 101),
+        (&["tiny-lama", "no-such"], 0),
+        (&["--help"], 0),
+    ] {
         let [target, command] = run_both(|run| run.args(arguments));
         assert_eq!((target.code, command.code), (Some(code), Some(code)), "{}", target.output());
+        assert_eq!(target.stderr, command.stderr, "{arguments:?}");
+        assert_eq!(target.stdout.is_empty(), command.stdout.is_empty(), "{arguments:?}");
     }
     let [target, command] = run_both(|run| run.env("MODELGATE_DEVICE", "gpu"));
     assert_eq!((target.code, target.stderr), (command.code, command.stderr));

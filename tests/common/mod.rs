@@ -77,6 +77,8 @@ impl Run {
         std::fs::create_dir(folder.path().join("tmp")).expect("a folder");
         command
             .env_remove("CI")
+            // the tests need no GPU, and behave the same on a host with one
+            .env("MODELGATE_DEVICE", "cpu")
             .env("HF_HOME", folder.path().join("hf"))
             .env("HF_HUB_OFFLINE", "1")
             .env("TMPDIR", folder.path().join("tmp"))

@@ -102,6 +102,16 @@ fn cases() -> Vec<DefectCase> {
         ),
         case("unknown device", "path = \"x\"\ndevice = \"gpu\"\n", ":6:10:", &["\"gpu\"", "cuda"]),
         case("no device", "path = \"x\"\ndevice = []\n", ":6:10:", &["empty list"]),
+        case(
+            "several devices",
+            "path = \"x\"\ndevice = [\"cuda:0\", \"cpu\"]\n",
+            ":6:10:",
+            &[
+                "device lists 2 devices, expected one: placement over several devices is not \
+                 supported yet",
+                "list one device",
+            ],
+        ),
         case("a context of 0 tokens", "path = \"x\"\ncontext = 0\n", ":6:11:", &["context is 0"]),
         case(
             "a synthetic variant with unknown shapes",

@@ -3,7 +3,7 @@
 use crate::common::{Run, entry, fixture, program};
 use modelgate_harness::check::{Check, Status};
 use modelgate_harness::measurement::Outcome;
-use modelgate_protocol::FailureKind;
+use modelgate_protocol::{Device, FailureKind};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -134,6 +134,81 @@ fn a_filter_that_matches_no_test_warns_locally_and_fails_in_ci() {
 }
 
 #[test]
+fn a_filter_that_can_only_be_meant_for_models_fails_without_cases() {
+    // the arguments, the exit code, a part of standard error
+    let rows: [(&[&str], i32, &str); 10] = [
+        (&["some_unit_test"], 0, "warning: no model or case matches \"some_unit_test\""),
+        (&["tiny-lama"], 0, "the nearest ids are tiny-llama"),
+        (&["some_unit_test", "--ignored"], 101, "error: no model or case matches"),
+        (&["tiny-lama", "--include-ignored"], 101, "the nearest ids are tiny-llama"),
+        (&["tiny-llama", "--exact"], 101, "for example tiny-llama::load"),
+        (&["tiny-llama::loda"], 101, "use one of tiny-llama::load, tiny-llama::time_budget"),
+        (&["Qwen/Qwen2.5-Omni-8B"], 101, "the nearest ids are qwen2.5-omni-7b"),
+        (&["tiny-llama@q3_k"], 101, "the nearest ids are tiny-llama"),
+        (&["tiny-llama", "--ignored"], 101, "error: all 5 cases that \"tiny-llama\" selects"),
+        (&["tiny-llama@q8_0::load", "tiny-llama@q3_k"], 101, "matches \"tiny-llama@q3_k\""),
+    ];
+    for (arguments, code, expected) in rows {
+        let ended = Run::bundled().args(arguments).run();
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.output());
+        assert!(ended.stderr.contains(expected), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.report.is_none(), "{arguments:?}: a run without cases writes no report");
+        let summary = "0 passed; 0 failed; 0 ignored; 0 measured; 52 filtered out";
+        assert_eq!(ended.stdout.contains(summary), code == 0, "{}", ended.output());
+    }
+}
+
+#[test]
+fn several_filters_select_their_union() {
+    let ended = Run::bundled()
+        .args(&["tiny-llama@q8_0::load", "some_unit_test", "tiny-llama@q4_k::load"])
+        .run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    assert!(ended.stdout.contains("2 passed; 0 failed; 0 ignored"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("warning: no model or case matches"), "{}", ended.stderr);
+    let filter = ended.report.expect("a report").run.filter;
+    let expected = "tiny-llama@q8_0::load some_unit_test tiny-llama@q4_k::load";
+    assert_eq!(filter.as_deref(), Some(expected));
+}
+
+#[test]
+fn the_flags_of_the_test_runner_of_rust_are_accepted() {
+    let case = "tiny-llama@q8_0::load";
+    let line = "test tiny-llama@q8_0::load ... ok\n";
+    // the arguments, a part of standard output
+    let rows: [(&[&str], &str); 9] = [
+        (&[case, "--no-capture"], line),
+        (&[case, "--nocapture", "--exact"], line),
+        (&[case, "--test-threads=1", "--color=never"], line),
+        (&["--test-threads", "8", case, "--format=pretty"], line),
+        (&[case, "--color", "always"], "\u{1b}["),
+        (&[case, "-q"], "\n.\n"),
+        (&[case, "--quiet", "--format", "terse"], "\n.\n"),
+        (&[case, "--format", "json", "-Z", "unstable-options"], "\"passed\": 1"),
+        (&["tiny-llama@q8_0", "--skip", "ge", "--skip=quant"], "1 passed"),
+    ];
+    for (arguments, expected) in rows {
+        let ended = Run::bundled().args(arguments).run();
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.output());
+        assert!(ended.stdout.contains(expected), "{arguments:?}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_an_error_with_the_nearest_flag() {
+    for (flag, hint) in [
+        ("--no-cap", "hint: use --no-capture, which is the nearest flag"),
+        ("--include_ignored", "hint: use --include-ignored, which is the nearest flag"),
+        ("-x", "hint: run with `--help` to list the flags"),
+    ] {
+        let ended = Run::bundled().arg(flag).run();
+        assert_eq!(ended.code, Some(2), "{}", ended.output());
+        let expected = format!("error: the flag \"{flag}\" is unknown\n{hint}\n");
+        assert_eq!(ended.stderr, expected);
+    }
+}
+
+#[test]
 fn ids_equal_to_names_of_the_store_are_valid() {
     for id in ["measuring", "run", "report"] {
         let ended = Run::manifest(&entry(id, &fixture("tiny/llama"), "q8_0", "")).run();
@@ -201,6 +276,44 @@ fn without_a_gpu_the_primary_models_fail_with_a_reason() {
     }
     let first = ended.summary.as_deref().and_then(|summary| summary.lines().next());
     assert!(first.is_some_and(|line| line.contains("5 of 11 models validated")), "{first:?}");
+}
+
+#[test]
+fn without_a_gpu_the_report_has_the_reason_for_the_cpu() {
+    // the empty list hides the GPUs of a host that has some
+    let on_host_without_gpu =
+        |run: Run| run.env_remove("MODELGATE_DEVICE").env("CUDA_VISIBLE_DEVICES", "");
+    let models = entry("tiny", &fixture("tiny/llama"), "q8_0", "");
+    let ended = on_host_without_gpu(Run::manifest(&models)).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.output());
+    let host = &ended.report.as_ref().expect("a report").host;
+    let no_gpu = host.no_gpu_reason.as_deref().unwrap_or("CUDA_VISIBLE_DEVICES=\"\" shows 0");
+    assert!(host.memory_bytes_per_s.is_some_and(|rate| rate > 0), "{host:?}");
+    let measurement = &ended.model("tiny").measurement;
+    assert_eq!(measurement.requested_devices, [Device::Cpu]);
+    let reason = measurement.device_reason.as_deref().expect("a reason");
+    assert!(reason.starts_with(no_gpu), "expected {no_gpu:?} in {reason}");
+    assert!(reason.contains("the predicted rate on the CPU is"), "{reason}");
+    // 2,490,368 weights of matrices in 8.5 bits, and 2,304 of norms in f32
+    assert!(reason.contains("2.66 MB of weights for each token"), "{reason}");
+    let summary = ended.summary.as_deref().expect("a summary");
+    assert!(summary.contains(&format!("Device: cpu ({reason}).")), "{summary}");
+
+    let models = "[[model]]\nid = \"large\"\nrepo = \"meta-llama/Llama-3.1-70B-Instruct\"\n\
+                  quantization = \"q4_k\"\nexpect.vram = { max = \"60GB\" }\nsynthetic = true\n";
+    let ended = on_host_without_gpu(Run::manifest(models)).arg("--include-ignored").run();
+    for id in ["large", "large@synthetic"] {
+        let measurement = &ended.model(id).measurement;
+        let failure = measurement.failure.as_ref().expect("a failure");
+        assert_eq!(failure.kind, FailureKind::DeviceNotFound, "{failure}");
+        assert!(failure.message.contains("the manifest sets expect.vram"), "{failure}");
+        assert!(failure.hint.contains("remove `expect.vram`"), "{failure:?}");
+        assert_eq!(
+            (&measurement.requested_devices[..], &measurement.device_reason),
+            (&[][..], &None)
+        );
+        ended.assert_only_fails(id, Check::Load, Status::Blocked);
+    }
 }
 
 #[test]

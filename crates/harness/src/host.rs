@@ -1,6 +1,7 @@
 //! The host: processor, memory and GPUs. A missing part is a value, never an error.
 
 use crate::hash::sha256_hex;
+use crate::memory_rate::memory_rate;
 use crate::nvidia::{self, Gpu, HostGpus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,10 @@ pub struct Host {
     pub cores: u64,
     /// The host memory in bytes, or the limit of the control group if that is lower.
     pub ram_bytes: u64,
+    /// The bandwidth of the host memory in bytes per second, measured before the run. `None` if no
+    /// device is chosen by it.
+    #[serde(default)]
+    pub memory_bytes_per_s: Option<u64>,
     /// The GPUs that the NVIDIA driver shows, in the order of the PCI bus.
     pub gpus: Vec<Gpu>,
     /// Why there are no GPUs. `None` if there is one.
@@ -61,9 +66,16 @@ impl Host {
                 .unwrap_or_default(),
             cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             ram_bytes: if limit == 0 { total } else { total.min(limit) },
+            memory_bytes_per_s: None,
             gpus,
             no_gpu_reason,
         }
+    }
+
+    /// Measures the bandwidth of the memory.
+    pub fn with_memory_rate(self) -> Host {
+        let rate = memory_rate(self.cores, self.ram_bytes);
+        Host { memory_bytes_per_s: rate, ..self }
     }
 
     /// Returns the GPUs that the driver shows.

@@ -45,6 +45,7 @@ pub mod host;
 mod lock;
 pub mod manifest;
 pub mod measurement;
+mod memory_rate;
 #[cfg(test)]
 mod messages;
 pub mod nvidia;

@@ -50,6 +50,9 @@ pub struct ReadyModel {
     pub files: ModelFiles,
     /// The description of the files for the report.
     pub acquired: Acquired,
+    /// The numbers of selected experts and of all experts in the metadata of a GGUF file. `None` for
+    /// a dense model, and for other files.
+    pub experts: Option<(u64, u64)>,
 }
 
 /// Locates the model of `job`, and downloads its small files if they are on the hub.
@@ -114,6 +117,7 @@ impl OpenedModel {
                     ..Acquired::default()
                 },
                 files: *files,
+                experts: None,
             },
             OpenedFiles::Hub(opened) => {
                 let fetched = opened.weights()?;
@@ -126,21 +130,23 @@ impl OpenedModel {
                         notes: fetched.notes,
                         ..Acquired::default()
                     },
+                    experts: None,
                 }
             }
         };
-        let ReadyModel { files, acquired } = with_page_cache_fraction(ready);
-        let (headers, embedded) = headers::read(&files);
-        let files = companions::select(files, embedded, self.tokenizer.as_deref())?;
+        let ReadyModel { files, acquired, .. } = with_page_cache_fraction(ready);
+        let read = headers::read(&files);
+        let files = companions::select(files, read.embedded, self.tokenizer.as_deref())?;
         let companions = companions::records(&files);
-        Ok(ReadyModel { files, acquired: Acquired { headers, companions, ..acquired } })
+        let acquired = Acquired { headers: read.headers, companions, ..acquired };
+        Ok(ReadyModel { files, acquired, experts: read.experts })
     }
 }
 
 /// Adds the fraction of the weights that is in the page cache. The weights have not been read yet,
 /// unless they were hashed in this run.
 fn with_page_cache_fraction(ready: ReadyModel) -> ReadyModel {
-    let ReadyModel { mut files, mut acquired } = ready;
+    let ReadyModel { mut files, mut acquired, experts } = ready;
     let with_fraction = |(path, file): (&PathBuf, FileRecord)| {
         let page_cache_fraction = page_cache::fraction(path).and_then(Finite::new);
         FileRecord { page_cache_fraction, ..file }
@@ -151,7 +157,7 @@ fn with_page_cache_fraction(ready: ReadyModel) -> ReadyModel {
     let cached_bytes = acquired.files.iter().map(cached_bytes).sum::<Option<f64>>();
     let total_bytes: f64 = acquired.files.iter().map(|file| file.bytes as f64).sum();
     files.page_cache_fraction = cached_bytes.and_then(|cached| Finite::new(cached / total_bytes));
-    ReadyModel { files, acquired }
+    ReadyModel { files, acquired, experts }
 }
 
 /// Writes the bundled model at `path` to a folder below `scratch`, and returns the folder.

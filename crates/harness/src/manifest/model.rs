@@ -116,7 +116,8 @@ impl Source {
 /// The devices of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The device in `MODELGATE_DEVICE`, or the CPU if it is not set.
+    /// The device in `MODELGATE_DEVICE`; if it is not set, the device that suits the size of the
+    /// model.
     Auto,
     /// These devices, in this order.
     Listed(Vec<Device>),

@@ -42,8 +42,10 @@ pub(super) struct RawModel {
     /// `q5_1`, and the mixes of llama.cpp: `q2_k`, `q2_k_s`, `q3_k_s`, `q3_k_m`, `q3_k_l`,
     /// `q4_k_s`, `q4_k_m`, `q5_k_s`, `q5_k_m`.
     pub(super) quantization: Spanned<String>,
-    /// `auto` (the value of `MODELGATE_DEVICE`, or the CPU), `cpu`, `cuda`, `cuda:N`, or a list of
-    /// these. The engine uses the first device of a list. The default is `auto`.
+    /// `cpu`, `cuda`, `cuda:N`, a list of one of these, or `auto`. `auto` is the value of
+    /// `MODELGATE_DEVICE`; if it is not set, the GPU with the most memory if the model fits on it
+    /// when no other process uses it; otherwise the CPU if its predicted rate is at least 1 token/s
+    /// and `expect.vram` is not set; otherwise the model is refused. The default is `auto`.
     pub(super) device: Option<Spanned<OneOrMany<String>>>,
     /// The number of positions of the KV cache. The default is 4096, or the context of the model if
     /// that is smaller.

@@ -14,8 +14,6 @@ use std::time::Duration;
 const SCHEMA: u32 = 1;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(45 * 60);
 const DEFAULT_STALL: Duration = Duration::from_secs(2 * 60);
-/// The maximum number of devices in a list. Each is compared with all earlier ones.
-const MAX_DEVICES: usize = 64;
 
 /// Validates every value, and returns the models.
 pub(super) fn resolve(raw: RawManifest, manifest: ManifestText<'_>) -> Result<Vec<Model>> {
@@ -152,16 +150,6 @@ impl Resolver<'_> {
                 "list at least one of cuda, cuda:N, cpu; or remove the key",
             );
         }
-        if names.len() > MAX_DEVICES {
-            return self.error(
-                device.span(),
-                format!(
-                    "device is a list of {} names, expected at most {MAX_DEVICES}",
-                    names.len()
-                ),
-                "list each device once",
-            );
-        }
         if let [one] = names.as_slice()
             && one == "auto"
         {
@@ -173,17 +161,21 @@ impl Resolver<'_> {
                 return self.error(
                     device.span(),
                     format!("device \"{name}\" is not known"),
-                    "use cuda, cuda:N, cpu, auto, or a list, for example [\"cuda:0\", \"cpu\"]",
+                    "use cuda, cuda:N, cpu or auto",
                 );
             };
-            if devices.contains(&parsed) {
-                return self.error(
-                    device.span(),
-                    format!("device \"{name}\" is duplicated in the list"),
-                    "list each device once",
-                );
-            }
             devices.push(parsed);
+        }
+        if devices.len() > 1 {
+            return self.error(
+                device.span(),
+                format!(
+                    "device lists {} devices, expected one: placement over several devices is not \
+                     supported yet",
+                    devices.len()
+                ),
+                "list one device; or set `device = \"auto\"`",
+            );
         }
         Ok(DeviceChoice::Listed(devices))
     }

@@ -42,6 +42,9 @@ pub struct Measurement {
     pub parts: Vec<String>,
     /// The requested devices.
     pub requested_devices: Vec<Device>,
+    /// Why these devices were chosen. `None` if the manifest names them, or if no device is suitable.
+    #[serde(default)]
+    pub device_reason: Option<String>,
     /// The devices that held the model.
     pub devices: Vec<Device>,
     /// The weight files.
@@ -115,6 +118,7 @@ impl Measurement {
             context: None,
             parts: Vec::new(),
             requested_devices: Vec::new(),
+            device_reason: None,
             devices: Vec::new(),
             files: Vec::new(),
             downloaded_bytes: 0,

@@ -18,6 +18,8 @@ use modelgate_protocol::{
 pub struct MeasurementParts {
     /// The requested devices.
     pub requested_devices: Vec<Device>,
+    /// Why these devices were chosen. `None` if the manifest names them, or if no device is suitable.
+    pub device_reason: Option<String>,
     /// The predicted memory. The prediction of a supervised worker replaces it.
     pub prediction: Option<Prediction>,
     /// The text of the model's `config.json`.
@@ -128,6 +130,7 @@ impl Measurement {
             config: parts.config,
             commit: acquired.commit,
             requested_devices: parts.requested_devices,
+            device_reason: parts.device_reason,
             files: acquired.files,
             downloaded_bytes: acquired.downloaded_bytes,
             notes: acquired.notes,

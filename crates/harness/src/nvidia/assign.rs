@@ -53,6 +53,27 @@ pub fn assign(
     Ok(assigned)
 }
 
+/// Returns the GPUs that a worker can use, for the value `variable` of `CUDA_VISIBLE_DEVICES`: the
+/// visible ones without MIG slices and GPUs in MIG mode, whose memory cannot be measured.
+///
+/// # Errors
+/// The reason why there are none.
+pub(crate) fn usable(host: HostGpus<'_>, variable: Option<&str>) -> Result<Vec<Assigned>, String> {
+    let visible = visible(host.gpus, variable);
+    let complete = |(ordinal, slot): (u32, &Slot)| match slot {
+        Slot::Gpu(gpu) if !gpu.mig => {
+            Some(Assigned { device: Device::Cuda(ordinal), gpu: gpu.clone() })
+        }
+        Slot::Gpu(_) | Slot::Slice(_) => None,
+    };
+    let usable: Vec<Assigned> = (0..).zip(&visible.slots).filter_map(complete).collect();
+    match (usable.is_empty(), visible.slots.is_empty()) {
+        (false, _) => Ok(usable),
+        (true, true) => Err(missing(host, &visible, variable).to_string()),
+        (true, false) => Err("each visible GPU is a MIG slice or in MIG mode".to_owned()),
+    }
+}
+
 /// Returns `devices` as a worker counts them if it sees only these CUDA devices, in this order.
 pub(crate) fn shown(devices: &[Device]) -> Vec<Device> {
     let mut ordinals = 0..;
@@ -210,6 +231,35 @@ mod tests {
             assign(&[Device::Cuda(1)], "m", cut.gpus(), None).is_ok(),
             "only a requested GPU is refused"
         );
+    }
+
+    #[test]
+    fn usable_gpus_are_visible_and_complete() {
+        let mig = || Gpu { mig: true, ..gpu("GPU-c") };
+        let mixed = host(vec![mig(), gpu("GPU-a"), gpu("GPU-b")], None);
+        let names = |host: &Host, variable| {
+            usable(host.gpus(), variable).map(|gpus| {
+                let name = |usable: &Assigned| format!("{} {}", usable.device, usable.gpu.uuid);
+                gpus.iter().map(name).collect::<Vec<String>>().join(", ")
+            })
+        };
+        let none = host(Vec::new(), Some("no NVIDIA driver: NVML"));
+        let rows = [
+            (&mixed, None, Ok("cuda:1 GPU-a, cuda:2 GPU-b")),
+            (&mixed, Some("2,1"), Ok("cuda:0 GPU-b, cuda:1 GPU-a")),
+            (&mixed, Some("0"), Err("each visible GPU is a MIG slice or in MIG mode")),
+            (&mixed, Some("MIG-5c1f"), Err("each visible GPU is a MIG slice or in MIG mode")),
+            (
+                &mixed,
+                Some(""),
+                Err("CUDA_VISIBLE_DEVICES=\"\" shows 0 devices: an empty entry shows no GPU"),
+            ),
+            (&none, None, Err("no NVIDIA driver: NVML")),
+        ];
+        for (host, variable, expected) in rows {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(names(host, variable), expected, "{variable:?}");
+        }
     }
 
     fn engine(compute_capability: Option<&str>, cuda: Option<&str>) -> Engine {

@@ -15,7 +15,7 @@ mod readings;
 
 pub(crate) use account::{MemoryMark, WorkerReadings, device_memory};
 pub use assign::{Assigned, HostGpus, assign};
-pub(crate) use assign::{check_worker, shown};
+pub(crate) use assign::{check_worker, shown, usable};
 pub(crate) use device_lock::{FOLDER, lock_gpus};
 pub use error::{GpuError, MissingGpu};
 pub(crate) use inventory::capability_digits;

@@ -86,11 +86,11 @@ impl ModelJob {
         }
     }
 
-    /// Returns the devices of the model, if `auto` means `default`.
-    pub fn devices(&self, default: Device) -> Vec<Device> {
+    /// Returns the devices that the manifest names. `None` if it names none.
+    pub fn named_devices(&self) -> Option<&[Device]> {
         match &self.spec.device {
-            DeviceChoice::Listed(devices) => devices.clone(),
-            DeviceChoice::Auto => vec![default],
+            DeviceChoice::Listed(devices) => Some(devices),
+            DeviceChoice::Auto => None,
         }
     }
 

@@ -10,5 +10,5 @@ mod text;
 
 pub use cases::{Case, Plan};
 pub use job::{Location, ModelJob, Requests};
-pub use select::{Selection, models, similar_ids_hint};
+pub use select::{IdleFilter, IdleReason, Selection, models, similar_ids_hint};
 pub use text::{PerplexityText, TextError};

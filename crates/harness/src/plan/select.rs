@@ -5,39 +5,92 @@
 
 use super::cases::{Case, Plan};
 use crate::manifest::{Manifest, Model, Source, WeightOrigin};
-use libtest_mimic::Arguments;
+use crate::settings::CommandLine;
 use modelgate_hub::nearest;
 
 /// The cases that a command line selects.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// The cases that match the filter, including ignored ones.
+    /// The cases that match a filter and are not skipped, including ignored ones.
     pub matched: Vec<Case>,
     /// The matching cases that run.
     pub to_run: Vec<Case>,
+    /// The filters that select no case that runs, in the order of the command line.
+    pub idle: Vec<IdleFilter>,
+}
+
+/// A filter that selects no case that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleFilter {
+    /// The text of the filter. `None` if the command line has no filter, which selects all cases.
+    pub text: Option<String>,
+    /// Why no case runs.
+    pub reason: IdleReason,
+}
+
+/// Why a filter selects no case that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleReason {
+    /// No case matches.
+    NoMatch,
+    /// This number of cases match, and `--skip` excludes all of them.
+    Skipped(usize),
+    /// This number of cases match, all of them are ignored by default, and no flag includes ignored
+    /// cases.
+    Ignored(usize),
+    /// This number of cases match, none of them is ignored by default, and `--ignored` excludes
+    /// such cases.
+    NotIgnored(usize),
 }
 
 impl Selection {
-    /// Applies the filter, the skips and the ignored flags of `arguments`.
-    pub fn of(plan: &Plan, manifest: &Manifest, arguments: &Arguments) -> Selection {
-        let filter = Filter::of(arguments, manifest);
+    /// Applies the filters, the skips and the ignored flags of `command_line`.
+    pub fn of(plan: &Plan, manifest: &Manifest, command_line: &CommandLine) -> Selection {
+        let runner = &command_line.runner;
+        let exact = runner.exact;
+        let filters: Vec<Option<&str>> = match &command_line.filters[..] {
+            [] => vec![None],
+            filters => filters.iter().map(|filter| Some(filter.as_str())).collect(),
+        };
+        let is_kept = |case: &Case| {
+            !runner
+                .skip
+                .iter()
+                .any(|skip| if exact { case.name == *skip } else { contains(&case.name, skip) })
+        };
+        let runs = |case: &Case| {
+            if runner.ignored { case.ignored } else { runner.include_ignored || !case.ignored }
+        };
+        let mut is_matched = vec![false; plan.cases.len()];
+        let mut idle = Vec::new();
+        for text in filters {
+            let filter = Filter::of(text, exact, manifest);
+            let (mut matching, mut kept, mut running) = (0, 0, 0);
+            for (case, is_matched) in plan.cases.iter().zip(&mut is_matched) {
+                if !filter.matches(case, manifest) {
+                    continue;
+                }
+                matching += 1;
+                if is_kept(case) {
+                    kept += 1;
+                    running += usize::from(runs(case));
+                    *is_matched = true;
+                }
+            }
+            let reason = match (matching, kept, running) {
+                (0, _, _) => IdleReason::NoMatch,
+                (_, 0, _) => IdleReason::Skipped(matching),
+                (_, _, 0) if runner.ignored => IdleReason::NotIgnored(kept),
+                (_, _, 0) => IdleReason::Ignored(kept),
+                _ => continue,
+            };
+            idle.push(IdleFilter { text: text.map(str::to_owned), reason });
+        }
+        let cases = plan.cases.iter().zip(is_matched);
         let matched: Vec<Case> =
-            plan.cases.iter().filter(|case| filter.matches(case, manifest)).cloned().collect();
-        let to_run = matched
-            .iter()
-            .filter(|case| match (arguments.ignored, arguments.include_ignored) {
-                (true, _) => case.ignored,
-                (false, true) => true,
-                (false, false) => !case.ignored,
-            })
-            .cloned()
-            .collect();
-        Selection { matched, to_run }
-    }
-
-    /// Returns whether some cases match, but all of them are ignored.
-    pub fn only_ignored(&self) -> bool {
-        self.to_run.is_empty() && self.matched.iter().any(|case| case.ignored)
+            cases.filter(|(_, is_matched)| *is_matched).map(|(case, _)| case.clone()).collect();
+        let to_run = matched.iter().filter(|case| runs(case)).cloned().collect();
+        Selection { matched, to_run, idle }
     }
 }
 
@@ -69,35 +122,34 @@ pub fn similar_ids_hint(filter: &str, manifest: &Manifest, default_hint: &str) -
     }
 }
 
-/// The filter of a command line.
+/// One filter of a command line.
 struct Filter<'a> {
-    arguments: &'a Arguments,
-    /// The models that the positional filter names completely.
+    /// The text of the filter. `None` selects every case.
+    text: Option<&'a str>,
+    /// Whether the text is a complete name of a case.
+    exact: bool,
+    /// The models that the text names completely.
     named: Vec<usize>,
 }
 
 impl<'a> Filter<'a> {
-    fn of(arguments: &'a Arguments, manifest: &Manifest) -> Filter<'a> {
-        let named = match &arguments.filter {
-            Some(filter) if !arguments.exact => named_models(filter, manifest),
+    fn of(text: Option<&'a str>, exact: bool, manifest: &Manifest) -> Filter<'a> {
+        let named = match text {
+            Some(text) if !exact => named_models(text, manifest),
             _ => Vec::new(),
         };
-        Filter { arguments, named }
+        Filter { text, exact, named }
     }
 
     fn matches(&self, case: &Case, manifest: &Manifest) -> bool {
-        let selected = match &self.arguments.filter {
+        match self.text {
             None => true,
-            Some(filter) if self.arguments.exact => case.name == *filter,
+            Some(text) if self.exact => case.name == text,
             Some(_) if !self.named.is_empty() => self.named.contains(&case.model),
-            Some(filter) => {
-                contains(&case.name, filter) || repo_contains(&manifest.models[case.model], filter)
+            Some(text) => {
+                contains(&case.name, text) || repo_contains(&manifest.models[case.model], text)
             }
-        };
-        selected
-            && !self.arguments.skip.iter().any(|skip| {
-                if self.arguments.exact { case.name == *skip } else { contains(&case.name, skip) }
-            })
+        }
     }
 }
 
@@ -145,6 +197,7 @@ fn repo_contains(model: &Model, filter: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Invocation;
 
     const MODELS: &str = "schema = 1\n\
         [[model]]\nid = \"llama-3.1-70b-instruct\"\nquantization = \"q4_k\"\nsynthetic = true\n\
@@ -152,15 +205,20 @@ mod tests {
         [[model]]\nid = \"omni@q8_0\"\nquantization = \"q8_0\"\nsynthetic = true\n\
         repo = \"Qwen/Qwen2.5-Omni-7B\"\n";
 
-    /// Returns the models with a case that `filter` selects.
-    fn selected(filter: &str) -> Vec<String> {
+    /// Returns the models with a case that a filter selects.
+    fn selected_by(filters: &[&str]) -> Vec<String> {
         let manifest = Manifest::parse(MODELS, "test", None).expect("a manifest");
-        let arguments = Arguments { filter: Some(filter.to_owned()), ..Arguments::default() };
-        let selection = Selection::of(&Plan::of(&manifest), &manifest, &arguments);
+        let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+        let command_line = CommandLine { filters, ..CommandLine::default() };
+        let selection = Selection::of(&Plan::of(&manifest), &manifest, &command_line);
         let mut ids: Vec<String> =
             selection.matched.iter().map(|case| manifest.models[case.model].id.clone()).collect();
         ids.dedup();
         ids
+    }
+
+    fn selected(filter: &str) -> Vec<String> {
+        selected_by(&[filter])
     }
 
     #[test]
@@ -180,5 +238,44 @@ mod tests {
             selected("@synthetic"),
             ["llama-3.1-70b-instruct@synthetic", "omni@q8_0@synthetic"]
         );
+    }
+
+    #[test]
+    fn several_filters_select_the_union_in_the_order_of_the_manifest() {
+        assert_eq!(
+            selected_by(&["omni@q8_0", "@synthetic", "no-such"]),
+            ["llama-3.1-70b-instruct@synthetic", "omni@q8_0", "omni@q8_0@synthetic"]
+        );
+    }
+
+    #[test]
+    fn a_filter_that_selects_no_case_is_returned_with_its_reason() {
+        let models = "schema = 1\n\
+            [[model]]\nid = \"local\"\nquantization = \"q4_k\"\npath = \"m\"\n\
+            [[model]]\nid = \"remote\"\nquantization = \"q8_0\"\nrepo = \"owner/name\"\n";
+        let manifest = Manifest::parse(models, "test", None).expect("a manifest");
+        let plan = Plan::of(&manifest);
+        let idle = |text: &str, reason| IdleFilter { text: Some(text.to_owned()), reason };
+        let all_skipped = IdleFilter { text: None, reason: IdleReason::Skipped(10) };
+        for (line, expected) in [
+            ("", vec![]),
+            ("local", vec![]),
+            ("--skip ::", vec![all_skipped]),
+            ("local --ignored", vec![idle("local", IdleReason::NotIgnored(5))]),
+            ("local --exact", vec![idle("local", IdleReason::NoMatch)]),
+            ("local::load --exact", vec![]),
+            ("local --skip generation", vec![]),
+            ("local --skip loc", vec![idle("local", IdleReason::Skipped(5))]),
+            ("remote", vec![idle("remote", IdleReason::Ignored(5))]),
+            ("owner/name --include-ignored", vec![]),
+            ("local remote", vec![idle("remote", IdleReason::Ignored(5))]),
+            ("locla local", vec![idle("locla", IdleReason::NoMatch)]),
+        ] {
+            let arguments = line.split_whitespace().map(Into::into);
+            let Ok(Invocation::Run(command_line)) = CommandLine::parse(arguments) else {
+                panic!("{line}")
+            };
+            assert_eq!(Selection::of(&plan, &manifest, &command_line).idle, expected, "{line}");
+        }
     }
 }

@@ -49,7 +49,7 @@ pub struct Run {
     pub profile: String,
     /// The SHA-256 of the manifest in hexadecimal.
     pub manifest_sha256: String,
-    /// The filter of the command line. `None` if there is none.
+    /// The filters of the command line, separated by spaces. `None` if there are none.
     pub filter: Option<String>,
     /// The number of selected checks.
     pub planned_checks: u64,

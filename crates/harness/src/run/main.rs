@@ -2,12 +2,14 @@
 //! code. Both the test target `models` and the command `modelgate run` call it.
 
 use super::exit::{self, FAILED, PASSED, USAGE};
+use super::idle;
 use super::session::Session;
 use crate::manifest::Manifest;
-use crate::plan::{Case, Plan, Selection, similar_ids_hint};
+use crate::plan::{Case, Plan, Selection};
 use crate::settings::variables::REPORT_DIR;
-use crate::settings::{Environment, Settings};
+use crate::settings::{CommandLine, Environment, Invocation, Settings};
 use libtest_mimic::{Arguments, ColorSetting, Trial};
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -15,32 +17,43 @@ use std::sync::Arc;
 
 /// Runs the command line of this process, as a test runner.
 pub fn main() -> ExitCode {
-    run(&Arguments::from_args(), &Environment::from_process())
+    run(std::env::args_os().skip(1), &Environment::from_process())
 }
 
 /// Runs the cases that `arguments` select from the manifest of `environment`.
 ///
-/// Exit codes: 0 all selected cases passed; 101 at least one failed, or the report could not be
-/// written; 2 the command line, the environment or the manifest is invalid; 128 + n signal n ended
-/// the run.
-pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
+/// Exit codes: 0 all selected cases passed; 101 at least one failed, an explicit filter selected
+/// nothing, or the report could not be written; 2 the command line, the environment or the manifest
+/// is invalid; 128 + n signal n ended the run.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> ExitCode {
+    let command_line = match CommandLine::parse(arguments) {
+        Ok(Invocation::Run(command_line)) => command_line,
+        Ok(Invocation::Help(text)) => return print(&text),
+        Err(error) => {
+            eprintln!("error: {error}\nhint: {}", error.hint());
+            return ExitCode::from(USAGE);
+        }
+    };
     let (settings, manifest) = match exit::resolve(environment) {
         Ok(resolved) => resolved,
         Err(code) => return code,
     };
     let plan = Plan::of(&manifest);
-    let selection = Selection::of(&plan, &manifest, arguments);
-    if arguments.list {
-        return list(arguments, &selection);
+    let selection = Selection::of(&plan, &manifest, &command_line);
+    if command_line.runner.list {
+        return list(&command_line.runner, &selection);
     }
-    if let Err(error) = create_log_file(arguments) {
+    if let Err(error) = create_log_file(&command_line.runner) {
         eprintln!("error: {error}\nhint: set --logfile to the path of a writable file");
         return ExitCode::from(USAGE);
     }
-    if let Some(code) = nothing_to_run(arguments, &settings, &manifest, &selection) {
-        return ExitCode::from(code);
+    if idle::report(&selection.idle, &command_line, settings.ci, &plan, &manifest) {
+        return ExitCode::from(FAILED);
     }
-    run_selected(arguments, settings, manifest, plan, &selection)
+    if selection.to_run.is_empty() {
+        return run_nothing(&command_line.runner, &plan, &selection);
+    }
+    run_selected(&command_line, settings, manifest, plan, &selection)
 }
 
 /// Creates the log file, because the test runner panics if it cannot create it.
@@ -53,7 +66,7 @@ fn create_log_file(arguments: &Arguments) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
 }
 
-/// Prints the plan in the format of the test runner. A closed pipe, as with `| head`, is a success.
+/// Prints the plan in the format of the test runner.
 fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
     let is_terse = matches!(arguments.format, Some(libtest_mimic::FormatSetting::Terse));
     let is_listed = |case: &&Case| !arguments.ignored || case.ignored;
@@ -67,48 +80,42 @@ fn list(arguments: &Arguments, selection: &Selection) -> ExitCode {
     if !is_terse {
         text.push_str(&format!("\n{} tests, 0 benchmarks\n", lines.len()));
     }
+    print(&text)
+}
+
+/// Prints a text. A closed pipe, as with `| head`, is a success.
+fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
         _ => ExitCode::from(PASSED),
     }
 }
 
-/// Prints why a run has no cases, and returns its exit code. `None` if the run has cases, or if a
-/// run without cases is not a failure.
-fn nothing_to_run(
-    arguments: &Arguments,
-    settings: &Settings,
-    manifest: &Manifest,
-    selection: &Selection,
-) -> Option<u8> {
-    if selection.only_ignored() {
-        eprintln!(
-            "error: all {} selected cases are ignored by default, because they need a GPU or a \
-             hub repository\nhint: add `-- --include-ignored` to run them",
-            selection.matched.len()
-        );
-        return Some(FAILED);
+/// Prints the result of a run without cases, in the form of the test runner. It writes no report,
+/// because the report would replace that of the last run.
+fn run_nothing(arguments: &Arguments, plan: &Plan, selection: &Selection) -> ExitCode {
+    let arguments = exact_arguments(arguments, plan, selection);
+    let excluded =
+        |case: &Case| Trial::test(case.name.clone(), || Err("the case is not selected".into()));
+    let trials = plan.cases.iter().map(excluded).collect();
+    // the runner panics if its output is closed
+    match catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials))) {
+        Ok(conclusion) if conclusion.has_failed() => ExitCode::from(FAILED),
+        _ => ExitCode::from(PASSED),
     }
-    if !selection.to_run.is_empty() {
-        return None;
-    }
-    let filter = arguments.filter.as_deref().unwrap_or_default();
-    let hint = similar_ids_hint(filter, manifest, "run with `-- --list` to list all cases");
-    let level = if settings.ci { "error" } else { "warning" };
-    eprintln!("{level}: no model or case matches \"{filter}\"\nhint: {hint}");
-    settings.ci.then_some(FAILED)
 }
 
 /// Runs the selected cases, writes the report, and returns the exit code.
 fn run_selected(
-    arguments: &Arguments,
+    command_line: &CommandLine,
     settings: Settings,
     manifest: Manifest,
     plan: Plan,
     selection: &Selection,
 ) -> ExitCode {
     let no_color = settings.no_color;
-    let filter = arguments.filter.clone();
+    let filters = &command_line.filters;
+    let filter = (!filters.is_empty()).then(|| filters.join(" "));
     let session = match Session::open(filter, settings, manifest, plan, selection) {
         Ok(session) => Arc::new(session),
         Err(error) => {
@@ -122,7 +129,7 @@ fn run_selected(
     session.write_report();
     session.prepare_workers(selection);
     let trials = session.plan().cases.iter().map(|case| trial(&session, case)).collect();
-    let mut arguments = exact_arguments(arguments, session.plan(), selection);
+    let mut arguments = exact_arguments(&command_line.runner, session.plan(), selection);
     if no_color && arguments.color.is_none() {
         arguments.color = Some(ColorSetting::Never);
     }
@@ -162,14 +169,7 @@ fn exact_arguments(arguments: &Arguments, plan: &Plan, selection: &Selection) ->
         .filter(|case| !selection.matched.contains(case))
         .map(|case| case.name.clone())
         .collect();
-    Arguments {
-        filter: None,
-        exact: true,
-        skip,
-        test_threads: Some(2),
-        bench: false,
-        ..arguments.clone()
-    }
+    Arguments { exact: true, skip, test_threads: Some(2), bench: false, ..arguments.clone() }
 }
 
 /// Returns the test of `case` in the form of the test runner.

@@ -2,8 +2,10 @@
 
 mod exit;
 mod forecast;
+mod idle;
 mod main;
 mod measure;
+mod placement;
 mod prefetch;
 mod session;
 

@@ -2,12 +2,13 @@
 //! Independent of the command line and the exit code.
 
 use super::measure::{RunContext, measure};
+use super::placement::Placing;
 use crate::check::{Status, Verdict};
 use crate::hash::sha256_hex;
 use crate::host::Host;
-use crate::manifest::{Manifest, Model, Source};
+use crate::manifest::{DeviceChoice, Manifest, Model, Source};
 use crate::measurement::Measurement;
-use crate::nvidia::{self, Assigned, NvmlReadings, Readings};
+use crate::nvidia::{NvmlReadings, Readings};
 use crate::plan::{Case, ModelJob, Plan, Selection};
 use crate::report;
 use crate::settings::Settings;
@@ -85,7 +86,7 @@ impl Session {
                 report: None,
                 filter,
                 manifest_sha256: manifest.sha256.clone(),
-                host: Host::inspect(),
+                host: inspect(&settings, &manifest),
                 models: (0..jobs.len())
                     .map(|i| model_record(i, job(i), &manifest, &plan))
                     .collect(),
@@ -161,19 +162,11 @@ impl Session {
                 inherited: &settings.worker.variables,
                 interrupt: &self.interrupt,
             };
-            let first_gpus = unmeasured.filter_map(|index| self.first_gpu(*index));
+            let placing = Placing { settings, host: &self.record.host };
+            // a model with a missing device fails on its own, with the reason
+            let first_gpus = unmeasured.filter_map(|index| placing.expected_gpu(self.job(*index)));
             Workers::prepare(first_gpus, &settings.worker, &build)
         });
-    }
-
-    /// Returns the first GPU of a model. A model with a missing device fails on its own, with the
-    /// reason.
-    fn first_gpu(&self, index: usize) -> Option<Assigned> {
-        let job = self.job(index);
-        let devices = job.devices(self.settings.default_device);
-        let visible = self.settings.visible_devices.as_deref();
-        let host = self.record.host.gpus();
-        nvidia::assign(&devices, &job.spec.id, host, visible).ok()?.into_iter().next()
     }
 
     /// Returns the worker programs.
@@ -278,6 +271,17 @@ impl Session {
             // only the first error is reported
             let _ = self.report_error.set(error.to_string());
         }
+    }
+}
+
+/// Inspects the host. Measures the bandwidth of its memory if a device may be chosen by it.
+fn inspect(settings: &Settings, manifest: &Manifest) -> Host {
+    let host = Host::inspect();
+    let is_open = |model: &Model| model.device == DeviceChoice::Auto;
+    if settings.device.is_none() && manifest.models.iter().any(is_open) {
+        host.with_memory_rate()
+    } else {
+        host
     }
 }
 

@@ -22,8 +22,8 @@ pub struct Settings {
     pub manifest: Option<PathBuf>,
     /// The folder for reports. `None` if the user names none.
     pub report_dir: Option<PathBuf>,
-    /// The device for `auto`.
-    pub default_device: Device,
+    /// The device for `auto`. `None` if the size of each model decides.
+    pub device: Option<Device>,
     /// The maximum bytes that a worker may use on each GPU. `None` without a limit.
     pub vram_limit: Option<u64>,
     /// The value of `CUDA_VISIBLE_DEVICES`. The empty text, which hides every GPU, differs from
@@ -90,7 +90,7 @@ impl Settings {
         Ok(Settings {
             manifest: path(names::MANIFEST),
             report_dir: path(names::REPORT_DIR),
-            default_device: default_device(variables)?,
+            device: device(variables)?,
             vram_limit: vram_limit(variables)?,
             visible_devices: variables
                 .get_even_empty(names::CUDA_VISIBLE_DEVICES)
@@ -116,12 +116,13 @@ impl Settings {
     }
 }
 
-fn default_device(variables: &Variables) -> Result<Device, SettingsError> {
+fn device(variables: &Variables) -> Result<Option<Device>, SettingsError> {
     let Some(value) = variables.get(names::DEVICE) else {
-        return Ok(Device::Cpu);
+        return Ok(None);
     };
     let error = |source| SettingsError::Device { value: value.display().to_string(), source };
-    value.to_str().ok_or_else(|| error(None))?.parse().map_err(|source| error(Some(source)))
+    let name = value.to_str().ok_or_else(|| error(None))?;
+    name.parse().map(Some).map_err(|source| error(Some(source)))
 }
 
 fn vram_limit(variables: &Variables) -> Result<Option<u64>, SettingsError> {

@@ -10,7 +10,8 @@ pub use modelgate_hub::variables::{
 pub const MANIFEST: &str = "MODELGATE_MANIFEST";
 /// The folder to which reports are written.
 pub const REPORT_DIR: &str = "MODELGATE_REPORT_DIR";
-/// The device for `device = "auto"`: `cpu` or `cuda:N`.
+/// The device for `device = "auto"`: `cpu` or `cuda:N`. If it is not set, the size of each model
+/// decides.
 pub const DEVICE: &str = "MODELGATE_DEVICE";
 /// The maximum device memory that a worker may use on each GPU, for example `20GB`.
 pub const VRAM_LIMIT: &str = "MODELGATE_VRAM_LIMIT";

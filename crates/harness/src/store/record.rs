@@ -16,7 +16,7 @@ pub struct RunRecord {
     pub started_at: jiff::Timestamp,
     /// The path of the JSON report of the run. `None` before the first report.
     pub report: Option<PathBuf>,
-    /// The positional filter of the command line. `None` if there was none.
+    /// The filters of the command line, separated by spaces. `None` if there were none.
     pub filter: Option<String>,
     /// The SHA-256 of the manifest, in hexadecimal.
     pub manifest_sha256: String,

@@ -213,6 +213,7 @@ fn host(uuid: &str) -> Host {
         cpu: "CPU".into(),
         cores: 2,
         ram_bytes: 8 * GIB,
+        memory_bytes_per_s: Some(20_000 * MB),
         gpus: vec![Gpu {
             name: "GPU".into(),
             uuid: uuid.into(),
@@ -447,6 +448,71 @@ fn a_model_larger_than_the_device_memory_is_refused_with_the_calculation() {
         Outcome::Measured,
         "a limit above the device memory has no effect"
     );
+}
+
+#[test]
+fn a_model_without_a_device_is_placed_on_a_gpu_on_which_it_fits() {
+    let mut scene = Scene::passing();
+    scene.manifest.models[0].device = DeviceChoice::Auto;
+    let measurement = scene.measure();
+    assert_eq!(measurement.outcome, Outcome::Measured, "{:?}", measurement.failure);
+    assert_eq!(measurement.requested_devices, [Device::Cuda(0)]);
+    let reason = measurement.device_reason.as_deref().expect("a reason");
+    assert!(reason.ends_with("and cuda:0 (GPU) has 85.9 GB"), "{reason}");
+
+    scene.settings.device = Some(Device::Cuda(0));
+    let reason = scene.measure().device_reason;
+    assert_eq!(reason.as_deref(), Some("MODELGATE_DEVICE is cuda:0"));
+
+    // a GPU that is too small
+    scene.settings.device = None;
+    scene.host.gpus[0].vram_bytes = 500 * MB;
+    let measurement = scene.measure();
+    let parts = ["because the manifest sets expect.vram", "cuda:0 (GPU) has 500 MB"];
+    assert_refused(&measurement, FailureKind::DeviceMemory, &parts);
+    assert_eq!((&measurement.requested_devices[..], measurement.worker_exit), (&[][..], None));
+    scene.manifest.models[0].expect.memory.vram = None;
+    let measurement = scene.measure();
+    assert_eq!(measurement.requested_devices, [Device::Cpu]);
+    let reason = measurement.device_reason.as_deref().expect("a reason");
+    assert!(
+        reason.contains("cuda:0 (GPU) has 500 MB; the predicted rate on the CPU is"),
+        "{reason}"
+    );
+
+    // a slow host: the model needs 2.6 MB for each token
+    scene.host.memory_bytes_per_s = Some(2 * MB);
+    let parts = ["tokens/s: 2.00 MB/s of host memory bandwidth", "expected at least 1 token/s"];
+    assert_refused(&scene.measure(), FailureKind::DeviceMemory, &parts);
+}
+
+#[test]
+fn without_a_worker_for_a_chosen_gpu_the_hint_names_the_cpu() {
+    let mut scene = Scene::passing();
+    scene.host.gpus[0].compute_capability = "8.0".into();
+    scene.manifest.models[0].expect.memory.vram = None;
+    let cpu = "set `device = \"cpu\"`";
+    for (device, names_cpu) in
+        [(DeviceChoice::Auto, true), (DeviceChoice::Listed(vec![Device::Cuda(0)]), false)]
+    {
+        scene.manifest.models[0].device = device;
+        let measurement = scene.measure();
+        let parts = ["was built for compute capability 9.0"];
+        assert_refused(&measurement, FailureKind::DeviceMismatch, &parts);
+        let hint = &measurement.failure.as_ref().expect("a failure").hint;
+        assert_eq!(hint.contains(cpu), names_cpu, "{hint}");
+    }
+}
+
+#[test]
+fn a_model_without_a_device_fails_if_the_gpu_on_which_it_fits_is_busy() {
+    let mut scene = Scene::passing();
+    scene.manifest.models[0].device = DeviceChoice::Auto;
+    let ledger = format!("{{\"used\": {}, \"processes\": []}}", 80 * GIB - 10 * MB);
+    std::fs::write(scene.folder.path().join("ledger"), ledger).expect("a ledger");
+    let measurement = scene.measure();
+    assert_eq!(measurement.requested_devices, [Device::Cuda(0)]);
+    assert_refused(&measurement, FailureKind::DeviceMemory, &["10.0 MB are available"]);
 }
 
 #[test]

@@ -135,8 +135,8 @@ impl BuildHost {
         let manifest = manifest(models);
         let first_gpu = |model| {
             let job = ModelJob::plan(model, &manifest);
-            let devices = job.devices(Device::Cpu);
-            assign(&devices, &model.id, host.gpus(), None).ok()?.into_iter().next()
+            let devices = job.named_devices()?;
+            assign(devices, &model.id, host.gpus(), None).ok()?.into_iter().next()
         };
         Workers::prepare(manifest.models.iter().filter_map(first_gpu), worker, &self.build())
     }

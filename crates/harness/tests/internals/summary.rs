@@ -66,6 +66,7 @@ pub(crate) fn gpu_report() -> Report {
             cpu: "CPU".into(),
             cores: 16,
             ram_bytes: 128_000_000_000,
+            memory_bytes_per_s: None,
             gpus: vec![Gpu {
                 name: "GPU".into(),
                 uuid: "GPU-1".into(),

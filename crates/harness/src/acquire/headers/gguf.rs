@@ -39,6 +39,7 @@ pub(super) fn read(path: &Path) -> io::Result<Header> {
     header.wide = version > 1;
     let (tensor_count, value_count) = (header.length()?, header.length()?);
     let mut file_type = None;
+    let (mut expert_count, mut experts_per_token) = (None, None);
     let mut embedded = Embedded::default();
     for _ in 0..value_count {
         let key = header.text()?;
@@ -48,6 +49,8 @@ pub(super) fn read(path: &Path) -> io::Result<Header> {
             "tokenizer.ggml.tokens" => embedded.vocabulary = true,
             "tokenizer.chat_template" => embedded.chat_template = true,
             "tokenizer.ggml.eos_token_id" => embedded.stop_token = true,
+            key if key.ends_with(".expert_count") => expert_count = number,
+            key if key.ends_with(".expert_used_count") => experts_per_token = number,
             _ => {}
         }
     }
@@ -55,7 +58,8 @@ pub(super) fn read(path: &Path) -> io::Result<Header> {
     for _ in 0..tensor_count {
         tensors.push(header.tensor()?);
     }
-    Ok(Header { tensors, file_type, embedded })
+    let experts = experts_per_token.zip(expert_count).filter(|(_, count)| *count > 0);
+    Ok(Header { tensors, file_type, experts, embedded })
 }
 
 /// The position in a header.

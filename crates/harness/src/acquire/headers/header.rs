@@ -10,6 +10,9 @@ pub(super) struct Header {
     pub(super) tensors: Vec<(String, Vec<u64>, DType)>,
     /// The metadata value `general.file_type` of a GGUF file. `None` if there is none.
     pub(super) file_type: Option<u64>,
+    /// The numbers of selected experts and of all experts in the metadata of a GGUF file. `None` for
+    /// a dense model, and for other files.
+    pub(super) experts: Option<(u64, u64)>,
     /// The descriptions in the metadata of a GGUF file.
     pub(super) embedded: Embedded,
 }

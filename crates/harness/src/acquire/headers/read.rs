@@ -8,12 +8,24 @@ use modelgate_protocol::{ModelFiles, WeightFormat};
 use std::io;
 use std::path::Path;
 
-/// Reads the headers of the weight files of a model. `None` without weight files. Also returns the descriptions in the metadata
-/// of the first GGUF file, which apply to all its parts.
-pub(in crate::acquire) fn read(files: &ModelFiles) -> (Option<Headers>, Embedded) {
+/// The content of the headers of all weight files.
+#[derive(Debug, Default)]
+pub(in crate::acquire) struct FileHeaders {
+    /// The headers, for the report. `None` without weight files.
+    pub(in crate::acquire) headers: Option<Headers>,
+    /// The numbers of selected experts and of all experts in the metadata of the first GGUF file.
+    /// `None` if there are none.
+    pub(in crate::acquire) experts: Option<(u64, u64)>,
+    /// The descriptions in the metadata of the first GGUF file, which apply to all its parts.
+    pub(in crate::acquire) embedded: Embedded,
+}
+
+/// Reads the headers of the weight files of a model.
+pub(in crate::acquire) fn read(files: &ModelFiles) -> FileHeaders {
     let mut embedded = None;
+    let mut experts = None;
     if files.weights.is_empty() {
-        return (None, Embedded::default());
+        return FileHeaders::default();
     }
     let mut tensors = Vec::new();
     let mut file_type = None;
@@ -22,16 +34,19 @@ pub(in crate::acquire) fn read(files: &ModelFiles) -> (Option<Headers>, Embedded
             Ok(header) => header,
             Err(error) => {
                 let message = format!("{}: {error}", path.display());
-                return (Some(Headers::Unreadable { message }), embedded.unwrap_or_default());
+                let headers = Some(Headers::Unreadable { message });
+                return FileHeaders { headers, experts, embedded: embedded.unwrap_or_default() };
             }
         };
         let file = path.strip_prefix(&files.root).unwrap_or(path).display().to_string();
         let tensor = |(name, shape, dtype)| HeaderTensor { name, file: file.clone(), shape, dtype };
         tensors.extend(header.tensors.into_iter().map(tensor));
         file_type = file_type.or(header.file_type);
+        experts = experts.or(header.experts);
         embedded.get_or_insert(header.embedded);
     }
-    (Some(Headers::Read { tensors, file_type }), embedded.unwrap_or_default())
+    let headers = Some(Headers::Read { tensors, file_type });
+    FileHeaders { headers, experts, embedded: embedded.unwrap_or_default() }
 }
 
 fn read_file(path: &Path, format: WeightFormat) -> io::Result<Header> {
@@ -50,7 +65,7 @@ mod tests {
     use modelgate_testkit::workers::fixture;
 
     fn read_path(path: &Path) -> Headers {
-        read(&layout::files(path).expect("a model")).0.expect("headers")
+        read(&layout::files(path).expect("a model")).headers.expect("headers")
     }
 
     /// Returns the tensor `name` as text, and the file type.
@@ -67,9 +82,9 @@ mod tests {
         let headers = read_path(&path);
         let Headers::Read { tensors, .. } = &headers else { panic!("{headers:?}") };
         assert_eq!(tensors.len(), 40);
-        let (_, embedded) = read(&layout::files(&path).expect("a model"));
+        let read = read(&layout::files(&path).expect("a model"));
         let expected = Embedded { vocabulary: true, chat_template: true, stop_token: true };
-        assert_eq!(embedded, expected);
+        assert_eq!((read.embedded, read.experts), (expected, None));
         for (name, expected) in [
             ("output.weight", "[512, 256] q6_k"),
             ("rope_freqs.weight", "[16] f32"),
@@ -92,6 +107,8 @@ mod tests {
         };
         let parts = writer.write(&source, &folder.path().join("model.gguf"));
         let gguf = read_path(&parts[0]);
+        let experts = read(&layout::files(&parts[0]).expect("a model")).experts;
+        assert_eq!(experts, Some((2, 8)), "num_experts_per_tok and num_local_experts");
         let safetensors = read_path(&source);
         let config = std::fs::read_to_string(source.join("config.json")).expect("a config");
         let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
@@ -146,7 +163,10 @@ mod tests {
             let path = folder.path().join("model.safetensors");
             std::fs::write(&path, content).expect("written");
             let files = ModelFiles::new(folder.path(), WeightFormat::Safetensors, vec![path]);
-            assert!(matches!(read(&files).0, Some(Headers::Unreadable { .. })), "{content:?}");
+            assert!(
+                matches!(read(&files).headers, Some(Headers::Unreadable { .. })),
+                "{content:?}"
+            );
         }
     }
 }

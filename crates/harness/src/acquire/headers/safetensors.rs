@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> io::Result<Header> {
             tensors.push((name, shape, dtype(info.dtype)));
         }
     }
-    Ok(Header { tensors, file_type: None, embedded: Embedded::default() })
+    Ok(Header { tensors, file_type: None, experts: None, embedded: Embedded::default() })
 }
 
 /// Converts a type of the safetensors crate.

@@ -144,6 +144,10 @@ fn write_model(out: &mut String, model: &ModelReport) -> std::fmt::Result {
              memory and speed are those of the model, its answers are not.\n"
         )?;
     }
+    if let Some(reason) = &measurement.device_reason {
+        let requested = devices(&measurement.requested_devices);
+        writeln!(out, "Device: {requested} ({}).\n", line(reason))?;
+    }
     files::write(out, measurement)?;
     write_failure(out, measurement)?;
     writeln!(out, "| check | status | expected | observed |\n| --- | --- | --- | --- |")?;
