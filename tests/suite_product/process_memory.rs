@@ -64,9 +64,11 @@ fn read(path: &str) -> Option<String> {
         .filter(|text| text.contains("Rss:") || text.contains("VmHWM:"))
 }
 
-/// Returns the list of mappings of a process. Empty if the process has ended.
+/// Returns the list of mappings of a worker. Empty if the process has ended, or if it is still a copy
+/// of the harness.
 fn read_maps(process: impl std::fmt::Display) -> String {
-    std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default()
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
+    if maps.contains("/modelgate-worker") { maps } else { String::new() }
 }
 
 /// Returns the number of allocator arenas that belong to threads. glibc reserves 64 MiB for each of
