@@ -6,7 +6,7 @@ use minijinja::Environment;
 use minijinja::syntax::SyntaxConfig;
 
 /// The maximum number of steps of the template's virtual machine. A chat of 100 turns takes about
-/// 20,000.
+/// 5,000.
 const MAX_STEPS: u64 = 1_000_000;
 
 /// Returns an environment without templates.

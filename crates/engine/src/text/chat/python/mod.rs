@@ -15,7 +15,6 @@ mod methods;
 mod operators;
 mod register;
 mod strings;
-
 mod to_json;
 mod types;
 mod values;
