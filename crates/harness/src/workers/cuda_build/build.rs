@@ -249,6 +249,7 @@ mod tests {
             uuid: "GPU-0".into(),
             bus_id: "0".into(),
             vram_bytes: 1 << 30,
+            unified_memory: false,
             driver: "580.65".into(),
             cuda: "13.0".into(),
             compute_capability: "9.0".into(),
