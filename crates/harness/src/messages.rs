@@ -161,6 +161,7 @@ fn worker_errors() {
         cannot(BuildObstacle::Forbidden),
         cannot(BuildObstacle::NoSources),
         cannot(BuildObstacle::NoToolkit("nvcc is not in PATH".into())),
+        cannot(BuildObstacle::CompilerFailed("`nvcc --version` was killed by SIGKILL".into())),
         WorkerError::ToolkitTooNew {
             nvcc: "/cuda/bin/nvcc".into(),
             version: "13.1".into(),
@@ -257,6 +258,7 @@ fn supervise_errors() {
         Cause::NotStarted { program: "/w/worker".into(), source: denied() },
         Cause::NotStarted { program: "/w/worker".into(), source: io::Error::from_raw_os_error(12) },
         Cause::Protocol("the first event of the worker is not `hello`".into()),
+        Cause::ChannelNotRead(io::Error::from_raw_os_error(5)),
         Cause::WrongDevice {
             device: Device::Cuda(0),
             uuid: "GPU-2".into(),
@@ -282,6 +284,7 @@ fn supervise_errors() {
     let variant = |error: &SuperviseError| match &error.cause {
         Cause::NotStarted { .. } => "NotStarted",
         Cause::Protocol(_) => "Protocol",
+        Cause::ChannelNotRead(_) => "ChannelNotRead",
         Cause::WrongDevice { .. } => "WrongDevice",
         Cause::Deadline(_) => "Deadline",
         Cause::Stalled(_) => "Stalled",
@@ -292,7 +295,7 @@ fn supervise_errors() {
         Cause::ProbablyOutOfMemory => "ProbablyOutOfMemory",
         Cause::Crashed { .. } => "Crashed",
     };
-    assert_all(&errors, variant, 11);
+    assert_all(&errors, variant, 12);
     insta::assert_snapshot!("supervise_errors", shown(&errors, variant));
 }
 

@@ -7,7 +7,7 @@
 
 use super::cargo::{self, BuildError, BuildInput};
 use super::kept_workers::KeptWorkers;
-use super::nvcc::Nvcc;
+use super::nvcc::{Nvcc, NvccError};
 use super::{key, writable};
 use crate::nvidia::Gpu;
 use crate::progress::BuildProgress;
@@ -52,7 +52,11 @@ impl CudaBuild<'_> {
             return Err(cannot_build(BuildObstacle::NoSources));
         };
         let nvcc = Nvcc::find(&settings.variables, &settings.toolkit, self.interrupt);
-        let nvcc = nvcc.map_err(|reason| cannot_build(BuildObstacle::NoToolkit(reason)))?;
+        let nvcc = nvcc.map_err(|error| match error {
+            NvccError::NotFound(reason) => cannot_build(BuildObstacle::NoToolkit(reason)),
+            NvccError::Failed(reason) => cannot_build(BuildObstacle::CompilerFailed(reason)),
+            NvccError::Interrupted(signal) => WorkerError::BuildInterrupted(signal),
+        })?;
         if nvcc.is_newer_than(&gpu.cuda) {
             return Err(too_new(nvcc, gpu));
         }
