@@ -25,8 +25,8 @@ pub(crate) struct MemoryGroups {
 }
 
 impl MemoryGroups {
-    /// Returns the folders of the groups, from the group of the process to the mount point. Some may
-    /// not exist.
+    /// Returns the folders of the groups, from the group of the process to the mount point. Some
+    /// may not exist.
     pub(crate) fn folders(&self) -> &[PathBuf] {
         &self.folders
     }

@@ -2,7 +2,8 @@
 //! All readings come from NVML, which is opened at run time: a host without a driver has no GPUs,
 //! and nothing else changes.
 //!
-//! This module uses the types of the protocol and the memory of the host, and does not depend on CUDA, engines or models.
+//! This module uses the types of the protocol and the memory of the host, and does not depend on
+//! CUDA, engines or models.
 
 mod account;
 mod assign;

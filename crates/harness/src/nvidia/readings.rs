@@ -7,8 +7,8 @@ pub trait Readings: Send + Sync {
     /// # Errors
     /// The reason why the driver does not report it.
     fn memory(&self, uuid: &str) -> Result<MemoryReading, String>;
-    /// Returns the processes that have the GPU open, in the order of their ids. `None` if the driver
-    /// does not report them.
+    /// Returns the processes that have the GPU open, in the order of their ids. `None` if the
+    /// driver does not report them.
     fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>>;
     /// Returns the name of a process. `None` if it is unknown.
     fn name(&self, pid: u32) -> Option<String>;

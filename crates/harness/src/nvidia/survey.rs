@@ -1,5 +1,5 @@
-//! Converts the readings of NVML into the GPUs of the host. Every GPU is judged separately: an error
-//! of one GPU does not affect the others.
+//! Converts the readings of NVML into the GPUs of the host. Every GPU is judged separately: an
+//! error of one GPU does not affect the others.
 
 use super::inventory::Gpu;
 use super::unreadable::UnreadableGpu;
@@ -66,8 +66,8 @@ pub(super) fn unavailable(error: &NvmlError) -> String {
     }
 }
 
-/// Returns the GPUs of the host from the reports on them, in the order of NVML. The error of a report
-/// is that of opening the GPU.
+/// Returns the GPUs of the host from the reports on them, in the order of NVML. The error of a
+/// report is that of opening the GPU.
 pub(super) fn survey(
     driver: &DriverReport,
     reports: Vec<Result<GpuReport, NvmlError>>,
@@ -120,8 +120,8 @@ fn bus_id(report: &Result<GpuReport, NvmlError>) -> Option<&str> {
     report.as_ref().ok()?.bus_id.as_deref().ok()
 }
 
-/// Returns indices in the order of the PCI bus. An index without an address keeps its place, because
-/// NVML usually has the same order.
+/// Returns indices in the order of the PCI bus. An index without an address keeps its place,
+/// because NVML usually has the same order.
 fn bus_order(gpus: Vec<(usize, Option<&str>)>) -> Vec<usize> {
     let mut known: Vec<(&str, usize)> =
         gpus.iter().filter_map(|(index, bus_id)| Some(((*bus_id)?, *index))).collect();
@@ -346,8 +346,8 @@ mod tests {
         assert_eq!(uuids(&inventory), Vec::<&str>::new());
         let reason = inventory.no_gpu_reason.expect("a reason");
         for part in [
-            "cannot read any GPU: GPU 0 (NVIDIA H100, GPU-1): the CUDA version of the driver cannot \
-             be read: a shared library couldn't be found or loaded",
+            "cannot read any GPU: GPU 0 (NVIDIA H100, GPU-1): the CUDA version of the driver \
+             cannot be read: a shared library couldn't be found or loaded",
             "; GPU 1: device fell off the bus",
         ] {
             assert!(reason.contains(part), "expected {part:?} in {reason}");

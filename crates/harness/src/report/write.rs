@@ -14,8 +14,8 @@ const SUMMARY_FILE: &str = "MODEL_VALIDATION_SUMMARY.md";
 /// Writes the JSON report to the path `json`, and the summary to the same folder.
 ///
 /// # Errors
-/// A file cannot be written; the error names it. An empty file that reserves the name `json` is then
-/// removed.
+/// A file cannot be written; the error names it. An empty file that reserves the name `json` is
+/// then removed.
 pub fn write(report: &Report, json: &Path) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(report)?;
     text.push(b'\n');

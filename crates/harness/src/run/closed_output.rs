@@ -3,8 +3,8 @@
 use std::panic::{set_hook, take_hook};
 use std::sync::Once;
 
-/// Suppresses the text of panics because of a closed pipe from now on. The test runner panics if the
-/// reader of its output ends first, for example `tee` after Ctrl-C, which is not a defect.
+/// Suppresses the text of panics because of a closed pipe from now on. The test runner panics if
+/// the reader of its output ends first, for example `tee` after Ctrl-C, which is not a defect.
 pub(super) fn suppress_panic_texts() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
