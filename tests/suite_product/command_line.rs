@@ -230,6 +230,7 @@ fn a_closed_output_pipe_does_not_change_a_verdict() {
     let run = Run::bundled().arg("tiny-llama@q8_0");
     let ended = run.in_shell("\"$0\" \"$@\" | head -1; exit ${PIPESTATUS[0]}").run();
     assert_eq!(ended.code, Some(0), "{}", ended.output());
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     ended.assert_passes("tiny-llama@q8_0");
 }
 

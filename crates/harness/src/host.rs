@@ -1,10 +1,12 @@
 //! The host: processor, memory and GPUs. A missing part is a value, never an error.
 
 use crate::hash::sha256_hex;
+use crate::host_memory::HostCapacity;
 use crate::memory_rate::memory_rate;
-use crate::nvidia::{self, Gpu, HostGpus};
+use crate::nvidia::{self, Gpu, HostGpus, UnreadableGpu};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// The machine that executed a run.
@@ -20,14 +22,21 @@ pub struct Host {
     pub cpu: String,
     /// The number of logical cores that this process may use.
     pub cores: u64,
-    /// The host memory in bytes, or the limit of the control group if that is lower.
+    /// The host memory in bytes, or the lowest limit of the control groups of this process.
     pub ram_bytes: u64,
     /// The bandwidth of the host memory in bytes per second, measured before the run. `None` if no
     /// device is chosen by it.
     #[serde(default)]
     pub memory_bytes_per_s: Option<u64>,
+    /// The host memory in bytes to which the host can grow (memory balloon), or the lowest limit of
+    /// the control groups of this process. `None` if it is equal to `ram_bytes`.
+    #[serde(default)]
+    pub max_ram_bytes: Option<u64>,
     /// The GPUs that the NVIDIA driver shows, in the order of the PCI bus.
     pub gpus: Vec<Gpu>,
+    /// The GPUs that the NVIDIA driver cannot read. A model fails only if it needs one of them.
+    #[serde(default)]
+    pub unreadable_gpus: Vec<UnreadableGpu>,
     /// Why there are no GPUs. `None` if there is one.
     pub no_gpu_reason: Option<String>,
 }
@@ -42,15 +51,8 @@ impl Host {
         );
         let system = system.ok();
         let total = system.as_ref().map_or(0, System::total_memory);
-        let limit = system
-            .as_ref()
-            .and_then(System::cgroup_limits)
-            .map_or(total, |limits| limits.total_memory);
-        let (gpus, no_gpu_reason) = match nvidia::inventory() {
-            Ok(gpus) if gpus.is_empty() => (gpus, Some("the driver reports no GPU".to_owned())),
-            Ok(gpus) => (gpus, None),
-            Err(reason) => (Vec::new(), Some(reason)),
-        };
+        let capacity = HostCapacity::read(Path::new("/"), total);
+        let inventory = nvidia::inventory(total);
         Host {
             id: machine_id(),
             hostname: System::host_name().unwrap_or_default(),
@@ -65,10 +67,12 @@ impl Host {
                 .map(|cpu| cpu.brand().trim().to_owned())
                 .unwrap_or_default(),
             cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
-            ram_bytes: if limit == 0 { total } else { total.min(limit) },
+            ram_bytes: capacity.now,
+            max_ram_bytes: Some(capacity.max).filter(|max| *max != capacity.now),
             memory_bytes_per_s: None,
-            gpus,
-            no_gpu_reason,
+            gpus: inventory.gpus,
+            unreadable_gpus: inventory.unreadable,
+            no_gpu_reason: inventory.no_gpu_reason,
         }
     }
 
@@ -80,7 +84,16 @@ impl Host {
 
     /// Returns the GPUs that the driver shows.
     pub fn gpus(&self) -> HostGpus<'_> {
-        HostGpus { gpus: &self.gpus, no_gpu_reason: self.no_gpu_reason.as_deref() }
+        HostGpus {
+            gpus: &self.gpus,
+            unreadable: &self.unreadable_gpus,
+            no_gpu_reason: self.no_gpu_reason.as_deref(),
+        }
+    }
+
+    /// Returns the host memory in bytes above which no load can succeed; 0 if unknown.
+    pub fn memory_limit(&self) -> u64 {
+        self.max_ram_bytes.unwrap_or(self.ram_bytes)
     }
 }
 

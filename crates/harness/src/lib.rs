@@ -42,6 +42,7 @@ pub mod check;
 pub mod embedded;
 mod hash;
 pub mod host;
+mod host_memory;
 mod lock;
 pub mod manifest;
 pub mod measurement;

@@ -3,7 +3,7 @@
 
 use crate::acquire::AcquireError;
 use crate::measurement::Unmeasured;
-use crate::nvidia::{Gpu, GpuError, MissingGpu};
+use crate::nvidia::{Gpu, GpuError, MissingGpu, UnreadableGpu, VERSION_MISMATCH};
 use crate::plan::TextError;
 use crate::reportable::Reportable;
 use crate::settings::SettingsError;
@@ -42,10 +42,23 @@ fn gpu() -> Box<Gpu> {
         uuid: "GPU-1".into(),
         bus_id: "00000000:01:00.0".into(),
         vram_bytes: 80 << 30,
+        unified_memory: false,
         driver: "580.65".into(),
         cuda: "13.0".into(),
         compute_capability: "9.0".into(),
         mig: false,
+    })
+}
+
+fn unreadable(mig: bool) -> Box<UnreadableGpu> {
+    Box::new(UnreadableGpu {
+        index: 1,
+        ordinal: Some(1),
+        name: Some("NVIDIA H100".into()),
+        uuid: Some("GPU-2".into()),
+        bus_id: None,
+        mig,
+        error: "the memory cannot be read: no permission".into(),
     })
 }
 
@@ -66,6 +79,10 @@ fn gpu_errors() {
             cut: "it lists 1 of the 2 GPUs of the host".into(),
         }),
         missing(MissingGpu::TooFew(1)),
+        missing(MissingGpu::NoAccess { accessible: 1, errors: "GPU 1: no permission".into() }),
+        missing(MissingGpu::NoGpu(format!("{VERSION_MISMATCH}: RM detects a mismatch"))),
+        GpuError::Unreadable { model: model(), device, gpu: unreadable(false) },
+        GpuError::Unreadable { model: model(), device, gpu: unreadable(true) },
         GpuError::MigMode { model: model(), device, gpu: gpu() },
         GpuError::MigSlice { model: model(), device, slice: "MIG-5c1f".into() },
         GpuError::WithoutCuda { program: program.clone(), engine: "engine-x".into() },
@@ -76,7 +93,7 @@ fn gpu_errors() {
             gpu: gpu(),
         },
         GpuError::CudaVersion { program, built: "13.1".into(), gpu: gpu() },
-        GpuError::MemoryUnknown { device, uuid: "GPU-1".into() },
+        GpuError::MemoryUnknown { device, uuid: "GPU-1".into(), reason: "device is lost".into() },
         GpuError::Lock { path: "/tmp/modelgate-GPU-1.lock".into(), device, source: denied() },
         GpuError::Interrupted { device, signal: 2 },
         GpuError::Busy {
@@ -89,6 +106,7 @@ fn gpu_errors() {
     ];
     let variant = |error: &GpuError| match error {
         GpuError::Missing { .. } => "Missing",
+        GpuError::Unreadable { .. } => "Unreadable",
         GpuError::MigMode { .. } => "MigMode",
         GpuError::MigSlice { .. } => "MigSlice",
         GpuError::WithoutCuda { .. } => "WithoutCuda",
@@ -99,7 +117,7 @@ fn gpu_errors() {
         GpuError::Interrupted { .. } => "Interrupted",
         GpuError::Busy { .. } => "Busy",
     };
-    assert_all(&errors, variant, 10);
+    assert_all(&errors, variant, 11);
     insta::assert_snapshot!("gpu_errors", shown(&errors, variant));
 }
 
@@ -143,6 +161,7 @@ fn worker_errors() {
         cannot(BuildObstacle::Forbidden),
         cannot(BuildObstacle::NoSources),
         cannot(BuildObstacle::NoToolkit("nvcc is not in PATH".into())),
+        cannot(BuildObstacle::CompilerFailed("`nvcc --version` was killed by SIGKILL".into())),
         WorkerError::ToolkitTooNew {
             nvcc: "/cuda/bin/nvcc".into(),
             version: "13.1".into(),
@@ -239,6 +258,7 @@ fn supervise_errors() {
         Cause::NotStarted { program: "/w/worker".into(), source: denied() },
         Cause::NotStarted { program: "/w/worker".into(), source: io::Error::from_raw_os_error(12) },
         Cause::Protocol("the first event of the worker is not `hello`".into()),
+        Cause::ChannelNotRead(io::Error::from_raw_os_error(5)),
         Cause::WrongDevice {
             device: Device::Cuda(0),
             uuid: "GPU-2".into(),
@@ -264,6 +284,7 @@ fn supervise_errors() {
     let variant = |error: &SuperviseError| match &error.cause {
         Cause::NotStarted { .. } => "NotStarted",
         Cause::Protocol(_) => "Protocol",
+        Cause::ChannelNotRead(_) => "ChannelNotRead",
         Cause::WrongDevice { .. } => "WrongDevice",
         Cause::Deadline(_) => "Deadline",
         Cause::Stalled(_) => "Stalled",
@@ -274,7 +295,7 @@ fn supervise_errors() {
         Cause::ProbablyOutOfMemory => "ProbablyOutOfMemory",
         Cause::Crashed { .. } => "Crashed",
     };
-    assert_all(&errors, variant, 11);
+    assert_all(&errors, variant, 12);
     insta::assert_snapshot!("supervise_errors", shown(&errors, variant));
 }
 

@@ -19,6 +19,7 @@ use crate::lock::{ContentLock, touched};
 use crate::partial::PartialFile;
 use crate::request_context::RequestContext;
 use crate::retry::RetryBudget;
+use crate::runtime::block;
 use crate::variables;
 use modelgate_model::units::format_duration;
 use modelgate_protocol::FailureKind;
@@ -26,7 +27,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::task::block_in_place;
 
 /// The size of one range.
 const RANGE_BYTES: u64 = 1 << 30;
@@ -116,7 +116,7 @@ impl Download {
             let ComputedHashes { name, sha256 } =
                 self.complete_partial(file, &context, &lock).await?;
             if name == file.hash.name() {
-                let published = block_in_place(|| cache.publish(file, &sha256));
+                let published = block(|| cache.publish(file, &sha256)).await;
                 published.map_err(|error| write_error(&context, error))?;
                 return Ok(Some(sha256));
             }
@@ -179,7 +179,8 @@ impl Download {
         lock: &ContentLock,
     ) -> Result<ComputedHashes, HubError> {
         let path = self.job.cache.partial(&file.hash);
-        let mut partial = block_in_place(|| PartialFile::open(&path, file, lock))
+        let mut partial = block(|| PartialFile::open(&path, file, lock))
+            .await
             .map_err(|error| write_error(context, error))?;
         self.present.fetch_add(partial.bytes(), Ordering::Relaxed);
         let mut budget = RetryBudget::new(&self.job.settings);

@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_replacement_leaves_no_temporary_file_and_names_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // a folder cannot be replaced by a file
+        let path = folder.path().join("report.json");
+        std::fs::create_dir(&path).expect("created");
+        let error = write_atomically(&path, b"{}").expect_err("a folder");
+        assert!(error.to_string().contains("report.json: rename failed: "), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("entries").count(), 1);
+    }
+
+    #[test]
     fn new_files_and_folders_are_shared_with_the_group_of_a_shared_folder() {
         for (folder_mode, is_shared) in [(0o775, true), (0o700, false)] {
             let folder = tempfile::tempdir().expect("a folder");

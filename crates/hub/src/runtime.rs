@@ -46,3 +46,11 @@ impl Drop for Runtime {
         }
     }
 }
+
+/// Runs blocking `work` in a task. A task that was cancelled during the work ends here, before it uses
+/// the runtime again, which may have shut down.
+pub(crate) async fn block<T>(work: impl FnOnce() -> T) -> T {
+    let result = tokio::task::block_in_place(work);
+    tokio::task::yield_now().await;
+    result
+}

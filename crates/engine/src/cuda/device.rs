@@ -132,24 +132,35 @@ impl Gpu {
 
     /// Returns the properties of the device that are reported, and how much of its memory is in use
     /// now.
-    pub(crate) fn record(&self) -> DeviceRecord {
-        let memory = self.memory();
-        let capability = self.0.context.compute_capability().unwrap_or_default();
-        DeviceRecord {
+    ///
+    /// # Errors
+    /// The driver fails.
+    pub(crate) fn record(&self) -> Result<DeviceRecord, Failure> {
+        let memory = self.memory(Stage::Start)?;
+        let context = &self.0.context;
+        let driver = driver_failure(&self.0.name);
+        let capability = context.compute_capability().map_err(&driver)?;
+        Ok(DeviceRecord {
             device: self.0.id,
             uuid: memory.uuid,
-            name: self.0.context.name().unwrap_or_default(),
+            name: context.name().map_err(&driver)?,
             compute_capability: format!("{}.{}", capability.0, capability.1),
-            total: self.0.context.total_mem().unwrap_or_default() as u64,
+            total: context.total_mem().map_err(&driver)? as u64,
             baseline: memory.outside.saturating_add(memory.reserved),
             kernels_cached: self.0.kernels_cached.get().copied().flatten(),
-        }
+        })
     }
 
     /// Returns how much device memory is in use now, and the peaks so far.
-    pub(crate) fn memory(&self) -> PoolMemory {
-        let uuid = self.0.context.uuid().map(|uuid| format_uuid(&uuid.bytes)).unwrap_or_default();
-        self.0.memory.usage(self.0.id, uuid)
+    ///
+    /// # Errors
+    /// The driver fails, in `stage`.
+    pub(crate) fn memory(&self, stage: Stage) -> Result<PoolMemory, Failure> {
+        let usage = || -> Result<PoolMemory, DriverError> {
+            let uuid = format_uuid(&self.0.context.uuid()?.bytes);
+            self.0.memory.usage(self.0.id, uuid)
+        };
+        usage().map_err(running_failure(&self.0.name, stage))
     }
 
     /// Waits until the device has completed all work.

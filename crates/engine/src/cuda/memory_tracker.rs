@@ -91,24 +91,26 @@ impl MemoryTracker {
     }
 
     /// Returns the current use of the memory and its peaks, labeled with `device` and `uuid`.
-    pub(super) fn usage(&self, device: Device, uuid: String) -> PoolMemory {
+    ///
+    /// # Errors
+    /// The driver fails.
+    pub(super) fn usage(&self, device: Device, uuid: String) -> Result<PoolMemory, DriverError> {
         use sys::CUmemPool_attribute_enum as Attribute;
-        // `sample` needs the context on this thread; if this fails, the next call reports the error
-        let _ = self.state.context.bind_to_thread();
+        self.state.context.bind_to_thread()?;
         self.state.sample();
         let pool = self.state.pool;
         let samples = self.state.samples.lock().unwrap_or_else(PoisonError::into_inner);
         // the time since the last sample is also a gap, which grows if the sampling thread hangs
         let gap = samples.longest_gap.max(samples.last.elapsed());
-        PoolMemory {
+        Ok(PoolMemory {
             device,
             uuid,
-            reserved: pool.attribute(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT),
-            reserved_peak: pool.attribute(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH),
+            reserved: pool.attribute(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
+            reserved_peak: pool.attribute(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
             outside: samples.outside,
             outside_peak: samples.outside_peak,
             longest_gap_s: Finite::seconds(gap),
-        }
+        })
     }
 
     /// Returns the memory of the pool that no tensor uses to the device.
@@ -135,11 +137,11 @@ impl TrackerState {
     fn sample(&self) {
         use sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT as RESERVED;
         let read = || -> Option<u64> {
-            let before = self.pool.attribute(RESERVED);
+            let before = self.pool.attribute(RESERVED).ok()?;
             let (free, total) = result::mem_get_info().ok()?;
             // if the pool has changed in the meantime, the two values are inconsistent
             let outside = (total as u64).checked_sub(free as u64)?.checked_sub(before)?;
-            (self.pool.attribute(RESERVED) == before).then_some(outside)
+            (self.pool.attribute(RESERVED).ok()? == before).then_some(outside)
         };
         let Some(outside) = read() else { return };
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,13 +189,14 @@ impl Pool {
         Ok(Pool(pool))
     }
 
-    /// Returns the value of an attribute with a 64-bit value, or 0 if the driver fails.
-    fn attribute(self, attribute: sys::CUmemPool_attribute) -> u64 {
+    /// Returns the value of an attribute with a 64-bit value.
+    ///
+    /// # Errors
+    /// The driver fails.
+    fn attribute(self, attribute: sys::CUmemPool_attribute) -> Result<u64, DriverError> {
         let mut value = 0u64;
         // SAFETY: the values of the attributes that are read are 64-bit integers.
-        match unsafe { mem_pool::get_attribute(self.0, attribute, (&raw mut value).cast()) } {
-            Ok(()) => value,
-            Err(_) => 0,
-        }
+        unsafe { mem_pool::get_attribute(self.0, attribute, (&raw mut value).cast()) }?;
+        Ok(value)
     }
 }

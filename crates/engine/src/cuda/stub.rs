@@ -70,11 +70,11 @@ impl Gpu {
         match *self {}
     }
 
-    pub(crate) fn record(&self) -> DeviceRecord {
+    pub(crate) fn record(&self) -> std::result::Result<DeviceRecord, Failure> {
         match *self {}
     }
 
-    pub(crate) fn memory(&self) -> PoolMemory {
+    pub(crate) fn memory(&self, _: Stage) -> std::result::Result<PoolMemory, Failure> {
         match *self {}
     }
 

@@ -103,7 +103,7 @@ impl Model {
                 .map_err(failures::internal(Stage::Load))?;
             decoder.reset();
             gpu.synchronize(Stage::Load)?;
-            events(Event::DeviceMemory(gpu.memory()));
+            events(Event::DeviceMemory(gpu.memory(Stage::Load)?));
         }
         events(Event::Loaded);
         Ok(Model { config, decoder, text, stop_tokens, prefix, traffic, device: device.clone() })

@@ -1,8 +1,9 @@
 //! The channel to the harness: one event per line, and only complete lines. Does not depend on the
 //! kinds of events.
 
-use super::exit_codes::ABANDONED;
+use super::exit_codes::{ABANDONED, UNSENT};
 use modelgate_protocol::Event;
+use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{FromRawFd, IntoRawFd};
@@ -28,13 +29,37 @@ impl Channel {
         Some(Channel(Mutex::new(file)))
     }
 
-    /// Writes one event. If the write fails, the harness has ended, and this process ends too.
+    /// Writes one event. If the write fails, the harness has ended, and this process ends too. It
+    /// also ends if the event has no representation in JSON: without the event, the results would
+    /// be incomplete.
     pub(super) fn send(&self, event: &Event) {
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
-        line.push(b'\n');
+        let line = encode(event).unwrap_or_else(|error| {
+            eprintln!("modelgate-worker: an event cannot be sent: {error}");
+            signal_hook::low_level::exit(UNSENT)
+        });
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if file.write_all(&line).is_err() {
             signal_hook::low_level::exit(ABANDONED);
         }
+    }
+}
+
+/// Returns an event as one line of JSON.
+fn encode(event: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn an_event_without_a_representation_in_json_is_an_error() {
+        assert_eq!(encode(&Event::Done).expect("JSON"), b"{\"event\":\"done\"}\n");
+        // keys of JSON objects are texts
+        assert!(encode(&BTreeMap::from([(vec![1], 2)])).is_err());
     }
 }

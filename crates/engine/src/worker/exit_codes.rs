@@ -5,3 +5,6 @@ pub(super) const MISUSED: u8 = 2;
 
 /// The exit code if the harness has ended.
 pub(super) const ABANDONED: i32 = 3;
+
+/// The exit code if an event has no representation in JSON.
+pub(super) const UNSENT: i32 = 4;

@@ -23,7 +23,8 @@ use std::thread::JoinHandle;
 /// no request.
 ///
 /// The exit code is 0 after all results were sent, 1 after a failure was sent, 2 if the process was
-/// not started by a harness, and 3 if standard input closed before the work was done.
+/// not started by a harness, 3 if standard input closed before the work was done, and 4 if a result
+/// could not be sent.
 pub fn run_worker() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(ENGINE_ARGUMENT) {
         return print_engine();

@@ -40,12 +40,13 @@ pub(super) fn work(
         phase(PhaseName::Kernels);
         gpu.load_kernels()?;
         self_test(gpu, &format_of(request.files.format).block_types(request.quantization))?;
-        events(Event::Device(gpu.record()));
+        events(Event::Device(gpu.record()?));
     }
-    let send_memory = || {
+    let send_memory = || -> Result<(), Failure> {
         if let Some(gpu) = device.gpu() {
-            events(Event::DeviceMemory(gpu.memory()));
+            events(Event::DeviceMemory(gpu.memory(Stage::Generate)?));
         }
+        Ok(())
     };
     stage.set(Stage::Load);
     phase(PhaseName::Load);
@@ -54,7 +55,7 @@ pub(super) fn work(
     stage.set(Stage::Generate);
     phase(PhaseName::Warmup);
     model.warm_up(&events)?;
-    send_memory();
+    send_memory()?;
     phase(PhaseName::Generate);
     for generation in &request.generations {
         let answer = answer(&mut model, generation, &events)?;
@@ -71,7 +72,7 @@ pub(super) fn work(
             events(Event::Agreement(agreement));
         }
     }
-    send_memory();
+    send_memory()?;
     phase(PhaseName::Ceilings);
     drop(model);
     let mut ceilings = files.ceilings();

@@ -18,7 +18,7 @@ const MAX_DEBUG_BUILD_PARAMETERS: u64 = 1_000_000_000;
 pub struct Admission {
     /// The memory ranges of the manifest.
     pub bounds: MemoryBounds,
-    /// The host memory in bytes; 0 if unknown.
+    /// The host memory in bytes to which the host can grow; 0 if unknown.
     pub host_memory: u64,
     /// Whether the worker is built without optimisation.
     pub debug_build: bool,

@@ -2,7 +2,8 @@
 //! inventory and the environment variable.
 
 use super::error::{GpuError, MissingGpu};
-use super::inventory::{Gpu, Slot, VisibleDevices, visible};
+use super::inventory::{Gpu, HostGpus, Slot, VisibleDevices, visible};
+use super::unreadable::UnreadableGpu;
 use modelgate_protocol::{Device, Engine};
 use std::path::Path;
 
@@ -15,27 +16,18 @@ pub struct Assigned {
     pub gpu: Gpu,
 }
 
-/// The GPUs that the driver of a host shows.
-#[derive(Debug, Clone, Copy)]
-pub struct HostGpus<'a> {
-    /// The GPUs, in the order of the PCI bus.
-    pub gpus: &'a [Gpu],
-    /// The reason why the host has no GPU. `None` if it has one.
-    pub no_gpu_reason: Option<&'a str>,
-}
-
 /// Returns the GPUs of the CUDA devices in `devices`, in the order of `devices`, for the value
 /// `variable` of `CUDA_VISIBLE_DEVICES`. Errors name `model`.
 ///
 /// # Errors
-/// A device does not exist on the host, is hidden, or is in MIG mode.
+/// A device does not exist on the host, is hidden, cannot be read, or is in MIG mode.
 pub fn assign(
     devices: &[Device],
     model: &str,
     host: HostGpus<'_>,
     variable: Option<&str>,
 ) -> Result<Vec<Assigned>, GpuError> {
-    let visible = visible(host.gpus, variable);
+    let visible = visible(host, variable);
     let mut assigned: Vec<Assigned> = Vec::new();
     for device in devices {
         let Device::Cuda(ordinal) = *device else {
@@ -54,23 +46,26 @@ pub fn assign(
 }
 
 /// Returns the GPUs that a worker can use, for the value `variable` of `CUDA_VISIBLE_DEVICES`: the
-/// visible ones without MIG slices and GPUs in MIG mode, whose memory cannot be measured.
+/// visible ones without MIG slices and GPUs in MIG mode, whose memory cannot be measured, and without
+/// GPUs that the driver cannot read.
 ///
 /// # Errors
 /// The reason why there are none.
 pub(crate) fn usable(host: HostGpus<'_>, variable: Option<&str>) -> Result<Vec<Assigned>, String> {
-    let visible = visible(host.gpus, variable);
+    let visible = visible(host, variable);
     let complete = |(ordinal, slot): (u32, &Slot)| match slot {
         Slot::Gpu(gpu) if !gpu.mig => {
             Some(Assigned { device: Device::Cuda(ordinal), gpu: gpu.clone() })
         }
-        Slot::Gpu(_) | Slot::Slice(_) => None,
+        Slot::Gpu(_) | Slot::Unreadable(_) | Slot::Slice(_) => None,
     };
     let usable: Vec<Assigned> = (0..).zip(&visible.slots).filter_map(complete).collect();
     match (usable.is_empty(), visible.slots.is_empty()) {
         (false, _) => Ok(usable),
         (true, true) => Err(missing(host, &visible, variable).to_string()),
-        (true, false) => Err("each visible GPU is a MIG slice or in MIG mode".to_owned()),
+        (true, false) => {
+            Err("each visible GPU is a MIG slice, in MIG mode or cannot be read".to_owned())
+        }
     }
 }
 
@@ -93,19 +88,32 @@ fn missing(host: HostGpus<'_>, visible: &VisibleDevices, variable: Option<&str>)
             shown: visible.slots.len(),
             cut: cut.clone(),
         },
-        _ => MissingGpu::TooFew(visible.slots.len()),
+        _ => {
+            let is_inaccessible = |gpu: &&UnreadableGpu| gpu.ordinal.is_none();
+            let inaccessible: Vec<String> =
+                host.unreadable.iter().filter(is_inaccessible).map(ToString::to_string).collect();
+            let accessible = visible.slots.len();
+            if inaccessible.is_empty() {
+                MissingGpu::TooFew(accessible)
+            } else {
+                MissingGpu::NoAccess { accessible, errors: inaccessible.join("; ") }
+            }
+        }
     }
 }
 
 /// Returns the GPU of a slot.
 ///
 /// # Errors
-/// The slot is a MIG slice, or the GPU is in MIG mode: their memory cannot be measured.
+/// The GPU cannot be read, is in MIG mode, or is a MIG slice: its memory cannot be measured.
 fn complete_gpu<'a>(slot: &'a Slot, device: Device, model: &str) -> Result<&'a Gpu, GpuError> {
     let model = model.to_owned();
     match slot {
         Slot::Gpu(gpu) if !gpu.mig => Ok(gpu),
         Slot::Gpu(gpu) => Err(GpuError::MigMode { model, device, gpu: Box::new(gpu.clone()) }),
+        Slot::Unreadable(gpu) => {
+            Err(GpuError::Unreadable { model, device, gpu: Box::new(gpu.clone()) })
+        }
         Slot::Slice(name) => Err(GpuError::MigSlice { model, device, slice: name.clone() }),
     }
 }
@@ -153,7 +161,8 @@ fn version(text: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inventory::tests::gpu;
+    use super::super::inventory::tests::{gpu, unreadable};
+    use super::super::survey::VERSION_MISMATCH;
     use super::*;
     use crate::reportable::Reportable;
     use modelgate_protocol::{Failure, FailureKind, Stage};
@@ -163,7 +172,7 @@ mod tests {
 
     impl Host {
         fn gpus(&self) -> HostGpus<'_> {
-            HostGpus { gpus: &self.0, no_gpu_reason: self.1 }
+            HostGpus { gpus: &self.0, unreadable: &[], no_gpu_reason: self.1 }
         }
     }
 
@@ -219,6 +228,42 @@ mod tests {
     }
 
     #[test]
+    fn only_a_model_that_needs_an_unreadable_gpu_is_refused() {
+        let gpus = [gpu("GPU-a"), gpu("GPU-b")];
+        let mut unreadable = [unreadable(1, Some(1), None), unreadable(3, None, None)];
+        let assign = |device, unreadable: &[UnreadableGpu]| {
+            let host = HostGpus { gpus: &gpus, unreadable, no_gpu_reason: None };
+            assign(&[device], "m", host, None).map_err(|error| error.to_failure())
+        };
+        for (ordinal, uuid) in [(0, "GPU-a"), (2, "GPU-b")] {
+            let assigned = assign(Device::Cuda(ordinal), &unreadable).expect("readable");
+            assert_eq!(assigned[0].gpu.uuid, uuid);
+        }
+        assert_eq!(assign(Device::Cpu, &unreadable).expect("no GPU"), Vec::new());
+        let failure = assign(Device::Cuda(1), &unreadable).expect_err("unreadable");
+        assert_eq!((failure.kind, failure.stage), (FailureKind::DeviceNotFound, Stage::Prepare));
+        let expected = "m needs GPU cuda:1, which cannot be used: GPU 1: device fell off the bus";
+        assert_eq!(failure.message, expected);
+        assert!(failure.hint.contains("nvidia-smi -q -i 1"), "{}", failure.hint);
+        let failure = assign(Device::Cuda(3), &unreadable).expect_err("no access");
+        let expected = "the process has access to 3 GPUs; GPU 3: device fell off the bus";
+        assert!(failure.message.ends_with(expected), "{failure}");
+        assert!(failure.hint.contains("scheduler"), "{}", failure.hint);
+        unreadable[0].mig = true;
+        let failure = assign(Device::Cuda(1), &unreadable).expect_err("MIG mode");
+        assert!(failure.hint.contains("nvidia-smi -i 1 -mig 0"), "{}", failure.hint);
+    }
+
+    #[test]
+    fn a_driver_with_two_versions_has_its_own_hint() {
+        let reason = format!("{VERSION_MISMATCH}: RM detects a mismatch");
+        let host = HostGpus { gpus: &[], unreadable: &[], no_gpu_reason: Some(&reason) };
+        let failure = assign(&[Device::Cuda(0)], "m", host, None).expect_err("no GPU").to_failure();
+        assert!(failure.message.contains(VERSION_MISMATCH), "{failure}");
+        assert!(failure.hint.starts_with("restart the host"), "{}", failure.hint);
+    }
+
+    #[test]
     fn mig_slices_are_refused_by_name() {
         let failure = refusal(&[Device::Cuda(0)], &two(), Some("MIG-5c1f"));
         assert!(failure.message.contains("sets to MIG-5c1f, a MIG slice"), "{failure}");
@@ -247,8 +292,16 @@ mod tests {
         let rows = [
             (&mixed, None, Ok("cuda:1 GPU-a, cuda:2 GPU-b")),
             (&mixed, Some("2,1"), Ok("cuda:0 GPU-b, cuda:1 GPU-a")),
-            (&mixed, Some("0"), Err("each visible GPU is a MIG slice or in MIG mode")),
-            (&mixed, Some("MIG-5c1f"), Err("each visible GPU is a MIG slice or in MIG mode")),
+            (
+                &mixed,
+                Some("0"),
+                Err("each visible GPU is a MIG slice, in MIG mode or cannot be read"),
+            ),
+            (
+                &mixed,
+                Some("MIG-5c1f"),
+                Err("each visible GPU is a MIG slice, in MIG mode or cannot be read"),
+            ),
             (
                 &mixed,
                 Some(""),

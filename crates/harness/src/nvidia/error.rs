@@ -1,6 +1,8 @@
 //! The reasons why a model cannot be measured on the GPUs that it requests.
 
 use super::inventory::{Gpu, capability_digits};
+use super::survey::VERSION_MISMATCH;
+use super::unreadable::UnreadableGpu;
 use crate::reportable::Reportable;
 use crate::settings::variables::{CUDA_COMPUTE_CAP, CUDA_VISIBLE_DEVICES};
 use crate::signal;
@@ -22,6 +24,16 @@ pub enum GpuError {
         device: Device,
         /// The reason why the device does not exist.
         reason: MissingGpu,
+    },
+    /// The driver cannot read the GPU.
+    #[error("{model} needs GPU {device}, which cannot be used: {gpu}")]
+    Unreadable {
+        /// The id of the model.
+        model: String,
+        /// The requested device.
+        device: Device,
+        /// The GPU, with the error of NVML.
+        gpu: Box<UnreadableGpu>,
     },
     /// The GPU is in MIG mode: its memory cannot be measured.
     #[error(
@@ -94,12 +106,14 @@ pub enum GpuError {
         gpu: Box<Gpu>,
     },
     /// The driver does not report the memory of the GPU.
-    #[error("the driver does not report the memory in use on {device} ({uuid})")]
+    #[error("the driver does not report the memory in use on {device} ({uuid}): {reason}")]
     MemoryUnknown {
         /// The device.
         device: Device,
         /// The UUID of the GPU.
         uuid: String,
+        /// The error of NVML.
+        reason: String,
     },
     /// The lock file of a GPU cannot be opened or locked.
     #[error("{}: the GPU {device} cannot be locked: {source}", path.display())]
@@ -159,11 +173,24 @@ pub enum MissingGpu {
     /// The host has fewer GPUs than the number of the device requires. The value is their number.
     #[error("the host has {}", counted(*_0, "GPU"))]
     TooFew(usize),
+    /// The process has access to fewer GPUs than the number of the device requires.
+    #[error("the process has access to {}; {errors}", counted(*accessible, "GPU"))]
+    NoAccess {
+        /// The number of GPUs to which the process has access.
+        accessible: usize,
+        /// The other GPUs, with the errors of NVML.
+        errors: String,
+    },
 }
 
 impl MissingGpu {
     fn hint(&self) -> String {
         match self {
+            MissingGpu::NoGpu(reason) if reason.starts_with(VERSION_MISMATCH) => {
+                "restart the host, or reload the kernel modules of the driver: after an update of \
+                 the driver, the old module remains loaded"
+                    .to_owned()
+            }
             MissingGpu::NoGpu(_) => {
                 "run on a host with an NVIDIA GPU and its driver (`nvidia-smi` shows both; give a \
                  container access to the GPU); or change `device` in the manifest"
@@ -175,6 +202,11 @@ impl MissingGpu {
             MissingGpu::TooFew(_) => {
                 "change `device` in the manifest; the first GPU is cuda:0".to_owned()
             }
+            MissingGpu::NoAccess { .. } => {
+                "request the GPU from the job scheduler, or give the container access to it; or \
+                 change `device` in the manifest"
+                    .to_owned()
+            }
         }
     }
 }
@@ -183,6 +215,7 @@ impl Reportable for GpuError {
     fn kind(&self) -> FailureKind {
         match self {
             GpuError::Missing { .. }
+            | GpuError::Unreadable { .. }
             | GpuError::MigMode { .. }
             | GpuError::MigSlice { .. }
             | GpuError::MemoryUnknown { .. } => FailureKind::DeviceNotFound,
@@ -198,6 +231,20 @@ impl Reportable for GpuError {
     fn hint(&self) -> String {
         let hint = match self {
             GpuError::Missing { reason, .. } => return reason.hint(),
+            GpuError::Unreadable { gpu, .. } if gpu.mig => {
+                return format!(
+                    "end MIG mode with `nvidia-smi -i {} -mig 0`; or change `device` in the \
+                     manifest",
+                    gpu.index
+                );
+            }
+            GpuError::Unreadable { gpu, .. } => {
+                return format!(
+                    "read the state of the GPU with `nvidia-smi -q -i {}` and its errors (Xid) in \
+                     the log of the system; or change `device` in the manifest",
+                    gpu.index
+                );
+            }
             GpuError::ComputeCapability { gpu, .. } => {
                 return format!(
                     "build the worker on this host; or build it with {CUDA_COMPUTE_CAP}={}",

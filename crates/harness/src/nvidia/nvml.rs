@@ -1,11 +1,13 @@
 //! Readings from the NVIDIA Management Library (NVML). No other file calls it.
 
-use super::inventory::Gpu;
 use super::readings::{MemoryReading, ProcessUse, Readings};
+use super::survey::{DriverReport, GpuReport, Inventory, survey, unavailable};
+use crate::host_memory::SystemMemory;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// The maximum length of a process name in bytes.
@@ -15,53 +17,43 @@ const MAX_NAME_BYTES: usize = 256;
 /// hosts.
 fn nvml() -> Result<&'static Nvml, String> {
     static NVML: OnceLock<Result<Nvml, String>> = OnceLock::new();
-    let opened =
-        NVML.get_or_init(|| Nvml::init().map_err(|error| format!("no NVIDIA driver: {error}")));
+    let opened = NVML.get_or_init(|| Nvml::init().map_err(|error| unavailable(&error)));
     opened.as_ref().map_err(Clone::clone)
 }
 
-/// Returns all GPUs that the driver shows, in the order of the PCI bus.
-///
-/// # Errors
-/// There is no driver, or NVML reports an error.
-pub(crate) fn inventory() -> Result<Vec<Gpu>, String> {
-    let nvml = nvml()?;
-    let read = || -> Result<Vec<Gpu>, NvmlError> {
-        let driver = nvml.sys_driver_version()?;
-        let cuda = nvml.sys_cuda_driver_version()?;
-        (0..nvml.device_count()?)
-            .map(|index| {
-                let device = nvml.device_by_index(index)?;
-                let capability = device.cuda_compute_capability()?;
-                Ok(Gpu {
-                    name: device.name()?,
-                    uuid: device.uuid()?,
-                    bus_id: device.pci_info()?.bus_id,
-                    vram_bytes: device.memory_info()?.total,
-                    driver: driver.clone(),
-                    cuda: format!("{}.{}", cuda / 1000, cuda % 1000 / 10),
-                    compute_capability: format!("{}.{}", capability.major, capability.minor),
-                    mig: is_on(device.mig_mode().map(|mode| mode.current))?,
-                })
-            })
-            .collect()
+/// Returns the GPUs of a host with `host_memory` bytes of memory (0 if unknown). A host without a
+/// driver has none.
+pub(crate) fn inventory(host_memory: u64) -> Inventory {
+    let nvml = match nvml() {
+        Ok(nvml) => nvml,
+        Err(reason) => return Inventory::empty(reason),
     };
-    let mut gpus = read().map_err(|error| format!("NVML cannot read the GPUs: {error}"))?;
-    gpus.sort_by(|a, b| a.bus_id.cmp(&b.bus_id));
-    Ok(gpus)
+    let count = match nvml.device_count() {
+        Ok(count) => count,
+        Err(error) => {
+            return Inventory::empty(format!("NVML cannot count the GPUs: {error}"));
+        }
+    };
+    let cuda = nvml.sys_cuda_driver_version();
+    let driver = DriverReport {
+        version: nvml.sys_driver_version(),
+        cuda: cuda.map(|cuda| format!("{}.{}", cuda / 1000, cuda % 1000 / 10)),
+        host_memory: Some(host_memory).filter(|bytes| *bytes > 0),
+    };
+    let report = |index| nvml.device_by_index(index).map(|device| read(&device));
+    survey(&driver, (0..count).map(report).collect())
 }
 
-/// Returns whether MIG mode is on. Most GPUs and older drivers have no such mode, which they report
-/// as an error; any other error leaves the mode unknown.
-fn is_on(mode: Result<u32, NvmlError>) -> Result<bool, NvmlError> {
-    match mode {
-        Ok(mode) => Ok(mode != 0),
-        Err(
-            NvmlError::NotSupported
-            | NvmlError::FunctionNotFound
-            | NvmlError::FailedToLoadSymbol(_),
-        ) => Ok(false),
-        Err(error) => Err(error),
+/// Reads each value of a GPU.
+fn read(device: &Device<'_>) -> GpuReport {
+    let capability = device.cuda_compute_capability();
+    GpuReport {
+        name: device.name(),
+        uuid: device.uuid(),
+        bus_id: device.pci_info().map(|info| info.bus_id),
+        memory: device.memory_info().map(|info| info.total),
+        compute_capability: capability.map(|it| format!("{}.{}", it.major, it.minor)),
+        mig_mode: device.mig_mode().map(|mode| mode.current),
     }
 }
 
@@ -87,9 +79,16 @@ impl NvmlReadings {
 }
 
 impl Readings for NvmlReadings {
-    fn memory(&self, uuid: &str) -> Option<MemoryReading> {
-        let info = self.devices.get(uuid)?.memory_info().ok()?;
-        Some(MemoryReading { used: info.used, total: info.total.saturating_sub(info.reserved) })
+    fn memory(&self, uuid: &str) -> Result<MemoryReading, String> {
+        let device = self.devices.get(uuid).ok_or("NVML cannot open the GPU")?;
+        match device.memory_info() {
+            Ok(info) => {
+                let total = info.total.saturating_sub(info.reserved);
+                Ok(MemoryReading { used: info.used, total })
+            }
+            Err(NvmlError::NotSupported) => unified_memory(),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>> {
@@ -119,18 +118,12 @@ impl Readings for NvmlReadings {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unsupported_mode_means_no_mig_and_other_errors_are_returned() {
-        assert!(matches!(is_on(Ok(1)), Ok(true)));
-        assert!(matches!(is_on(Ok(0)), Ok(false)));
-        let symbol = NvmlError::FailedToLoadSymbol("nvmlDeviceGetMigMode".into());
-        for error in [NvmlError::NotSupported, NvmlError::FunctionNotFound, symbol] {
-            assert!(matches!(is_on(Err(error)), Ok(false)));
-        }
-        assert!(matches!(is_on(Err(NvmlError::GpuLost)), Err(NvmlError::GpuLost)));
-    }
+/// Returns the memory of a GPU that uses the memory of the host, as the memory of the host.
+///
+/// # Errors
+/// The operating system does not report its memory.
+fn unified_memory() -> Result<MemoryReading, String> {
+    let memory = SystemMemory::read(Path::new("/"))
+        .ok_or("the GPU has no memory of its own, and /proc/meminfo cannot be read")?;
+    Ok(MemoryReading { used: memory.used(), total: memory.total })
 }

@@ -120,7 +120,7 @@ fn repeat(state: &SamplerState, read: ReadingFunction, pause: u32) {
 
 /// Reads the memory of the GPU with this index.
 fn memory(state: &SamplerState, gpu: usize) {
-    let Some(reading) = state.readings.memory(&state.uuids[gpu]) else {
+    let Ok(reading) = state.readings.memory(&state.uuids[gpu]) else {
         return;
     };
     let t_s = state.spawned.elapsed().as_secs_f64();
@@ -169,7 +169,7 @@ pub(crate) fn wait_for_release(
 ) -> Option<Snapshot> {
     let until = Instant::now() + max_wait;
     loop {
-        let snapshot = Snapshot::take(readings, uuid);
+        let snapshot = Snapshot::take(readings, uuid).ok();
         let back = snapshot.as_ref().is_some_and(&is_released);
         if back || Instant::now() >= until {
             return snapshot;
@@ -190,9 +190,9 @@ mod tests {
     }
 
     impl Readings for SlowProcessList {
-        fn memory(&self, _: &str) -> Option<MemoryReading> {
+        fn memory(&self, _: &str) -> Result<MemoryReading, String> {
             let used = self.used.load(Ordering::Relaxed);
-            Some(MemoryReading { used, total: 80 })
+            Ok(MemoryReading { used, total: 80 })
         }
         fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>> {
             std::thread::sleep(Duration::from_millis(30));
@@ -248,9 +248,9 @@ mod tests {
     struct LostGpu(AtomicU64);
 
     impl Readings for LostGpu {
-        fn memory(&self, _: &str) -> Option<MemoryReading> {
+        fn memory(&self, _: &str) -> Result<MemoryReading, String> {
             let nth = self.0.fetch_add(1, Ordering::Relaxed);
-            (nth < 3).then_some(MemoryReading { used: 1, total: 80 })
+            (nth < 3).then_some(MemoryReading { used: 1, total: 80 }).ok_or("lost".to_owned())
         }
         fn processes(&self, _: &str) -> Option<Vec<ProcessUse>> {
             None

@@ -1,13 +1,16 @@
 //! Readings of a GPU from outside at one moment: the interface between the harness and the driver.
 
-/// A source of readings of GPUs, each named by its UUID. A value is `None` if the driver does not
-/// report it.
+/// A source of readings of GPUs, each named by its UUID.
 pub trait Readings: Send + Sync {
     /// Returns the memory of the complete GPU.
-    fn memory(&self, uuid: &str) -> Option<MemoryReading>;
-    /// Returns the processes that have the GPU open, in the order of their ids.
+    ///
+    /// # Errors
+    /// The reason why the driver does not report it.
+    fn memory(&self, uuid: &str) -> Result<MemoryReading, String>;
+    /// Returns the processes that have the GPU open, in the order of their ids. `None` if the
+    /// driver does not report them.
     fn processes(&self, uuid: &str) -> Option<Vec<ProcessUse>>;
-    /// Returns the name of a process.
+    /// Returns the name of a process. `None` if it is unknown.
     fn name(&self, pid: u32) -> Option<String>;
 }
 
@@ -39,8 +42,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads the GPU `uuid` now; `None` if its memory cannot be read.
-    pub fn take(readings: &dyn Readings, uuid: &str) -> Option<Snapshot> {
-        Some(Snapshot { memory: readings.memory(uuid)?, processes: readings.processes(uuid) })
+    /// Reads the GPU `uuid` now.
+    ///
+    /// # Errors
+    /// The reason why its memory cannot be read.
+    pub fn take(readings: &dyn Readings, uuid: &str) -> Result<Snapshot, String> {
+        Ok(Snapshot { memory: readings.memory(uuid)?, processes: readings.processes(uuid) })
     }
 }

@@ -14,12 +14,22 @@ const SUMMARY_FILE: &str = "MODEL_VALIDATION_SUMMARY.md";
 /// Writes the JSON report to the path `json`, and the summary to the same folder.
 ///
 /// # Errors
-/// The folder cannot be written; the error names the path.
+/// A file cannot be written; the error names it. An empty file that reserves the name `json` is
+/// then removed.
 pub fn write(report: &Report, json: &Path) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(report)?;
     text.push(b'\n');
-    write_atomically(json, &text)?;
+    let written = write_atomically(json, &text);
+    written.inspect_err(|_| remove_reservation(json))?;
     write_atomically(&json.with_file_name(SUMMARY_FILE), summary(report).as_bytes())
+}
+
+/// Removes the file at `json` if it only reserves the name: programs that read reports expect JSON.
+fn remove_reservation(json: &Path) {
+    if std::fs::metadata(json).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+        // the error of the report is more important
+        let _ = std::fs::remove_file(json);
+    }
 }
 
 /// Reserves the name of the JSON report in `folder`: `model_validation_YYYYMMDD_HHMMSS.json`, with
@@ -49,4 +59,23 @@ pub(crate) fn remove(json: &Path) {
     // a file that cannot be removed shows an earlier state of the same run
     let _ = std::fs::remove_file(json);
     let _ = std::fs::remove_file(json.with_file_name(SUMMARY_FILE));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_file_is_removed_if_the_report_cannot_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("reserved"), "").expect("written");
+        std::fs::write(path("earlier"), "{}").expect("written");
+        std::fs::create_dir(path("folder")).expect("created");
+        for (name, remains) in [("reserved", false), ("earlier", true), ("folder", true)] {
+            remove_reservation(&path(name));
+            assert_eq!(path(name).exists(), remains, "{name}");
+        }
+        remove_reservation(&path("none"));
+    }
 }

@@ -1,6 +1,7 @@
 //! The entry point of the product: from arguments and environment to plan, run, report and exit
 //! code. Both the test target `models` and the command `modelgate run` call it.
 
+use super::closed_output;
 use super::exit::{self, FAILED, PASSED, USAGE};
 use super::idle;
 use super::session::Session;
@@ -133,6 +134,7 @@ fn run_selected(
     if no_color && arguments.color.is_none() {
         arguments.color = Some(ColorSetting::Never);
     }
+    closed_output::suppress_panic_texts();
     // the runner panics if its output is closed; verdicts and report do not depend on the output
     let result = catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials)));
     // the count of this process decides: a runner that ran fewer cases than selected must not pass

@@ -165,7 +165,7 @@ fn prepare(
     let assigned = nvidia::assign(&devices, &job.spec.id, run.host.gpus(), visible)?;
     let admission = Admission {
         bounds: job.spec.expect.memory,
-        host_memory: run.host.ram_bytes,
+        host_memory: run.host.memory_limit(),
         // a worker that the user names can be optimised even if the harness is not
         debug_build: cfg!(debug_assertions) && settings.worker.named.is_none(),
     };

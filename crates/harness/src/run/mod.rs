@@ -1,5 +1,6 @@
 //! A run, from the command line to the exit code.
 
+mod closed_output;
 mod exit;
 mod forecast;
 mod idle;

@@ -231,6 +231,7 @@ mod tests {
             uuid: format!("GPU-{gigabytes}"),
             bus_id: "0".into(),
             vram_bytes: gigabytes * 1_000_000_000,
+            unified_memory: false,
             driver: "580.1".into(),
             cuda: "13.0".into(),
             compute_capability: "9.0".into(),

@@ -3,6 +3,7 @@
 //!
 //! Source: `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst` of the kernel.
 
+use crate::host_memory::{MemoryGroups, memory_groups};
 use std::path::{Path, PathBuf};
 
 /// The number of out-of-memory kills at one time. `None` if the control group does not count them.
@@ -54,25 +55,9 @@ fn count() -> Option<u64> {
 /// Returns the folder of the memory controller for this process. `None` if no control group is
 /// mounted.
 fn folder() -> Option<PathBuf> {
-    let membership = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path =
-        |line: &str| line.splitn(3, ':').nth(2).map(|path| path.trim_start_matches('/').to_owned());
-    let unified = membership.lines().find(|line| line.starts_with("0::")).and_then(path);
-    let memory = membership
-        .lines()
-        .find(|line| {
-            line.split(':').nth(1).is_some_and(|names| names.split(',').any(|n| n == "memory"))
-        })
-        .and_then(path);
-    let root = Path::new("/sys/fs/cgroup");
-    // in a container, the path may be relative to the host, and the mount point may be the root
-    let candidates = [
-        memory.map(|path| root.join("memory").join(path)),
-        Some(root.join("memory")),
-        unified.map(|path| root.join(path)),
-        Some(root.to_owned()),
-    ];
-    candidates.into_iter().flatten().find(|folder| {
+    let counts = |folder: &&PathBuf| {
         folder.join("memory.events").is_file() || folder.join("memory.oom_control").is_file()
-    })
+    };
+    let groups = memory_groups(Path::new("/"));
+    groups.iter().flat_map(MemoryGroups::folders).find(counts).cloned()
 }

@@ -31,6 +31,9 @@ pub(crate) enum Cause {
     /// The worker sent a line that the protocol does not allow, with a message for the report.
     #[error("{0}")]
     Protocol(String),
+    /// The operating system reported an error for the event channel.
+    #[error("event channel of the worker: {0}")]
+    ChannelNotRead(io::Error),
     /// The worker opened a GPU that is not the assigned one.
     #[error("{device}: the worker opened {uuid}, {expected}")]
     WrongDevice { device: Device, uuid: String, expected: String },
@@ -85,6 +88,7 @@ impl Reportable for SuperviseError {
             }
             Cause::NotStarted { .. } => FailureKind::WorkerNotFound,
             Cause::Protocol(_) => FailureKind::Protocol,
+            Cause::ChannelNotRead(_) => FailureKind::Io,
             Cause::WrongDevice { .. } => FailureKind::DeviceMismatch,
             Cause::Deadline(_) => FailureKind::DeadlineExceeded,
             Cause::Stalled(_) => FailureKind::Stalled,
@@ -119,7 +123,7 @@ impl Reportable for SuperviseError {
                 "check the disk, the network file system and the driver for a hang; or increase \
                  `stall` in the manifest"
             }
-            Cause::Interrupted(_) => "start the run again",
+            Cause::ChannelNotRead(_) | Cause::Interrupted(_) => "start the run again",
             Cause::MissingLibrary(missing) => missing.hint(),
             Cause::AllocationRefused { .. } | Cause::OutOfMemory | Cause::ProbablyOutOfMemory => {
                 "choose fewer bits or a shorter context; or free memory; or raise the memory limit \

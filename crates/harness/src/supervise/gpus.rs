@@ -21,8 +21,11 @@ impl Gpus {
     /// The driver does not report the memory of a GPU.
     pub fn read(assigned: Vec<Assigned>, readings: Arc<dyn Readings>) -> Result<Gpus, GpuError> {
         let read = |Assigned { device, gpu }: &Assigned| {
-            Snapshot::take(&*readings, &gpu.uuid)
-                .ok_or_else(|| GpuError::MemoryUnknown { device: *device, uuid: gpu.uuid.clone() })
+            Snapshot::take(&*readings, &gpu.uuid).map_err(|reason| GpuError::MemoryUnknown {
+                device: *device,
+                uuid: gpu.uuid.clone(),
+                reason,
+            })
         };
         let before = assigned.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Gpus { assigned, before, readings })

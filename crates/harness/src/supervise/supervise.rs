@@ -221,6 +221,9 @@ fn read_events(
             Ok(Line::Malformed(message)) => {
                 return Ending::Ended(Cause::Protocol(message).in_stage(builder.stage()));
             }
+            Ok(Line::Unreadable(error)) => {
+                return Ending::Ended(Cause::ChannelNotRead(error).in_stage(builder.stage()));
+            }
             Err(RecvTimeoutError::Disconnected) => return silent(limits, builder.stage()),
             Err(RecvTimeoutError::Timeout) => {
                 // a grandchild may keep the channel open after the end of the worker; one quiet

@@ -185,9 +185,12 @@ pub enum BuildObstacle {
          the folders above the test binary)"
     )]
     NoSources,
-    /// There is no usable CUDA toolkit, for this reason.
+    /// There is no CUDA toolkit, for this reason.
     #[error("{0}")]
     NoToolkit(String),
+    /// The CUDA compiler does not print its version, for this reason.
+    #[error("{0}")]
+    CompilerFailed(String),
 }
 
 impl BuildObstacle {
@@ -202,6 +205,10 @@ impl BuildObstacle {
             }
             BuildObstacle::NoToolkit(_) => {
                 "install the CUDA toolkit, and add nvcc to PATH or set CUDA_HOME".to_owned()
+            }
+            BuildObstacle::CompilerFailed(_) => {
+                "run the command, and repair the CUDA toolkit; or set NVCC to another compiler"
+                    .to_owned()
             }
         }
     }

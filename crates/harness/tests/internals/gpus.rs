@@ -7,7 +7,7 @@ use modelgate_harness::check::{Check, Status, Verdict};
 use modelgate_harness::host::Host;
 use modelgate_harness::manifest::{DeviceChoice, Manifest};
 use modelgate_harness::measurement::{DeviceMemory, Measurement, Outcome, PeakSource};
-use modelgate_harness::nvidia::{Gpu, MemoryReading, ProcessUse, Readings};
+use modelgate_harness::nvidia::{Gpu, MemoryReading, ProcessUse, Readings, UnreadableGpu};
 use modelgate_harness::plan::ModelJob;
 use modelgate_harness::run::{RunContext, measure};
 use modelgate_harness::settings::Settings;
@@ -92,8 +92,12 @@ impl Ledger {
 }
 
 impl Readings for Ledger {
-    fn memory(&self, _: &str) -> Option<MemoryReading> {
-        Some(MemoryReading { used: self.read()["used"].as_u64()?, total: 80 * GIB })
+    fn memory(&self, _: &str) -> Result<MemoryReading, String> {
+        let ledger = self.read();
+        match ledger["used"].as_u64() {
+            Some(used) => Ok(MemoryReading { used, total: 80 * GIB }),
+            None => Err(ledger["error"].as_str().unwrap_or("no memory in the ledger").to_owned()),
+        }
     }
 
     fn processes(&self, _: &str) -> Option<Vec<ProcessUse>> {
@@ -213,17 +217,20 @@ fn host(uuid: &str) -> Host {
         cpu: "CPU".into(),
         cores: 2,
         ram_bytes: 8 * GIB,
+        max_ram_bytes: None,
         memory_bytes_per_s: Some(20_000 * MB),
         gpus: vec![Gpu {
             name: "GPU".into(),
             uuid: uuid.into(),
             bus_id: "0".into(),
             vram_bytes: 80 * GIB,
+            unified_memory: false,
             driver: "580.1".into(),
             cuda: "13.0".into(),
             compute_capability: "9.0".into(),
             mig: false,
         }],
+        unreadable_gpus: Vec::new(),
         no_gpu_reason: None,
     }
 }
@@ -286,6 +293,41 @@ fn on_the_second_gpu(mut scene: Scene) -> Scene {
     scene.host.gpus.insert(0, first);
     scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cuda(1)]);
     scene
+}
+
+#[test]
+fn a_gpu_that_cannot_be_read_fails_only_the_models_that_need_it() {
+    let lost = |ordinal| UnreadableGpu {
+        index: ordinal,
+        ordinal: Some(ordinal),
+        name: None,
+        uuid: None,
+        bus_id: None,
+        mig: false,
+        error: "device fell off the bus".into(),
+    };
+    // the lost GPU is before the GPU of the model, and after it
+    for (lost_ordinal, ordinal) in [(0, 1), (1, 0)] {
+        let mut scene = Scene::passing();
+        scene.host.unreadable_gpus = vec![lost(lost_ordinal)];
+        scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cuda(ordinal)]);
+        let measurement = scene.measure();
+        assert_eq!(measurement.outcome, Outcome::Measured, "{:?}", measurement.failure);
+        assert_eq!(device(&measurement).uuid, scene.host.gpus[0].uuid);
+        scene.manifest.models[0].device = DeviceChoice::Listed(vec![Device::Cuda(lost_ordinal)]);
+        let error = format!("GPU {lost_ordinal}: device fell off the bus");
+        let parts = ["which cannot be used", error.as_str()];
+        assert_refused(&scene.measure(), FailureKind::DeviceNotFound, &parts);
+    }
+}
+
+#[test]
+fn the_error_of_the_driver_for_a_gpu_that_is_lost_after_the_inventory_is_reported() {
+    let scene = Scene::passing();
+    let ledger = r#"{"used": null, "processes": [], "error": "device fell off the bus"}"#;
+    std::fs::write(scene.folder.path().join("ledger"), ledger).expect("a ledger");
+    let parts = ["does not report the memory in use on cuda:0", "device fell off the bus"];
+    assert_refused(&scene.measure(), FailureKind::DeviceNotFound, &parts);
 }
 
 #[test]
@@ -526,6 +568,13 @@ fn a_model_larger_than_the_host_memory_is_refused_before_a_worker_starts() {
     assert_refused(&measurement, FailureKind::HostMemory, &parts);
     assert_eq!(measurement.failure.as_ref().map(|failure| failure.stage), Some(Stage::Prepare));
     assert_eq!(measurement.worker_exit, None);
+    // the host can grow
+    scene.host.max_ram_bytes = Some(25 * MB);
+    let measurement = scene.measure();
+    assert_refused(&measurement, FailureKind::HostMemory, &["the host has 25.0 MB"]);
+    scene.host.max_ram_bytes = Some(8 * GIB);
+    let refusal = scene.measure().failure.map(|failure| failure.kind);
+    assert_ne!(refusal, Some(FailureKind::HostMemory));
 }
 
 #[test]

@@ -196,6 +196,7 @@ fn gpu(capability: &str) -> Gpu {
         name: "NVIDIA H200".into(),
         uuid: format!("GPU-{capability}"),
         vram_bytes: 141 << 30,
+        unified_memory: false,
         driver: "580.65.06".into(),
         cuda: "13.0".into(),
         compute_capability: capability.into(),
@@ -207,6 +208,7 @@ fn gpu(capability: &str) -> Gpu {
 fn host(capabilities: &[&str]) -> Host {
     Host {
         gpus: capabilities.iter().map(|capability| gpu(capability)).collect(),
+        unreadable_gpus: Vec::new(),
         no_gpu_reason: capabilities.is_empty().then(|| "no NVIDIA driver".to_owned()),
         ..Host::inspect()
     }

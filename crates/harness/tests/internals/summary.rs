@@ -6,7 +6,7 @@ use modelgate_harness::host::Host;
 use modelgate_harness::measurement::{
     DeviceMemory, ForeignProcess, HostMemory, Measurement, Outcome, PeakSource, Phase,
 };
-use modelgate_harness::nvidia::Gpu;
+use modelgate_harness::nvidia::{Gpu, UnreadableGpu};
 use modelgate_harness::report::{ModelReport, Report, Run, RunState, summary};
 use modelgate_harness::store::ModelIdentity;
 use modelgate_protocol::{
@@ -33,6 +33,25 @@ fn a_model_with_random_weights_is_marked_as_synthetic_for_any_id() {
     report.models[0].checks[0].status = Status::Failed;
     let text = summary(&report);
     assert!(text.starts_with("FAILED: llama (synthetic) (0 of 1 models validated)\n"), "{text}");
+}
+
+#[test]
+fn the_summary_names_gpus_that_cannot_be_read_and_memory_of_the_host() {
+    let mut report = gpu_report();
+    report.host.gpus[0].unified_memory = true;
+    report.host.unreadable_gpus = vec![UnreadableGpu {
+        index: 1,
+        ordinal: Some(1),
+        name: None,
+        uuid: None,
+        bus_id: None,
+        mig: false,
+        error: "device fell off the bus".into(),
+    }];
+    let text = summary(&report);
+    let expected = "128 GB, GPU (150 GB, the memory of the host), unusable GPU 1: device fell off \
+                    the bus; no engine";
+    assert!(text.contains(expected), "{text}");
 }
 
 fn finite(value: f64) -> Finite {
@@ -66,17 +85,20 @@ pub(crate) fn gpu_report() -> Report {
             cpu: "CPU".into(),
             cores: 16,
             ram_bytes: 128_000_000_000,
+            max_ram_bytes: None,
             memory_bytes_per_s: None,
             gpus: vec![Gpu {
                 name: "GPU".into(),
                 uuid: "GPU-1".into(),
                 bus_id: "0".into(),
                 vram_bytes: 150_000_000_000,
+                unified_memory: false,
                 driver: "580".into(),
                 cuda: "13.0".into(),
                 compute_capability: "9.0".into(),
                 mig: false,
             }],
+            unreadable_gpus: Vec::new(),
             no_gpu_reason: None,
         },
         ceilings: Vec::new(),

@@ -25,7 +25,7 @@ fn measure_with_ram(ram_bytes: u64, job: &ModelJob) -> Measurement {
     let scratch = TempDir::new().expect("a folder");
     let context = RunContext {
         settings: &settings,
-        host: &Host { ram_bytes, ..Host::inspect() },
+        host: &Host { ram_bytes, max_ram_bytes: None, ..Host::inspect() },
         workers: &Workers::existing(&settings.worker),
         readings: &readings,
         scratch: scratch.path(),

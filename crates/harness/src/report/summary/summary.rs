@@ -89,12 +89,13 @@ fn headline(report: &Report) -> String {
 }
 
 fn gpus(report: &Report) -> String {
-    report
-        .host
-        .gpus
-        .iter()
-        .map(|gpu| format!(", {} ({})", gpu.name, format_bytes(gpu.vram_bytes)))
-        .collect()
+    let readable = report.host.gpus.iter().map(|gpu| {
+        let memory = if gpu.unified_memory { ", the memory of the host" } else { "" };
+        format!(", {} ({}{memory})", gpu.name, format_bytes(gpu.vram_bytes))
+    });
+    let unreadable = report.host.unreadable_gpus.iter();
+    let unreadable = unreadable.map(|gpu| format!(", unusable {}", line(&gpu.to_string())));
+    readable.chain(unreadable).collect()
 }
 
 fn write_table(out: &mut String, report: &Report) -> std::fmt::Result {

@@ -7,7 +7,7 @@
 
 use super::cargo::{self, BuildError, BuildInput};
 use super::kept_workers::KeptWorkers;
-use super::nvcc::Nvcc;
+use super::nvcc::{Nvcc, NvccError};
 use super::{key, writable};
 use crate::nvidia::Gpu;
 use crate::progress::BuildProgress;
@@ -52,7 +52,11 @@ impl CudaBuild<'_> {
             return Err(cannot_build(BuildObstacle::NoSources));
         };
         let nvcc = Nvcc::find(&settings.variables, &settings.toolkit, self.interrupt);
-        let nvcc = nvcc.map_err(|reason| cannot_build(BuildObstacle::NoToolkit(reason)))?;
+        let nvcc = nvcc.map_err(|error| match error {
+            NvccError::NotFound(reason) => cannot_build(BuildObstacle::NoToolkit(reason)),
+            NvccError::Failed(reason) => cannot_build(BuildObstacle::CompilerFailed(reason)),
+            NvccError::Interrupted(signal) => WorkerError::BuildInterrupted(signal),
+        })?;
         if nvcc.is_newer_than(&gpu.cuda) {
             return Err(too_new(nvcc, gpu));
         }
@@ -249,6 +253,7 @@ mod tests {
             uuid: "GPU-0".into(),
             bus_id: "0".into(),
             vram_bytes: 1 << 30,
+            unified_memory: false,
             driver: "580.65".into(),
             cuda: "13.0".into(),
             compute_capability: "9.0".into(),

@@ -5,6 +5,7 @@ use crate::settings::variables::{CUDA_FOLDERS, NVCC, PATH};
 use crate::signal::{self, Interrupt};
 use modelgate_hub::Variables;
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -30,18 +31,28 @@ pub(super) struct Nvcc {
     pub(super) root: PathBuf,
 }
 
+/// The reason why there is no usable compiler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NvccError {
+    /// No folder contains a compiler. The message lists the searched folders.
+    NotFound(String),
+    /// The compiler does not print its version, for this reason.
+    Failed(String),
+    /// The signal with this number ended the search.
+    Interrupted(i32),
+}
+
 impl Nvcc {
     /// Finds the compiler in the order of the build scripts of the kernels: `NVCC`, `PATH`, the
     /// variables that name a toolkit, then the toolkit in the folder `default_toolkit`.
     ///
     /// # Errors
-    /// There is no compiler, or it does not print its version. The message lists the searched
-    /// folders.
+    /// There is no compiler, it does not print its version, or a signal arrived.
     pub(super) fn find(
         variables: &Variables,
         default_toolkit: &Path,
         interrupt: &Interrupt,
-    ) -> Result<Nvcc, String> {
+    ) -> Result<Nvcc, NvccError> {
         let named = variables.get(NVCC).map(PathBuf::from);
         let path = variables.get(PATH).unwrap_or_default();
         let in_path = std::env::split_paths(path).map(|folder| folder.join(NAME));
@@ -56,11 +67,11 @@ impl Nvcc {
             .chain(in_toolkits)
             .find(|path| path.is_file())
             .ok_or_else(|| {
-                format!(
+                NvccError::NotFound(format!(
                     "the CUDA compiler {NAME} is not in PATH, $CUDA_HOME/bin, $CUDA_PATH/bin or \
                      {}",
                     default_toolkit.join("bin").display()
-                )
+                ))
             })?;
         let version = version(&program, variables, interrupt)?;
         // the program in PATH may be a symlink into the toolkit
@@ -112,7 +123,11 @@ fn has_runtime(folder: &Path) -> bool {
 }
 
 /// Runs the compiler, and returns its version.
-fn version(program: &Path, variables: &Variables, interrupt: &Interrupt) -> Result<String, String> {
+fn version(
+    program: &Path,
+    variables: &Variables,
+    interrupt: &Interrupt,
+) -> Result<String, NvccError> {
     let shown = program.display();
     let secrets = variables.secret_names();
     let mut command = Command::new(program);
@@ -120,18 +135,25 @@ fn version(program: &Path, variables: &Variables, interrupt: &Interrupt) -> Resu
     command.arg("--version").env_clear().envs(inherited);
     let output = process::run(command, TIME_LIMIT, MAX_OUTPUT_BYTES, interrupt);
     let output = output.map_err(|reason| match reason {
-        RunError::NotStarted(error) => format!("{shown} cannot be started: {error}"),
-        RunError::TimedOut => {
-            format!("`{shown} --version` did not exit within {} s", TIME_LIMIT.as_secs())
+        RunError::NotStarted(error) => {
+            NvccError::Failed(format!("{shown} cannot be started: {error}"))
         }
-        RunError::Interrupted(signal) => format!("{} ended the run", signal::name(signal)),
+        RunError::TimedOut => NvccError::Failed(format!(
+            "`{shown} --version` did not exit within {} s",
+            TIME_LIMIT.as_secs()
+        )),
+        RunError::Interrupted(signal) => NvccError::Interrupted(signal),
     })?;
     release(&output.stdout).ok_or_else(|| {
+        if let Some(signal) = output.status.and_then(|status| status.signal()) {
+            let name = signal::name(signal);
+            return NvccError::Failed(format!("`{shown} --version` was killed by {name}"));
+        }
         let status = output.status.map_or("unknown".to_owned(), |status| status.to_string());
-        format!(
+        NvccError::Failed(format!(
             "`{shown} --version` ({status}): expected a CUDA release in the output, found {:?}",
             output.stdout.trim()
-        )
+        ))
     })
 }
 
@@ -155,19 +177,24 @@ mod tests {
     use tempfile::TempDir;
 
     fn toolkit(version: &str) -> TempDir {
+        toolkit_with(&format!(
+            "echo 'nvcc: NVIDIA (R) Cuda compiler driver'\n\
+             echo 'Cuda compilation tools, release {version}, V{version}.88'\n"
+        ))
+    }
+
+    /// Creates a toolkit whose compiler is this shell script.
+    fn toolkit_with(script: &str) -> TempDir {
         let folder = TempDir::new().expect("a folder");
         std::fs::create_dir(folder.path().join("bin")).expect("created");
         let program = folder.path().join("bin/nvcc");
-        let text = format!(
-            "#!/bin/sh\necho 'nvcc: NVIDIA (R) Cuda compiler driver'\n\
-             echo 'Cuda compilation tools, release {version}, V{version}.88'\n"
-        );
+        let text = format!("#!/bin/sh\n{script}");
         std::fs::write(&program, text).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
         folder
     }
 
-    fn find(variables_set: &[(&str, &Path)]) -> Result<Nvcc, String> {
+    fn find(variables_set: &[(&str, &Path)]) -> Result<Nvcc, NvccError> {
         let mut variables = Variables::default();
         for (name, value) in variables_set {
             variables.set(name, value.as_os_str());
@@ -209,8 +236,35 @@ mod tests {
     #[test]
     fn a_program_without_a_release_is_not_a_compiler() {
         let toolkit = toolkit("unknown");
-        let error = find(&[("CUDA_HOME", toolkit.path())]).expect_err("refused");
-        assert!(error.contains("expected a CUDA release"), "{error}");
+        match find(&[("CUDA_HOME", toolkit.path())]).expect_err("refused") {
+            NvccError::Failed(reason) => {
+                assert!(reason.contains("expected a CUDA release"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let error = find(&[]).expect_err("no compiler");
+        assert!(
+            matches!(&error, NvccError::NotFound(text) if text.contains("/nowhere/bin")),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_compiler_that_a_signal_killed_is_not_a_missing_compiler() {
+        let toolkit = toolkit_with("kill -9 $$\n");
+        let program = toolkit.path().join("bin/nvcc");
+        let expected = format!("`{} --version` was killed by SIGKILL", program.display());
+        let error = find(&[("CUDA_HOME", toolkit.path())]).expect_err("killed");
+        assert_eq!(error, NvccError::Failed(expected));
+    }
+
+    #[test]
+    fn a_signal_during_the_search_is_an_interruption() {
+        let toolkit = toolkit_with("sleep 60\n");
+        let mut variables = Variables::default();
+        variables.set("CUDA_HOME", toolkit.path().as_os_str());
+        let error = Nvcc::find(&variables, Path::new("/nowhere"), &Interrupt::after(2));
+        assert_eq!(error, Err(NvccError::Interrupted(2)));
     }
 
     #[test]

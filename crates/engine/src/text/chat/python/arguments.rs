@@ -11,8 +11,11 @@ pub(super) struct Arguments<'a, const N: usize> {
     values: [Option<Value>; N],
 }
 
+/// The named arguments of a call, in their order.
+pub(super) type Named = Vec<(String, Value)>;
+
 /// Splits the arguments of a call into the positional and the named ones.
-pub(super) fn split(args: &[Value]) -> Result<(&[Value], Vec<(String, Value)>), Error> {
+pub(super) fn split(args: &[Value]) -> Result<(&[Value], Named), Error> {
     match args.split_last() {
         Some((last, positional)) if last.is_kwargs() => {
             let named = Kwargs::try_from(last.clone())?;

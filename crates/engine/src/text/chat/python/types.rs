@@ -81,7 +81,8 @@ const CHANGING_METHODS: [&str; 12] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
     Undefined,
-    NoneType,
+    /// The type of None, `NoneType`.
+    NoValue,
     Bool,
     Int,
     Float,
@@ -97,7 +98,7 @@ impl Type {
     pub(super) fn of(value: &Value) -> Type {
         match value.kind() {
             ValueKind::Undefined => Type::Undefined,
-            ValueKind::None => Type::NoneType,
+            ValueKind::None => Type::NoValue,
             ValueKind::Bool => Type::Bool,
             ValueKind::Number if value.is_integer() => Type::Int,
             ValueKind::Number => Type::Float,
@@ -121,7 +122,7 @@ impl Type {
     pub(super) fn name(self) -> &'static str {
         match self {
             Type::Undefined => "Undefined",
-            Type::NoneType => "NoneType",
+            Type::NoValue => "NoneType",
             Type::Bool => "bool",
             Type::Int => "int",
             Type::Float => "float",
@@ -180,7 +181,7 @@ pub(super) fn undefined(what: &str) -> Error {
 /// Returns a value if Python can iterate over it.
 pub(super) fn iterable(value: Value) -> Result<Value, Error> {
     match Type::of(&value) {
-        of @ (Type::NoneType | Type::Bool | Type::Int | Type::Float) => {
+        of @ (Type::NoValue | Type::Bool | Type::Int | Type::Float) => {
             Err(error(format!("'{}' object is not iterable", of.name())))
         }
         _ => Ok(value),

@@ -118,7 +118,7 @@ fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
             write_repr(out, &value.try_iter()?.collect())?;
             push(out, ")")
         }
-        Type::NoneType | Type::Bool | Type::Int | Type::Object => push(out, &value.to_string()),
+        Type::NoValue | Type::Bool | Type::Int | Type::Object => push(out, &value.to_string()),
     }
 }
 

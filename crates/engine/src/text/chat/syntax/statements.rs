@@ -6,6 +6,9 @@ use super::literals::quoted;
 use super::names::LOADING_TAGS;
 use super::parser::Parser;
 
+/// The names of the parameters of a macro, and the default values by name.
+type Signature = (Vec<String>, Vec<(String, String)>);
+
 /// The names that are constants.
 const CONSTANTS: [&str; 6] = ["true", "false", "none", "True", "False", "None"];
 
@@ -284,7 +287,7 @@ impl Parser {
 
     /// Reads the parameters of a macro or of a call block, with the parentheses. Returns the names,
     /// and the default values by name.
-    fn signature(&mut self) -> Result<(Vec<String>, Vec<(String, String)>), String> {
+    fn signature(&mut self) -> Result<Signature, String> {
         self.expect_operator("(")?;
         let (mut parameters, mut defaults) = (Vec::new(), Vec::new());
         while !self.is_operator(")") {
