@@ -243,11 +243,12 @@ fn names_with_the_prefix_of_a_wrapper_are_refused_with_the_wrapper() {
 fn the_index_only_decides_which_files_are_read() {
     let expected = logits(&tiny());
     type Map = serde_json::Map<String, Value>;
+    type Change<'a> = &'a dyn Fn(&mut Map);
     let other = |map: &Map, tensor: &str| {
         let file = &map[tensor];
         map.values().find(|other| *other != file).unwrap().clone()
     };
-    let cases: [(&str, &dyn Fn(&mut Map)); 4] = [
+    let cases: [(&str, Change); 4] = [
         ("an entry without a tensor", &|map| {
             let shard = map["model.norm.weight"].clone();
             map.insert("model.layers.0.rotary_emb.inv_freq".into(), shard);
