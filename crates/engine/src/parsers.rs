@@ -3,7 +3,7 @@
 //! own.
 
 use crate::formats::{Gguf, Source, SourceTensor, format_of, open_safetensors};
-use crate::text::{ChatTemplate, TextCodec, render_text};
+use crate::text::{ChatTemplate, TextCodec};
 use modelgate_model::Config;
 use modelgate_protocol::{DType, Failure, Message, ModelFiles};
 
@@ -61,14 +61,6 @@ pub fn chat(files: &ModelFiles, messages: &[Message]) -> Result<String, Failure>
     let codec = TextCodec::read(files, embedded.as_deref())?;
     let prompt = template.render(messages, codec.special())?;
     Ok(prompt.text().to_owned())
-}
-
-/// Renders the chat template `text` with the variables of the JSON object `variables`.
-///
-/// # Errors
-/// The template or the JSON is invalid, or the template rejects the variables.
-pub fn template(text: &str, variables: &str) -> Result<String, Failure> {
-    render_text(text, variables)
 }
 
 /// Reads all tensors of `source`, sorted by name.

@@ -4,7 +4,7 @@ mod chat;
 mod model_text;
 mod tokenizer;
 
-pub(crate) use chat::{ChatTemplate, render_text};
+pub(crate) use chat::ChatTemplate;
 pub(crate) use model_text::ModelText;
 pub use tokenizer::Prompt;
 pub(crate) use tokenizer::TextCodec;

@@ -1,8 +1,8 @@
 //! Compiles a chat template.
 
 use super::environment::environment;
+use super::generation_tags::without_generation_tags;
 use super::render_thread::run_bounded;
-use super::syntax::translated;
 use minijinja::Environment;
 use modelgate_protocol::Failure;
 
@@ -20,7 +20,7 @@ pub(super) fn compiled(
     let compile = move || {
         let mut environment = environment();
         environment
-            .add_template_owned(NAME, translated(&text)?)
+            .add_template_owned(NAME, without_generation_tags(&text))
             .map_err(|error| with_causes(&error))?;
         Ok(environment)
     };

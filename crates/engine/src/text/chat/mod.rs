@@ -3,21 +3,17 @@
 //!
 //! A template is part of the model's files, and its publisher is not trusted. It has no access to
 //! files or variables, and its steps, output, time and memory are bounded.
-//!
-//! minijinja executes the templates. `syntax` reads them as jinja2 does and translates them to the
-//! dialect of minijinja, and `python` has the operations whose results differ.
 
 mod bounded_output;
 mod compile;
 mod environment;
+mod generation_tags;
 mod lookup;
+mod methods;
 mod pinned_date;
-mod python;
 mod render_thread;
-mod rendering;
 mod special_tokens;
-mod syntax;
 mod template;
+mod to_json;
 
-pub(crate) use rendering::render_text;
 pub(crate) use template::ChatTemplate;

@@ -1,8 +1,9 @@
 //! The chat template of a model.
 
-use super::compile::compiled;
+use super::bounded_output::BoundedOutput;
+use super::compile::{NAME, compiled, with_causes};
 use super::lookup::{MAX_TEMPLATE_BYTES, find, parsed};
-use super::rendering::rendered;
+use super::render_thread::run_bounded;
 use super::special_tokens::{special_tokens, with_special_tokens_map};
 use crate::failures;
 use crate::formats::EmbeddedText;
@@ -88,9 +89,16 @@ impl ChatTemplate {
             add_generation_prompt => true,
             ..self.special_tokens.clone()
         };
-        let prompt =
-            rendered(self.environment.clone(), variables, |reason| self.render_failure(reason))?;
-        Ok(special.prompt(&prompt))
+        let environment = self.environment.clone();
+        let render = move || {
+            let mut out = BoundedOutput::default();
+            environment
+                .get_template(NAME)
+                .and_then(|template| template.render_captured_to(variables, &mut out).map(drop))
+                .map_err(|error| with_causes(&error))?;
+            String::from_utf8(out.0).map_err(|error| error.to_string())
+        };
+        Ok(special.prompt(&run_bounded(render, |reason| self.render_failure(reason))?))
     }
 
     /// Returns the failure for a chat that the template cannot render.
@@ -109,7 +117,7 @@ mod tests {
 
     /// Renders a template with the special tokens `<s>`, `</s>` and `[SEP]`. The parts of `content`
     /// are separated by `|`.
-    fn prompt_of(template: &str, content: &str) -> Result<Prompt, String> {
+    fn rendered(template: &str, content: &str) -> Result<Prompt, String> {
         let token = |name: &str| json!({ "content": name, "special": true });
         let added = ["<s>", "</s>", "[SEP]"].map(token);
         let mut tokenizer = json!({ "added_tokens": added });
@@ -136,7 +144,7 @@ mod tests {
     }
 
     fn render(template: &str) -> Result<String, String> {
-        prompt_of(template, "a|<b>").map(|prompt| prompt.text().to_owned())
+        rendered(template, "a|<b>").map(|prompt| prompt.text().to_owned())
     }
 
     #[test]
@@ -196,7 +204,7 @@ mod tests {
     #[test]
     fn characters_of_a_special_token_in_a_message_are_not_marked() {
         let prompt = |template: &str, content: &str| {
-            let prompt = prompt_of(template, content).expect("the template renders a prompt");
+            let prompt = rendered(template, content).expect("the template renders a prompt");
             (prompt.text().to_owned(), prompt.marked().replace('\u{10FFFF}', "^"))
         };
         let template = "{{ bos_token }}[SEP]{{ messages[0].content | trim }}</s>";
@@ -210,7 +218,7 @@ mod tests {
         assert_eq!(marked, r#"[{"role": "user", "content": "\u00e9<s>"}]^</s>"#);
         for reserved in ["\u{10FFFF}<s>", "\u{10FFFE}"] {
             let error =
-                prompt_of(template, reserved).err().expect("a reserved character is refused");
+                rendered(template, reserved).err().expect("a reserved character is refused");
             assert!(error.contains("U+10FFF"), "{error}");
         }
     }

@@ -1,7 +1,6 @@
 //! The filter `tojson` of transformers' templates: JSON in the format of Python's `json.dumps`.
 
-use super::values::float_text;
-use crate::text::chat::bounded_output::BoundedOutput;
+use super::bounded_output::BoundedOutput;
 use crate::text::tokenizer::is_reserved;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind};
@@ -71,7 +70,8 @@ pub(super) fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
     } else {
         value.serialize(&mut writer).map_err(unserializable)?;
     }
-    Ok(Value::from(String::from_utf8_lossy(&out.0).into_owned()))
+    // marked as safe, so that it is not escaped again
+    Ok(Value::from_safe_string(String::from_utf8_lossy(&out.0).into_owned()))
 }
 
 /// A formatter that writes JSON in the format of Python.
@@ -151,10 +151,6 @@ impl Formatter for PythonJson {
 
     fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
         w.write_all(self.key_separator.as_bytes())
-    }
-
-    fn write_f64<W: ?Sized + Write>(&mut self, w: &mut W, number: f64) -> io::Result<()> {
-        w.write_all(float_text(number).as_bytes())
     }
 
     fn write_string_fragment<W: ?Sized + Write>(
